@@ -1,0 +1,31 @@
+"""The errors Tritone raises on purpose: each says what was asked, what was found, what exists and what to run."""
+
+from __future__ import annotations
+
+
+class TritoneError(Exception):
+    """Base of every error meant for the person at the keyboard; the message is a full sentence."""
+
+
+class InvalidRequest(TritoneError):
+    """The request's own content is at fault: the server answers it as INVALID_ARGUMENT and keeps serving."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = field
+        super().__init__(f"INVALID_ARGUMENT: {field}: {problem}")
+
+
+class CheckpointError(TritoneError):
+    """A checkpoint directory is incomplete, damaged, or of another model."""
+
+
+class ConfigError(TritoneError):
+    """A configuration file asks for something that does not exist or does not fit."""
+
+
+class ArtifactError(TritoneError):
+    """An exported file is missing, stale, or does not have the inputs and outputs its stage declares."""
+
+
+class EnvironmentProblem(TritoneError):
+    """Something outside the repository is missing: a system library, a port, a package."""

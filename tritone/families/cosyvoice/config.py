@@ -1,0 +1,144 @@
+"""Sizes and settings of a CosyVoice checkpoint in the v2 layout, as frozen dataclasses.
+
+Every number comes from the checkpoint's own YAML (read as data by `checkpoint.py`); the defaults are those the
+published classes hard-code. `left_chunks` < 0 means unlimited left context, as in the official files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Repetition-aware sampling: nucleus `top_p`/`top_k`, and the window in which a repeat forces a full draw."""
+
+    top_p: float = 0.8
+    top_k: int = 25
+    win_size: int = 10
+    tau_r: float = 0.1
+
+
+@dataclass(frozen=True)
+class LmConfig:
+    """The speech-token language model around a Qwen2 backbone (whose own sizes are in its config.json)."""
+
+    hidden_size: int = 896
+    speech_token_size: int = 6561
+    sampling: SamplingConfig = SamplingConfig()
+    mix_ratio: tuple[int, int] = (5, 15)
+    min_token_text_ratio: float = 2.0
+    max_token_text_ratio: float = 20.0
+
+    @property
+    def head_size(self) -> int:
+        """Rows of the speech head and embedding: the codes and three stop/fill ids."""
+        return self.speech_token_size + 3
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a sequence; the first is the one suppressed before the minimum length."""
+        return tuple(range(self.speech_token_size, self.head_size))
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The upsampling conformer that turns speech tokens into mel-rate features."""
+
+    dim: int = 512
+    attention_heads: int = 8
+    linear_units: int = 2048
+    num_blocks: int = 6
+    num_up_blocks: int = 4
+    chunk_size: int = 25
+    left_chunks: int = -1
+
+
+@dataclass(frozen=True)
+class EstimatorConfig:
+    """The causal U-Net estimating the flow's velocity; `chunk_size` counts mel frames."""
+
+    in_channels: int = 320
+    out_channels: int = 80
+    channels: tuple[int, ...] = (256,)
+    attention_head_dim: int = 64
+    n_blocks: int = 4
+    num_mid_blocks: int = 12
+    num_heads: int = 8
+    chunk_size: int = 50
+    left_chunks: int = -1
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Speech tokens to mel: encoder, conditional flow matching, and how they join."""
+
+    vocab_size: int = 6561
+    input_size: int = 512
+    output_size: int = 80
+    spk_embed_dim: int = 192
+    token_frame_rate: int = 25
+    token_mel_ratio: int = 2
+    pre_lookahead_len: int = 3
+    steps: int = 10
+    cfg_rate: float = 0.7
+    training_cfg_rate: float = 0.2
+    sigma_min: float = 1e-6
+    encoder: EncoderConfig = EncoderConfig()
+    estimator: EstimatorConfig = EstimatorConfig()
+
+
+@dataclass(frozen=True)
+class HiftConfig:
+    """The HiFT vocoder: harmonic source filter network with an inverse STFT head."""
+
+    in_channels: int = 80
+    base_channels: int = 512
+    nb_harmonics: int = 8
+    sample_rate: int = 24000
+    nsf_alpha: float = 0.1
+    nsf_sigma: float = 0.003
+    nsf_voiced_threshold: float = 10.0
+    upsample_rates: tuple[int, ...] = (8, 5, 3)
+    upsample_kernel_sizes: tuple[int, ...] = (16, 11, 7)
+    istft_n_fft: int = 16
+    istft_hop: int = 4
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    source_resblock_kernel_sizes: tuple[int, ...] = (7, 7, 11)
+    source_resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    lrelu_slope: float = 0.1
+    audio_limit: float = 0.99
+    f0_channels: int = 512
+
+    @property
+    def hop(self) -> int:
+        """Samples per mel frame."""
+        product = self.istft_hop
+        for rate in self.upsample_rates:
+            product *= rate
+        return product
+
+
+@dataclass(frozen=True)
+class MelConfig:
+    """The mel spectrogram the flow predicts: log magnitude, slaney filters, reflect-padded, not centred."""
+
+    n_fft: int = 1920
+    num_mels: int = 80
+    sample_rate: int = 24000
+    hop: int = 480
+    win: int = 1920
+    fmin: float = 0.0
+    fmax: float | None = 8000.0
+
+
+@dataclass(frozen=True)
+class CosyVoiceConfig:
+    """Everything the checkpoint's YAML says about the networks."""
+
+    sample_rate: int = 24000
+    lm: LmConfig = LmConfig()
+    flow: FlowConfig = FlowConfig()
+    hift: HiftConfig = HiftConfig()
+    mel: MelConfig = MelConfig()

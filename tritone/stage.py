@@ -1,0 +1,182 @@
+"""The stage description: the few nouns every exporter, server config, parity check and document is derived from.
+
+A model family is a list of stages (pure functions of tensors with a torch module behind them), host steps (NumPy
+glue) and one language model. Nothing here imports more than NumPy, and nothing here is meant to be subclassed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A size that varies from call to call, with the range every engine must cover.
+
+    Args:
+        name: a word, unique within the family ("frames", "speech_tokens"); becomes the symbolic ONNX dimension.
+        lo, opt, hi: smallest, usual and largest size; engines build their profiles from these three.
+    """
+
+    name: str
+    lo: int
+    opt: int
+    hi: int
+
+    def __post_init__(self) -> None:
+        if not (self.name.isidentifier() and 0 <= self.lo <= self.opt <= self.hi):
+            raise ValueError(f"axis {self.name!r}: need an identifier and 0 <= lo <= opt <= hi, got {self.lo}/{self.opt}/{self.hi}")
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """A size computed from an axis: `factor * axis + offset` (480 samples per frame is `Scaled(480, FRAMES)`)."""
+
+    factor: int
+    axis: Axis
+    offset: int = 0
+
+
+Dim = int | Axis | Scaled
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A named array at a stage boundary: its dtype and shape never change with the precision inside the stage.
+
+    Args:
+        name: the tensor's name in every format and on the wire.
+        dtype: a NumPy dtype name ("float32", "int64", "int32").
+        shape: sizes, axes, or sizes computed from axes.
+        values: for example data, the half-open range of integers, or (mean, deviation) of floats.
+        length_of: for a `[batch]` tensor of valid lengths, the axis whose padding they describe.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[Dim, ...]
+    values: tuple[float, float] = (0, 1)
+    length_of: Axis | Scaled | None = None
+
+    def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
+        """Concrete shape under the given axis sizes."""
+        return tuple(size(dim, axes) for dim in self.shape)
+
+    def example(self, axes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
+        """Fresh random data of the concrete shape; lengths are ragged but always include the full length."""
+        shape = self.sizes(axes)
+        if self.length_of is not None:
+            full = size(self.length_of, axes)
+            axis = self.length_of.axis if isinstance(self.length_of, Scaled) else self.length_of
+            lengths = rng.integers(max(1, min(axis.lo, full)), full + 1, shape)
+            lengths[0] = full
+            return lengths.astype(self.dtype)
+        if np.issubdtype(np.dtype(self.dtype), np.integer):
+            low, high = int(self.values[0]), max(int(self.values[0]) + 1, int(self.values[1]))
+            return rng.integers(low, high, shape).astype(self.dtype)
+        return (self.values[0] + self.values[1] * rng.standard_normal(shape)).astype(self.dtype)
+
+
+def size(dim: Dim, axes: Mapping[str, int]) -> int:
+    """The number a dimension stands for under the given axis sizes."""
+    if isinstance(dim, int):
+        return dim
+    if isinstance(dim, Scaled):
+        return dim.factor * axes[dim.axis.name] + dim.offset
+    return axes[dim.name]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pure function of tensors with a torch module behind it.
+
+    Args:
+        build: returns the module in eval mode with its weights loaded; its forward takes the inputs in order and
+            returns the outputs in order (a tuple, or one tensor).
+        tolerance: largest difference an fp32 export may have from the module, relative to the output's peak.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    build: Callable[[], Any]
+    tolerance: float = 1e-4
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Every axis named by an input, in order of first use."""
+        found: dict[str, Axis] = {}
+        for tensor in self.inputs:
+            for dim in tensor.shape:
+                if not isinstance(dim, int):
+                    axis = dim.axis if isinstance(dim, Scaled) else dim
+                    if found.setdefault(axis.name, axis) != axis:
+                        raise ValueError(f"stage {self.name}: axis {axis.name!r} is declared with two different ranges")
+        return tuple(found.values())
+
+    def sizes(self, which: str) -> dict[str, int]:
+        """All axes at their "lo", "opt" or "hi" size."""
+        return {axis.name: getattr(axis, which) for axis in self.axes}
+
+    def example(self, axes: Mapping[str, int], seed: int = 0) -> Arrays:
+        """Fresh random inputs by name for the given axis sizes."""
+        rng = np.random.default_rng(seed)
+        return {tensor.name: tensor.example(axes, rng) for tensor in self.inputs}
+
+
+@dataclass(frozen=True)
+class Host:
+    """A step in NumPy or plain Python between stages: text, mel, resampling, length expansion."""
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    run: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A prompt in, a stream of tokens out; never a Stage, because its length is decided by its own output.
+
+    Args:
+        vocabulary: rows of the output head; channels: tokens emitted per step.
+        limits: named numbers a runner must respect (stop ids, position limit).
+        build: returns the torch module, the reference of every other engine.
+    """
+
+    name: str
+    vocabulary: int
+    channels: int
+    limits: Mapping[str, Any]
+    build: Callable[[], Any]
+
+
+Call = Callable[..., Arrays]
+"""`call(stage_name, **arrays) -> {output: array}`: torch in tests, onnxruntime offline, Triton BLS in the server."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One model family at one checkpoint: its stages, host steps, language model, and the order of calls."""
+
+    name: str
+    stages: tuple[Stage, ...]
+    language_model: LanguageModel | None
+    request: tuple[Tensor, ...]
+    response: tuple[Tensor, ...]
+    synthesize: Callable[..., Iterator[np.ndarray]]
+    hosts: tuple[Host, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name; KeyError names those that exist."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(f"{self.name} has no stage {name!r}; its stages are {', '.join(s.name for s in self.stages)}")
