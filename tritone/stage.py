@@ -31,7 +31,8 @@ class Axis:
 
     def __post_init__(self) -> None:
         if not (self.name.isidentifier() and 0 <= self.lo <= self.opt <= self.hi):
-            raise ValueError(f"axis {self.name!r}: need an identifier and 0 <= lo <= opt <= hi, got {self.lo}/{self.opt}/{self.hi}")
+            found = f"{self.lo}/{self.opt}/{self.hi}"
+            raise ValueError(f"axis {self.name!r}: need an identifier and 0 <= lo <= opt <= hi, got {found}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Tensor:
         shape: sizes, axes, or sizes computed from axes.
         values: for example data, the half-open range of integers, or (mean, deviation) of floats.
         length_of: for a `[batch]` tensor of valid lengths, the axis whose padding they describe.
+        optional: a request may leave it out (never true of a stage's tensors).
     """
 
     name: str
@@ -63,6 +65,7 @@ class Tensor:
     shape: tuple[Dim, ...]
     values: tuple[float, float] = (0, 1)
     length_of: Axis | Scaled | None = None
+    optional: bool = False
 
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """Concrete shape under the given axis sizes."""
@@ -98,15 +101,17 @@ class Stage:
 
     Args:
         build: returns the module in eval mode with its weights loaded; its forward takes the inputs in order and
-            returns the outputs in order (a tuple, or one tensor).
+            returns the outputs in order (a tuple, or one tensor). None for a ready-made ONNX `file`.
+        file: name of the ONNX file in the checkpoint that already is this stage; its tensors go by position.
         tolerance: largest difference an fp32 export may have from the module, relative to the output's peak.
     """
 
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    build: Callable[[], Any]
+    build: Callable[[], Any] | None
     tolerance: float = 1e-4
+    file: str = ""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
@@ -132,12 +137,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Host:
-    """A step in NumPy or plain Python between stages: text, mel, resampling, length expansion."""
+    """A step in NumPy or plain Python around the stages: text, mel, resampling, length expansion, solver loops.
+
+    Args:
+        run: `run(call, llm, requests) -> results`: a list of requests (each a dict of unpadded arrays with a leading
+            batch of 1) gives a list of as many results; a result that is an exception answers that request alone.
+        uses: the stages it calls, and "llm" when it needs the language model.
+    """
 
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    run: Callable[..., Any]
+    run: Callable[[Any, Any, list[Arrays]], list[Any]]
+    uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -160,10 +172,19 @@ class LanguageModel:
 Call = Callable[..., Arrays]
 """`call(stage_name, **arrays) -> {output: array}`: torch in tests, onnxruntime offline, Triton BLS in the server."""
 
+Llm = Callable[[], Any]
+"""`llm() -> session`: a fresh decoding session with `prefill(ids) -> logits`, `step(id) -> logits` and `close()`."""
+
 
 @dataclass(frozen=True)
 class Family:
-    """One model family at one checkpoint: its stages, host steps, language model, and the order of calls."""
+    """One model family at one checkpoint: its stages, host steps, language model, and the order of calls.
+
+    Args:
+        hosts: the steps of the whole-utterance ensemble, in order; each output feeds later inputs of the same name.
+        synthesize: `synthesize(call, llm, request, cancelled) -> iterator of waveform chunks`, the streaming order.
+        settings: what servers and clients publish about the model (sample_rate, speakers).
+    """
 
     name: str
     stages: tuple[Stage, ...]
