@@ -1,0 +1,65 @@
+"""Weights of the tiny CosyVoice checkpoint behind the golden numbers, made from a rule instead of stored in full.
+
+A tensor is standard normal noise from a generator seeded by the checksum of its name, put through the function that
+`weights.json` names for it; the few tensors that were calibrated by hand are in `stored.npz`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+GOLDEN = Path(__file__).parent / "golden"
+
+_SCALES = {"scale_0.05": 0.05, "scale_0.2": 0.2, "scale_0.3": 0.3, "scale_0.7": 0.7}
+
+
+def golden(name: str, version: str = "v2") -> dict[str, np.ndarray]:
+    """Arrays of `tests/golden/cosyvoice_<version>/<name>.npz`."""
+    with np.load(GOLDEN / f"cosyvoice_{version}" / f"{name}.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def tiny_state(file: str, version: str = "v2") -> dict[str, torch.Tensor]:
+    """The state_dict of `<file>.pt` ("llm", "flow" or "hift") of the tiny checkpoint: key -> float32 tensor."""
+    rules = _rules(version)
+    if file not in rules:
+        raise KeyError(f"the tiny checkpoint has {', '.join(rules)}, not {file!r}")
+    stored = golden("stored", version)
+    state: dict[str, torch.Tensor] = {}
+    for key, (rule, shape, *source) in rules[file].items():
+        if rule == "tied":
+            state[key] = state[source[0]]
+        elif rule == "stored":
+            state[key] = torch.from_numpy(stored[f"{file}.{key}"])
+        else:
+            state[key] = _apply(rule, _noise(f"{file}.{key}", shape))
+    return state
+
+
+@functools.cache
+def _rules(version: str) -> dict[str, dict[str, list[Any]]]:
+    return json.loads((GOLDEN / f"cosyvoice_{version}" / "weights.json").read_text())
+
+
+def _noise(name: str, shape: list[int]) -> torch.Tensor:
+    seed = (zlib.crc32(name.encode()) * 2654435761 + 1) % 2**63
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _apply(rule: str, noise: torch.Tensor) -> torch.Tensor:
+    if rule in _SCALES:
+        return _SCALES[rule] * noise
+    if rule == "fan_in":
+        return noise / noise[0].numel() ** 0.5
+    if rule == "one_plus_0.1":
+        return 1 + 0.1 * noise
+    if rule == "one_plus_0.3_abs":
+        return 1 + 0.3 * noise.abs()
+    raise ValueError(f"unknown weight rule {rule!r}")
