@@ -1,0 +1,73 @@
+"""`python -m training <recipe>`: builds the recipe's run and trains it; `torchrun -m training ...` on several devices."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training import distributed
+from training.loop import train
+
+
+def recipes() -> list[str]:
+    """Names of the files in training/recipes."""
+    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.py") if path.stem != "__init__")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; a recipe may add options of its own with a function `arguments(parser)`."""
+    parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
+    parser.add_argument("recipe", choices=recipes())
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/nano"), help="corpus made by python -m training.prepare"
+    )
+    parser.add_argument("--out", type=Path, help="where checkpoints and logs go (default runs/<recipe>)")
+    parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's own number)")
+    parser.add_argument("--minutes", type=float, help="stop, and finish the learning-rate schedule, after this long")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: shows that everything runs, learns nothing")
+    parser.add_argument(
+        "--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    )
+    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", "0")), help="CPU threads")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--eval-every", type=int, default=500)
+    parser.add_argument("--save-every", type=int, default=500)
+    known, _ = parser.parse_known_args(arguments)
+    recipe = importlib.import_module(f"training.recipes.{known.recipe}")
+    if hasattr(recipe, "arguments"):
+        recipe.arguments(parser)
+    args = parser.parse_args(arguments)
+    args.out = args.out or Path("runs") / args.recipe.removeprefix("cosyvoice_")
+    return args
+
+
+def main() -> None:
+    args = parse()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    args.device = distributed.start(args.device)
+    seed_everything(args.seed)
+    recipe = importlib.import_module(f"training.recipes.{args.recipe}")
+    if hasattr(recipe, "main"):
+        recipe.main(args)
+        return
+    run = recipe.build(args)
+    seed_everything(args.seed + 1 + distributed.rank())  # processes start from equal weights but draw their own noise
+    train(run, args.out, args.steps, args.minutes, args.eval_every, args.save_every)
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+if __name__ == "__main__":
+    main()

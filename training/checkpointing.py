@@ -1,0 +1,101 @@
+"""Training state on disk: one file per step, written atomically, enough of it to go on as if never stopped."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from training import distributed
+from tritone.errors import CheckpointError
+
+
+def random_states() -> dict[str, Any]:
+    """State of Python's, NumPy's and torch's generators, made of plain values and tensors only."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Puts the generators back to what `random_states` returned."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+def gather_random_states() -> list[dict[str, Any]]:
+    """Every process's generators, by rank."""
+    if distributed.world_size() == 1:
+        return [random_states()]
+    gathered: list[Any] = [None] * distributed.world_size()
+    dist.all_gather_object(gathered, random_states())
+    return gathered
+
+
+def save(state: Any, path: Path) -> None:
+    """Writes `state` so that `path` is either the old file or the complete new one, whatever happens meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def load(path: Path) -> Any:
+    """What `save` wrote; only tensors and plain values are ever unpickled."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a training checkpoint ({error}). "
+            f"Delete it to resume from an older one in {path.parent}, or the directory to start again."
+        ) from error
+
+
+def steps_saved(out: Path) -> list[tuple[int, Path]]:
+    """(step, file) of the checkpoints in `out`, oldest first."""
+    found = [
+        (int(match[1]), path) for path in out.glob("step-*.pt") if (match := re.fullmatch(r"step-(\d+)\.pt", path.name))
+    ]
+    return sorted(found)
+
+
+def prune(out: Path, keep: int) -> None:
+    """Deletes all but the newest `keep` step files."""
+    for _, path in steps_saved(out)[:-keep]:
+        path.unlink()
+
+
+def best_network(out: Path, name: str) -> dict[str, torch.Tensor]:
+    """State dict of network `name` from `out`'s best checkpoint."""
+    path = out / "best.pt"
+    if not path.exists():
+        raise CheckpointError(
+            f"{path} does not exist: no evaluation has finished there. Train first (python -m training --help)."
+        )
+    networks = load(path)["networks"]
+    if name not in networks:
+        raise CheckpointError(f"{path} has no network {name!r}; it has {', '.join(sorted(networks))}.")
+    return networks[name]

@@ -1,0 +1,106 @@
+"""Data-parallel training under `torchrun`: gradients are averaged explicitly, whatever the losses and optimisers.
+
+Every process holds the same networks and sees its own share of each epoch's batches. `update` is the one place
+gradients meet; outside `torchrun` everything here is a no-op.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def start(device: torch.device) -> torch.device:
+    """This process's device; joins the process group when `torchrun` started us (nccl on GPUs, gloo on CPUs)."""
+    if "RANK" in os.environ and not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    return device
+
+
+def rank() -> int:
+    """This process's number, 0 when alone."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together, 1 when alone."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def update(loss: Tensor, optimizer: Optimizer, clip: float | None = None) -> float:
+    """Norm of the gradients (before clipping) after one optimiser step on `loss`.
+
+    Clears this optimiser's gradients, runs backward, averages them over the processes, clips and steps. Gradients of
+    parameters outside the optimiser are left as backward made them.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if world_size() > 1:
+        for p in parameters:  # a branch not taken on one rank must still take part in the sum
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        average_gradients(parameters)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip is not None else float("inf"))
+    optimizer.step()
+    return float(norm)
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replaces each gradient by its mean over the processes, in one message."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world_size()
+    offset = 0
+    for g in gradients:
+        g.copy_(flat[offset : offset + g.numel()].view_as(g))
+        offset += g.numel()
+
+
+def mean(scalars: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Each scalar averaged over the processes (all must report the same names)."""
+    if world_size() == 1 or not scalars:
+        return scalars
+    values = torch.tensor([scalars[name] for name in sorted(scalars)], dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(sorted(scalars), (values / world_size()).tolist(), strict=True))
+
+
+def largest(values: list[float], device: torch.device) -> list[float]:
+    """Element-wise maximum over the processes: how they agree on stopping and on elapsed time."""
+    if world_size() == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def broadcast(networks: dict[str, nn.Module]) -> None:
+    """Gives every process rank 0's parameters and buffers."""
+    if world_size() > 1:
+        for network in networks.values():
+            for tensor in network.state_dict().values():
+                dist.broadcast(tensor, 0)
+
+
+def check_equal(networks: dict[str, nn.Module], device: torch.device) -> None:
+    """Raises when the processes' parameters have drifted apart, which is what a step without `update` causes."""
+    if world_size() == 1:
+        return
+    for name, network in networks.items():
+        total = sum(float(p.detach().double().sum()) for p in network.parameters())
+        low, high = largest([-total, total], device)
+        if -low != high:
+            raise RuntimeError(
+                f"network {name!r} differs between processes (parameter sums {-low} and {high}): "
+                "its recipe must change parameters through training.distributed.update"
+            )
