@@ -1,0 +1,194 @@
+"""The five steps of the whole-utterance ensemble: text encoder, LLM, flow encoder, flow decoder, vocoder.
+
+Each takes a list of requests and runs one padded batch where the networks allow it; a row of a batch equals what its
+request gives alone. A request that is at fault is answered with its error, the others go on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tritone.errors import TritoneError
+from tritone.families.cosyvoice import cfm
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
+from tritone.families.cosyvoice.source import HarmonicSource
+from tritone.families.cosyvoice.speakers import Speakers, Voice
+from tritone.families.cosyvoice.streaming import SpeedStream, noise_frames
+from tritone.families.cosyvoice.synthesize import FULL, whole_tokens
+from tritone.families.cosyvoice.text import TextFrontEnd
+from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
+
+ROW = 1
+TEXT = Axis("text_tokens", 1, 60, 4000)
+SEGMENTS = Axis("segments", 1, 1, 200)
+PROMPT_TEXT = Axis("prompt_text_tokens", 0, 2, 400)
+PROMPT = Axis("prompt_tokens", 0, 0, 750)
+SPEECH = Axis("generated_tokens", 1, 100, 1500)
+TOTAL = Axis("sequence_frames", 2, 200, 4500)
+MEL = Axis("spoken_frames", 1, 200, 6000)
+
+TEXT_TOKEN = Tensor("text_token", "int64", (ROW, TEXT))
+SEGMENT_LEN = Tensor("segment_len", "int64", (ROW, SEGMENTS))
+PROMPT_TEXT_TOKEN = Tensor("prompt_text_token", "int64", (ROW, PROMPT_TEXT))
+PROMPT_SPEECH_TOKEN = Tensor("prompt_speech_token", "int64", (ROW, PROMPT))
+LM_PROMPT = Tensor("lm_prompt", "int64", (ROW, 1))
+PROMPT_FEAT = Tensor("prompt_feat", "float32", (ROW, 80, Scaled(2, PROMPT)))
+EMBEDDING = Tensor("embedding", "float32", (ROW, 192))
+SPEED_USED = Tensor("speed_used", "float32", (ROW, 1))
+SEED_USED = Tensor("seed_used", "int64", (ROW, 1))
+SPEECH_TOKEN = Tensor("speech_token", "int64", (ROW, SPEECH))
+MU = Tensor("mu", "float32", (ROW, 80, TOTAL))
+SPKS = Tensor("spks", "float32", (ROW, 80))
+SPOKEN = Tensor("mel", "float32", (ROW, 80, MEL))
+
+
+def hosts(config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers) -> tuple[Host, ...]:
+    """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
+    samples = Scaled(config.hift.hop, MEL)
+    waveform = Tensor("waveform", "float32", (ROW, samples))
+
+    def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return [answer(encode_text, call, request, config, front, speakers) for request in requests]
+
+    def llm(_call: Call, llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return [answer(decode_tokens, llm, request, config) for request in requests]
+
+    def flow_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return encode_speech(call, requests)
+
+    def flow_decoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return decode_flow(call, requests, config)
+
+    def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return vocode(call, requests, config)
+
+    prompt = (PROMPT_TEXT_TOKEN, PROMPT_SPEECH_TOKEN, LM_PROMPT)
+    return (
+        Host(
+            "text_encoder",
+            REQUEST,
+            (TEXT_TOKEN, SEGMENT_LEN, *prompt, PROMPT_FEAT, EMBEDDING, SPEED_USED, SEED_USED),
+            text_encoder,
+            ("speech_tokenizer", "speaker_embedding"),
+        ),
+        Host("llm", (TEXT_TOKEN, SEGMENT_LEN, *prompt, SEED_USED), (SPEECH_TOKEN,), llm, ("llm",)),
+        Host(
+            "flow_encoder", (SPEECH_TOKEN, PROMPT_SPEECH_TOKEN, EMBEDDING), (MU, SPKS), flow_encoder, ("flow_encoder",)
+        ),
+        Host("flow_decoder", (MU, SPKS, PROMPT_FEAT, SPEED_USED), (SPOKEN,), flow_decoder, ("flow_estimator",)),
+        Host("vocoder", (SPOKEN, SEED_USED), (waveform,), vocoder, ("f0_predictor", "vocoder")),
+    )
+
+
+def answer(run: Any, *arguments: Any) -> Any:
+    """The result of `run`, or the error that answers this request alone."""
+    try:
+        return run(*arguments)
+    except TritoneError as error:
+        return error
+
+
+def encode_text(
+    call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers
+) -> Arrays:
+    """Text tokens, prompts, voice and controls of one request as arrays for the later steps."""
+    prepared = prepare(call, request, config, front, speakers)
+    voice = prepared.voice
+    return {
+        "text_token": row([token for segment in prepared.segments for token in segment]),
+        "segment_len": row([len(segment) for segment in prepared.segments]),
+        "prompt_text_token": row(voice.prompt_text),
+        "prompt_speech_token": row(voice.prompt_speech_token),
+        "lm_prompt": row([int(voice.lm_prompt)]),
+        "prompt_feat": voice.prompt_mel[None],
+        "embedding": voice.embedding[None],
+        "speed_used": np.array([[prepared.speed]], np.float32),
+        "seed_used": np.array([[prepared.seed]], np.int64),
+    }
+
+
+def decode_tokens(llm: Llm, request: Arrays, config: CosyVoiceConfig) -> Arrays:
+    """Speech tokens of one request's segments, joined."""
+    voice = Voice(
+        embedding=np.zeros(config.flow.spk_embed_dim, np.float32),
+        prompt_text=request["prompt_text_token"][0].tolist(),
+        prompt_speech_token=request["prompt_speech_token"][0].tolist(),
+        prompt_mel=np.zeros((config.flow.output_size, 0), np.float32),
+        lm_prompt=bool(request["lm_prompt"][0, 0]),
+    )
+    ends = np.cumsum(request["segment_len"][0])
+    segments = [part.tolist() for part in np.split(request["text_token"][0], ends[:-1])]
+    prepared = Prepared(segments, voice, 1.0, int(request["seed_used"][0, 0]))
+    return {"speech_token": row(whole_tokens(llm, prepared, config, SPEECH.hi))}
+
+
+def encode_speech(call: Call, requests: list[Arrays]) -> list[Any]:
+    """`mu` and `spks` of each request's prompt and generated tokens, in one padded batch."""
+    tokens = [np.concatenate([r["prompt_speech_token"], r["speech_token"]], axis=1) for r in requests]
+    lengths = np.array([t.shape[1] for t in tokens], np.int32)
+    encoded = call(
+        "flow_encoder",
+        speech_token=stack(tokens),
+        speech_token_len=lengths,
+        embedding=np.concatenate([r["embedding"] for r in requests]),
+        chunk_size=np.array([FULL], np.int64),
+    )
+    ratio = encoded["mu"].shape[2] // max(1, int(lengths.max()))
+    return [
+        {"mu": encoded["mu"][i : i + 1, :, : ratio * n], "spks": encoded["spks"][i : i + 1]}
+        for i, n in enumerate(lengths)
+    ]
+
+
+def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Any]:
+    """Mel of each request without its prompt, at its speed; the ten solver steps run as one padded batch."""
+    frames = [r["mu"].shape[2] for r in requests]
+    longest = max(frames)
+    known = [r["prompt_feat"].shape[2] for r in requests]
+    mel = cfm.solve(
+        call,
+        stack([r["mu"] for r in requests]),
+        np.concatenate([r["spks"] for r in requests]),
+        pad(stack([r["prompt_feat"] for r in requests]), longest),
+        (np.arange(longest) < np.array(frames)[:, None]).astype(np.float32)[:, None],
+        np.repeat(noise_frames(0, longest), len(requests), axis=0),
+        chunk_size=FULL,
+        steps=config.flow.steps,
+        cfg_rate=config.flow.cfg_rate,
+    )
+    return [
+        {"mel": SpeedStream(float(r["speed_used"][0, 0])).push(mel[i : i + 1, :, known[i] : frames[i]], last=True)}
+        for i, r in enumerate(requests)
+    ]
+
+
+def vocode(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Any]:
+    """Waveform of each request's mel, in one padded batch."""
+    frames = np.array([r["mel"].shape[2] for r in requests], np.int32)
+    mel = stack([r["mel"] for r in requests])
+    f0 = call("f0_predictor", mel=mel, mel_len=frames)["f0"]
+    harmonics = []
+    for i, request in enumerate(requests):
+        source = HarmonicSource(config.hift, int(request["seed_used"][0, 0]))
+        harmonics.append(np.concatenate([source.push(f0[i : i + 1, : frames[i]]), source.finish()], axis=2))
+    waves = call("vocoder", mel=mel, mel_len=frames, harmonics=stack(harmonics))["waveform"]
+    return [{"waveform": waves[i : i + 1, : n * config.hift.hop]} for i, n in enumerate(frames)]
+
+
+def row(values: list[int]) -> np.ndarray:
+    """int64 `[1, count]`."""
+    return np.array([values], np.int64).reshape(1, -1)
+
+
+def pad(array: np.ndarray, length: int) -> np.ndarray:
+    """The array with zeros appended along its last axis up to `length`."""
+    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])])
+
+
+def stack(arrays: list[np.ndarray]) -> np.ndarray:
+    """Rows joined into a batch, padded with zeros along the last axis."""
+    longest = max(array.shape[-1] for array in arrays)
+    return np.concatenate([pad(array, longest) for array in arrays])

@@ -1,0 +1,113 @@
+"""A request's tensors turned into what the networks take: text tokens per segment, a voice, speed and seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tritone.audio import check_reference, kaldi_fbank, mel_spectrogram, resample, whisper_mel
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.speakers import Speakers, Voice
+from tritone.families.cosyvoice.text import TextFrontEnd
+from tritone.stage import Arrays, Axis, Call, Tensor
+
+SPEEDS = (0.5, 2.0)
+REFERENCE_RATE = 16000
+REFERENCE = Axis("reference_samples", 1, 80000, 480000)
+REQUEST = (
+    Tensor("target_text", "bytes", (1, 1)),
+    Tensor("speaker", "bytes", (1, 1), optional=True),
+    Tensor("reference_wav", "float32", (1, REFERENCE), optional=True),
+    Tensor("reference_wav_len", "int32", (1, 1), optional=True),
+    Tensor("reference_text", "bytes", (1, 1), optional=True),
+    Tensor("speed", "float32", (1, 1), optional=True),
+    Tensor("seed", "int64", (1, 1), optional=True),
+)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What synthesis needs of a request: text tokens of each segment, the voice, speed and seed."""
+
+    segments: list[list[int]]
+    voice: Voice
+    speed: float
+    seed: int
+
+
+def prepare(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers) -> Prepared:
+    """Text tokens, voice and controls of one request; InvalidRequest names the field at fault."""
+    unknown = sorted(set(request) - {tensor.name for tensor in REQUEST})
+    if unknown:
+        raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(tensor.name for tensor in REQUEST)}")
+    text = read_text(request, "target_text")
+    segments = front.segments(text)
+    speed = read_number(request, "speed", 1.0)
+    if not SPEEDS[0] <= speed <= SPEEDS[1]:
+        raise InvalidRequest("speed", f"asked for {speed:g}, the range is {SPEEDS[0]:g} to {SPEEDS[1]:g}")
+    seed = int(read_number(request, "seed", 0))
+    if seed < 0:
+        raise InvalidRequest("seed", f"asked for {seed}, a seed is 0 or more")
+    return Prepared(segments, read_voice(call, request, config, front, speakers), speed, seed)
+
+
+def read_text(request: Arrays, field: str) -> str:
+    """The UTF-8 text of a BYTES input, "" where it was left out."""
+    if field not in request or request[field].size == 0:
+        return ""
+    value = request[field].reshape(-1)[0]
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(field, f"is not UTF-8 (byte {error.start}); send the text encoded as UTF-8") from None
+
+
+def read_number(request: Arrays, field: str, default: float) -> float:
+    """The number in a [1, 1] input, `default` where it was left out; not a number is an error."""
+    if field not in request or request[field].size == 0:
+        return default
+    value = request[field].reshape(-1)[0].item()
+    if not math.isfinite(value):
+        raise InvalidRequest(field, f"is {value}, not a finite number")
+    return value
+
+
+def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers) -> Voice:
+    """The registered speaker, or the voice of the reference audio; without either, the first registered speaker."""
+    name = read_text(request, "speaker")
+    wav = request.get("reference_wav", np.zeros((1, 0), np.float32)).reshape(-1)
+    length = int(read_number(request, "reference_wav_len", wav.size))
+    if length == 0:
+        if read_text(request, "reference_text"):
+            raise InvalidRequest("reference_text", "came without reference_wav; send both or neither")
+        return speakers.get(name) if name else speakers.default()
+    if name:
+        raise InvalidRequest("speaker", "came together with reference_wav; send one of the two")
+    return clone(call, check_reference(wav, length), read_text(request, "reference_text"), config, front)
+
+
+def clone(call: Call, wav: np.ndarray, text: str, config: CosyVoiceConfig, front: TextFrontEnd) -> Voice:
+    """A voice from reference audio `[samples]` at 16 kHz and its transcript ("" for cross-lingual use).
+
+    Prompt tokens and prompt mel are cut to the same length, two frames to a token, as published for zero-shot use.
+    Without a transcript the language model gets no prompt, while the flow keeps its own.
+    """
+    feats = whisper_mel(wav)
+    length = np.array([feats.shape[1]], np.int32)
+    tokens = call("speech_tokenizer", feats=feats[None], feats_length=length)["indices"].reshape(-1)
+    fbank = kaldi_fbank(wav)
+    fbank = fbank - fbank.mean(axis=0, keepdims=True)
+    embedding = call("speaker_embedding", input=fbank[None])["output"].reshape(-1)
+    mel = mel_spectrogram(resample(wav, REFERENCE_RATE, config.sample_rate), config.mel)
+    ratio = config.flow.token_mel_ratio
+    count = min(len(tokens), mel.shape[1] // ratio)
+    return Voice(
+        embedding=embedding.astype(np.float32),
+        prompt_text=front.tokens(text) if text.strip() else [],
+        prompt_speech_token=[int(token) for token in tokens[:count]],
+        prompt_mel=np.ascontiguousarray(mel[:, : count * ratio], np.float32),
+        lm_prompt=bool(text.strip()),
+    )

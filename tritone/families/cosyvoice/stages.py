@@ -1,0 +1,108 @@
+"""The CosyVoice family of one checkpoint: its stages, host steps and language model, with sizes from its own files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tritone.families.cosyvoice.checkpoint import load_config, load_state
+from tritone.families.cosyvoice.flow_stages import flow_stages
+from tritone.families.cosyvoice.hosts import hosts
+from tritone.families.cosyvoice.request import REQUEST, prepare
+from tritone.families.cosyvoice.speakers import Speakers
+from tritone.families.cosyvoice.synthesize import never, synthesize
+from tritone.families.cosyvoice.text import TextFrontEnd
+from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
+from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled, Stage, Tensor
+
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.flow import Flow
+    from tritone.families.cosyvoice.hift import Hift
+    from tritone.families.cosyvoice.lm import SpeechLM
+
+FEATURES = Axis("whisper_frames", 4, 500, 3000)
+FBANK = Axis("fbank_frames", 4, 500, 3000)
+
+
+def ready_made_stages() -> tuple[Stage, ...]:
+    """The two networks every checkpoint brings as ONNX files; their tensors go by position."""
+    tokenizer = Stage(
+        "speech_tokenizer",
+        (
+            Tensor("feats", "float32", (1, 128, FEATURES)),
+            Tensor("feats_length", "int32", (1,), length_of=FEATURES),
+        ),
+        (Tensor("indices", "int32", (1, Axis("reference_tokens", 1, 125, 750)), values=(0, 6561)),),
+        None,
+        file="speech_tokenizer_v2.onnx",
+    )
+    embedding = Stage(
+        "speaker_embedding",
+        (Tensor("input", "float32", (1, FBANK, 80)),),
+        (Tensor("output", "float32", (1, 192)),),
+        None,
+        file="campplus.onnx",
+    )
+    return (tokenizer, embedding)
+
+
+def family(model_dir: str | Path) -> Family:
+    """Everything the exporters and servers need to know of the checkpoint in `model_dir`.
+
+    Weights are loaded when a stage is built, so that describing a model needs NumPy alone.
+
+    Raises:
+        CheckpointError: a file of the official layout is missing or damaged; the message names it.
+    """
+    folder = Path(model_dir)
+    config = load_config(folder)
+    front = TextFrontEnd(folder)
+    speakers = Speakers(folder)
+
+    @lru_cache(maxsize=1)
+    def flow() -> Flow:
+        from tritone.checkpoint import load_strict
+        from tritone.families.cosyvoice.flow import Flow
+
+        return load_strict(Flow(config.flow), load_state(folder, "flow"), folder / "flow.pt").eval()
+
+    @lru_cache(maxsize=1)
+    def hift() -> Hift:
+        from tritone.checkpoint import load_strict
+        from tritone.families.cosyvoice.hift import Hift
+
+        return load_strict(Hift(config.hift), load_state(folder, "hift"), folder / "hift.pt").eval()
+
+    def language_model() -> SpeechLM:
+        from tritone.families.cosyvoice.lm import load_speech_lm
+
+        return load_speech_lm(folder, config.lm)
+
+    stages = (*flow_stages(config.flow, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
+    by_name = {stage.name: stage for stage in stages}
+
+    def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
+        prepared = prepare(call, request, config, front, speakers)
+        return synthesize(call, llm, prepared, by_name, config, cancelled)
+
+    samples = Scaled(config.hift.hop, Axis("spoken_frames", 1, 200, 6000))
+    return Family(
+        name="cosyvoice2",
+        stages=stages,
+        language_model=LanguageModel(
+            "llm",
+            vocabulary=config.lm.head_size,
+            channels=1,
+            limits={"stop_ids": config.lm.stop_ids, "positions": 4096},
+            build=language_model,
+        ),
+        request=REQUEST,
+        response=(Tensor("waveform", "float32", (1, samples)),),
+        synthesize=speak,
+        hosts=hosts(config, front, speakers),
+        settings={"sample_rate": config.sample_rate, "speakers": speakers.names()},
+    )

@@ -1,0 +1,147 @@
+"""The order of calls that turns a request into sound: whole utterance, and streaming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from tritone.errors import InvalidRequest, TritoneError
+from tritone.families.cosyvoice import cfm
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.prompt import prompt_ids
+from tritone.families.cosyvoice.request import Prepared
+from tritone.families.cosyvoice.source import HarmonicSource
+from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream, noise_frames
+from tritone.lm.sampling import generate
+from tritone.stage import Call, Llm, Stage
+
+FULL = 1 << 30
+"""A chunk longer than any sequence: full attention."""
+
+
+def never() -> bool:
+    """The cancellation check of a request nobody can cancel."""
+    return False
+
+
+def speech_tokens(
+    llm: Llm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
+) -> Iterator[int]:
+    """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own."""
+    rng = np.random.default_rng([prepared.seed, index])
+    session = llm()
+    try:
+        yield from generate(
+            session, prompt_ids(text, prepared.voice, config.lm), len(text), config.lm, rng, cancelled=cancelled
+        )
+    finally:
+        session.close()
+
+
+def stream_waveform(
+    call: Call,
+    stages: dict[str, Stage],
+    config: CosyVoiceConfig,
+    tokens: Iterable[int],
+    voice: Voice,
+    *,
+    seed: int,
+    speed: float = 1.0,
+    hop: int = 25,
+) -> Iterator[np.ndarray]:
+    """Waveform chunks `[samples]` of one segment while its speech tokens are still arriving."""
+    flow = FlowStream(call, stages, config, voice, hop)
+    pace = SpeedStream(speed)
+    vocoder = VocoderStream(call, config.hift, seed)
+    for token in tokens:
+        for mel in flow.push([token]):
+            yield from _spoken(vocoder.push(pace.push(mel)))
+    for mel in flow.finish():
+        yield from _spoken(vocoder.push(pace.push(mel)))
+    rest = pace.push(np.zeros((1, config.flow.output_size, 0), np.float32), last=True)
+    yield from _spoken(vocoder.push(rest, last=True))
+
+
+def _spoken(wave: np.ndarray) -> Iterator[np.ndarray]:
+    if wave.size:
+        yield wave
+
+
+def whole_mel(
+    call: Call, config: CosyVoiceConfig, tokens: list[int], voice: Voice, *, streaming_mask: bool, speed: float = 1.0
+) -> np.ndarray:
+    """Mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full attention."""
+    flow = config.flow
+    sequence = [*voice.prompt_speech_token, *tokens]
+    encoded = call(
+        "flow_encoder",
+        speech_token=np.array([sequence], np.int64),
+        speech_token_len=np.array([len(sequence)], np.int32),
+        embedding=voice.embedding[None],
+        chunk_size=np.array([flow.encoder.chunk_size if streaming_mask else FULL], np.int64),
+    )
+    frames = len(sequence) * flow.token_mel_ratio
+    cond = np.zeros((1, flow.output_size, frames), np.float32)
+    known = voice.prompt_mel.shape[1]
+    cond[0, :, :known] = voice.prompt_mel
+    mel = cfm.solve(
+        call,
+        encoded["mu"],
+        encoded["spks"],
+        cond,
+        np.ones((1, 1, frames), np.float32),
+        noise_frames(0, frames),
+        chunk_size=flow.estimator.chunk_size if streaming_mask else FULL,
+        steps=flow.steps,
+        cfg_rate=flow.cfg_rate,
+    )
+    return SpeedStream(speed).push(mel[:, :, known:], last=True)
+
+
+def whole_waveform(call: Call, config: CosyVoiceConfig, mel: np.ndarray, seed: int) -> np.ndarray:
+    """Waveform `[samples]` of a complete mel `[1, 80, frames]` in one pass."""
+    length = np.array([mel.shape[2]], np.int32)
+    f0 = call("f0_predictor", mel=mel, mel_len=length)["f0"]
+    source = HarmonicSource(config.hift, seed)
+    harmonics = np.concatenate([source.push(f0), source.finish()], axis=2)
+    return call("vocoder", mel=mel, mel_len=length, harmonics=harmonics)["waveform"][0]
+
+
+def synthesize(
+    call: Call,
+    llm: Llm,
+    prepared: Prepared,
+    stages: dict[str, Stage],
+    config: CosyVoiceConfig,
+    cancelled: Callable[[], bool] = never,
+    hop: int = 25,
+) -> Iterator[np.ndarray]:
+    """Waveform chunks `[samples]` of a whole request, segment after segment, ending early once `cancelled`."""
+    for index, text in enumerate(prepared.segments):
+        tokens = speech_tokens(llm, text, prepared, index, config, cancelled)
+        spoken = False
+        for wave in stream_waveform(
+            call, stages, config, tokens, prepared.voice, seed=prepared.seed, speed=prepared.speed, hop=hop
+        ):
+            if cancelled():
+                return
+            spoken = True
+            yield wave
+        if not spoken and not cancelled():
+            raise TritoneError(f"segment {index + 1} of {len(prepared.segments)} produced no speech; try another seed")
+
+
+def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:
+    """Speech tokens of all segments joined, for the ensemble; InvalidRequest beyond `limit` tokens."""
+    tokens: list[int] = []
+    for index, text in enumerate(prepared.segments):
+        for token in speech_tokens(llm, text, prepared, index, config, never):
+            tokens.append(token)
+            if len(tokens) > limit:
+                seconds = limit / config.flow.token_frame_rate
+                raise InvalidRequest(
+                    "target_text", f"speaks longer than {seconds:.0f} s in one response; use the streaming model"
+                )
+    return tokens
