@@ -1,7 +1,7 @@
 """Speech tokens to waveform, chunk by chunk at constant cost, equal to one pass under the streaming mask.
 
 Each class holds the state of one request: tokens wait for their lookahead, mel frames for the vocoder's context. All
-network work goes through `call`, so the same code runs on torch, onnxruntime and inside the server.
+network work goes through `call`, so the same code runs on torch in tests and on any engine in a server.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""The rules of docs/architecture.md that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUDGETS = {"tritone/stage.py": 210, "model_repository/glue/model.py": 80}
+FORMATS = ("to_torchscript", "to_onnx", "to_genai", "to_tensorrt", "parity", "artifacts")
+LARGEST = 400
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level and dotted module names a file imports anywhere, also inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize(("file", "lines"), BUDGETS.items())
+def test_core_files_stay_small(file: str, lines: int) -> None:
+    assert len((ROOT / file).read_text().splitlines()) <= lines
+
+
+def test_no_source_file_outgrows_one_idea() -> None:
+    folders = ("tritone", "export", "training", "client", "benchmarks", "model_repository", "tests")
+    sizes = {str(p.relative_to(ROOT)): len(p.read_text().splitlines()) for f in folders for p in sources(f)}
+    assert {name: size for name, size in sizes.items() if size > LARGEST} == {}
+
+
+def test_exporters_stay_within_250_lines() -> None:
+    sizes = {p.name: len(p.read_text().splitlines()) for p in sources("export")}
+    assert sizes and {name: size for name, size in sizes.items() if size > 250} == {}
+
+
+def test_families_never_mention_formats() -> None:
+    words = re.compile(r"onnxruntime|tensorrt|torchscript|torch\.jit|torch\.onnx", re.IGNORECASE)
+    hits = [str(p) for p in sources("tritone/families") if words.search(p.read_text())]
+    assert hits == []
+
+
+def test_formats_never_mention_families() -> None:
+    words = re.compile(r"cosyvoice|bert_vits2|moss_ttsd", re.IGNORECASE)
+    hits = [p.name for p in sources("export") if p.stem in FORMATS and words.search(p.read_text())]
+    assert hits == []
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("tritone", ("export", "training", "benchmarks", "client")),
+        ("training", ("export", "benchmarks", "client")),
+        ("client", ("tritone", "export", "training", "benchmarks", "torch", "onnxruntime")),
+    ],
+)
+def test_import_direction(folder: str, forbidden: tuple[str, ...]) -> None:
+    hits = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in sources(folder)
+        for name in imports(path)
+        if name.split(".")[0] in forbidden
+    ]
+    assert hits == []
+
+
+@pytest.mark.parametrize("module", ["tritone.stage", "tritone.errors", "tritone.families.cosyvoice.config"])
+def test_the_description_needs_numpy_alone(module: str) -> None:
+    heavy = ("torch", "onnxruntime", "transformers", "onnx", "tritonclient", "gruut")
+    code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == "[]"
+
+
+def test_scripts_do_not_shadow_the_packages_they_need() -> None:
+    packages = {"grpc", "onnx", "tensorrt", "torch", "queue", "numpy", "tritonclient", "yaml", "types", "json"}
+    names = {p.stem for folder in ("export", "client", "benchmarks", "training") for p in (ROOT / folder).glob("*.py")}
+    assert names & packages == set()
