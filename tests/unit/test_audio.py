@@ -31,7 +31,7 @@ def test_mel_spectrogram_golden(golden: dict[str, np.ndarray]) -> None:
     ours, theirs = mel_spectrogram(golden["wav24"][0], MelConfig()), golden["mel"][0]
     assert close(np.exp(ours), np.exp(theirs))
     audible = theirs > theirs.max() - np.log(1e4)  # 80 dB below the peak
-    assert audible.mean() > 0.5 and close(ours[audible], theirs[audible])
+    assert audible.sum() > 1000 and close(ours[audible], theirs[audible])
     assert np.abs(ours - theirs).max() < 5e-3
 
 
