@@ -1,0 +1,37 @@
+"""Fundamental frequency from mel frames, with a small convolutional network."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tritone.nn.stft import length_mask
+from tritone.nn.weight_norm import weight_norm
+
+LAYERS = 5
+
+
+class F0Network(nn.Module):
+    """Five convolutions over mel frames and a linear read-out in Hz; keys as in published checkpoints."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for index in range(LAYERS):
+            layers += [weight_norm(nn.Conv1d(channels if index else in_channels, channels, 3, padding=1)), nn.ELU()]
+        self.condnet = nn.Sequential(*layers)
+        self.classifier = nn.Linear(channels, 1)
+
+    def forward(self, mel: Tensor, mel_len: Tensor | None = None) -> Tensor:
+        """f0 in Hz, `[batch, frames]`, 0 past a row's end; frames below the voicing threshold count as unvoiced.
+
+        Args:
+            mel: `[batch, mels, frames]`; mel_len: valid frames of each row, None if all are.
+        """
+        mask = None if mel_len is None else length_mask(mel_len, mel)
+        hidden = mel if mask is None else mel * mask
+        for layer in self.condnet:
+            hidden = layer(hidden)
+            if mask is not None and isinstance(layer, nn.Conv1d):
+                hidden = hidden * mask
+        f0 = self.classifier(hidden.transpose(1, 2))[..., 0].abs()
+        return f0 if mask is None else f0 * mask[:, 0]

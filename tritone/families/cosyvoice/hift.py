@@ -1,0 +1,198 @@
+"""HiFT: a vocoder that filters a harmonic source and synthesises through an inverse STFT.
+
+HiFTNet (Li et al., 2023, arXiv:2309.09493) on the ISTFTNet idea (Kaneko et al., 2022): mel frames are upsampled to the
+rate of a small STFT, at every rate meeting the spectrum of an excitation made of harmonics of f0, and the result is
+read as log magnitude and phase. Nothing is recurrent, so an output sample depends on a bounded number of frames.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tritone.families.cosyvoice.config import HiftConfig
+from tritone.families.cosyvoice.f0_predictor import LAYERS, F0Network
+from tritone.nn.stft import InverseStft, Stft, length_mask
+from tritone.nn.weight_norm import weight_norm
+
+PRE_KERNEL = POST_KERNEL = 7
+MAGNITUDE_LIMIT = 100.0
+
+
+class Snake(nn.Module):
+    """x + sin²(alpha x) / alpha per channel, a nonlinearity that extrapolates periods (Ziyin et al., 2020)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        alpha = self.alpha[:, None]
+        return x + torch.sin(x * alpha).square() / (alpha + 1e-9)
+
+
+class ResBlock(nn.Module):
+    """Pairs of a dilated and a plain convolution, each after a Snake, each pair added to its input."""
+
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        self.convs1 = nn.ModuleList(_same_conv(channels, channels, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(_same_conv(channels, channels, kernel, 1) for _ in dilations)
+        self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
+        self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
+        for first_activation, dilated, second_activation, plain in layers:
+            hidden = _inside(dilated(first_activation(x)), mask)
+            x = x + _inside(plain(second_activation(hidden)), mask)
+        return x
+
+
+class SourceMix(nn.Module):
+    """Weighs the harmonics into one excitation: `[batch, harmonics, samples]` to `[batch, 1, samples]`."""
+
+    def __init__(self, harmonics: int) -> None:
+        super().__init__()
+        self.l_linear = nn.Linear(harmonics, 1)
+
+    def forward(self, harmonics: Tensor) -> Tensor:
+        return torch.tanh(torch.matmul(self.l_linear.weight, harmonics) + self.l_linear.bias)
+
+
+class Hift(nn.Module):
+    """The generator with its f0 network, under the keys of published checkpoints."""
+
+    def __init__(self, config: HiftConfig) -> None:
+        super().__init__()
+        self.config = config
+        bins = config.istft_n_fft + 2
+        widths = [config.base_channels // 2**level for level in range(len(config.upsample_rates) + 1)]
+        self.m_source = SourceMix(config.nb_harmonics + 1)
+        self.conv_pre = _same_conv(config.in_channels, widths[0], PRE_KERNEL, 1)
+        self.ups = nn.ModuleList(
+            weight_norm(nn.ConvTranspose1d(before, after, kernel, rate, padding=(kernel - rate) // 2))
+            for before, after, rate, kernel in zip(
+                widths, widths[1:], config.upsample_rates, config.upsample_kernel_sizes, strict=False
+            )
+        )
+        self.source_downs = nn.ModuleList(
+            nn.Conv1d(bins, width, 1 if step == 1 else 2 * step, step, padding=step // 2)
+            for width, step in zip(widths[1:], source_steps(config), strict=True)
+        )
+        self.source_resblocks = nn.ModuleList(
+            ResBlock(width, kernel, dilations)
+            for width, kernel, dilations in zip(
+                widths[1:], config.source_resblock_kernel_sizes, config.source_resblock_dilation_sizes, strict=True
+            )
+        )
+        self.resblocks = nn.ModuleList(
+            ResBlock(width, kernel, dilations)
+            for width in widths[1:]
+            for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        )
+        self.conv_post = _same_conv(widths[-1], bins, POST_KERNEL, 1)
+        self.f0_predictor = F0Network(config.in_channels, config.f0_channels)
+        self.stft = Stft(config.istft_n_fft, config.istft_hop)
+        self.inverse_stft = InverseStft(config.istft_n_fft, config.istft_hop)
+
+    def forward(self, mel: Tensor, mel_len: Tensor | None, harmonics: Tensor) -> Tensor:
+        """Waveform `[batch, hop * frames]` from mel and the harmonics `[batch, nb_harmonics + 1, hop * frames]`."""
+        return self.decode(mel, mel_len, self.m_source(harmonics))
+
+    def decode(self, mel: Tensor, mel_len: Tensor | None, source: Tensor) -> Tensor:
+        """Waveform in -audio_limit..audio_limit, `[batch, hop * frames]`, silent past a row's end.
+
+        Args:
+            mel: `[batch, mels, frames]`, log magnitude.
+            mel_len: valid frames of each row; None if all are, which skips the masking.
+            source: excitation, `[batch, 1, hop * frames]`.
+        """
+        spectra = self.config.hop // self.config.istft_hop  # per mel frame; a centred STFT has one more in all
+        last_len = None if mel_len is None else mel_len * spectra + 1
+        spectrum = self.stft(source[:, 0], None if mel_len is None else mel_len * self.config.hop)
+        last_mask = _mask(last_len, spectrum)
+        spectrum = _inside(spectrum, last_mask)
+
+        rate = 1
+        mask = _mask(mel_len, mel)
+        x = _inside(self.conv_pre(_inside(mel, mask)), mask)
+        for level, up in enumerate(self.ups):
+            rate *= self.config.upsample_rates[level]
+            x = up(F.leaky_relu(x, self.config.lrelu_slope))
+            if level == len(self.ups) - 1:
+                # The published network mirrors the missing frame in on the left.
+                x = torch.cat([x[:, :, 1:2], x], dim=2)
+                mask = last_mask
+            else:
+                mask = _mask(None if mel_len is None else mel_len * rate, x)
+            excitation = _inside(self.source_downs[level](spectrum), mask)
+            x = _inside(x, mask) + self.source_resblocks[level](excitation, mask)
+            x = self._filter(level, x, mask)
+        x = self.conv_post(F.leaky_relu(x))
+        bins = self.config.istft_n_fft // 2 + 1
+        magnitude = torch.exp(x[:, :bins]).clamp(max=MAGNITUDE_LIMIT)
+        wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, bins:]), last_len)
+        return wave.clamp(-self.config.audio_limit, self.config.audio_limit)
+
+    def _filter(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
+        """The mean of the residual blocks of one rate."""
+        kernels = len(self.config.resblock_kernel_sizes)
+        blocks = self.resblocks[level * kernels : (level + 1) * kernels]
+        return torch.stack([block(x, mask) for block in blocks]).mean(dim=0)
+
+
+def source_steps(config: HiftConfig) -> list[int]:
+    """Stride that brings the source spectrum down to the rate of each level."""
+    return [math.prod(config.upsample_rates[level + 1 :]) for level in range(len(config.upsample_rates))]
+
+
+def context_frames(config: HiftConfig) -> int:
+    """Mel frames needed on each side of a window for its waveform to equal that of the whole utterance.
+
+    Walks from the waveform back to the inputs, adding each layer's reach in frames; the farther of mel and source wins.
+    """
+    spectra = config.hop // config.istft_hop  # STFT frames per mel frame
+    reach = (config.istft_n_fft / 2 / config.istft_hop + POST_KERNEL // 2) / spectra
+    source = 0.0
+    rate = spectra
+    for level in reversed(range(len(config.upsample_rates))):
+        kernel, step = config.upsample_kernel_sizes[level], config.upsample_rates[level]
+        reach += max(
+            _block_reach(size, dilations)
+            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        ) / rate
+        down = source_steps(config)[level]
+        block = _block_reach(config.source_resblock_kernel_sizes[level], config.source_resblock_dilation_sizes[level])
+        analysis = ((0 if down == 1 else 2 * down) + config.istft_n_fft / 2 / config.istft_hop) / spectra
+        source = max(source, reach + block / rate + analysis)
+        mirrored = 1 if level == len(config.upsample_rates) - 1 else 0
+        reach += mirrored / rate
+        rate //= step
+        reach += math.ceil((kernel - 1 - (kernel - step) // 2) / step) / rate
+    return math.ceil(max(reach + PRE_KERNEL // 2, source))
+
+
+def f0_context_frames() -> int:
+    """Mel frames needed on each side of a window for its f0 to equal that of the whole utterance."""
+    return LAYERS
+
+
+def _block_reach(kernel: int, dilations: tuple[int, ...]) -> int:
+    return kernel // 2 * (sum(dilations) + len(dilations))
+
+
+def _same_conv(channels: int, out: int, kernel: int, dilation: int) -> nn.Conv1d:
+    return weight_norm(nn.Conv1d(channels, out, kernel, dilation=dilation, padding=kernel // 2 * dilation))
+
+
+def _mask(lengths: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if lengths is None else length_mask(lengths, like)
+
+
+def _inside(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x with everything past a row's end set to 0, the padding each convolution sees when the row is alone."""
+    return x if mask is None else x * mask

@@ -1,0 +1,88 @@
+"""The excitation of the vocoder: harmonics of f0 with noise, frame by frame, the same for every way of cutting it.
+
+The v2 layout integrates phase once per frame and interpolates it linearly between the centres of frames; before the
+first centre and after the last it stands still. (The random start phase of the published code falls between the two
+samples its downsampling looks at, so it has no effect and does not exist here.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tritone.families.cosyvoice.config import HiftConfig
+
+
+class HarmonicSource:
+    """Turns f0 into harmonics, fed in order and in any pieces.
+
+    The second half of a frame needs the next frame's f0, so `push` returns all frames but the newest and `finish`
+    the last one. Noise is drawn in frame order from a generator of the seed, phase kept in float64.
+    """
+
+    def __init__(self, config: HiftConfig, seed: int) -> None:
+        self._config = config
+        self._multiples = np.arange(1, config.nb_harmonics + 2, dtype=np.float64)
+        self._noise = np.random.Generator(np.random.Philox(seed))
+        self._started = False
+        self._phase = np.zeros((1, len(self._multiples)))
+        # The newest frame waits here until its right neighbour is known.
+        self._f0 = np.zeros(0, dtype=np.float32)
+        self._rates = np.zeros((0, len(self._multiples)))
+        self._centres = np.zeros((0, len(self._multiples)))
+
+    def push(self, f0: np.ndarray) -> np.ndarray:
+        """Harmonics `[nb_harmonics + 1, hop * frames]` of every frame now determined: all but the newest.
+
+        Args:
+            f0: `[frames]` in Hz; at or below the voicing threshold the frame is noise.
+        """
+        f0 = np.asarray(f0, dtype=np.float32)
+        if f0.ndim != 1:
+            raise ValueError(f"HarmonicSource.push needs f0 of shape [frames], got {list(f0.shape)}")
+        # Cycles per sample; modulo 1 because interpolation, unlike the sine, would see whole cycles.
+        rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate % 1.0
+        # Left unwrapped and summed in one order, so that cutting the input elsewhere cannot change a bit.
+        centres = np.cumsum(np.concatenate([self._phase, self._config.hop * rates]), axis=0)
+        self._phase = centres[-1:]
+        f0 = np.concatenate([self._f0, f0])
+        rates = np.concatenate([self._rates, rates])
+        centres = np.concatenate([self._centres, centres[1:]])
+        self._f0, self._rates, self._centres = f0[-1:], rates[-1:], centres[-1:]
+        return self._render(f0[:-1], centres[:-1], rates[:-1], rates[1:])
+
+    def finish(self) -> np.ndarray:
+        """Harmonics of the last frame, `[nb_harmonics + 1, hop]`, or of no frame if nothing was pushed."""
+        last = self._render(self._f0, self._centres, self._rates, np.zeros_like(self._rates))
+        self._f0, self._rates, self._centres = self._f0[:0], self._rates[:0], self._centres[:0]
+        return last
+
+    def _render(self, f0: np.ndarray, centres: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Harmonics of frames whose phase is `centres` cycles at the centre, with its slopes before and after it."""
+        if len(f0) and not self._started:
+            left = np.concatenate([np.zeros_like(left[:1]), left[1:]])
+            self._started = True
+        hop, count = self._config.hop, len(self._multiples)
+        noise = self._noise.standard_normal((len(f0), hop, count), dtype=np.float32)
+        offset = np.arange(hop)[:, None] + 0.5 - hop / 2
+        cycles = (centres[:, None] + offset * np.where(offset < 0, left[:, None], right[:, None])) % 1.0
+        return np.ascontiguousarray(excitation(cycles, f0, noise, self._config).reshape(-1, count).T)
+
+
+def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: HiftConfig) -> np.ndarray:
+    """Sines with a little noise in voiced frames, noise alone in the others, `[frames, hop, harmonics]` float32.
+
+    Args:
+        cycles: phase in cycles within 0..1 and noise: standard normal, both `[frames, hop, harmonics]`.
+        f0: `[frames]` in Hz.
+    """
+    voiced = (f0 > config.nsf_voiced_threshold)[:, None, None]
+    sines = config.nsf_alpha * np.sin(np.float32(2 * np.pi) * cycles.astype(np.float32))
+    level = np.where(voiced, config.nsf_sigma, config.nsf_alpha / 3)
+    mixed: np.ndarray = (np.where(voiced, sines, 0.0) + level * noise).astype(np.float32)
+    return mixed
+
+
+def harmonics(f0: np.ndarray, config: HiftConfig, seed: int) -> np.ndarray:
+    """Harmonics `[nb_harmonics + 1, hop * frames]` of a whole utterance, f0 `[frames]` in Hz."""
+    source = HarmonicSource(config, seed)
+    return np.concatenate([source.push(f0), source.finish()], axis=1)

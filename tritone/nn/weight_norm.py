@@ -1,0 +1,27 @@
+"""Weight normalisation: a weight is a direction and a gain per output row (Salimans and Kingma, 2016)."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def weight_norm(module: Module) -> Module:
+    """The module with its weight split into gain (`original0`) and direction (`original1`), per row of dimension 0.
+
+    Dimension 0 also for transposed convolutions, where it counts input channels, as published checkpoints have it.
+    Loading a state_dict accepts this layout and the older `weight_g` / `weight_v`.
+    """
+    return parametrizations.weight_norm(module, dim=0)
+
+
+def fold_weight_norm(module: Module) -> Module:
+    """The same module, in place, with every normalised weight replaced by its plain value: same outputs, less work."""
+    for child in module.modules():
+        if parametrize.is_parametrized(child, "weight"):
+            parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
+    return module
