@@ -14,7 +14,7 @@ from tritone.errors import TritoneError
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
-from tritone.families.cosyvoice.source import HarmonicSource
+from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Speakers, Voice
 from tritone.families.cosyvoice.streaming import SpeedStream, noise_frames
 from tritone.families.cosyvoice.synthesize import FULL, whole_tokens
@@ -170,11 +170,11 @@ def vocode(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[
     frames = np.array([r["mel"].shape[2] for r in requests], np.int32)
     mel = stack([r["mel"] for r in requests])
     f0 = call("f0_predictor", mel=mel, mel_len=frames)["f0"]
-    harmonics = []
-    for i, request in enumerate(requests):
-        source = HarmonicSource(config.hift, int(request["seed_used"][0, 0]))
-        harmonics.append(np.concatenate([source.push(f0[i : i + 1, : frames[i]]), source.finish()], axis=2))
-    waves = call("vocoder", mel=mel, mel_len=frames, harmonics=stack(harmonics))["waveform"]
+    sources = [
+        harmonics(f0[i, : frames[i]], config.hift, int(request["seed_used"][0, 0]))[None]
+        for i, request in enumerate(requests)
+    ]
+    waves = call("vocoder", mel=mel, mel_len=frames, harmonics=stack(sources))["waveform"]
     return [{"waveform": waves[i : i + 1, : n * config.hift.hop]} for i, n in enumerate(frames)]
 
 

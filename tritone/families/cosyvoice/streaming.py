@@ -179,10 +179,10 @@ class VocoderStream:
             window = self._mel[:, :, start - self._first :]
             length = np.array([window.shape[2]], np.int32)
             f0 = self._call("f0_predictor", mel=window, mel_len=length)["f0"]
-            fresh = self._source.push(f0[:, self._f0_done - start : settled - start])
+            fresh = self._source.push(f0[0, self._f0_done - start : settled - start])[None]
             self._f0_done = settled
         if last:
-            fresh = np.concatenate([fresh, self._source.finish()], axis=2)
+            fresh = np.concatenate([fresh, self._source.finish()[None]], axis=2)
         self._harmonics = np.concatenate([self._harmonics, fresh], axis=2)
 
     def _forget(self) -> None:

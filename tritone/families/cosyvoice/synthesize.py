@@ -11,7 +11,7 @@ from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.prompt import prompt_ids
 from tritone.families.cosyvoice.request import Prepared
-from tritone.families.cosyvoice.source import HarmonicSource
+from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream, noise_frames
 from tritone.lm.sampling import generate
@@ -104,9 +104,7 @@ def whole_waveform(call: Call, config: CosyVoiceConfig, mel: np.ndarray, seed: i
     """Waveform `[samples]` of a complete mel `[1, 80, frames]` in one pass."""
     length = np.array([mel.shape[2]], np.int32)
     f0 = call("f0_predictor", mel=mel, mel_len=length)["f0"]
-    source = HarmonicSource(config.hift, seed)
-    harmonics = np.concatenate([source.push(f0), source.finish()], axis=2)
-    return call("vocoder", mel=mel, mel_len=length, harmonics=harmonics)["waveform"][0]
+    return call("vocoder", mel=mel, mel_len=length, harmonics=harmonics(f0[0], config.hift, seed)[None])["waveform"][0]
 
 
 def synthesize(
