@@ -1,4 +1,4 @@
-"""`python -m training <recipe>`: builds the recipe's run and trains it; `torchrun -m training ...` on several devices."""
+"""`python -m training <recipe>`: builds a recipe's run and trains it; `torchrun -m training ...` on several devices."""
 
 from __future__ import annotations
 

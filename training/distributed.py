@@ -104,3 +104,9 @@ def check_equal(networks: dict[str, nn.Module], device: torch.device) -> None:
                 f"network {name!r} differs between processes (parameter sums {-low} and {high}): "
                 "its recipe must change parameters through training.distributed.update"
             )
+
+
+def barrier() -> None:
+    """Waits until every process is here."""
+    if world_size() > 1:
+        dist.barrier()

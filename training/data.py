@@ -1,0 +1,214 @@
+"""A corpus on disk: utterances from its manifest, features from memory-mapped stores, batches of similar length.
+
+Folder layout: `metadata.csv` and `wavs/` (LJSpeech style), `manifest.jsonl` (phones and lengths, one line each)
+and `features/` (caches, rebuilt when their parameters or the recordings change).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from training import distributed
+from tritone.audio import kaldi_fbank, mel_spectrogram, whisper_mel
+from tritone.errors import ArtifactError, ConfigError
+from tritone.families.cosyvoice.config import MelConfig
+from tritone.wav import read_wav
+
+MEL = MelConfig()
+VALIDATION = 50
+"""One utterance in this many, chosen by its id alone, is never trained on."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording: who says what, in which file; `samples` counts it at 16 kHz, `phones` are phonemizer symbols."""
+
+    id: str
+    speaker: str
+    text: str
+    phones: tuple[str, ...]
+    samples: int
+    path: Path
+
+    @property
+    def held_out(self) -> bool:
+        """Whether it belongs to the validation split."""
+        return zlib.crc32(self.id.encode()) % VALIDATION == 0
+
+
+def _whisper(path: Path) -> np.ndarray:
+    return whisper_mel(read_wav(path, 16000)).T.astype(np.float16)
+
+
+def _fbank(path: Path) -> np.ndarray:
+    return kaldi_fbank(read_wav(path, 16000), subtract_mean=True).astype(np.float16)
+
+
+def _mel(path: Path, config: MelConfig) -> np.ndarray:
+    return mel_spectrogram(read_wav(path, config.sample_rate), config).T.astype(np.float16)
+
+
+def _audio(path: Path, rate: int) -> np.ndarray:
+    return np.round(np.clip(read_wav(path, rate), -1, 1) * 32767).astype(np.int16)[:, None]
+
+
+class Store:
+    """Arrays of differing length, one per utterance, in one memory-mapped file; `store[i]` is time-major."""
+
+    def __init__(self, folder: Path) -> None:
+        about = json.loads((folder / "about.json").read_text())
+        self.offsets = np.load(folder / "offsets.npy")
+        self.data = np.memmap(folder / "data.bin", dtype=about["dtype"], mode="r").reshape(-1, about["width"])
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows per utterance, int64 `[utterances]`."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Utterance `index`'s rows `[length, width]`, in the stored dtype."""
+        return self.rows(index, 0, int(self.offsets[index + 1] - self.offsets[index]))
+
+    def rows(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Rows `start` to `stop` of utterance `index`, without reading the others."""
+        first = int(self.offsets[index])
+        return np.asarray(self.data[first + start : min(first + stop, int(self.offsets[index + 1]))])
+
+    @staticmethod
+    def write(folder: Path, arrays: Iterable[np.ndarray]) -> None:
+        """Streams `[length, width]` arrays of one dtype into a new store; the folder appears only when complete."""
+        part = folder.with_name(folder.name + ".part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        offsets, about = [0], {}
+        with open(part / "data.bin", "wb") as file:
+            for array in arrays:
+                about = {"dtype": str(array.dtype), "width": array.shape[1]}
+                file.write(np.ascontiguousarray(array).tobytes())
+                offsets.append(offsets[-1] + len(array))
+        np.save(part / "offsets.npy", np.array(offsets))
+        (part / "about.json").write_text(json.dumps(about))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+
+
+class Corpus:
+    """The utterances of a prepared folder and their features.
+
+    `store(kind)` is, per utterance and time-major: "mel" float16 [frames, 80] (50 Hz), "whisper" float16 [T, 128]
+    (100 Hz), "fbank" float16 [T, 80] (100 Hz, mean removed), "audio" int16 [samples, 1] at 24 kHz, and once they are made by
+    `python -m training.prepare`, "tokens" int16 [speech_tokens, 1] and "embedding" float32 [1, 192].
+    """
+
+    def __init__(self, folder: Path, mel: MelConfig = MEL, processes: int = 2) -> None:
+        self.folder, self.mel_config, self.processes = folder, mel, processes
+        manifest = folder / "manifest.jsonl"
+        if not manifest.exists():
+            raise ConfigError(
+                f"{manifest} does not exist. Make a corpus with `python -m training.prepare flite --out {folder}`, "
+                f"or index your own recordings with `python -m training.prepare manifest --data {folder}`."
+            )
+        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+        self.utterances = [
+            Utterance(r["id"], r["speaker"], r["text"], tuple(r["phones"]), r["samples"], folder / r["file"])
+            for r in rows
+        ]
+        self.speakers = sorted({u.speaker for u in self.utterances})
+        self.digest = hashlib.sha256("".join(f"{u.id}:{u.samples};" for u in self.utterances).encode()).hexdigest()[:12]
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def indices(self, held_out: bool) -> np.ndarray:
+        """Indices of the validation split (`held_out`) or of the training split."""
+        return np.array([i for i, u in enumerate(self.utterances) if u.held_out == held_out], np.int64)
+
+    def store(self, kind: str) -> Store:
+        """The features of that kind, computed on first use with a progress bar."""
+        makers: dict[str, Callable[[Path], np.ndarray]] = {
+            "whisper": _whisper,
+            "fbank": _fbank,
+            "mel": partial(_mel, config=self.mel_config),
+            "audio": partial(_audio, rate=self.mel_config.sample_rate),
+        }
+        path = self.store_path(kind)
+        if not path.exists():
+            if kind not in makers:
+                raise ArtifactError(
+                    f"{path} does not exist: this corpus has no {kind!r} yet. "
+                    f"Run `python -m training.prepare {kind} --data {self.folder} --help`; "
+                    f"computed on demand are {', '.join(makers)}."
+                )
+            if distributed.rank() == 0:
+                self.write(kind, self._computed(makers[kind], kind))
+            distributed.barrier()
+        return Store(path)
+
+    def store_path(self, kind: str) -> Path:
+        """Where the features of that kind lie for exactly these recordings and parameters."""
+        parameters = asdict(self.mel_config) if kind in ("mel", "audio") else {}
+        key = hashlib.sha256(json.dumps([self.digest, parameters], sort_keys=True).encode()).hexdigest()[:12]
+        return self.folder / "features" / f"{kind}-{key}"
+
+    def write(self, kind: str, arrays: Iterable[np.ndarray]) -> None:
+        """Stores one array per utterance as the features of that kind, replacing older ones."""
+        Store.write(self.store_path(kind), arrays)
+
+    def _computed(self, maker: Callable[[Path], np.ndarray], kind: str) -> Iterator[np.ndarray]:
+        paths = [u.path for u in self.utterances]
+        with multiprocessing.get_context("spawn").Pool(self.processes) as pool:
+            yield from tqdm(pool.imap(maker, paths, chunksize=16), total=len(paths), desc=kind, mininterval=5)
+
+
+def bucketed(
+    lengths: Sequence[int] | np.ndarray,
+    indices: np.ndarray,
+    budget: int,
+    seed: int,
+    epoch: int,
+    longest: int | None = None,
+) -> list[np.ndarray]:
+    """This process's batches of one epoch: index arrays whose padded size (rows x longest) stays within `budget`.
+
+    A function of (seed, epoch) alone. Utterances of similar length (within about a tenth) share a batch; all processes
+    get equally many batches, so up to `world_size - 1` of them are left out.
+
+    Args:
+        lengths: of every utterance of the corpus, in whatever unit `budget` counts. longest: skip longer utterances.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    lengths = np.asarray(lengths)
+    chosen = indices if longest is None else indices[lengths[indices] <= longest]
+    order = chosen[np.argsort(lengths[chosen] * rng.uniform(0.95, 1.05, len(chosen)), kind="stable")]
+    batches: list[list[int]] = []
+    top = 0
+    for index in order.tolist():
+        top = max(top, int(lengths[index]))
+        if not batches or top * (len(batches[-1]) + 1) > budget:
+            batches.append([])
+            top = int(lengths[index])
+        batches[-1].append(index)
+    shuffled = [np.array(batches[i]) for i in rng.permutation(len(batches))]
+    world = distributed.world_size()
+    return shuffled[: len(shuffled) // world * world][distributed.rank() :: world]
+
+
+def pad(arrays: Sequence[np.ndarray], value: float = 0) -> np.ndarray:
+    """`[batch, longest, ...]` with each array at the start of its row and `value` after it."""
+    longest = max(len(a) for a in arrays)
+    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, arrays[0].dtype)
+    for row, array in zip(padded, arrays, strict=True):
+        row[: len(array)] = array
+    return padded

@@ -1,0 +1,132 @@
+"""`python -m training.prepare`: makes a corpus, or indexes recordings, and adds what later steps of a recipe need.
+
+flite       speak sentences with Debian's flite voices      -> wavs/, metadata.csv, manifest.jsonl
+manifest    index an LJSpeech-style folder                   -> manifest.jsonl
+features    compute mel, whisper, fbank or audio ahead       -> features/
+tokens      speech tokens of every utterance                 -> features/
+embedding   speaker embedding of every utterance             -> features/
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from training import flite
+from training.data import Corpus
+from training.manifest import write_manifest
+from training.sentences import fortune_files, read_texts, sentences, shares
+from tritone.errors import ConfigError, EnvironmentProblem
+
+
+def make_flite_corpus(
+    out: Path, count: int, voices: list[str], texts: list[Path], exclude: list[Path], seed: int = 0, processes: int = 2
+) -> None:
+    """Cuts sentences out of `texts` (Debian's fortunes by default), has flite speak them, and writes the manifest."""
+    files = texts or fortune_files()
+    if not files:
+        raise EnvironmentProblem("there is no text to speak: run apt-get install fortunes, or give files with --text.")
+    excluded = [line for path in exclude for line in path.read_text(encoding="utf-8").splitlines()]
+    found = sentences(read_texts(files), exclude=excluded)
+    if len(found) < count:
+        raise ConfigError(
+            f"--utterances {count}: the texts have {len(found)} usable sentences; give more files with --text."
+        )
+    flite.make_corpus(shares(found, voices, count, seed), out, processes)
+    _index(out, processes)
+
+
+def _index(folder: Path, processes: int) -> None:
+    count, problems = write_manifest(folder, processes=processes)
+    for problem in problems[:20]:
+        print(f"left out {problem}")
+    print(f"{folder}/manifest.jsonl: {count} utterances, {len(problems)} left out")
+
+
+def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
+    """Speech tokens of every utterance by the ONNX tokenizer, as the corpus's "tokens"."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(tokenizer), providers=onnxruntime.get_available_providers())
+    feats, length = (node.name for node in session.get_inputs())
+    whisper = corpus.store("whisper")
+
+    def tokens() -> Iterator[np.ndarray]:
+        for i in tqdm(range(len(corpus)), desc="tokens", mininterval=5):
+            mel = whisper[i].T[None].astype(np.float32)
+            yield (
+                session.run(None, {feats: mel, length: np.array([mel.shape[2]], np.int32)})[0]
+                .reshape(-1, 1)
+                .astype(np.int16)
+            )
+
+    corpus.write("tokens", tokens())
+
+
+def add_embeddings(corpus: Corpus, embedder: Path) -> None:
+    """Speaker embedding of every utterance by the ONNX embedder, as the corpus's "embedding"."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(embedder), providers=onnxruntime.get_available_providers())
+    fbank = corpus.store("fbank")
+
+    def embeddings() -> Iterator[np.ndarray]:
+        for i in tqdm(range(len(corpus)), desc="embeddings", mininterval=5):
+            yield session.run(None, {session.get_inputs()[0].name: fbank[i][None].astype(np.float32)})[0].astype(
+                np.float32
+            )
+
+    corpus.write("embedding", embeddings())
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(dest="step", required=True)
+    speak = steps.add_parser("flite", help="speak a corpus with flite")
+    speak.add_argument("--out", type=Path, default=Path("data/nano"))
+    speak.add_argument("--utterances", type=int, default=24000)
+    speak.add_argument("--voices", nargs="+", default=["rms", "slt", "awb", "kal16"])
+    speak.add_argument("--text", nargs="*", type=Path, default=[], help="plain text files (default: Debian's fortunes)")
+    speak.add_argument(
+        "--exclude", nargs="*", type=Path, default=[], help="files of sentences, one a line, never to speak"
+    )
+    speak.add_argument("--seed", type=int, default=0)
+    for name in ("manifest", "features", "tokens", "embedding"):
+        step = steps.add_parser(name)
+        step.add_argument("--data", type=Path, default=Path("data/nano"))
+        if name == "features":
+            step.add_argument("--kinds", nargs="+", default=["whisper", "mel", "audio", "fbank"])
+        if name == "tokens":
+            step.add_argument("--tokenizer", type=Path, required=True, help="speech_tokenizer_v2.onnx")
+        if name == "embedding":
+            step.add_argument("--embedder", type=Path, required=True, help="campplus.onnx")
+    for step in steps.choices.values():
+        step.add_argument("--processes", type=int, default=2)
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    args = parse()
+    if args.step == "flite":
+        make_flite_corpus(args.out, args.utterances, args.voices, args.text, args.exclude, args.seed, args.processes)
+    elif args.step == "manifest":
+        _index(args.data, args.processes)
+    else:
+        corpus = Corpus(args.data, processes=args.processes)
+        if args.step == "features":
+            for kind in args.kinds:
+                corpus.store(kind)
+        elif args.step == "tokens":
+            add_tokens(corpus, args.tokenizer)
+        else:
+            add_embeddings(corpus, args.embedder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Sentences to be spoken, cut out of plain texts: clean, short, each once."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_TITLES = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\bJr)(?<!\bSr)(?<!\bNo)(?<!\b[A-Z])"
+_SENTENCE_END = re.compile(_TITLES + r"(?<=[.!?])[\"')\]]*\s+")
+_CLAUSE_END = re.compile(r"(?<=[,;:])\s+|\s+--?\s+|\s*---?\s*")
+_WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
+_ALLOWED = re.compile(r"[A-Za-z' ,.;:!?-]+")
+
+
+def normalised(text: str) -> str:
+    """Lower-case words alone: two sentences that differ in nothing else are the same sentence."""
+    return " ".join(word.lower() for word in _WORD.findall(text))
+
+
+def read_texts(paths: Iterable[Path]) -> list[str]:
+    """Paragraphs of the given plain-text files; a `%` line separates entries, as in fortune files."""
+    paragraphs: list[str] = []
+    for path in paths:
+        text = path.read_text(encoding="utf-8", errors="ignore")
+        text = re.sub(r"(?<=[a-z])-\n\s*(?=[a-z])", "", re.sub(r".\x08", "", text))  # broken words, overstrikes
+        for entry in re.split(r"\n%\n|\n\s*\n", text):
+            body = re.sub(r"\n\s*--+ .*", "", "\n" + entry, flags=re.DOTALL)  # what follows "-- " names an author
+            paragraphs.append(" ".join(body.split()))
+    return paragraphs
+
+
+def fortune_files() -> list[Path]:
+    """Texts of Debian's package `fortunes`; an empty list when it is not installed."""
+    folder = Path("/usr/share/games/fortunes")
+    return sorted(
+        p for p in folder.glob("*") if p.is_file() and not p.is_symlink() and not p.suffix and p.name != "ascii-art"
+    )
+
+
+def speakable(text: str, low: int, high: int) -> str | None:
+    """The text tidied up when it can be read aloud, `low` to `high` ordinary English words; otherwise None."""
+    text = re.sub(r"[\"()\[\]{}*_`]|(?<!\w)'|'(?!\w)|''", "", text.replace("...", ",")).strip(" ,;:-'")
+    text = re.sub(r"\s+([,.;:!?])", r"\1", re.sub(r"\s+", " ", text))
+    if not _ALLOWED.fullmatch(text):
+        return None
+    words = _WORD.findall(text)
+    if not low <= len(words) <= high or len(words) != len(text.split()):
+        return None
+    for word in words:
+        strange = len(word) > 14 or re.search(r"[A-Za-z][A-Z]", word) or re.search(r"(.)\1\1", word.lower())
+        if strange or not re.search(r"[aeiouyAEIOUY]", word) or (len(word) == 1 and word not in "aAIO"):
+            return None
+    if sum(word[0].isupper() for word in words) > max(2, len(words) // 2):
+        return None
+    text = text[0].upper() + text[1:]
+    return text if text[-1] in ".!?" else text.rstrip(",;:-") + "."
+
+
+def sentences(paragraphs: Iterable[str], low: int = 4, high: int = 14, exclude: Iterable[str] = ()) -> list[str]:
+    """Distinct sentences of `low` to `high` words; longer ones are cut into clauses; none is in `exclude`."""
+    seen = {normalised(text) for text in exclude}
+    found: list[str] = []
+    for paragraph in paragraphs:
+        for sentence in _SENTENCE_END.split(paragraph):
+            pieces = [sentence] if len(sentence.split()) <= high else _clauses(sentence, high)
+            for piece in pieces:
+                text = speakable(piece, low, high)
+                if text and normalised(text) not in seen:
+                    seen.add(normalised(text))
+                    found.append(text)
+    return found
+
+
+def _clauses(sentence: str, high: int) -> list[str]:
+    """Neighbouring clauses joined as long as they stay within `high` words."""
+    joined: list[str] = []
+    for clause in _CLAUSE_END.split(sentence):
+        if joined and len(joined[-1].split()) + len(clause.split()) <= high:
+            joined[-1] += " " + clause
+        else:
+            joined.append(clause)
+    return joined
+
+
+def shares(texts: list[str], speakers: list[str], count: int, seed: int) -> list[tuple[str, str]]:
+    """`count` pairs (text, speaker) in random order, the speakers taking turns; fewer when there are fewer texts."""
+    order = list(texts)
+    random.Random(seed).shuffle(order)
+    return [(text, speakers[i % len(speakers)]) for i, text in enumerate(order[:count])]
