@@ -1,0 +1,246 @@
+"""What a build folder holds, where each file came from, and whether it still fits the checkpoint and the code.
+
+    build/<name>/onnx/<stage>.onnx     one file per stage
+    build/<name>/llm/<precision>/      the language model
+    build/<name>/manifest.json         the identity of each
+
+An artefact is current when the checkpoint's files, the stage's declaration and source, and the packages its format is
+bound to are what they were when it was built, and the file itself is unchanged. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tritone.errors import ArtifactError, CheckpointError
+from tritone.sources import source_files
+from tritone.stage import Family, LanguageModel, Stage
+
+MANIFEST = "manifest.json"
+HASHES = "hashes.json"
+CHECKPOINT_FILES = (".pt", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
+CHUNK = 1 << 22
+FORMAT = 1
+"""Raise it when an exporter's output changes, so that folders built before are rebuilt."""
+LLM_RUNTIME = ("onnxruntime-genai",)
+
+
+def stage_key(name: str) -> str:
+    """Path of a stage's file below the build folder, which is also its key in the manifest."""
+    return f"onnx/{name}.onnx"
+
+
+def llm_key(precision: str) -> str:
+    """Path of the language model's folder below the build folder, which is also its key in the manifest."""
+    return f"llm/{precision}"
+
+
+def stage_path(folder: str | Path, name: str) -> Path:
+    """The ONNX file of a stage in a build folder."""
+    return Path(folder) / stage_key(name)
+
+
+def llm_path(folder: str | Path, precision: str) -> Path:
+    """The language model's folder of one precision in a build folder."""
+    return Path(folder) / llm_key(precision)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Everything that decides an artefact's content.
+
+    Args:
+        checkpoint: hash over the checkpoint's files.
+        description: hash over the declaration and the source files behind it.
+        precision: arithmetic inside the artefact; the boundary's dtypes never depend on it.
+        requires: packages whose installed version must equal the one that built the artefact.
+    """
+
+    checkpoint: str
+    description: str
+    precision: str = "fp32"
+    requires: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artefact as the manifest records it: its identity, its own content hash, and how it was made."""
+
+    identity: Identity
+    sha256: str
+    bytes: int
+    seconds: float
+    error: float | None
+    tools: Mapping[str, str]
+
+
+class Hashes:
+    """SHA-256 of files, remembered by path, size and modification time in one JSON file."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._known: dict[str, list[Any]] = read_json(cache)
+
+    def file(self, path: Path) -> str:
+        """Hex digest of the file's content."""
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        known = self._known.get(str(path.resolve()))
+        if known is not None and known[:2] == stamp:
+            return str(known[2])
+        digest = hashlib.sha256()
+        with open(path, "rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+        self._known[str(path.resolve())] = [*stamp, digest.hexdigest()]
+        return digest.hexdigest()
+
+    def tree(self, root: Path, suffixes: tuple[str, ...] = ("",)) -> str:
+        """Hex digest over the names and contents of the files below `root`; a file counts by its content alone."""
+        if root.is_file():
+            return self.file(root)
+        paths = sorted(p for p in root.rglob("*") if p.is_file() and p.name.endswith(suffixes))
+        lines = [f"{path.relative_to(root)} {self.file(path)}\n" for path in paths]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def save(self) -> None:
+        """Keep what was learnt for the next process."""
+        write_json(self._cache, self._known)
+
+
+def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:
+    """Hash over the checkpoint's weights, settings and tokenizer, not its documents."""
+    if not model_dir.is_dir():
+        raise CheckpointError(f"{model_dir} is not a directory; give the folder that holds the checkpoint's files")
+    return hashes.tree(model_dir, CHECKPOINT_FILES)
+
+
+def description_hash(node: Stage | LanguageModel) -> str:
+    """Hash over the declaration and the source of the modules its builder uses."""
+    if isinstance(node, Stage):
+        declared = repr((FORMAT, node.name, node.inputs, node.outputs, node.file))
+    else:
+        declared = repr((FORMAT, node.name, node.vocabulary, node.channels, sorted(node.limits.items())))
+    digest = hashlib.sha256(declared.encode())
+    for path in source_files(node.build) if node.build is not None else []:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def identities(family: Family, model_dir: Path, hashes: Hashes, precision: str = "int8") -> dict[str, Identity]:
+    """What each artefact of the family should be, by key; the language model in the given precision."""
+    checkpoint = checkpoint_hash(model_dir, hashes)
+    wanted = {stage_key(s.name): Identity(checkpoint, description_hash(s)) for s in family.stages}
+    if family.language_model is not None:
+        described = description_hash(family.language_model)
+        wanted[llm_key(precision)] = Identity(checkpoint, described, precision, installed(LLM_RUNTIME))
+    return wanted
+
+
+def installed(packages: tuple[str, ...]) -> dict[str, str]:
+    """Version of each package, "none" where it is not installed; nothing is imported."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def read_manifest(folder: Path) -> dict[str, Entry]:
+    """The artefacts of a build folder by key; empty when nothing was built."""
+    listed = read_json(folder / MANIFEST).get("artefacts", {})
+    try:
+        return {key: Entry(**{**value, "identity": Identity(**value["identity"])}) for key, value in listed.items()}
+    except (TypeError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder / MANIFEST} was written by another version of Tritone ({error}); delete {folder} and build again"
+        ) from error
+
+
+def record(folder: Path, key: str, entry: Entry) -> None:
+    """Add or replace one artefact in the manifest; call it inside `locked(folder)`."""
+    entries = {**read_manifest(folder), key: entry}
+    write_json(folder / MANIFEST, {"artefacts": {name: asdict(entries[name]) for name in sorted(entries)}})
+
+
+def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | None:
+    """Why the artefact cannot be used, as the end of a sentence that starts with its path; None when it is current."""
+    entry = read_manifest(folder).get(key)
+    if entry is None or not (folder / key).exists():
+        return "does not exist"
+    for what, recorded, found in (
+        ("checkpoint", entry.identity.checkpoint, wanted.checkpoint),
+        ("description of its stage", entry.identity.description, wanted.description),
+        ("precision", entry.identity.precision, wanted.precision),
+    ):
+        if recorded != found:
+            return f"was built from another {what} (built with {recorded[:12]}, now {found[:12]})"
+    for package, version in wanted.requires.items():
+        recorded = entry.identity.requires.get(package, "none")
+        if recorded != version:
+            return f"was built with {package} {recorded}, installed is {version}"
+    if hashes.tree(folder / key) != entry.sha256:
+        return "was changed after it was built"
+    return None
+
+
+def verify(folder: Path, family: Family, model_dir: Path, precision: str = "int8") -> None:
+    """Raise ArtifactError naming every artefact that is missing or stale and the command that rebuilds them."""
+    hashes = Hashes(folder / HASHES)
+    wanted = identities(family, model_dir, hashes, precision)
+    found = ((key, problem(folder, key, identity, hashes)) for key, identity in wanted.items())
+    bad = [f"{folder / key} {reason}" for key, reason in found if reason]
+    if bad:
+        raise ArtifactError(f"{'; '.join(bad)}. Run: {rebuild_command(model_dir, folder, precision)}")
+    hashes.save()
+
+
+def rebuild_command(model_dir: Path, folder: Path, precision: str = "int8") -> str:
+    """What to type so that everything in the build folder is current again."""
+    options = ["--model-dir", str(model_dir), "--out", str(folder)]
+    if precision != "int8":
+        options += ["--lm-precision", precision]
+    return shlex.join(["python", "export/build_engines.py", *options])
+
+
+@contextlib.contextmanager
+def locked(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold the build folder alone; `waiting()` is called if another process holds it. Freed when that dies."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in the file; empty when there is no such file."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); delete it and build again") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace the file in one step, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text(json.dumps(value, indent=1) + "\n")
+    os.replace(part, path)

@@ -1,0 +1,184 @@
+"""Ways to run stages in this process: `call(stage_name, **arrays) -> {output: array}` on torch or on onnxruntime.
+
+Both check what they are given against the declaration first, so a wrong array is named before an engine sees it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritone.artifacts import stage_path
+from tritone.errors import ArtifactError, InvalidRequest
+from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, Tensor
+
+ONNX_TYPES = {
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+    "int64": "tensor(int64)",
+    "int32": "tensor(int32)",
+    "bool": "tensor(bool)",
+}
+
+
+def dim_text(dim: Dim) -> str:
+    """A dimension in words: "80", "frames", "480*frames", "2*frames+3"; also the symbolic name in exported files."""
+    if isinstance(dim, int):
+        return str(dim)
+    if isinstance(dim, Axis):
+        return dim.name
+    factor = f"{dim.factor}*" if dim.factor != 1 else ""
+    return f"{factor}{dim.axis.name}" + (f"{dim.offset:+d}" if dim.offset else "")
+
+
+def tensor_text(tensor: Tensor) -> str:
+    """A tensor's declaration in words: "float32 [batch, 80, frames]"."""
+    return f"{tensor.dtype} [{', '.join(map(dim_text, tensor.shape))}]"
+
+
+def check_inputs(stage: Stage, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise InvalidRequest naming the first input that is missing, unknown, or of another dtype, rank or size."""
+    declared = [tensor.name for tensor in stage.inputs]
+    for name in declared:
+        if name not in arrays:
+            raise InvalidRequest(name, f"stage {stage.name} needs it; given {listed(arrays)} of {listed(declared)}")
+    for name in arrays:
+        if name not in declared:
+            raise InvalidRequest(name, f"stage {stage.name} has no such input; its inputs are {listed(declared)}")
+    sizes: dict[str, tuple[int, str]] = {}
+    for tensor in stage.inputs:
+        array = arrays[tensor.name]
+        found = f"{array.dtype} {list(array.shape)}"
+        wanted = f"stage {stage.name} takes {tensor_text(tensor)}, got {found}"
+        if str(array.dtype) != tensor.dtype or array.ndim != len(tensor.shape):
+            raise InvalidRequest(tensor.name, wanted)
+        for dim, actual in zip(tensor.shape, array.shape, strict=True):
+            if isinstance(dim, int):
+                if actual != dim:
+                    raise InvalidRequest(tensor.name, wanted)
+                continue
+            axis, factor, offset = (dim.axis, dim.factor, dim.offset) if isinstance(dim, Scaled) else (dim, 1, 0)
+            value, rest = divmod(actual - offset, factor)
+            known, source = sizes.setdefault(axis.name, (value, tensor.name))
+            if rest or value != known:
+                raise InvalidRequest(tensor.name, f"{wanted}; {axis.name} is {known} by input {source}")
+
+
+def torch_call(stages: Iterable[Stage]) -> Call:
+    """A Call that builds each stage's module on first use and runs it in torch on the CPU, without gradients."""
+    by_name = {stage.name: stage for stage in stages}
+
+    @cache
+    def module(name: str) -> Any:
+        build = by_name[name].build
+        if build is None:
+            raise ArtifactError(f"stage {name} is the ready-made file {by_name[name].file}; it has no torch module")
+        return build()
+
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        import torch
+
+        stage = known_stage(by_name, stage_name)
+        check_inputs(stage, arrays)
+        with torch.inference_mode():
+            inputs = [torch.from_numpy(np.ascontiguousarray(arrays[tensor.name])) for tensor in stage.inputs]
+            result = module(stage_name)(*inputs)
+        values = result if isinstance(result, tuple) else (result,)
+        return {tensor.name: value.numpy() for tensor, value in zip(stage.outputs, values, strict=True)}
+
+    return call
+
+
+def open_session(path: Path, threads: int = 1) -> Any:
+    """An onnxruntime session on the CPU; idle threads sleep, because several sessions share the cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        problem = "does not exist" if not path.is_file() else f"cannot be loaded ({error})"
+        raise ArtifactError(f"{path} {problem}; build it with python export/build_engines.py") from error
+
+
+def check_signature(stage: Stage, session: Any, path: Path) -> None:
+    """Raise ArtifactError naming the first tensor of the file that differs from the declaration.
+
+    Compared are names and their order, dtypes, ranks, fixed sizes and the symbolic names of the axes. Of a ready-made
+    file, whose tensors go by position, only how many it has and their dtypes and ranks.
+    """
+    for kind, declared, found in (
+        ("inputs", stage.inputs, session.get_inputs()),
+        ("outputs", stage.outputs, session.get_outputs()),
+    ):
+        names, wanted = [value.name for value in found], [tensor.name for tensor in declared]
+        if len(names) != len(wanted) or (not stage.file and names != wanted):
+            raise ArtifactError(f"{path} has the {kind} {listed(names)}, stage {stage.name} declares {listed(wanted)}")
+        for tensor, value in zip(declared, found, strict=True):
+            shape = [str(dim) for dim in value.shape]
+            same = len(shape) == len(tensor.shape) if stage.file else shape == [dim_text(d) for d in tensor.shape]
+            if value.type != ONNX_TYPES[tensor.dtype] or not same:
+                raise ArtifactError(
+                    f"{path}: {value.name} is {value.type} [{', '.join(shape)}], "
+                    f"stage {stage.name} declares {tensor_text(tensor)}"
+                )
+
+
+def run_session(session: Any, stage: Stage, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """The outputs by their declared names; inputs and outputs of a ready-made file are matched by position."""
+    inputs = zip(session.get_inputs(), stage.inputs, strict=True)
+    results = session.run(None, {value.name: arrays[tensor.name] for value, tensor in inputs})
+    return {tensor.name: result for tensor, result in zip(stage.outputs, results, strict=True)}
+
+
+def onnx_call(folder: str | Path, stages: Iterable[Stage], threads: int = 1, eager: bool = False) -> Call:
+    """A Call on onnxruntime.
+
+    Args:
+        folder: a build folder, as `export/build_engines.py` writes it.
+        threads: of each session.
+        eager: open every session now, so that a bad file is reported before the first request.
+    """
+    by_name = {stage.name: stage for stage in stages}
+    sessions: dict[str, Any] = {}
+    lock = threading.Lock()
+
+    def session(name: str) -> Any:
+        with lock:
+            if name not in sessions:
+                path = stage_path(folder, name)
+                opened = open_session(path, threads)
+                check_signature(by_name[name], opened, path)
+                sessions[name] = opened
+            return sessions[name]
+
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        stage = known_stage(by_name, stage_name)
+        check_inputs(stage, arrays)
+        return run_session(session(stage_name), stage, arrays)
+
+    if eager:
+        for name in by_name:
+            session(name)
+    return call
+
+
+def known_stage(by_name: Mapping[str, Stage], name: str) -> Stage:
+    """The stage of that name; KeyError lists those that exist."""
+    if name not in by_name:
+        raise KeyError(f"there is no stage {name!r}; there are {listed(by_name)}")
+    return by_name[name]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names joined for a message; "nothing" when there are none."""
+    return ", ".join(names) or "nothing"
