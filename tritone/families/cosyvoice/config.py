@@ -135,9 +135,13 @@ class MelConfig:
 
 @dataclass(frozen=True)
 class CosyVoiceConfig:
-    """Everything the checkpoint's YAML says about the networks."""
+    """Everything the checkpoint's YAML says about the networks.
+
+    `text_frontend` is "qwen" (text goes to the tokenizer as it is) or "phonemes" (through `tritone.text.phonemes`).
+    """
 
     sample_rate: int = 24000
+    text_frontend: str = "qwen"
     lm: LmConfig = LmConfig()
     flow: FlowConfig = FlowConfig()
     hift: HiftConfig = HiftConfig()

@@ -1,0 +1,125 @@
+"""Weights on disk: read as data only, loaded strictly, written atomically.
+
+Nothing in a checkpoint is ever executed: `torch.load(weights_only=True)` refuses pickled code, and every problem is one
+`CheckpointError` that says which file, what was expected and what was found.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor, nn
+
+from tritone.errors import CheckpointError
+
+_LISTED = 10
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state_dict stored at `path`, key -> tensor on the CPU, half precision widened to float32.
+
+    Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, or that holds
+    pickled code.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist; {_contents(path.parent)}.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() and "global" in str(error).lower():
+            raise CheckpointError(
+                f"{path} contains pickled code or objects, which are never run or loaded; a checkpoint is a plain "
+                f"state_dict of tensors, saved with torch.save(module.state_dict(), path)."
+            ) from error
+        raise _unreadable(path) from error
+    except Exception as error:
+        raise _unreadable(path) from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        kind = type(state).__name__
+        raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+
+
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
+    """Copies `state` into `module`; one CheckpointError lists what is missing, left over or of another shape.
+
+    Keys may also be in a layout that the module's own load hooks translate (both weight-norm layouts, for instance).
+    """
+    mismatched: list[str] = []
+    own = module.state_dict()
+    for key, value in state.items():
+        if key in own and own[key].shape != value.shape:
+            mismatched.append(f"{key} is {list(value.shape)} instead of {list(own[key].shape)}")
+    if mismatched:
+        raise CheckpointError(f"{path} does not fit its configuration: {_listed('wrong shapes', mismatched)}.")
+    try:
+        result = module.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit its configuration: {error}") from error
+    missing, unexpected = list(result.missing_keys), list(result.unexpected_keys)
+    if missing or unexpected:
+        foreign = " It looks like the file of another model." if len(missing) > len(own) // 2 else ""
+        found = [_listed("missing keys", missing), _listed("unexpected keys", unexpected)]
+        raise CheckpointError(f"{path} does not fit its network: {'; '.join(part for part in found if part)}.{foreign}")
+
+
+def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Makes `path` either the complete new file or what it was before, whatever happens in between."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Writes a state_dict that `read_state` (and any `torch.load(weights_only=True)`) reads back."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    write_atomic(path, lambda file: torch.save(tensors, file))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically."""
+
+    def write(file: BinaryIO) -> None:
+        file.write(text.encode("utf-8"))
+
+    write_atomic(path, write)
+
+
+def _contents(directory: Path) -> str:
+    """What a directory has, in words."""
+    if not directory.is_dir():
+        return f"there is no directory {directory}"
+    names = sorted(entry.name for entry in directory.iterdir())
+    return f"{directory} has {', '.join(names) if names else 'no files'}"
+
+
+def _listed(what: str, names: list[str]) -> str:
+    """The first few names and how many there are; empty when there are none."""
+    if not names:
+        return ""
+    shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+    return f"{len(names)} {what}: {shown}"
+
+
+def _unreadable(path: Path) -> CheckpointError:
+    size = path.stat().st_size
+    start = path.read_bytes()[:40]
+    hint = ""
+    if start.startswith(b"version https://git-lfs"):
+        hint = " It is a Git LFS pointer: fetch the real file with `git lfs pull`."
+    return CheckpointError(
+        f"{path} ({size} bytes) is not a complete file of torch.save: it is truncated or of another kind.{hint} "
+        f"Copy or download it again."
+    )

@@ -1,0 +1,115 @@
+"""The official CosyVoice directory: what is in it, read strictly and as data; and the same layout written.
+
+    cosyvoice2.yaml  llm.pt  flow.pt  hift.pt  campplus.onnx  speech_tokenizer_v2.onnx  [spk2info.pt]
+    CosyVoice-BlankEN/: the backbone's config.json and the text tokenizer
+
+Reading the configuration needs no torch; only reading and writing weights does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tritone.errors import CheckpointError
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+YAML = "cosyvoice2.yaml"
+BACKBONE = "CosyVoice-BlankEN"
+STATES = ("llm", "flow", "hift")
+SPEAKERS = "spk2info.pt"
+SPEAKER_EMBEDDER = "campplus.onnx"
+SPEECH_TOKENIZER = "speech_tokenizer_v2.onnx"
+NEEDED = (YAML, *(f"{name}.pt" for name in STATES), f"{BACKBONE}/config.json")
+
+
+class CosyVoiceCheckpoint:
+    """An official-layout directory, its configuration read and its needed files known to exist.
+
+    Raises CheckpointError when the directory or a needed file is missing or the configuration is not of this layout.
+    """
+
+    def __init__(self, model_dir: Path | str) -> None:
+        self.dir = Path(model_dir)
+        self.config = load_config(self.dir)
+        for name in NEEDED:
+            self.path(name)
+
+    def __repr__(self) -> str:
+        return f"CosyVoiceCheckpoint({str(self.dir)!r})"
+
+    def path(self, name: str) -> Path:
+        """The path of a file that must exist."""
+        return _required(self.dir, name)
+
+    def state(self, name: str) -> dict[str, Tensor]:
+        """The state_dict of "llm", "flow" or "hift"."""
+        return load_state(self.dir, name)
+
+    @property
+    def backbone(self) -> dict[str, Any]:
+        """The Qwen2 backbone's own configuration."""
+        path = self.path(f"{BACKBONE}/config.json")
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{path} is not a JSON object: {error}") from error
+
+
+def load_config(model_dir: Path | str) -> CosyVoiceConfig:
+    """The configuration in the directory's YAML; keys that are absent keep the published classes' values."""
+    directory = Path(model_dir)
+    path = _required(directory, YAML)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    return parse_yaml(text, path)
+
+
+def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
+    """The state_dict of "llm", "flow" or "hift", float32; a GAN checkpoint's `generator.` is dropped from hift keys."""
+    if name not in STATES:
+        raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
+    from tritone.checkpoint import read_state
+
+    state = read_state(_required(Path(model_dir), f"{name}.pt"))
+    return {key.replace("generator.", ""): value for key, value in state.items()} if name == "hift" else state
+
+
+def write_checkpoint(
+    model_dir: Path | str, config: CosyVoiceConfig, states: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Writes the YAML and `<name>.pt` of each given network; other files of the directory are left as they are."""
+    from tritone.checkpoint import write_state, write_text
+
+    directory = Path(model_dir)
+    for name, state in states.items():
+        if name not in STATES:
+            raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
+        write_state(directory / f"{name}.pt", state)
+    write_text(directory / YAML, render_yaml(config))
+
+
+def _required(directory: Path, name: str) -> Path:
+    """`directory / name`, or a CheckpointError that says what is there and what a checkpoint needs."""
+    if not directory.is_dir():
+        raise CheckpointError(f"there is no checkpoint directory {directory}; it needs {', '.join(NEEDED)}.")
+    path = directory / name
+    if path.is_file():
+        return path
+    present = sorted(entry.name for entry in directory.iterdir())
+    hint = ""
+    for other, version in (("cosyvoice.yaml", "v1"), ("cosyvoice3.yaml", "v3")):
+        if name == YAML and other in present:
+            hint = f" It looks like a {version} checkpoint; this reads the v2 layout."
+    raise CheckpointError(
+        f"{directory} has no {name}; it has {', '.join(present) if present else 'no files'}, "
+        f"and a checkpoint needs {', '.join(NEEDED)}.{hint}"
+    )
