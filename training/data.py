@@ -108,7 +108,7 @@ class Corpus:
     """The utterances of a prepared folder and their features.
 
     `store(kind)` is, per utterance and time-major: "mel" float16 [frames, 80] (50 Hz), "whisper" float16 [T, 128]
-    (100 Hz), "fbank" float16 [T, 80] (100 Hz, mean removed), "audio" int16 [samples, 1] at 24 kHz, and once they are made by
+    (100 Hz), "fbank" float16 [T, 80] (100 Hz, mean removed), "audio" int16 [samples, 1] at 24 kHz, and once made by
     `python -m training.prepare`, "tokens" int16 [speech_tokens, 1] and "embedding" float32 [1, 192].
     """
 

@@ -16,7 +16,7 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
-    """(id, speaker, text) of `metadata.csv`: `id|text`, with `|speaker`, `|normalised` or `|normalised|speaker` after it.
+    """(id, speaker, text) of `metadata.csv`: `id|text`, then `|speaker`, `|normalised` or `|normalised|speaker`.
 
     The third of three columns names speakers when no line has a space in it, and is normalised text otherwise. A folder
     without speakers is one speaker, called by the folder's name.
