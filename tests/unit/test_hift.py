@@ -8,7 +8,8 @@ import torch
 from golden_weights import golden, tiny_state
 
 from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.hift import Hift, context_frames, f0_context_frames
+from tritone.families.cosyvoice.hift import Hift
+from tritone.families.cosyvoice.receptive_field import context_frames, f0_context_frames
 from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
 from tritone.nn.stft import InverseStft, Stft
 from tritone.nn.weight_norm import fold_weight_norm

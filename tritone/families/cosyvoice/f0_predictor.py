@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from tritone.families.cosyvoice.receptive_field import F0_LAYERS
 from tritone.nn.stft import length_mask
 from tritone.nn.weight_norm import weight_norm
-
-LAYERS = 5
 
 
 class F0Network(nn.Module):
@@ -16,7 +15,7 @@ class F0Network(nn.Module):
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for index in range(LAYERS):
+        for index in range(F0_LAYERS):
             layers += [weight_norm(nn.Conv1d(channels if index else in_channels, channels, 3, padding=1)), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)

@@ -7,18 +7,16 @@ read as log magnitude and phase. Nothing is recurrent, so an output sample depen
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.f0_predictor import LAYERS, F0Network
+from tritone.families.cosyvoice.f0_predictor import F0Network
+from tritone.families.cosyvoice.receptive_field import POST_KERNEL, PRE_KERNEL, source_steps
 from tritone.nn.stft import InverseStft, Stft, length_mask
 from tritone.nn.weight_norm import weight_norm
 
-PRE_KERNEL = POST_KERNEL = 7
 MAGNITUDE_LIMIT = 100.0
 
 
@@ -145,46 +143,6 @@ class Hift(nn.Module):
         return torch.stack([block(x, mask) for block in blocks]).mean(dim=0)
 
 
-def source_steps(config: HiftConfig) -> list[int]:
-    """Stride that brings the source spectrum down to the rate of each level."""
-    return [math.prod(config.upsample_rates[level + 1 :]) for level in range(len(config.upsample_rates))]
-
-
-def context_frames(config: HiftConfig) -> int:
-    """Mel frames needed on each side of a window for its waveform to equal that of the whole utterance.
-
-    Walks from the waveform back to the inputs, adding each layer's reach in frames; the farther of mel and source wins.
-    """
-    spectra = config.hop // config.istft_hop  # STFT frames per mel frame
-    reach = (config.istft_n_fft / 2 / config.istft_hop + POST_KERNEL // 2) / spectra
-    source = 0.0
-    rate = spectra
-    for level in reversed(range(len(config.upsample_rates))):
-        kernel, step = config.upsample_kernel_sizes[level], config.upsample_rates[level]
-        reach += max(
-            _block_reach(size, dilations)
-            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
-        ) / rate
-        down = source_steps(config)[level]
-        block = _block_reach(config.source_resblock_kernel_sizes[level], config.source_resblock_dilation_sizes[level])
-        analysis = ((0 if down == 1 else 2 * down) + config.istft_n_fft / 2 / config.istft_hop) / spectra
-        source = max(source, reach + block / rate + analysis)
-        mirrored = 1 if level == len(config.upsample_rates) - 1 else 0
-        reach += mirrored / rate
-        rate //= step
-        reach += math.ceil((kernel - 1 - (kernel - step) // 2) / step) / rate
-    return math.ceil(max(reach + PRE_KERNEL // 2, source))
-
-
-def f0_context_frames() -> int:
-    """Mel frames needed on each side of a window for its f0 to equal that of the whole utterance."""
-    return LAYERS
-
-
-def _block_reach(kernel: int, dilations: tuple[int, ...]) -> int:
-    return kernel // 2 * (sum(dilations) + len(dilations))
-
-
 def _same_conv(channels: int, out: int, kernel: int, dilation: int) -> nn.Conv1d:
     return weight_norm(nn.Conv1d(channels, out, kernel, dilation=dilation, padding=kernel // 2 * dilation))
 
@@ -196,3 +154,27 @@ def _mask(lengths: Tensor | None, like: Tensor) -> Tensor | None:
 def _inside(x: Tensor, mask: Tensor | None) -> Tensor:
     """x with everything past a row's end set to 0, the padding each convolution sees when the row is alone."""
     return x if mask is None else x * mask
+
+
+class F0Predictor(nn.Module):
+    """mel `[batch, mels, frames]`, mel_len `[batch]` -> f0 in Hz `[batch, frames]`."""
+
+    def __init__(self, hift: Hift) -> None:
+        super().__init__()
+        self.f0_predictor = hift.f0_predictor
+
+    def forward(self, mel: Tensor, mel_len: Tensor) -> Tensor:
+        f0: Tensor = self.f0_predictor(mel, mel_len)
+        return f0
+
+
+class Vocoder(nn.Module):
+    """mel `[batch, mels, frames]`, mel_len `[batch]`, harmonics `[batch, harmonics, hop * frames]` -> waveform."""
+
+    def __init__(self, hift: Hift) -> None:
+        super().__init__()
+        self.hift = hift
+
+    def forward(self, mel: Tensor, mel_len: Tensor, harmonics: Tensor) -> Tensor:
+        waveform: Tensor = self.hift(mel, mel_len, harmonics)
+        return waveform

@@ -13,7 +13,7 @@ import numpy as np
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig, HiftConfig
 from tritone.families.cosyvoice.noise import published_noise
-from tritone.families.cosyvoice.receptive_field import decode_context, f0_context
+from tritone.families.cosyvoice.receptive_field import context_frames, f0_context_frames
 from tritone.families.cosyvoice.source import HarmonicSource
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.stage import Call, Stage
@@ -141,7 +141,7 @@ class VocoderStream:
 
     def __init__(self, call: Call, config: HiftConfig, seed: int) -> None:
         self._call, self._config = call, config
-        self._around, self._around_f0 = decode_context(config), f0_context(config)
+        self._around, self._around_f0 = context_frames(config), f0_context_frames()
         self._source = HarmonicSource(config, seed)
         self._mel = np.zeros((1, config.in_channels, 0), np.float32)
         self._harmonics = np.zeros((1, config.nb_harmonics + 1, 0), np.float32)
