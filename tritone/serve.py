@@ -1,0 +1,162 @@
+"""Serve a checkpoint on a real Triton server: `python -m tritone.serve checkpoints/nano --target cpu`.
+
+On first use, and whenever the checkpoint or the code behind it changed, everything is exported first. With `--check`
+every model is loaded, both entries speak once, and the exit status tells whether that worked. With `--run CMD ...` the
+command runs while the server is up (one that already serves this model is used), and its status is returned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tritone import artifacts
+from tritone.catalog import open_family
+from tritone.errors import ArtifactError, EnvironmentProblem, TritoneError
+from tritone.server.health import speak_stream, speak_whole
+from tritone.server.launch import ROOT, Server, ready
+from tritone.server.locate import Ports
+from tritone.stage import Family
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line as a namespace."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tritone.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
+    parser.add_argument("--target", default="cpu", choices=["cpu"], help="which rendered model repository to serve")
+    parser.add_argument(
+        "--build-dir", type=Path, help="folder of the exported networks (default: build/<checkpoint name>)"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    for name, port in vars(Ports()).items():
+        parser.add_argument(f"--{name}-port", type=int, default=port, help="default: %(default)s")
+    parser.add_argument(
+        "--threads", type=int, default=min(4, os.cpu_count() or 1), help="per network (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=180, help="seconds to wait for the models (default: %(default)g)"
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
+    mode.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run a command while the server is up")
+    return parser.parse_args(arguments)
+
+
+def export_if_needed(family: Family, checkpoint: Path, build: Path) -> None:
+    """Make the build directory current, showing the exporter's own progress; nothing happens when it already is."""
+    try:
+        artifacts.verify(build, family, checkpoint)
+        return
+    except ArtifactError as error:
+        if not (ROOT / "export" / "build_engines.py").is_file():
+            raise
+        first = not (build / artifacts.MANIFEST).is_file()
+        print(f"{build}: exporting ({'first use' if first else error})", file=sys.stderr, flush=True)
+    command = [
+        sys.executable,
+        str(ROOT / "export" / "build_engines.py"),
+        "--model-dir",
+        str(checkpoint),
+        "--out",
+        str(build),
+    ]
+    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    if status:
+        raise ArtifactError(f"the export stopped with status {status}; see the message above")
+    artifacts.verify(build, family, checkpoint)
+
+
+def start(args: argparse.Namespace) -> tuple[Family, Server]:
+    """The family and its running, warmed-up server."""
+    family = open_family(args.checkpoint)
+    build = (args.build_dir or ROOT / "build" / args.checkpoint.resolve().name).resolve()
+    export_if_needed(family, args.checkpoint.resolve(), build)
+    ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
+    env = {
+        "TRITONE_MODEL_DIR": str(args.checkpoint.resolve()),
+        "TRITONE_BUILD_DIR": str(build),
+        "TRITONE_THREADS": str(args.threads),
+        "OMP_NUM_THREADS": str(args.threads),
+        "OMP_WAIT_POLICY": "passive",
+    }
+    server = Server(ROOT / "model_repository" / args.target, build, ports, env, args.host)
+    server.start(args.timeout, show)
+    return family, server
+
+
+def show(model: str, done: int, total: int) -> None:
+    """One line of progress per loaded model; a single rewritten line on a terminal."""
+    end = "\r" if sys.stderr.isatty() and done < total else "\n"
+    print(
+        f"\033[K[{done}/{total}] {model} loaded" if sys.stderr.isatty() else f"[{done}/{total}] {model} loaded",
+        end=end,
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def check(family: Family, port: int) -> None:
+    """Speak one word through the ensemble and through the streaming entry; TritoneError when either is silent."""
+    for name, speak in ((family.name, speak_whole), (f"{family.name}_stream", speak_stream)):
+        began = time.monotonic()
+        samples = speak(port, name)
+        if samples == 0:
+            raise TritoneError(f"{name} answered without audio")
+        print(f"{name}: {samples} samples in {time.monotonic() - began:.2f} s", flush=True)
+
+
+def wait(server: Server) -> int:
+    """Block until a signal or the server's own end; returns the exit status."""
+    assert server.process is not None
+    try:
+        status = server.process.wait()
+    except KeyboardInterrupt:
+        print("stopping", file=sys.stderr)
+        return 0
+    print(f"error: the Triton server stopped with code {status}: {server.first_error()}", file=sys.stderr)
+    return 1
+
+
+def interrupt(_signal: int, _frame: object) -> None:
+    """SIGTERM ends the server as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve; returns the exit status."""
+    args = parse(arguments)
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        if args.run and ready(args.http_port, args.host, open_family(args.checkpoint).name):
+            return subprocess.run(args.run, check=False).returncode
+        began = time.monotonic()
+        family, server = start(args)
+        with server:
+            if args.check:
+                check(family, args.http_port)
+                return 0
+            print(
+                f"{family.name} and {family.name}_stream are ready after {time.monotonic() - began:.1f} s: "
+                f"http {args.host}:{args.http_port}, grpc {args.host}:{args.grpc_port}, "
+                f"metrics {args.host}:{args.metrics_port}/metrics; log {server.log}",
+                file=sys.stderr,
+                flush=True,
+            )
+            return subprocess.run(args.run, check=False).returncode if args.run else wait(server)
+    except KeyboardInterrupt:
+        return 130
+    except (TritoneError, EnvironmentProblem) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Ask a running server over plain HTTP whether it speaks: used for warm-up and by `--check`, with no client package."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+from tritone.errors import TritoneError
+
+WARM_UP_TEXT = "Ready."
+
+
+def speak_whole(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
+    """Samples the ensemble answers for the text, with the default speaker."""
+    body = {"inputs": [{"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
+    answer = json.loads(_post(f"http://{host}:{port}/v2/models/{model}/infer", body, timeout))
+    return _samples(model, {output["name"]: output["data"] for output in answer["outputs"]})
+
+
+def speak_stream(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
+    """Samples the streaming entry sends for the text, over all its chunks (server-sent events)."""
+    answer = _post(f"http://{host}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
+    events = [json.loads(line[len("data: ") :]) for line in answer.splitlines() if line.startswith("data: ")]
+    return sum(_samples(model, event) for event in events)
+
+
+def _samples(model: str, outputs: dict[str, Any]) -> int:
+    if "error" in outputs:
+        raise TritoneError(f"{model} answered: {outputs['error']}")
+    wave = outputs.get("waveform", [])
+    return len(wave) if isinstance(wave, list) else 1
+
+
+def _post(url: str, body: dict[str, Any], timeout: float) -> str:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        raise TritoneError(f"{url} answered {error.code}: {error.read().decode(errors='replace')}") from error
+    except OSError as error:
+        raise TritoneError(f"no answer from {url}: {error}") from error

@@ -1,0 +1,172 @@
+"""Start the wheel's Triton server on a model repository, wait until it is ready, and stop it again."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import site
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from tritone.errors import EnvironmentProblem, TritoneError
+from tritone.server.locate import Ports, assemble, check_ports, libpython, wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+Progress = Callable[[str, int, int], None]
+LOADED = re.compile(r"successfully loaded '([^']+)'")
+FAILED = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
+DIE_WITH_PARENT = 1  # prctl(PR_SET_PDEATHSIG, ...)
+
+
+class ServerFailed(TritoneError):
+    """The server stopped or a model did not load; the message carries the first error of its log."""
+
+
+class Server:
+    """One Triton server process; use it as a context manager, or call `start` and `stop`.
+
+    Args:
+        repository: folder of models, each with a config.pbtxt.
+        build: folder for the assembled backend and the log.
+        env: variables the models' configs refer to (TRITONE_MODEL_DIR, ...), added to the process environment.
+    """
+
+    def __init__(
+        self, repository: Path, build: Path, ports: Ports, env: Mapping[str, str], host: str = "127.0.0.1"
+    ) -> None:
+        self.repository, self.build, self.ports, self.host = repository.resolve(), build.resolve(), ports, host
+        self.env = dict(env)
+        self.log = self.build / f"tritonserver-{ports.http}.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """The server's environment: this interpreter's packages and repository, and the folder of libpython."""
+        env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "PYTHONSTARTUP"}}
+        packages = [str(ROOT), *site.getsitepackages()]
+        env["PYTHONPATH"] = os.pathsep.join(packages)
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+        libraries = [
+            str(libpython().parent),
+            str(wheel().parents[1] / "nvidia_pytriton.libs"),
+            env.get("LD_LIBRARY_PATH", ""),
+        ]
+        env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+        return env | self.env
+
+    def command(self) -> list[str]:
+        """The command line; every setting that matters is spelled out in it."""
+        pairs = {
+            "model-repository": self.repository,
+            "backend-directory": assemble(self.build / "tritonserver"),
+            "http-address": self.host, "grpc-address": self.host, "metrics-address": self.host,
+            "http-port": self.ports.http, "grpc-port": self.ports.grpc, "metrics-port": self.ports.metrics,
+            "allow-gpu-metrics": "false", "exit-timeout-secs": 5,
+        }  # fmt: skip
+        return [
+            str(wheel() / "bin" / "tritonserver"),
+            "--disable-auto-complete-config",
+            *(f"--{key}={value}" for key, value in pairs.items()),
+        ]
+
+    def start(self, timeout: float = 120, progress: Progress | None = None) -> Server:
+        """Start and return once every model is ready; raises EnvironmentProblem or ServerFailed in a sentence."""
+        check_ports(self.ports, self.host)
+        command, env = self.command(), self.environment()
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        libc = ctypes.CDLL(None)
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                start_new_session=True, preexec_fn=lambda: libc.prctl(DIE_WITH_PARENT, signal.SIGTERM),
+            )  # fmt: skip
+        try:
+            self._wait(time.monotonic() + timeout, timeout, progress)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait(self, deadline: float, timeout: float, progress: Progress | None) -> None:
+        assert self.process is not None
+        total = sum(1 for _ in self.repository.glob("*/config.pbtxt"))
+        seen = 0
+        while not ready(self.ports.http, self.host):
+            names = LOADED.findall(self.log.read_text(errors="replace"))
+            for index in range(seen, len(names)):
+                if progress is not None:
+                    progress(names[index], index + 1, total)
+            seen = len(names)
+            if self.process.poll() is not None:
+                raise ServerFailed(
+                    f"the Triton server stopped with code {self.process.returncode}: {self.first_error()}"
+                )
+            if time.monotonic() > deadline:
+                raise ServerFailed(
+                    f"the Triton server was not ready after {timeout:g} s ({seen} of {total} models loaded); "
+                    f"see {self.log}"
+                )
+            time.sleep(0.05)
+
+    def first_error(self) -> str:
+        """The sentence in the log that explains the failure, with the log's path."""
+        return f"{explain(self.log.read_text(errors='replace'))} (full log: {self.log})"
+
+    def stop(self, grace: float = 10) -> None:
+        """SIGTERM, and SIGKILL to the whole process group if that has not ended it within `grace` seconds."""
+        process = self.process
+        if process is None:
+            return
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(grace)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        self.process = None
+
+    def __enter__(self) -> Server:
+        return self.start() if self.process is None else self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
+    """True when the server (or the one model) says it can take requests."""
+    path = f"models/{model}/ready" if model else "health/ready"
+    try:
+        with urllib.request.urlopen(f"http://{host}:{http_port}/v2/{path}", timeout=2) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def explain(log: str) -> str:
+    """The first real error of a Triton log: a model's own exception, else a load failure, else the first error line."""
+    raised = re.search(
+        r"^.*?(?:Internal|Unknown|Unavailable|Invalid argument)[^:]*: (\w*(?:Error|Problem|Exception)\w*: .*)$",
+        log,
+        re.M,
+    )
+    failure = FAILED.search(log)
+    if raised:
+        return raised.group(1).strip()
+    if failure:
+        return f"model {failure.group(1)} did not load: {failure.group(2).strip()}"
+    for line in log.splitlines():
+        if (re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line) or "error while loading" in line:
+            return line.split("]", 1)[-1].strip(' "')
+    return next(filter(None, map(str.strip, log.splitlines())), "its log is empty")
+
+
+__all__ = ["EnvironmentProblem", "Ports", "Server", "ServerFailed", "explain", "ready"]

@@ -1,0 +1,119 @@
+"""What a Triton server needs from this machine: its binary and Python backend, a libpython, and free ports.
+
+Nothing is written into site-packages: the backend folder is assembled from links below the build directory.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from tritone.errors import EnvironmentProblem
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+LIBPYTHON = f"libpython{PYTHON}.so.1.0"
+STUB = "triton_python_backend_stub"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The three ports of one server, all on 127.0.0.1 unless told otherwise."""
+
+    http: int = 8000
+    grpc: int = 8001
+    metrics: int = 8002
+
+
+def wheel() -> Path:
+    """The `tritonserver` folder inside the installed nvidia-pytriton wheel (found without importing it)."""
+    spec = importlib.util.find_spec("pytriton")
+    places = list(spec.submodule_search_locations or []) if spec else []
+    for place in places:
+        folder = Path(place) / "tritonserver"
+        if (folder / "bin" / "tritonserver").is_file():
+            return folder
+    raise EnvironmentProblem(
+        f"no Triton server for {sys.executable}: the nvidia-pytriton package "
+        f"{'is damaged' if spec else 'is not installed'}; run: pip install 'tritone[serve]'"
+    )
+
+
+def library_folders() -> list[Path]:
+    """Where a shared libpython may lie: the running interpreter's own folders first, then the system's."""
+    own = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib"]
+    listed = shutil.which("ldconfig") or "/sbin/ldconfig"
+    cache: list[str] = []
+    if os.access(listed, os.X_OK):
+        lines = subprocess.run([listed, "-p"], capture_output=True, text=True, check=False).stdout.splitlines()
+        cache = [os.path.dirname(line.split("=>")[1].strip()) for line in lines if LIBPYTHON in line and "=>" in line]
+    paths = [*own, *cache, *os.environ.get("LD_LIBRARY_PATH", "").split(":")]
+    return list(dict.fromkeys(Path(path) for path in paths if path))
+
+
+def libpython(folders: Sequence[Path] | None = None) -> Path:
+    """The shared Python library the backend's stub is linked against; `folders` defaults to `library_folders()`."""
+    searched = library_folders() if folders is None else list(folders)
+    for folder in searched:
+        if (folder / LIBPYTHON).is_file():
+            return folder / LIBPYTHON
+    raise EnvironmentProblem(
+        f"Triton's Python backend needs {LIBPYTHON}, which is in none of "
+        f"{', '.join(map(str, searched)) or 'no folder'}; "
+        f"on Debian or Ubuntu run: apt-get install libpython{PYTHON} "
+        f"(elsewhere use a Python {PYTHON} built with --enable-shared)"
+    )
+
+
+def assemble(into: Path) -> Path:
+    """`into/backends`: Triton's Python backend joined with the stub for this Python, as links; returns that folder."""
+    source = wheel()
+    stub = source / "python_backend_stubs" / PYTHON / STUB
+    if not stub.is_file():
+        have = ", ".join(sorted(path.name for path in (source / "python_backend_stubs").iterdir()))
+        raise EnvironmentProblem(f"nvidia-pytriton has no Python backend for Python {PYTHON}; it has {have}")
+    backend = into / "backends" / "python"
+    backend.mkdir(parents=True, exist_ok=True)
+    for target in [*(source / "backends" / "python").iterdir(), stub]:
+        link = backend / target.name
+        if not (link.is_symlink() and os.readlink(link) == str(target)):
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+    return backend.parent
+
+
+def check_ports(ports: Ports, host: str = "127.0.0.1") -> None:
+    """Raise EnvironmentProblem naming the first port that another program holds and the option to choose another."""
+    if len(set(astuple(ports))) != 3:
+        raise EnvironmentProblem(f"the http, grpc and metrics ports must differ; asked for {astuple(ports)}")
+    for name, port in vars(ports).items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OverflowError as error:
+                raise EnvironmentProblem(f"{name} port {port} is not a port number (0 to 65535)") from error
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"{name} port {port} on {host} cannot be used ({error.strerror}); stop the program "
+                    f"that holds it or choose another with --{name}-port"
+                ) from error
+
+
+def free_ports(host: str = "127.0.0.1") -> Ports:
+    """Three ports that are free at this moment."""
+    probes = [socket.socket() for _ in range(3)]
+    try:
+        for probe in probes:
+            probe.bind((host, 0))
+        return Ports(*(probe.getsockname()[1] for probe in probes))
+    finally:
+        for probe in probes:
+            probe.close()
