@@ -1,0 +1,132 @@
+"""The speech-token language model: a Qwen2 backbone between text tokens and speech tokens (CosyVoice 2, section 2.3).
+
+A sequence is [sos, text, task_id, speech ...]; text ids are embedded by the backbone's own table, speech ids by
+`speech_embedding`, the two markers by `llm_embedding`. The head `llm_decoder` scores the speech codes and three stop
+ids after each position from task_id on. Keys are the official ones (`llm.model.model.*`, `llm.model.lm_head.weight`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tritone.checkpoint import load_strict
+from tritone.errors import CheckpointError
+from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config import LmConfig
+from tritone.families.cosyvoice.text import Vocabulary
+
+SOS, TASK_ID = 0, 1
+
+
+class Backbone(nn.Module):
+    """Holds the causal LM under the official key prefix."""
+
+    def __init__(self, config: Qwen2Config) -> None:
+        super().__init__()
+        self.model = Qwen2ForCausalLM(config)
+
+
+class SpeechLM(nn.Module):
+    """Scores of the next speech token `[batch, positions, head_size]` from embedded sequences.
+
+    Args:
+        backbone: the Qwen2 `config.json` as a dict; its hidden size must be `config.hidden_size`.
+    """
+
+    def __init__(self, config: LmConfig, backbone: Mapping[str, Any]) -> None:
+        super().__init__()
+        qwen = qwen_config(backbone)
+        if qwen.hidden_size != config.hidden_size:
+            raise CheckpointError(
+                f"the backbone's hidden_size is {qwen.hidden_size} and the checkpoint's llm_input_size "
+                f"{config.hidden_size}: the config.json belongs to another model."
+            )
+        self.config = config
+        self.llm_embedding = nn.Embedding(2, config.hidden_size)
+        self.llm = Backbone(qwen)
+        self.llm_decoder = nn.Linear(config.hidden_size, config.head_size)
+        self.speech_embedding = nn.Embedding(config.head_size, config.hidden_size)
+
+    def embed(self, text: Tensor, speech: Tensor) -> Tensor:
+        """[sos, text, task_id, speech] `[batch, 2 + text + speech, hidden]` from ids `[batch, n]` without padding."""
+        markers = self.llm_embedding.weight[:, None, None].expand(2, text.shape[0], 1, -1)
+        embedded = self.llm.model.model.embed_tokens(text)
+        return torch.cat((markers[SOS], embedded, markers[TASK_ID], self.speech_embedding(speech)), dim=1)
+
+    def hidden(self, embedded: Tensor, mask: Tensor | None = None, cache: Any = None) -> tuple[Tensor, Any]:
+        """Last hidden states (after the final norm) and the key-value cache.
+
+        Args:
+            embedded: `[batch, positions, hidden]`; padding, if any, is on the right.
+            mask: `[batch, positions]`, 1 for real positions; None when all are.
+            cache: what the previous call returned, or a new `DynamicCache()`; None keeps none.
+        """
+        output = self.llm.model.model(
+            inputs_embeds=embedded, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+        )
+        return output.last_hidden_state, output.past_key_values
+
+    def forward(self, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Logits `[batch, positions, head_size]` after each position."""
+        return self.llm_decoder(self.hidden(embedded, mask)[0])
+
+    def log_probs(self, text: Tensor, speech: Tensor) -> Tensor:
+        """Teacher-forced log-probabilities `[batch, speech + 1, head_size]`: row i is the distribution of speech id i.
+
+        Args:
+            text: prompt text and target text together, ids `[batch, text]`.
+            speech: ids `[batch, speech]`; the last row is what would follow them.
+        """
+        logits = self.forward(self.embed(text, speech))
+        return torch.log_softmax(logits[:, text.shape[1] + 1 :], dim=-1)
+
+
+def qwen_config(backbone: Mapping[str, Any]) -> Qwen2Config:
+    """The transformers configuration of a Qwen2 `config.json`, computing eagerly in float32 unless told otherwise."""
+    kind = backbone.get("model_type")
+    if kind != "qwen2":
+        raise CheckpointError(f"the backbone's config.json has model_type {kind!r}; CosyVoice 2 is built on 'qwen2'.")
+    kept = {key: value for key, value in backbone.items() if key not in ("torch_dtype", "dtype", "architectures")}
+    return Qwen2Config(**kept)
+
+
+def load_lm(checkpoint: CosyVoiceCheckpoint) -> SpeechLM:
+    """The checkpoint's language model, in eval mode, float32."""
+    lm = SpeechLM(checkpoint.config.lm, checkpoint.backbone)
+    state = checkpoint.state("llm")
+    # Fine-tuned files may leave out the text head, which is tied to the embedding and never used.
+    state.setdefault("llm.model.lm_head.weight", state.get("llm.model.model.embed_tokens.weight", torch.empty(0)))
+    load_strict(lm, state, checkpoint.path("llm.pt"))
+    return lm.eval()
+
+
+def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor, Vocabulary]:
+    """A plain causal LM over one vocabulary that computes what `lm` computes, for exporters that know only such models.
+
+    Returns (model, head_bias, vocabulary). The model's embedding has the rows [speech ids | sos, task_id | text ids],
+    so its logits' first `head_size` entries plus `head_bias` `[head_size]` are the speech logits; the rest scores
+    markers and text, is zero, and must be cut off before sampling. The bias is returned beside the model because
+    plain Qwen2 heads have none: a runner adds it to the logits. Speech ids come first so that a head, too, can be cut
+    to its first `head_size` rows without renumbering anything.
+    """
+    size = lm.config.head_size
+    vocabulary = Vocabulary(size)
+    table = torch.cat((lm.speech_embedding.weight, lm.llm_embedding.weight, lm.llm.model.model.embed_tokens.weight))
+    config = Qwen2Config(**(lm.llm.model.config.to_dict() | {"vocab_size": len(table), "tie_word_embeddings": False}))
+    with torch.device("meta"):
+        merged = Qwen2ForCausalLM(config)
+    head = torch.zeros_like(table)
+    head[:size] = lm.llm_decoder.weight
+    state = {f"model.{key}": value for key, value in lm.llm.model.model.state_dict().items()}
+    state |= {"model.embed_tokens.weight": table, "lm_head.weight": head}
+    merged.to_empty(device="cpu")
+    with torch.no_grad():
+        merged.model.rotary_emb = type(merged.model.rotary_emb)(config=config)  # its buffers are not in the state
+    load_strict(merged, {key: value.detach() for key, value in state.items()}, Path("merged vocabulary"))
+    return merged.eval(), lm.llm_decoder.bias.detach().clone(), vocabulary

@@ -1,0 +1,165 @@
+"""Text to the language model's ids: the official tokenizer, or phones for checkpoints that were trained on them.
+
+Also the merged vocabulary (`Vocabulary`) in which a prompt travels to a language-model engine, and the writer of a
+phoneme tokenizer in the official directory layout.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tritone.errors import CheckpointError
+from tritone.families.cosyvoice.checkpoint import BACKBONE, load_config
+from tritone.text.phonemes import SYMBOLS, phonemize
+from tritone.text.tokenizer import TextTokenizer
+
+END_OF_TEXT = "<|endoftext|>"
+END_OF_PROMPT = "<|endofprompt|>"
+SPECIAL_TOKENS: tuple[str, ...] = (
+    *("<|im_start|>", "<|im_end|>", END_OF_PROMPT),
+    *("[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]", "[accent]"),
+    *("[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]", "[vocalized-noise]", "[lipsmack]", "[mn]"),
+)
+"""Special tokens of the v2 models in id order; the first two are in the published tokenizer, the rest follow it."""
+
+_LEADING_TAGS = re.compile(r"(?:<\|[^|<>]+\|>)*")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Where each kind of id stands in the merged vocabulary: speech first, then the two markers, then text.
+
+    Speech ids (codes and stop ids) are unchanged, `sos` and `task_id` follow, and text id t becomes `text + t`.
+    """
+
+    speech: int
+
+    @property
+    def sos(self) -> int:
+        return self.speech
+
+    @property
+    def task_id(self) -> int:
+        return self.speech + 1
+
+    @property
+    def text(self) -> int:
+        return self.speech + 2
+
+    def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> list[int]:
+        """Merged ids of [sos, text, task_id, speech]."""
+        return [self.sos, *(self.text + t for t in text), self.task_id, *speech]
+
+
+class TextFrontend:
+    """Request text to text ids `[0, vocabulary)` of the checkpoint's backbone."""
+
+    def __init__(self, model_dir: Path | str) -> None:
+        self.kind = load_config(model_dir).text_frontend
+        directory = Path(model_dir) / BACKBONE
+        self.tokenizer = TextTokenizer(directory, SPECIAL_TOKENS)
+        rows = json.loads((directory / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+        if len(self.tokenizer) > rows:
+            raise CheckpointError(f"{directory} has {len(self.tokenizer)} text tokens but its config.json says {rows}.")
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text to speak.
+
+        Raises InvalidRequest when the phoneme front end finds nothing it can speak.
+        """
+        return self.encode_symbols(phonemize(text)) if self.kind == "phonemes" else self.tokenizer.encode(text)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
+        if self.kind != "phonemes":
+            return self.tokenizer.encode(text)
+        tags = _LEADING_TAGS.match(text)
+        head = tags.group() if tags else ""
+        rest = text[len(head) :].strip()
+        return self.tokenizer.encode(head) + (self.encode(rest) if rest else [])
+
+    def encode_symbols(self, symbols: Sequence[str]) -> list[int]:
+        """Ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
+        return [self._symbol(symbol) for symbol in symbols]
+
+    def speaker_prompt(self, name: str) -> str | None:
+        """The prompt that asks for a voice by name, None when the checkpoint has no tag for it."""
+        tag = speaker_tag(name)
+        return tag + END_OF_PROMPT if self.tokenizer.token_to_id(tag) is not None else None
+
+    def _symbol(self, symbol: str) -> int:
+        index = self.tokenizer.token_to_id(f"[{symbol}]")
+        if index is None:
+            raise KeyError(f"the text tokenizer has no symbol [{symbol}]")
+        return index
+
+
+def speaker_tag(name: str) -> str:
+    """The special token that names a voice."""
+    return f"<|{name}|>"
+
+
+def build_phoneme_tokenizer(
+    model_dir: Path | str, speakers: Sequence[str], backbone: dict[str, Any], symbols: Sequence[str] = SYMBOLS
+) -> dict[str, Any]:
+    """Writes `CosyVoice-BlankEN/` with a phoneme tokenizer and the backbone's config.json; returns that config.
+
+    The vocabulary is the 256 bytes (so any text has ids), the published special tokens, one token per phoneme symbol
+    and one tag per speaker; `vocab_size` is rounded up to a multiple of 64.
+
+    Args:
+        backbone: sizes of the Qwen2 network: hidden_size, num_hidden_layers, num_attention_heads,
+            num_key_value_heads, intermediate_size (and whatever else Qwen2's config.json may say).
+    """
+    directory = Path(model_dir) / BACKBONE
+    directory.mkdir(parents=True, exist_ok=True)
+    added = [END_OF_TEXT, *SPECIAL_TOKENS, *(f"[{symbol}]" for symbol in symbols), *map(speaker_tag, speakers)]
+    bytes_first = {character: index for index, character in enumerate(_byte_alphabet())}
+    rows = -(-(len(bytes_first) + len(added)) // 64) * 64
+    config = {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+        "attention_dropout": 0.0,
+        "bos_token_id": len(bytes_first),
+        "eos_token_id": len(bytes_first),
+    }
+    config |= backbone | {"vocab_size": rows}
+    decoder = {
+        str(len(bytes_first) + index): {"content": token, "special": True}
+        | dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+        for index, token in enumerate(added)
+    }
+    tokenizer_config = {
+        "added_tokens_decoder": decoder,
+        "additional_special_tokens": added[1:],
+        "tokenizer_class": "Qwen2Tokenizer",
+        "eos_token": END_OF_TEXT,
+        "pad_token": END_OF_TEXT,
+        "unk_token": END_OF_TEXT,
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": 2048,
+    }
+    for name, content in (("vocab", bytes_first), ("tokenizer_config", tokenizer_config), ("config", config)):
+        text = json.dumps(content, ensure_ascii=False, indent=1) + "\n"
+        (directory / f"{name}.json").write_text(text, encoding="utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    return config
+
+
+def _byte_alphabet() -> list[str]:
+    """The 256 printable characters that stand for bytes in byte-level vocabularies, in the published order."""
+    from tokenizers import pre_tokenizers
+
+    return sorted(pre_tokenizers.ByteLevel.alphabet())

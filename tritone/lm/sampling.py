@@ -1,0 +1,116 @@
+"""Repetition-aware sampling (VALL-E 2, Chen et al. 2024) and the decoding loop every engine shares, in NumPy.
+
+The random draw is a function handed in, so a seeded generator, a test's recorded draws or another library's sampler all
+fit: `draw(probabilities) -> index`, where the probabilities `[n]` are positive and need not sum to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
+
+Draw = Callable[[np.ndarray], int]
+"""`draw(probabilities [n]) -> index`, in proportion to the probabilities."""
+
+
+class Session(Protocol):
+    """One sequence being decoded by some engine; logits are float32 `[head_size]`, bias included."""
+
+    def prefill(self, ids: Sequence[int]) -> np.ndarray:
+        """Logits after the prompt, given in merged ids (see `Vocabulary`)."""
+        ...
+
+    def step(self, token: int) -> np.ndarray:
+        """Logits after one more speech token."""
+        ...
+
+
+def seeded_draw(seed: int) -> Draw:
+    """A draw from a NumPy generator of its own: the same seed gives the same tokens on every machine."""
+    rng = np.random.default_rng(seed)
+
+    def draw(probabilities: np.ndarray) -> int:
+        cumulative = np.cumsum(probabilities, dtype=np.float64)
+        return int(min(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right"), len(cumulative) - 1))
+
+    return draw
+
+
+def greedy_draw(probabilities: np.ndarray) -> int:
+    """The most probable index, the first among equals."""
+    return int(np.argmax(probabilities))
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities `[n]` float32 from scores `[n]`; -inf becomes 0."""
+    weights = np.exp(scores - scores.max(), dtype=np.float32)
+    return weights / weights.sum(dtype=np.float32)
+
+
+def sample(scores: np.ndarray, history: Sequence[int], config: SamplingConfig, draw: Draw) -> int:
+    """The next id: a nucleus draw, replaced by a draw from all other ids when it repeats too often.
+
+    Args:
+        scores: logits or log-probabilities `[n]`; -inf excludes an id.
+        history: ids so far; the last `win_size` are looked at.
+    """
+    token = _nucleus(softmax(scores), config, draw)
+    repeats = list(history[-config.win_size :]).count(token) if config.win_size else 0
+    if repeats >= config.win_size * config.tau_r:
+        others = scores.copy()
+        others[token] = -np.inf
+        if np.isfinite(others).any():
+            return draw(softmax(others))
+    return token
+
+
+def tokens(
+    session: Session,
+    prompt: Sequence[int],
+    text_length: int,
+    config: LmConfig,
+    draw: Draw,
+    cancelled: Callable[[], bool] = lambda: False,
+    limit: int | None = None,
+) -> Iterator[int]:
+    """Speech codes until the model stops, `max_token_text_ratio` per text token is reached, or `cancelled()` is true.
+
+    Before `min_token_text_ratio` per text token the stop id is excluded, as published.
+
+    Args:
+        prompt: merged ids of [sos, text, task_id, prompt speech].
+        text_length: tokens of the target text alone, which both limits count.
+        limit: another upper bound on the number of codes (a runner's positions, say).
+    """
+    least = int(text_length * config.min_token_text_ratio)
+    most = int(text_length * config.max_token_text_ratio)
+    most = most if limit is None else min(most, limit)
+    if most < 1:
+        raise InvalidRequest("target_text", f"no speech fits: {text_length} text tokens, limit {limit}")
+    stops = frozenset(config.stop_ids)
+    out: list[int] = []
+    logits: np.ndarray | None = None
+    while len(out) < most and not cancelled():
+        logits = session.prefill(prompt) if logits is None else session.step(out[-1])
+        if len(out) < least:
+            logits = logits.copy()
+            logits[config.stop_ids[0]] = -np.inf
+        token = sample(logits, out, config.sampling, draw)
+        if token in stops:
+            return
+        out.append(token)
+        yield token
+
+
+def _nucleus(probabilities: np.ndarray, config: SamplingConfig, draw: Draw) -> int:
+    """A draw from the most probable ids: each is kept while those before it hold less than `top_p`, up to `top_k`."""
+    order = np.argsort(-probabilities, kind="stable")[: config.top_k]
+    kept = probabilities[order]
+    before = np.concatenate((np.zeros(1, np.float32), np.cumsum(kept, dtype=np.float32)[:-1]))
+    count = max(1, int((before < config.top_p).sum()))
+    return int(order[draw(kept[:count])])

@@ -1,0 +1,90 @@
+"""Qwen2 text tokenizers from their published files, through the light `tokenizers` library (no transformers)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from tritone.errors import CheckpointError
+
+# How Qwen2 cuts text before byte-pair merging; part of the published tokenizer's definition.
+_QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class TextTokenizer:
+    """Text to ids and back, from a directory with `vocab.json`, `merges.txt` and `tokenizer_config.json`.
+
+    Args:
+        additional: special tokens the model was trained with beyond those in the files, added in this order.
+    """
+
+    def __init__(self, directory: Path | str, additional: Iterable[str] = ()) -> None:
+        self.dir = Path(directory)
+        files = [self.dir / name for name in ("vocab.json", "merges.txt")]
+        for file in files:
+            if not file.is_file():
+                present = sorted(p.name for p in self.dir.iterdir()) if self.dir.is_dir() else []
+                raise CheckpointError(
+                    f"the text tokenizer {self.dir} has no {file.name}; it has {', '.join(present) or 'no files'}."
+                )
+        try:
+            model = models.BPE.from_file(*map(str, files), byte_fallback=False)
+        except Exception as error:
+            raise CheckpointError(f"the text tokenizer {self.dir} cannot be read: {error}") from error
+        self._tokenizer = Tokenizer(model)
+        self._tokenizer.normalizer = normalizers.NFC()
+        self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(_QWEN2_SPLIT), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
+        self._tokenizer.decoder = decoders.ByteLevel()
+        for index, token in sorted(_added_tokens(self.dir).items()):
+            self._tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
+            if self._tokenizer.token_to_id(token) != index:
+                raise CheckpointError(
+                    f"the text tokenizer {self.dir} says {token} is id {index}, but its vocabulary makes it "
+                    f"{self._tokenizer.token_to_id(token)}; its files do not belong together."
+                )
+        self._tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in additional])
+
+    def __len__(self) -> int:
+        """How many ids there are, special ones included."""
+        return int(self._tokenizer.get_vocab_size())
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text; special tokens written in it count as such."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the ids, special tokens included."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def token_to_id(self, token: str) -> int | None:
+        """The id of one whole token, None when there is no such token."""
+        index = self._tokenizer.token_to_id(token)
+        return None if index is None else int(index)
+
+
+def _added_tokens(directory: Path) -> dict[int, str]:
+    """Special tokens by id from `tokenizer_config.json`, or from the older `added_tokens.json`."""
+    config = directory / "tokenizer_config.json"
+    try:
+        if config.is_file():
+            entries = json.loads(config.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
+            if entries:
+                return {int(index): str(entry["content"]) for index, entry in entries.items()}
+        older = directory / "added_tokens.json"
+        if older.is_file():
+            return {int(index): token for token, index in json.loads(older.read_text(encoding="utf-8")).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(
+            f"the special tokens of the text tokenizer {directory} cannot be read: {error}"
+        ) from error
+    return {}
