@@ -1,0 +1,129 @@
+"""The flow decoder: Euler steps with classifier-free guidance around an estimator stage, in NumPy.
+
+Source: conditional flow matching (Lipman et al. 2023) with guidance (Ho & Salimans 2022) as CosyVoice 2 applies them.
+All arithmetic is float32 in the published order, so results can be compared number for number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tritone.stage import Arrays, Axis, Call, Dim, Stage
+
+FULL_ATTENTION = 1 << 30
+"""A chunk larger than any sequence: every position sees every other."""
+
+Velocity = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+
+
+def t_span(steps: int) -> np.ndarray:
+    """Flow times float32 `[steps + 1]` from 0 to 1 on the cosine schedule, denser near the noise."""
+    return np.float32(1) - np.cos(np.linspace(0, 1, steps + 1, dtype=np.float32) * np.float32(0.5 * np.pi))
+
+
+def guide(rows: np.ndarray) -> np.ndarray:
+    """Conditioning of the guided batch `[2 x batch, ...]`: the given rows, then as many zeros."""
+    return np.concatenate([rows, np.zeros_like(rows)])
+
+
+def twice(rows: np.ndarray) -> np.ndarray:
+    """What both halves of the guided batch share, `[2 x batch, ...]`."""
+    return np.concatenate([rows, rows])
+
+
+def euler(velocity: Velocity, noise: np.ndarray, steps: int, cfg_rate: float) -> np.ndarray:
+    """Mel `[batch, 80, frames]` at the end of the flow; `velocity(step, x, t)` is asked for the guided batch."""
+    span, x = t_span(steps), noise.astype(np.float32)
+    t = span[0]
+    for step in range(steps):
+        dt = span[step + 1] - t
+        both = velocity(step, twice(x), np.full(2 * len(x), t, np.float32))
+        given, free = both[: len(x)], both[len(x) :]
+        x = x + dt * (np.float32(1 + cfg_rate) * given - np.float32(cfg_rate) * free)
+        t = t + dt
+    return x
+
+
+def solve(
+    call: Call,
+    mu: np.ndarray,
+    spks: np.ndarray,
+    cond: np.ndarray,
+    mask: np.ndarray,
+    noise: np.ndarray,
+    chunk_size: int = FULL_ATTENTION,
+    steps: int = 10,
+    cfg_rate: float = 0.7,
+) -> np.ndarray:
+    """Mel `[batch, 80, frames]` of whole utterances.
+
+    Args:
+        mu, cond, noise: `[batch, 80, frames]`; cond is the known mel at the front, zero elsewhere.
+        spks: `[batch, 80]`; mask: `[batch, 1, frames]`, 1 on frames that exist.
+        chunk_size: frames per chunk of the attention mask.
+    """
+    fixed = {"mask": twice(mask), **_conditions(mu, spks, cond, chunk_size)}
+
+    def velocity(step: int, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return call("flow_estimator", x=x, t=t, **fixed)["velocity"]
+
+    return euler(velocity, noise, steps, cfg_rate)
+
+
+def solve_chunk(
+    call: Call,
+    mu: np.ndarray,
+    spks: np.ndarray,
+    cond: np.ndarray,
+    noise: np.ndarray,
+    state: Arrays,
+    chunk_size: int,
+    steps: int = 10,
+    cfg_rate: float = 0.7,
+) -> tuple[np.ndarray, Arrays]:
+    """Mel `[batch, 80, frames]` of the next frames, and the state after them.
+
+    The arguments are those of `solve` for these frames. Steps begin on the chunk grid; only the last may end off it.
+    `state` holds one state per Euler step, `[steps, 2 x batch, ...]` (see `initial_solver_state`).
+    """
+    fixed = _conditions(mu, spks, cond, chunk_size)
+    following: list[Arrays] = []
+
+    def velocity(step: int, x: np.ndarray, t: np.ndarray) -> np.ndarray:
+        result = call("flow_estimator_chunk", x=x, t=t, **fixed, **{name: array[step] for name, array in state.items()})
+        following.append(next_state(result))
+        return result["velocity"]
+
+    mel = euler(velocity, noise, steps, cfg_rate)
+    return mel, {name: np.stack([after[name] for after in following]) for name in state}
+
+
+def initial_state(stage: Stage, batch: int = 1) -> Arrays:
+    """The state inputs (named `..._state`) of a stage at the start of a stream: zeros, and nothing along a past axis.
+
+    A past axis is one that may be empty (lo 0); the only other that varies is the batch.
+    """
+
+    def size(dim: Dim) -> int:
+        if isinstance(dim, int):
+            return dim
+        return batch if isinstance(dim, Axis) and dim.lo > 0 else 0
+
+    states = (tensor for tensor in stage.inputs if tensor.name.endswith("_state"))
+    return {tensor.name: np.zeros([size(dim) for dim in tensor.shape], tensor.dtype) for tensor in states}
+
+
+def initial_solver_state(stage: Stage, steps: int, batch: int = 1) -> Arrays:
+    """`initial_state` of the estimator's guided batch for every Euler step, `[steps, 2 x batch, ...]`."""
+    return {name: np.stack([array] * steps) for name, array in initial_state(stage, 2 * batch).items()}
+
+
+def next_state(outputs: Arrays) -> Arrays:
+    """State inputs of a stage's next call, from the `next_..._state` outputs of this one."""
+    return {name.removeprefix("next_"): array for name, array in outputs.items() if name.startswith("next_")}
+
+
+def _conditions(mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, chunk_size: int) -> Arrays:
+    return {"mu": guide(mu), "spks": guide(spks), "cond": guide(cond), "chunk_size": np.array([chunk_size], np.int64)}

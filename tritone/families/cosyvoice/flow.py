@@ -1,0 +1,128 @@
+"""Speech tokens to mel: the flow's networks under the published key names, and the four stages cut from them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tritone.families.cosyvoice.config import FlowConfig
+from tritone.families.cosyvoice.estimator import Estimator, EstimatorState
+from tritone.families.cosyvoice.upsample_encoder import EncoderState, UpsampleConformerEncoder
+
+
+class Decoder(nn.Module):
+    """Holder of the estimator, under the name the checkpoints use; the solver is host work (`cfm.py`)."""
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.estimator = Estimator(config.estimator)
+
+
+class Flow(nn.Module):
+    """All weights of `flow.pt`, loadable strictly.
+
+    Source: CosyVoice 2 (Du et al. 2024), section 2.4; the class the checkpoints name is CausalMaskedDiffWithXvec.
+    """
+
+    def __init__(self, config: FlowConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
+        self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
+        self.encoder = UpsampleConformerEncoder(config.encoder, config.input_size, config.pre_lookahead_len)
+        self.encoder_proj = nn.Linear(config.encoder.dim, config.output_size)
+        self.decoder = Decoder(config)
+
+    def encode(
+        self, token: Tensor, length: Tensor, chunk_size: Tensor, state: EncoderState | None = None
+    ) -> tuple[Tensor, EncoderState | None]:
+        """Mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next state."""
+        hidden, state = self.encoder(self.input_embedding(token.clamp(min=0)), length, chunk_size, state)
+        return self.encoder_proj(hidden).transpose(1, 2), state
+
+    def encode_whole(self, token: Tensor, length: Tensor, chunk_size: Tensor) -> Tensor:
+        """Features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their lengths."""
+        mu, _ = self.encode(nn.functional.pad(token, (0, self.config.pre_lookahead_len)), length, chunk_size)
+        frames = torch.arange(mu.shape[2], device=mu.device)[None]
+        return mu * (frames < self.config.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
+
+    def speaker(self, embedding: Tensor) -> Tensor:
+        """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""
+        return self.spk_embed_affine_layer(nn.functional.normalize(embedding, dim=1))
+
+
+class FlowEncoder(nn.Module):
+    """Stage `flow_encoder`: whole utterances, ragged in a batch; the lookahead past an end sees zeros."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(
+        self, speech_token: Tensor, speech_token_len: Tensor, embedding: Tensor, chunk_size: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return self.flow.encode_whole(speech_token, speech_token_len, chunk_size), self.flow.speaker(embedding)
+
+
+class FlowEncoderChunk(nn.Module):
+    """Stage `flow_encoder_chunk`: one chunk and its lookahead.
+
+    `speech_token_len` counts both; at the end of speech it is shorter, and what is missing counts as zeros.
+    """
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.flow = flow
+
+    def forward(
+        self,
+        speech_token: Tensor,
+        speech_token_len: Tensor,
+        embedding: Tensor,
+        chunk_size: Tensor,
+        token_att_state: Tensor,
+        frame_att_state: Tensor,
+        conv_state: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        state = EncoderState(token_att_state, frame_att_state, conv_state)
+        mu, after = self.flow.encode(speech_token, speech_token_len, chunk_size, state)
+        assert after is not None  # a step from a state has a next state
+        return mu, self.flow.speaker(embedding), after.token_att, after.frame_att, after.conv
+
+
+class FlowEstimator(nn.Module):
+    """Stage `flow_estimator`: velocity of whole utterances, zero where `mask` is."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.estimator = flow.decoder.estimator
+
+    def forward(
+        self, x: Tensor, mask: Tensor, mu: Tensor, t: Tensor, spks: Tensor, cond: Tensor, chunk_size: Tensor
+    ) -> Tensor:
+        velocity, _ = self.estimator(x, mu, t, spks, cond, chunk_size, valid=mask[:, 0] > 0.5)
+        return velocity * mask
+
+
+class FlowEstimatorChunk(nn.Module):
+    """Stage `flow_estimator_chunk`: velocity of a chunk's frames, given the state the same Euler step left before."""
+
+    def __init__(self, flow: Flow) -> None:
+        super().__init__()
+        self.estimator = flow.decoder.estimator
+
+    def forward(
+        self,
+        x: Tensor,
+        mu: Tensor,
+        t: Tensor,
+        spks: Tensor,
+        cond: Tensor,
+        chunk_size: Tensor,
+        att_state: Tensor,
+        conv_state: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        state = EstimatorState(att_state, conv_state)
+        velocity, after = self.estimator(x, mu, t, spks, cond, chunk_size, state=state)
+        assert after is not None  # a step from a state has a next state
+        return velocity, after.att, after.conv

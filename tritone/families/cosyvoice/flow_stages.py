@@ -1,0 +1,139 @@
+"""The four flow stages: names, shapes and ranges, declared once for every exporter, server and check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tritone.families.cosyvoice.config import FlowConfig
+from tritone.stage import Axis, Scaled, Stage, Tensor
+
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.flow import Flow
+
+BATCH = Axis("batch", 1, 1, 8)
+ROWS = Axis("rows", 1, 2, 16)
+"""The estimator's batch: guidance doubles the requests."""
+SPEECH_TOKENS = Axis("speech_tokens", 1, 100, 1500)
+FRAMES = Axis("frames", 4, 200, 3000)
+CHUNK_TOKENS = Axis("chunk_tokens", 1, 25, 128)
+CHUNK_FRAMES = Axis("chunk_frames", 2, 50, 256)
+
+
+def flow_stages(config: FlowConfig, flow_loader: Callable[[], Flow]) -> tuple[Stage, ...]:
+    """`flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of a checkpoint.
+
+    `flow_loader` returns the loaded flow, the same one each time. State inputs are called `<x>_state` and come back as
+    `next_<x>_state`; `cfm.initial_state` makes the first.
+    """
+    return (*_encoder_stages(config, flow_loader), *_estimator_stages(config, flow_loader))
+
+
+def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage, Stage]:
+    encoder, mel = config.encoder, config.output_size
+    bound = encoder.left_chunks * encoder.chunk_size if encoder.left_chunks >= 0 else SPEECH_TOKENS.hi
+    past = Axis("past_tokens", 0, min(bound, 2 * encoder.chunk_size), bound)
+    after = Axis("next_past_tokens", 0, past.opt, bound)
+    with_lookahead = Scaled(1, CHUNK_TOKENS, config.pre_lookahead_len)
+    embedding = Tensor("embedding", "float32", (BATCH, config.spk_embed_dim))
+    chunk_size = Tensor("chunk_size", "int64", (1,), (encoder.chunk_size, encoder.chunk_size + 1))
+    spks = Tensor("spks", "float32", (BATCH, mel))
+
+    def token(size: Axis | Scaled) -> tuple[Tensor, Tensor]:
+        return (
+            Tensor("speech_token", "int64", (BATCH, size), (0, config.vocab_size)),
+            Tensor("speech_token_len", "int32", (BATCH,), length_of=size),
+        )
+
+    def state(prefix: str, past: Axis) -> tuple[Tensor, ...]:
+        heads, width = encoder.attention_heads, 2 * encoder.dim // encoder.attention_heads
+        return (
+            Tensor(f"{prefix}token_att_state", "float32", (BATCH, encoder.num_blocks, heads, past, width)),
+            Tensor(
+                f"{prefix}frame_att_state", "float32", (BATCH, encoder.num_up_blocks, heads, Scaled(2, past), width)
+            ),
+            Tensor(f"{prefix}conv_state", "float32", (BATCH, 2 * encoder.dim, 2)),
+        )
+
+    def whole_module() -> object:
+        from tritone.families.cosyvoice.flow import FlowEncoder
+
+        return FlowEncoder(flow()).eval()
+
+    def chunk_module() -> object:
+        from tritone.families.cosyvoice.flow import FlowEncoderChunk
+
+        return FlowEncoderChunk(flow()).eval()
+
+    return (
+        Stage(
+            "flow_encoder",
+            (*token(SPEECH_TOKENS), embedding, chunk_size),
+            (Tensor("mu", "float32", (BATCH, mel, Scaled(config.token_mel_ratio, SPEECH_TOKENS))), spks),
+            whole_module,
+        ),
+        Stage(
+            "flow_encoder_chunk",
+            (*token(with_lookahead), embedding, chunk_size, *state("", past)),
+            (
+                Tensor("mu", "float32", (BATCH, mel, Scaled(config.token_mel_ratio, CHUNK_TOKENS))),
+                spks,
+                *state("next_", after),
+            ),
+            chunk_module,
+        ),
+    )
+
+
+def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage, Stage]:
+    estimator, mel, width = config.estimator, config.output_size, config.estimator.channels[0]
+    bound = estimator.left_chunks * estimator.chunk_size if estimator.left_chunks >= 0 else FRAMES.hi
+    past = Axis("past_frames", 0, min(bound, 2 * estimator.chunk_size), bound)
+    after = Axis("next_past_frames", 0, past.opt, bound)
+    levels = estimator.num_mid_blocks + 2
+    conv_channels = estimator.in_channels + (2 * estimator.num_mid_blocks + 7) * width
+
+    def mels(name: str, frames: Axis) -> Tensor:
+        return Tensor(name, "float32", (ROWS, mel, frames))
+
+    conditions = (Tensor("t", "float32", (ROWS,), (0.5, 0.1)), Tensor("spks", "float32", (ROWS, mel)))
+    chunk_size = Tensor("chunk_size", "int64", (1,), (estimator.chunk_size, estimator.chunk_size + 1))
+
+    def state(prefix: str, past: Axis) -> tuple[Tensor, Tensor]:
+        layers, heads = levels * estimator.n_blocks, estimator.num_heads
+        return (
+            Tensor(f"{prefix}att_state", "float32", (ROWS, layers, heads, past, 2 * estimator.attention_head_dim)),
+            Tensor(f"{prefix}conv_state", "float32", (ROWS, conv_channels, 2)),
+        )
+
+    def whole_module() -> object:
+        from tritone.families.cosyvoice.flow import FlowEstimator
+
+        return FlowEstimator(flow()).eval()
+
+    def chunk_module() -> object:
+        from tritone.families.cosyvoice.flow import FlowEstimatorChunk
+
+        return FlowEstimatorChunk(flow()).eval()
+
+    mask = Tensor("mask", "float32", (ROWS, 1, FRAMES), (1, 0))
+    return (
+        Stage(
+            "flow_estimator",
+            (mels("x", FRAMES), mask, mels("mu", FRAMES), *conditions, mels("cond", FRAMES), chunk_size),
+            (mels("velocity", FRAMES),),
+            whole_module,
+        ),
+        Stage(
+            "flow_estimator_chunk",
+            (
+                *(mels(name, CHUNK_FRAMES) for name in ("x", "mu")),
+                *conditions,
+                mels("cond", CHUNK_FRAMES),
+                chunk_size,
+                *state("", past),
+            ),
+            (mels("velocity", CHUNK_FRAMES), *state("next_", after)),
+            chunk_module,
+        ),
+    )

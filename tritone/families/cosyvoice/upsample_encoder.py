@@ -1,0 +1,155 @@
+"""The flow's encoder: a conformer over speech tokens, doubled in rate, then a conformer over frames.
+
+Source: CosyVoice 2 (Du et al. 2024), section 2.3; the conformer blocks have neither convolution nor macaron halves.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tritone.families.cosyvoice.config import EncoderConfig
+from tritone.nn.attention import RelativeAttention, attention_bias
+from tritone.nn.conv import CausalConv1d
+from tritone.nn.embedding import distance_embedding
+
+
+class EncoderState(NamedTuple):
+    """Past keys and values of both rates, `[batch, blocks, heads, past, 2 x head_dim]`, and past inputs of the
+    convolutions, `[batch, 2 x dim, 2]`."""
+
+    token_att: Tensor
+    frame_att: Tensor
+    conv: Tensor
+
+
+class Embed(nn.Module):
+    """Linear layer and norm, scaled by sqrt(dim): `[batch, positions, in]` to `[batch, positions, dim]`."""
+
+    def __init__(self, in_dim: int, dim: int) -> None:
+        super().__init__()
+        self.out = nn.Sequential(nn.Linear(in_dim, dim), nn.LayerNorm(dim))
+        self.scale = dim**0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x) * self.scale
+
+
+class Lookahead(nn.Module):
+    """Residual convolutions that see `ahead` tokens of the future, then the past: `[batch, tokens + ahead, dim]` to
+    `[batch, tokens, dim]`."""
+
+    def __init__(self, dim: int, ahead: int) -> None:
+        super().__init__()
+        self.ahead = ahead
+        self.conv1 = nn.Conv1d(dim, dim, ahead + 1)
+        self.conv2 = CausalConv1d(dim, dim, 3)
+
+    def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        hidden = nn.functional.leaky_relu(self.conv1(x.transpose(1, 2)))
+        hidden, state = self.conv2(hidden, state)
+        return x[:, : x.shape[1] - self.ahead] + hidden.transpose(1, 2), state
+
+
+class Upsample(nn.Module):
+    """Every token twice, then a causal convolution: `[batch, tokens, dim]` to `[batch, 2 x tokens, dim]`.
+
+    The state holds two tokens, which are the four frames of the convolution's past.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(dim, dim, 5)
+
+    def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        x = x.transpose(1, 2)
+        x = nn.functional.pad(x, (2, 0)) if state is None else torch.cat((state, x), dim=2)
+        twice = x[..., None].expand(-1, -1, -1, 2).flatten(2)
+        return self.conv(twice).transpose(1, 2), None if state is None else x[:, :, -2:]
+
+
+class FeedForward(nn.Module):
+    """Position-wise two-layer perceptron with SiLU."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.w_1 = nn.Linear(dim, hidden)
+        self.w_2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w_2(nn.functional.silu(self.w_1(x)))
+
+
+class Block(nn.Module):
+    """Relative self-attention and feed-forward, each normed before and added: `[batch, positions, dim]`."""
+
+    def __init__(self, config: EncoderConfig, keep: int) -> None:
+        super().__init__()
+        self.self_attn = RelativeAttention(config.dim, config.attention_heads, keep)
+        self.feed_forward = FeedForward(config.dim, config.linear_units)
+        self.norm_ff = nn.LayerNorm(config.dim, eps=1e-12)
+        self.norm_mha = nn.LayerNorm(config.dim, eps=1e-12)
+
+    def forward(self, x: Tensor, bias: Tensor, distances: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        attended, state = self.self_attn(self.norm_mha(x), bias, distances, state)
+        x = x + attended
+        return x + self.feed_forward(self.norm_ff(x)), state
+
+
+def run_blocks(
+    blocks: nn.ModuleList, x: Tensor, length: Tensor, chunk_size: Tensor, left_chunks: int, state: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`x` `[batch, positions, dim]` through the blocks; this step's keys from `length` `[batch]` on are not seen."""
+    past = 0 if state is None else state.shape[3]
+    valid = torch.arange(past + x.shape[1], device=x.device)[None] < (length + past)[:, None]
+    bias = attention_bias(x.shape[1], past, chunk_size, left_chunks, valid)
+    distances = distance_embedding(x.shape[1], past, x)
+    following: list[Tensor] = []
+    for index, block in enumerate(blocks):
+        x, after = block(x, bias, distances, None if state is None else state[:, index])
+        following += [] if after is None else [after]
+    return x, torch.stack(following, dim=1) if following else None
+
+
+class UpsampleConformerEncoder(nn.Module):
+    """Token embeddings with lookahead `[batch, tokens + ahead, in]` to features `[batch, 2 x tokens, dim]`."""
+
+    def __init__(self, config: EncoderConfig, in_dim: int, ahead: int) -> None:
+        super().__init__()
+        keep = config.left_chunks * config.chunk_size if config.left_chunks >= 0 else -1
+        self.left_chunks = config.left_chunks
+        self.ahead = ahead
+        self.embed = Embed(in_dim, config.dim)
+        self.pre_lookahead_layer = Lookahead(config.dim, ahead)
+        self.encoders = nn.ModuleList(Block(config, keep) for _ in range(config.num_blocks))
+        self.up_layer = Upsample(config.dim)
+        self.up_embed = Embed(config.dim, config.dim)
+        self.up_encoders = nn.ModuleList(Block(config, 2 * keep) for _ in range(config.num_up_blocks))
+        self.after_norm = nn.LayerNorm(config.dim)
+
+    def forward(
+        self, x: Tensor, length: Tensor, chunk_size: Tensor, state: EncoderState | None = None
+    ) -> tuple[Tensor, EncoderState | None]:
+        """Features and next state.
+
+        Args:
+            x: `[batch, tokens + ahead, in]`; the last `ahead` are context only.
+            length: `[batch]`, how many of all these exist; the rest counts as silence (zeros) for the lookahead.
+            chunk_size: int64 `[1]`, tokens per chunk of the attention mask.
+            state: of the steps before; None for a whole utterance, which keeps no state.
+        """
+        lookahead_state, up_state = (None, None) if state is None else state.conv.chunk(2, dim=1)
+        token_past, frame_past = (None, None) if state is None else (state.token_att, state.frame_att)
+        exists = torch.arange(x.shape[1], device=x.device)[None] < length[:, None]
+        x = self.embed(x) * exists[..., None].to(x.dtype)
+        x, lookahead_state = self.pre_lookahead_layer(x, lookahead_state)
+        x, token_att = run_blocks(self.encoders, x, length, chunk_size, self.left_chunks, token_past)
+        x, up_state = self.up_layer(x, up_state)
+        x = self.up_embed(x)
+        x, frame_att = run_blocks(self.up_encoders, x, 2 * length, 2 * chunk_size, self.left_chunks, frame_past)
+        x = self.after_norm(x)
+        if token_att is None or frame_att is None or lookahead_state is None or up_state is None:
+            return x, None
+        return x, EncoderState(token_att, frame_att, torch.cat((lookahead_state, up_state), dim=1))

@@ -1,0 +1,24 @@
+"""Causal convolution written once for a whole utterance and for a stream of chunks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class CausalConv1d(nn.Conv1d):
+    """Convolution that sees the present and the past only: `[batch, in, frames]` to `[batch, out, frames]`.
+
+    The state is the last `kernel_size - 1` inputs; zeros at the start of an utterance are the left padding.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
+        self.context = kernel_size - 1
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
+        """Output and next state; without a state, a whole utterance from its start (and no next state)."""
+        if state is None:
+            return super().forward(nn.functional.pad(x, (self.context, 0))), None
+        x = torch.cat((state, x), dim=2)
+        return super().forward(x), x[:, :, -self.context :]
