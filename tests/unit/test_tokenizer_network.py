@@ -1,0 +1,85 @@
+"""The speech tokenizer: padding and context do not change codes, and the exported file has the published interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from training.networks.tokenizer import CODES, Tokenizer, codes_of, quantize
+from training.recipes.cosyvoice_tokenizer import edits, plain_phones, write_onnx
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    torch.manual_seed(0)
+    return Tokenizer(dim=48, blocks=2).eval()
+
+
+def feats(batch: int, frames: int) -> torch.Tensor:
+    return torch.randn(batch, 128, frames, generator=torch.Generator().manual_seed(frames))
+
+
+def test_codes_are_base_three_numbers_lowest_digit_first() -> None:
+    digits = torch.tensor([[[-1.0] * 8, [1.0] * 8, [0.0] + [-1.0] * 7, [-1.0] * 7 + [1.0]]])
+    assert codes_of(digits, torch.ones(1, 4, 1)).tolist() == [[0, CODES - 1, 1, 2 * 3**7]]
+
+
+def test_rounding_passes_gradients_through() -> None:
+    latent = torch.tensor([0.4, 0.6, -0.9], requires_grad=True)
+    quantize(latent).sum().backward()
+    assert quantize(latent).tolist() == pytest.approx([0.0, 1.0, -1.0]) and latent.grad.tolist() == [1, 1, 1]
+
+
+def test_padding_changes_nothing(tokenizer: Tokenizer) -> None:
+    x = feats(1, 90)
+    alone = tokenizer(x, torch.tensor([90], dtype=torch.int32))
+    padded = torch.cat([torch.cat([x, 7 * feats(1, 50)], 2), feats(1, 140)])
+    together = tokenizer(padded, torch.tensor([90, 140], dtype=torch.int32))
+    assert alone.shape == (1, 22) and together.shape == (2, 35) and alone.unique().numel() > 5
+    assert torch.equal(together[0, :22], alone[0]) and not together[0, 22:].any()
+
+
+def test_context_is_local(tokenizer: Tokenizer) -> None:
+    x = feats(1, 400)
+    changed = x.clone()
+    changed[:, :, 200:] = feats(1, 200)
+    length = torch.tensor([400], dtype=torch.int32)
+    a, b = tokenizer.latent(x, length)[0], tokenizer.latent(changed, length)[0]
+    reach = 2 * 3 + 1
+    assert torch.equal(a[:, : 50 - reach], b[:, : 50 - reach]) and not torch.equal(a[:, 49], b[:, 49])
+
+
+def test_exported_file_has_the_published_interface(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "speech_tokenizer_v2.onnx"
+    write_onnx(tokenizer, path)
+    session = onnxruntime.InferenceSession(str(path))
+    inputs = [(node.name, node.type) for node in session.get_inputs()]
+    assert inputs == [("feats", "tensor(float)"), ("feats_length", "tensor(int32)")]
+    assert session.get_outputs()[0].type == "tensor(int32)"
+    for batch, frames in ((1, 50), (1, 333), (3, 120)):
+        x, length = feats(batch, frames), torch.full((batch,), frames, dtype=torch.int32)
+        length[-1] -= 9 if batch > 1 else 0
+        found = session.run(None, {"feats": x.numpy(), "feats_length": length.numpy()})[0]
+        expected = tokenizer(x, length).numpy()
+        assert found.shape == (batch, frames // 4) and np.mean(found != expected) < 0.02
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def test_edit_distance() -> None:
+    assert [edits(*pair) for pair in (([1, 2, 3], [1, 3]), ([], [4, 5]), ([1, 2], [2, 1]), ([7], []), ([3], [3]))] == [
+        1,
+        2,
+        2,
+        1,
+        0,
+    ]
+
+
+def test_stress_is_not_a_phone_of_its_own() -> None:
+    labels = plain_phones()
+    assert labels["ˈeɪ"] == labels["eɪ"] == labels["ˌeɪ"] != labels["ə"] and min(labels.values()) == 1

@@ -1,0 +1,151 @@
+"""Trains the speech tokenizer: L1 on the log-mel it lets a decoder rebuild, CTC on the phones it lets a reader read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training import checkpointing, distributed
+from training.data import Corpus, bucketed, pad
+from training.loop import Evaluation, Run, autocast, warmup_cosine
+from training.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, quantize
+from tritone.text.phonemes import BREAKS, PHONES, WORD_BOUNDARY
+
+CTC_WEIGHT = 0.5
+EVALUATED = 160
+"""Validation utterances scored at each evaluation."""
+
+
+def plain_phones() -> dict[str, int]:
+    """CTC label (1..) of every phone symbol; stress is not told apart and boundaries have none."""
+    plain = sorted({phone.lstrip("ˈˌ") for phone in PHONES})
+    return {phone: 1 + plain.index(phone.lstrip("ˈˌ")) for phone in PHONES}
+
+
+def sizes(smoke: bool) -> dict[str, int]:
+    """Sizes of the tokenizer network."""
+    return {"dim": 32, "blocks": 1} if smoke else {"dim": 256, "blocks": 4}
+
+
+def build(args: argparse.Namespace) -> Run:
+    """The run `python -m training cosyvoice_tokenizer` trains."""
+    corpus, device = Corpus(args.data), args.device
+    whisper, mel, labels = corpus.store("whisper"), corpus.store("mel"), plain_phones()
+    tokenizer = Tokenizer(**sizes(args.smoke)).to(device)
+    heads = Heads(len(corpus.speakers), max(labels.values()), *((32, 1) if args.smoke else ())).to(device)
+    optimizer = torch.optim.AdamW(
+        [*tokenizer.parameters(), *heads.parameters()], 1.5e-3, betas=(0.9, 0.98), weight_decay=0.01
+    )
+
+    def load(rows: np.ndarray) -> dict[str, Tensor]:
+        feats = [whisper[i] for i in rows]
+        frames = np.array([min(len(f) // 4, len(mel[i]) // 2) * 4 for f, i in zip(feats, rows, strict=True)])
+        feats = [f[:n] for f, n in zip(feats, frames, strict=True)]
+        phones = [[labels[p] for p in corpus.utterances[i].phones if p not in (WORD_BOUNDARY, *BREAKS)] for i in rows]
+        batch = {
+            "feats": torch.from_numpy(pad(feats).astype(np.float32)).transpose(1, 2),
+            "length": torch.from_numpy(frames.astype(np.int32)),
+            "mel": torch.from_numpy(
+                pad([mel[i][: n // 2] for i, n in zip(rows, frames, strict=True)], -11.5).astype(np.float32)
+            ),
+            "speaker": torch.tensor([corpus.speakers.index(corpus.utterances[i].speaker) for i in rows]),
+            "phones": torch.from_numpy(pad([np.array(p, np.int64) for p in phones])),
+            "phones_len": torch.tensor([len(p) for p in phones]),
+        }
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+    def losses(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        latent, mask = tokenizer.latent(batch["feats"], batch["length"])
+        digits = quantize(latent) * mask
+        rebuilt, logits = heads(digits, mask, batch["speaker"])
+        size = rebuilt.shape[1]
+        weight = mask.repeat_interleave(2, dim=1)
+        l1 = ((rebuilt.float() - batch["mel"][:, :size]).abs() * weight).sum() / (weight.sum() * 80)
+        log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+        lengths = batch["length"].long() // 4
+        ctc = F.ctc_loss(log_probs, batch["phones"], lengths, batch["phones_len"], zero_infinity=True)
+        return l1, ctc, digits.detach(), rebuilt
+
+    def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
+        with autocast(device):
+            l1, ctc, _, _ = losses(batch)
+        norm = distributed.update(l1 + CTC_WEIGHT * ctc, optimizer, clip=1.0)
+        return {"mel_l1": float(l1.detach()), "ctc": float(ctc.detach()), "gradient": norm}
+
+    def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
+        budget = 1600 if args.smoke else 10000
+        for rows in bucketed(whisper.lengths, corpus.indices(False), budget, args.seed, epoch)[skip:]:
+            yield load(rows)
+
+    def evaluate() -> Evaluation:
+        rows = corpus.indices(True)[:EVALUATED]
+        used, l1s, errors, images = np.zeros(CODES), [], [], {}
+        for start in range(0, len(rows), 16):
+            batch = load(rows[start : start + 16])
+            l1, _, digits, rebuilt = losses(batch)
+            l1s.append(float(l1))
+            mask = torch.ones_like(digits[..., :1])
+            for row, codes in enumerate(codes_of(digits, mask).cpu().numpy()):
+                used += np.bincount(codes[: int(batch["length"][row]) // 4], minlength=CODES)
+            errors.append(_phone_errors(heads, digits, batch))
+            if start == 0:
+                length = int(batch["length"][0]) // 2
+                images["rebuilt over original"] = (
+                    torch.cat([batch["mel"][0, :length], rebuilt[0, :length]], 1).T.cpu().numpy()
+                )
+        wrong, total = np.sum(errors, axis=0)
+        share = used / used.sum()
+        perplexity = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
+        scalars = {"mel_l1": float(np.mean(l1s)), "phone_error_rate": wrong / total, "perplexity": perplexity}
+        scalars |= {"codes_used": float((used > 0).sum()), "score": scalars["mel_l1"] + scalars["phone_error_rate"]}
+        return Evaluation(scalars, images)
+
+    networks: dict[str, nn.Module] = {"tokenizer": tokenizer, "heads": heads}
+    return Run("tokenizer", networks, {"adamw": optimizer}, batches, step, evaluate, "score",
+               max_steps=20 if args.smoke else 3000, schedulers={"adamw": warmup_cosine()}, device=device)  # fmt: skip
+
+
+def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) -> tuple[int, int]:
+    """(edits, reference phones) of the greedy CTC reading of a batch."""
+    mask = torch.ones_like(digits[..., :1])
+    best = heads(digits, mask, batch["speaker"])[1].argmax(-1).cpu().numpy()
+    wrong = total = 0
+    for row, path in enumerate(best):
+        path = path[: int(batch["length"][row]) // 4]
+        read = [int(p) for p, before in zip(path, [0, *path[:-1]], strict=True) if p not in (0, before)]
+        truth = batch["phones"][row, : int(batch["phones_len"][row])].tolist()
+        wrong, total = wrong + edits(read, truth), total + len(truth)
+    return wrong, total
+
+
+def edits(a: list[int], b: list[int]) -> int:
+    """Levenshtein distance."""
+    row = np.arange(len(b) + 1)
+    for i, x in enumerate(a, 1):
+        changed = np.minimum(row[1:] + 1, row[:-1] + (np.array(b, int) != x))
+        best = np.concatenate([[i], changed])
+        row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
+    return int(row[-1])
+
+
+def export(out: Path, path: Path, smoke: bool = False) -> None:
+    """Writes the best tokenizer of the run in `out` as the published layout's `speech_tokenizer_v2.onnx`."""
+    tokenizer = Tokenizer(**sizes(smoke))
+    tokenizer.load_state_dict(checkpointing.best_network(out, "tokenizer"))
+    write_onnx(tokenizer.eval(), path)
+
+
+def write_onnx(tokenizer: Tokenizer, path: Path) -> None:
+    """ONNX file: feats float32 `[batch, 128, T]`, length int32 `[batch]` -> indices int32 `[batch, T // 4]`."""
+    batch, time = torch.export.Dim("batch"), torch.export.Dim("T", min=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    example = (torch.randn(2, 128, 80), torch.tensor([80, 60], dtype=torch.int32))
+    torch.onnx.export(tokenizer, example, str(path), dynamo=True, external_data=False, verbose=False, opset_version=18,
+                      input_names=["feats", "feats_length"], output_names=["indices"],
+                      dynamic_shapes={"feats": {0: batch, 2: time}, "length": {0: batch}})  # fmt: skip
