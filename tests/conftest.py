@@ -1,0 +1,79 @@
+"""Checkpoints the tests run on: the tiny v2 one whose numbers are known, written once per session."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for helpers shared by test files, such as golden_weights
+
+from golden_weights import GOLDEN, tiny_state
+
+BACKBONE = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float32",
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An official-layout directory with the tiny weights (read-only by agreement; copy it to change it)."""
+    import torch
+
+    directory = tmp_path_factory.mktemp("checkpoints") / "tiny_v2"
+    (directory / "CosyVoice-BlankEN").mkdir(parents=True)
+    for name in ("cosyvoice2.yaml", "campplus.onnx"):
+        shutil.copyfile(GOLDEN / "cosyvoice_v2" / name, directory / name)
+    for name in ("llm", "flow", "hift"):
+        torch.save(tiny_state(name), directory / f"{name}.pt")
+    rng = np.random.default_rng(0)
+    voices = {name: {"embedding": torch.from_numpy(rng.standard_normal((1, 192), np.float32))} for name in ("a", "b")}
+    torch.save(voices, directory / "spk2info.pt")
+    write_byte_tokenizer(directory / "CosyVoice-BlankEN")
+    return directory
+
+
+def write_byte_tokenizer(directory: Path) -> None:
+    """A tokenizer of Qwen2's size and special ids that knows only bytes: every other entry is unreachable filler."""
+    from tokenizers import pre_tokenizers
+
+    entries = sorted(pre_tokenizers.ByteLevel.alphabet())
+    entries += [f"\u2400{index}" for index in range(len(entries), 151643)]
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    added = {
+        str(151643 + index): {"content": token, "special": True}
+        | dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+        for index, token in enumerate(special)
+    }
+    config = {
+        "added_tokens_decoder": added,
+        "additional_special_tokens": list(special[1:]),
+        "eos_token": special[0],
+        "pad_token": special[0],
+        "tokenizer_class": "Qwen2Tokenizer",
+    }
+    vocabulary = {token: index for index, token in enumerate(entries)}
+    for name, content in (("vocab", vocabulary), ("tokenizer_config", config), ("config", BACKBONE)):
+        (directory / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")

@@ -1,0 +1,85 @@
+"""Small files of `torch.save` read without torch: plain containers, strings, numbers, and tensors as NumPy arrays.
+
+A server process can then read its voices without importing a training framework. The unpickler knows the five names a
+file of tensors consists of and refuses every other, so nothing in the file can run.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritone.errors import CheckpointError
+
+_STORAGES = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+def read_torch_file(path: Path) -> Any:
+    """The object in the file, its tensors as arrays of their own dtype.
+
+    Raises CheckpointError when the file is not torch's zip format, is damaged, or holds anything but data.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+            if len(names) != 1:
+                raise CheckpointError(f"{path} is a zip archive but not one of torch.save.")
+            return _Reader(archive, names[0].removesuffix("data.pkl")).load()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist.") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path} holds more than data and was not loaded: {error}.") from error
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path} is truncated or not a file of torch.save ({error}).") from error
+
+
+class _Reader(pickle.Unpickler):
+    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
+        self._archive, self._root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild
+        if module == "torch" and name in _STORAGES:
+            return np.dtype(_STORAGES[name])
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        kind, dtype, key, _, count = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype) or not str(key).isalnum():
+            raise pickle.UnpicklingError(f"it has an unknown storage {pid!r}")
+        return np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype, count)
+
+
+def _rebuild(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
+    """A tensor's array, copied out of its storage after checking that it lies inside."""
+    if min((offset, *size, *stride)) < 0 or len(size) != len(stride):
+        raise pickle.UnpicklingError("it has a tensor of impossible shape")
+    if 0 in size:
+        return np.zeros(size, storage.dtype)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if last >= len(storage):
+        raise pickle.UnpicklingError("it has a tensor larger than its storage")
+    strides = [step * storage.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
