@@ -39,6 +39,9 @@ def render(family: Family, target: str, overrides: Path | None = None) -> dict[s
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
     steps = {f"{family.name}_{host.name}": step(family, host) for host in family.hosts}
     configs = {**steps, family.name: ensemble(family), f"{family.name}_stream": stream(family)}
+    for text in sorted(folder.glob(f"{family.name}*.pbtxt")):
+        if text.stem not in configs:
+            raise ConfigError(f"{text} overrides no model; the models are {', '.join(sorted(configs))}")
     glue = (REPOSITORY / "glue" / "model.py").read_bytes()
     files: dict[str, bytes] = {}
     for name, config in configs.items():

@@ -152,17 +152,11 @@ def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
 
 
 def explain(log: str) -> str:
-    """The first real error of a Triton log: a model's own exception, else a load failure, else the first error line."""
-    raised = re.search(
-        r"^.*?(?:Internal|Unknown|Unavailable|Invalid argument)[^:]*: (\w*(?:Error|Problem|Exception)\w*: .*)$",
-        log,
-        re.M,
-    )
+    """The first real error of a Triton log: why a model did not load, else the first error line."""
     failure = FAILED.search(log)
-    if raised:
-        return raised.group(1).strip()
     if failure:
-        return f"model {failure.group(1)} did not load: {failure.group(2).strip()}"
+        reason = re.split(r"(?:\\n|\n)+At:", failure.group(2))[0].removeprefix("Internal: ")
+        return f"model {failure.group(1)} did not load: {reason.strip()}"
     for line in log.splitlines():
         if (re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line) or "error while loading" in line:
             return line.split("]", 1)[-1].strip(' "')

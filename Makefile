@@ -1,0 +1,77 @@
+# Everything a person types. Environments are made once per VENV and remembered by stamp files, so a second run is quick.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+CHECKPOINT ?= checkpoints/nano
+TEXT ?= The birch canoe slid on the smooth planks.
+SPEAKER ?= rms
+OUT ?= hello.wav
+HTTP_PORT ?= 8000
+GRPC_PORT ?= 8001
+METRICS_PORT ?= 8002
+# Asked for torch's CPU build only where pip's own sources would give the CUDA build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Extra options for pytest, such as PYTEST="-k text -x".
+PYTEST ?=
+
+PY := $(VENV)/bin/python
+PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
+export TEXT SPEAKER OUT TORCH_INDEX
+
+.DEFAULT_GOAL := help
+.PHONY: help say serve check test lint check-generated smoke clean libpython flite
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+say: $(VENV)/.serve libpython ## speak: make say TEXT="..." SPEAKER=rms OUT=hello.wav
+	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) \
+		--run $(PY) client/speak.py "$$TEXT" --speaker "$$SPEAKER" -o "$$OUT" --url 127.0.0.1:$(GRPC_PORT)
+
+serve: $(VENV)/.serve libpython ## a server on HTTP_PORT, GRPC_PORT and METRICS_PORT until Ctrl-C
+	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS)
+
+check: $(VENV)/.serve libpython ## load every model, speak once through each entry, exit
+	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --check
+
+test: $(VENV)/.test libpython flite ## every test that needs no GPU
+	$(PY) -m pytest -q $(PYTEST)
+
+lint: $(VENV)/.test ## ruff and mypy
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+check-generated: $(VENV)/.test ## the committed model repository equals what would be rendered
+	$(PY) export/repository.py --check
+
+smoke: $(VENV)/.test flite ## the whole training recipe in miniature
+	$(PY) training/prepare.py --smoke
+
+clean: ## remove environments, exports and caches
+	rm -rf $(VENV) build runs .pytest_cache .ruff_cache .mypy_cache *.egg-info
+
+# Environments. `serve` is what speaking needs (server, client, export); `test` adds training and the checkers.
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+		{ echo "error: Tritone needs Python 3.11, found '$(PYTHON)'; run: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: on Debian run: apt-get install python3.11-venv" >&2; exit 1; }
+
+$(VENV)/.torch: docker/install_torch.py | $(VENV)/bin/python
+	$(PY) docker/install_torch.py
+	@touch $@
+
+$(VENV)/.serve: pyproject.toml $(VENV)/.torch
+	$(PY) -m pip install -e '.[client,serve,export]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.torch
+	$(PY) -m pip install -e '.[client,serve,export,train,benchmark,test]'
+	@touch $@ $(VENV)/.serve
+
+# Debian packages, each asked for only by the target that needs it.
+libpython: | $(VENV)/.torch
+	@$(PY) -c 'from tritone.server.locate import libpython; libpython()' 2>/dev/null || docker/apt.sh libpython3.11 \
+		"Triton's Python backend is linked against libpython3.11.so.1.0"
+
+flite:
+	@command -v flite >/dev/null || docker/apt.sh flite "the training corpus is spoken by flite's voices"
