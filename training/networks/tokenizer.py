@@ -3,8 +3,8 @@
 Tokens depend on local context only (four blocks of seven tokens) and padding is masked, so a token is the same whatever
 surrounds or follows the utterance. The two heads exist in training alone: one rebuilds the mel spectrogram given the
 speaker, which frees the codes from saying who speaks; the other reads phones, which makes the codes intelligible.
-Sources: Du et al., "CosyVoice 2" (2024); Mentzer et al., "Finite Scalar Quantization" (2023); Liu et al., "A ConvNet for
-the 2020s" (2022).
+Sources: Du et al., "CosyVoice 2" (2024); Mentzer et al., "Finite Scalar Quantization" (2023); Liu et al., "A ConvNet
+for the 2020s" (2022).
 """
 
 from __future__ import annotations

@@ -106,9 +106,18 @@ def build(args: argparse.Namespace) -> Run:
         scalars |= {"codes_used": float((used > 0).sum()), "score": scalars["mel_l1"] + scalars["phone_error_rate"]}
         return Evaluation(scalars, images)
 
-    networks: dict[str, nn.Module] = {"tokenizer": tokenizer, "heads": heads}
-    return Run("tokenizer", networks, {"adamw": optimizer}, batches, step, evaluate, "score",
-               max_steps=20 if args.smoke else 3000, schedulers={"adamw": warmup_cosine()}, device=device)  # fmt: skip
+    return Run(
+        name="tokenizer",
+        networks={"tokenizer": tokenizer, "heads": heads},
+        optimizers={"adamw": optimizer},
+        batches=batches,
+        step=step,
+        evaluate=evaluate,
+        metric="score",
+        max_steps=20 if args.smoke else 3000,
+        schedulers={"adamw": warmup_cosine()},
+        device=device,
+    )
 
 
 def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) -> tuple[int, int]:
@@ -146,6 +155,15 @@ def write_onnx(tokenizer: Tokenizer, path: Path) -> None:
     batch, time = torch.export.Dim("batch"), torch.export.Dim("T", min=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     example = (torch.randn(2, 128, 80), torch.tensor([80, 60], dtype=torch.int32))
-    torch.onnx.export(tokenizer, example, str(path), dynamo=True, external_data=False, verbose=False, opset_version=18,
-                      input_names=["feats", "feats_length"], output_names=["indices"],
-                      dynamic_shapes={"feats": {0: batch, 2: time}, "length": {0: batch}})  # fmt: skip
+    torch.onnx.export(
+        tokenizer,
+        example,
+        str(path),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        opset_version=18,
+        input_names=["feats", "feats_length"],
+        output_names=["indices"],
+        dynamic_shapes={"feats": {0: batch, 2: time}, "length": {0: batch}},
+    )

@@ -1,0 +1,79 @@
+"""Losses on waveforms: spectral distances and the adversarial pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tritone.audio import mel_filters
+from tritone.families.cosyvoice.config import MelConfig
+
+RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128))
+"""(window, hop) in samples of the spectrograms compared."""
+
+
+class MelSpectrogram(nn.Module):
+    """`tritone.audio.mel_spectrogram` in torch, with gradients: `[batch, samples]` to `[batch, mels, frames]`."""
+
+    filters: Tensor
+    window: Tensor
+
+    def __init__(self, config: MelConfig) -> None:
+        super().__init__()
+        self.config = config
+        filters = mel_filters(config.sample_rate, config.n_fft, config.num_mels, config.fmin, config.fmax)
+        self.register_buffer("filters", torch.from_numpy(filters.astype("float32")), persistent=False)
+        self.register_buffer("window", torch.hann_window(config.win), persistent=False)
+
+    def forward(self, wave: Tensor, mirror: bool = True) -> Tensor:
+        """Log magnitudes; without `mirror` the wave brings its own (n_fft - hop) / 2 samples of context per side."""
+        if mirror:
+            context = (self.config.n_fft - self.config.hop) // 2
+            wave = F.pad(wave[:, None], (context, context), mode="reflect")[:, 0]
+        power = _power(wave, self.config.n_fft, self.config.hop, self.window, center=False)
+        return torch.log(torch.clamp(self.filters @ torch.sqrt(power + 1e-9), min=1e-5))
+
+
+def stft_loss(found: Tensor, wanted: Tensor) -> Tensor:
+    """Spectral convergence plus log-magnitude distance, averaged over resolutions; waves `[batch, samples]`.
+
+    Source: Parallel WaveGAN (Yamamoto et al., 2020).
+    """
+    total = found.new_zeros(())
+    for size, hop in RESOLUTIONS:
+        ours, theirs = magnitude(found, size, hop), magnitude(wanted, size, hop)
+        convergence = (theirs - ours).norm() / theirs.norm().clamp(min=1e-3)
+        total = total + convergence + F.l1_loss(ours.log(), theirs.log())
+    return total / len(RESOLUTIONS)
+
+
+def magnitude(wave: Tensor, size: int, hop: int) -> Tensor:
+    """Magnitude spectrogram `[batch, size / 2 + 1, frames]` under a Hann window, at least 1e-3."""
+    window = torch.hann_window(size, device=wave.device)
+    return _power(wave, size, hop, window, center=True).clamp(min=1e-6).sqrt()
+
+
+def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Least squares: scores of recordings towards 1, of generated waves towards 0; summed over discriminators."""
+    return torch.stack([(1 - r).square().mean() + f.square().mean() for r, f in zip(real, fake, strict=True)]).sum()
+
+
+def generator_loss(fake: Sequence[Tensor]) -> Tensor:
+    """Least squares: scores of generated waves towards 1 (Mao et al., 2017); summed over discriminators."""
+    return torch.stack([(1 - f).square().mean() for f in fake]).sum()
+
+
+def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Mean distance of the discriminators' hidden layers between a recording and its copy; summed over all layers."""
+    pairs = [(r, f) for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]
+    return torch.stack([F.l1_loss(f, r.detach()) for r, f in pairs]).sum()
+
+
+def _power(wave: Tensor, size: int, hop: int, window: Tensor, center: bool) -> Tensor:
+    # In float32 also under autocast: squares of a 16-bit spectrum would lose everything quiet.
+    with torch.autocast(wave.device.type, enabled=False):
+        spectrum = torch.stft(wave.float(), size, hop, size, window, center, return_complex=True)
+        return spectrum.real.square() + spectrum.imag.square()
