@@ -22,6 +22,7 @@ from tritone.errors import ArtifactError, EnvironmentProblem, TritoneError
 from tritone.server.health import speak_stream, speak_whole
 from tritone.server.launch import ROOT, Server, ready
 from tritone.server.locate import Ports
+from tritone.server.repository import REPOSITORY, differences, render, write
 from tritone.stage import Family
 
 
@@ -87,9 +88,19 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
         "OMP_NUM_THREADS": str(args.threads),
         "OMP_WAIT_POLICY": "passive",
     }
-    server = Server(ROOT / "model_repository" / args.target, build, ports, env, args.host)
+    server = Server(repository(family, args.target, build), build, ports, env, args.host)
     server.start(args.timeout, show)
     return family, server
+
+
+def repository(family: Family, target: str, build: Path) -> Path:
+    """The committed model repository when it is this checkpoint's, else one rendered into the build directory."""
+    files = render(family, target)
+    folder = REPOSITORY / target
+    if differences(files, folder):
+        folder = build / "model_repository" / target
+        write(files, folder)
+    return folder
 
 
 def show(model: str, done: int, total: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from export.repository import differences, render, write
 from tritone.errors import ConfigError
+from tritone.server.repository import differences, render, write
 from tritone.stage import Axis, Family, Host, Tensor
 
 WORDS = Axis("words", 1, 5, 50)
@@ -30,7 +30,9 @@ def toy(second_input: Tensor = TOKENS) -> Family:
         Host("reader", (TEXT, REFERENCE), (TOKENS,), lambda _call, _llm, requests: requests),
         Host("speaker", (second_input,), (WAVE,), lambda _call, _llm, requests: requests),
     )
-    return Family("toy", (), None, (TEXT, REFERENCE), (WAVE,), silent, hosts)
+    return Family(
+        "toy", (), None, (TEXT, REFERENCE), (WAVE,), silent, hosts, {"sample_rate": 16000, "speakers": ["ann", "bob"]}
+    )
 
 
 def config(files: dict[str, bytes], model: str) -> model_config_pb2.ModelConfig:
@@ -69,6 +71,14 @@ def test_ensemble_joins_steps_by_tensor_name(tmp_path: Path) -> None:
 
 def test_stream_is_decoupled(tmp_path: Path) -> None:
     assert config(render(toy(), "cpu", tmp_path), "toy_stream").model_transaction_policy.decoupled
+
+
+def test_entries_publish_the_settings(tmp_path: Path) -> None:
+    files = render(toy(), "cpu", tmp_path)
+    for entry in ("toy", "toy_stream"):
+        parameters = config(files, entry).parameters
+        assert parameters["sample_rate"].string_value == "16000"
+        assert parameters["speakers"].string_value == '["ann", "bob"]'
 
 
 def test_unconnected_step_is_an_error_that_lists_what_is_known(tmp_path: Path) -> None:
