@@ -17,7 +17,7 @@ from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Speakers, Voice
 from tritone.families.cosyvoice.streaming import SpeedStream, noise_frames
-from tritone.families.cosyvoice.synthesize import FULL, whole_tokens
+from tritone.families.cosyvoice.synthesize import whole_tokens
 from tritone.families.cosyvoice.text import TextFrontEnd
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
@@ -134,7 +134,7 @@ def encode_speech(call: Call, requests: list[Arrays]) -> list[Any]:
         speech_token=stack(tokens),
         speech_token_len=lengths,
         embedding=np.concatenate([r["embedding"] for r in requests]),
-        chunk_size=np.array([FULL], np.int64),
+        chunk_size=np.array([cfm.FULL_ATTENTION], np.int64),
     )
     ratio = encoded["mu"].shape[2] // max(1, int(lengths.max()))
     return [
@@ -155,7 +155,7 @@ def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> 
         pad(stack([r["prompt_feat"] for r in requests]), longest),
         (np.arange(longest) < np.array(frames)[:, None]).astype(np.float32)[:, None],
         np.repeat(noise_frames(0, longest), len(requests), axis=0),
-        chunk_size=FULL,
+        chunk_size=cfm.FULL_ATTENTION,
         steps=config.flow.steps,
         cfg_rate=config.flow.cfg_rate,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritone.families.cosyvoice.checkpoint import load_config, load_state
+from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.flow_stages import flow_stages
 from tritone.families.cosyvoice.hosts import hosts
 from tritone.families.cosyvoice.request import REQUEST, prepare
@@ -59,7 +59,8 @@ def family(model_dir: str | Path) -> Family:
         CheckpointError: a file of the official layout is missing or damaged; the message names it.
     """
     folder = Path(model_dir)
-    config = load_config(folder)
+    checkpoint = CosyVoiceCheckpoint(folder)
+    config = checkpoint.config
     front = TextFrontEnd(folder)
     speakers = Speakers(folder)
 
@@ -68,19 +69,23 @@ def family(model_dir: str | Path) -> Family:
         from tritone.checkpoint import load_strict
         from tritone.families.cosyvoice.flow import Flow
 
-        return load_strict(Flow(config.flow), load_state(folder, "flow"), folder / "flow.pt").eval()
+        network = Flow(config.flow)
+        load_strict(network, checkpoint.state("flow"), checkpoint.path("flow.pt"))
+        return network.eval()
 
     @lru_cache(maxsize=1)
     def hift() -> Hift:
         from tritone.checkpoint import load_strict
         from tritone.families.cosyvoice.hift import Hift
 
-        return load_strict(Hift(config.hift), load_state(folder, "hift"), folder / "hift.pt").eval()
+        network = Hift(config.hift)
+        load_strict(network, checkpoint.state("hift"), checkpoint.path("hift.pt"))
+        return network.eval()
 
     def language_model() -> SpeechLM:
-        from tritone.families.cosyvoice.lm import load_speech_lm
+        from tritone.families.cosyvoice.lm import load_lm
 
-        return load_speech_lm(folder, config.lm)
+        return load_lm(checkpoint)
 
     stages = (*flow_stages(config.flow, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
     by_name = {stage.name: stage for stage in stages}

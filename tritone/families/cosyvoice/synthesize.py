@@ -14,11 +14,8 @@ from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream, noise_frames
-from tritone.lm.sampling import generate
+from tritone.lm.sampling import seeded_draw, tokens
 from tritone.stage import Call, Llm, Stage
-
-FULL = 1 << 30
-"""A chunk longer than any sequence: full attention."""
 
 
 def never() -> bool:
@@ -30,12 +27,11 @@ def speech_tokens(
     llm: Llm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
 ) -> Iterator[int]:
     """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own."""
-    rng = np.random.default_rng([prepared.seed, index])
+    prompt = prompt_ids(text, prepared.voice, config.lm)
+    draw = seeded_draw(int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0]))
     session = llm()
     try:
-        yield from generate(
-            session, prompt_ids(text, prepared.voice, config.lm), len(text), config.lm, rng, cancelled=cancelled
-        )
+        yield from tokens(session, prompt, len(text), config.lm, draw, cancelled)
     finally:
         session.close()
 
@@ -44,7 +40,7 @@ def stream_waveform(
     call: Call,
     stages: dict[str, Stage],
     config: CosyVoiceConfig,
-    tokens: Iterable[int],
+    speech: Iterable[int],
     voice: Voice,
     *,
     seed: int,
@@ -55,7 +51,7 @@ def stream_waveform(
     flow = FlowStream(call, stages, config, voice, hop)
     pace = SpeedStream(speed)
     vocoder = VocoderStream(call, config.hift, seed)
-    for token in tokens:
+    for token in speech:
         for mel in flow.push([token]):
             yield from _spoken(vocoder.push(pace.push(mel)))
     for mel in flow.finish():
@@ -70,17 +66,17 @@ def _spoken(wave: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def whole_mel(
-    call: Call, config: CosyVoiceConfig, tokens: list[int], voice: Voice, *, streaming_mask: bool, speed: float = 1.0
+    call: Call, config: CosyVoiceConfig, speech: list[int], voice: Voice, *, streaming_mask: bool, speed: float = 1.0
 ) -> np.ndarray:
     """Mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full attention."""
     flow = config.flow
-    sequence = [*voice.prompt_speech_token, *tokens]
+    sequence = [*voice.prompt_speech_token, *speech]
     encoded = call(
         "flow_encoder",
         speech_token=np.array([sequence], np.int64),
         speech_token_len=np.array([len(sequence)], np.int32),
         embedding=voice.embedding[None],
-        chunk_size=np.array([flow.encoder.chunk_size if streaming_mask else FULL], np.int64),
+        chunk_size=np.array([flow.encoder.chunk_size if streaming_mask else cfm.FULL_ATTENTION], np.int64),
     )
     frames = len(sequence) * flow.token_mel_ratio
     cond = np.zeros((1, flow.output_size, frames), np.float32)
@@ -93,7 +89,7 @@ def whole_mel(
         cond,
         np.ones((1, 1, frames), np.float32),
         noise_frames(0, frames),
-        chunk_size=flow.estimator.chunk_size if streaming_mask else FULL,
+        chunk_size=flow.estimator.chunk_size if streaming_mask else cfm.FULL_ATTENTION,
         steps=flow.steps,
         cfg_rate=flow.cfg_rate,
     )
@@ -118,10 +114,10 @@ def synthesize(
 ) -> Iterator[np.ndarray]:
     """Waveform chunks `[samples]` of a whole request, segment after segment, ending early once `cancelled`."""
     for index, text in enumerate(prepared.segments):
-        tokens = speech_tokens(llm, text, prepared, index, config, cancelled)
+        speech = speech_tokens(llm, text, prepared, index, config, cancelled)
         spoken = False
         for wave in stream_waveform(
-            call, stages, config, tokens, prepared.voice, seed=prepared.seed, speed=prepared.speed, hop=hop
+            call, stages, config, speech, prepared.voice, seed=prepared.seed, speed=prepared.speed, hop=hop
         ):
             if cancelled():
                 return
@@ -133,13 +129,13 @@ def synthesize(
 
 def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:
     """Speech tokens of all segments joined, for the ensemble; InvalidRequest beyond `limit` tokens."""
-    tokens: list[int] = []
+    speech: list[int] = []
     for index, text in enumerate(prepared.segments):
         for token in speech_tokens(llm, text, prepared, index, config, never):
-            tokens.append(token)
-            if len(tokens) > limit:
+            speech.append(token)
+            if len(speech) > limit:
                 seconds = limit / config.flow.token_frame_rate
                 raise InvalidRequest(
                     "target_text", f"speaks longer than {seconds:.0f} s in one response; use the streaming model"
                 )
-    return tokens
+    return speech

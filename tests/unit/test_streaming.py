@@ -1,0 +1,115 @@
+"""Streamed synthesis equals one pass under the streaming mask, on torch with the tiny checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tritone.call import torch_call
+from tritone.families.cosyvoice.checkpoint import load_config
+from tritone.families.cosyvoice.noise import published_noise
+from tritone.families.cosyvoice.speakers import Speakers, Voice
+from tritone.families.cosyvoice.stages import family
+from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, noise_frames
+from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, whole_waveform
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_v2: Path) -> tuple:
+    model = family(tiny_v2)
+    return model, torch_call(model.stages), load_config(tiny_v2), Speakers(tiny_v2).get("a")
+
+
+@pytest.fixture
+def speech() -> list[int]:
+    return np.random.default_rng(3).integers(0, 6561, 83).tolist()
+
+
+def with_prompt(voice: Voice, tokens: int) -> Voice:
+    rng = np.random.default_rng(4)
+    mel = (rng.standard_normal((80, 2 * tokens)) - 5).astype(np.float32)
+    return replace(voice, prompt_speech_token=rng.integers(0, 6561, tokens).tolist(), prompt_mel=mel)
+
+
+@pytest.mark.parametrize(("hop", "prompt", "speed"), [(25, 0, 1.0), (50, 0, 1.0), (75, 31, 1.0), (25, 60, 1.3)])
+def test_stream_equals_one_pass(tiny: tuple, speech: list[int], hop: int, prompt: int, speed: float) -> None:
+    model, call, config, voice = tiny
+    voice = with_prompt(voice, prompt)
+    stages = {stage.name: stage for stage in model.stages}
+    chunks = list(stream_waveform(call, stages, config, iter(speech), voice, seed=7, speed=speed, hop=hop))
+    mel = whole_mel(call, config, speech, voice, streaming_mask=True, speed=speed)
+    whole = whole_waveform(call, config, mel, seed=7)
+    streamed = np.concatenate(chunks)
+    assert len(chunks) > 1 or hop == 75
+    assert streamed.shape == whole.shape == (int(2 * len(speech) / speed) * 480,)
+    assert np.abs(streamed - whole).max() < 1e-3
+
+
+def test_the_streaming_mask_matters(tiny: tuple, speech: list[int]) -> None:
+    _, call, config, voice = tiny
+    masked = whole_mel(call, config, speech, voice, streaming_mask=True)
+    full = whole_mel(call, config, speech, voice, streaming_mask=False)
+    assert np.abs(masked - full).max() > 1e-2
+
+
+def test_work_per_chunk_does_not_grow(tiny: tuple) -> None:
+    model, call, config, voice = tiny
+    bounded = replace(config, flow=replace(config.flow, encoder=replace(config.flow.encoder, left_chunks=2)))
+    seen: list[tuple[str, int]] = []
+
+    def counting(name: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        lengths = {"vocoder": "mel", "f0_predictor": "mel"}
+        if name in lengths:
+            seen.append((name, arrays[lengths[name]].shape[2]))
+        return call(name, **arrays)
+
+    stages = {stage.name: stage for stage in model.stages}
+    tokens = np.random.default_rng(0).integers(0, 6561, 250).tolist()
+    list(stream_waveform(counting, stages, bounded, iter(tokens), voice, seed=0))
+    for name in ("vocoder", "f0_predictor"):
+        widths = [width for kind, width in seen if kind == name]
+        assert len(widths) >= 9 and max(widths[2:-1]) == min(widths[2:-1])
+
+
+def test_hop_must_lie_on_the_chunk_grid(tiny: tuple) -> None:
+    model, call, config, voice = tiny
+    with pytest.raises(ValueError, match="positive multiple of the 25-token chunk, got 30"):
+        FlowStream(call, {stage.name: stage for stage in model.stages}, config, voice, 30)
+
+
+def pieces(frames: int, rng: np.random.Generator) -> Iterator[slice]:
+    start = 0
+    while start < frames:
+        stop = min(frames, start + int(rng.integers(1, 9)))
+        yield slice(start, stop)
+        start = stop
+
+
+@pytest.mark.parametrize("speed", [0.5, 0.8, 1.0, 1.25, 2.0])
+def test_speed_does_not_depend_on_the_cut(speed: float) -> None:
+    rng = np.random.default_rng(5)
+    mel = rng.standard_normal((1, 80, 61)).astype(np.float32)
+    whole = SpeedStream(speed).push(mel, last=True)
+    stream = SpeedStream(speed)
+    parts = [stream.push(mel[:, :, piece]) for piece in pieces(61, rng)]
+    parts.append(stream.push(mel[:, :, :0], last=True))
+    assert whole.shape[2] == int(61 / speed)
+    np.testing.assert_array_equal(np.concatenate(parts, axis=2), whole)
+
+
+def test_speed_interpolates_linearly() -> None:
+    ramp = np.arange(40, dtype=np.float32).reshape(1, 1, 40)
+    out = SpeedStream(2.0).push(ramp, last=True)
+    np.testing.assert_allclose(out[0, 0], np.arange(20) * 2 + 0.5)
+
+
+def test_noise_is_the_published_one_and_repeats_after_its_end() -> None:
+    import torch
+
+    expected = torch.randn(1, 80, 15000, generator=torch.Generator().manual_seed(0)).numpy()
+    np.testing.assert_allclose(published_noise(), expected, atol=2e-6)
+    np.testing.assert_array_equal(noise_frames(14990, 15010)[:, :, 10:], published_noise()[:, :, :10])
