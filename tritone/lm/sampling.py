@@ -29,6 +29,10 @@ class Session(Protocol):
         """Logits after one more speech token."""
         ...
 
+    def close(self) -> None:
+        """Frees what the sequence holds; the session is not used afterwards."""
+        ...
+
 
 def seeded_draw(seed: int) -> Draw:
     """A draw from a NumPy generator of its own: the same seed gives the same tokens on every machine."""

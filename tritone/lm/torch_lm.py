@@ -32,6 +32,10 @@ class TorchSession:
         """Logits after one more speech token."""
         return self._forward(self.lm.speech_embedding(torch.tensor([token])))
 
+    def close(self) -> None:
+        """Frees the cache."""
+        self.cache = DynamicCache()
+
     def _embed(self, ids: Tensor) -> Tensor:
         """`[positions, hidden]` of merged ids, each from the table that owns it."""
         v, lm = self.vocabulary, self.lm
