@@ -49,7 +49,8 @@ def extend(key: Tensor, value: Tensor, state: Tensor | None, keep: int) -> tuple
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """`[batch, frames, heads x dim]` to `[batch, heads, frames, dim]`."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    # Not unflatten: tracing exporters take the sizes of everything computed from its result for constants.
+    return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
 
 
 class SelfAttention(nn.Module):
@@ -109,6 +110,5 @@ def shift_distances(scores: Tensor, keys: int) -> Tensor:
     Row i needs the columns from queries - 1 - i on. One column of padding makes every row of the flattened matrix one
     longer, so reading it at the old width moves each row by one more than the row before.
     """
-    batch, heads, queries, span = scores.shape
     flat = nn.functional.pad(scores, (1, 0)).flatten(2)
-    return flat[:, :, queries:].reshape(batch, heads, queries, span)[:, :, :, :keys]
+    return flat[:, :, scores.shape[2] :].reshape_as(scores)[:, :, :, :keys]
