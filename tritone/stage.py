@@ -160,6 +160,8 @@ class LanguageModel:
         vocabulary: rows of the output head; channels: tokens emitted per step.
         limits: named numbers a runner must respect (stop ids, position limit).
         build: returns the torch module, the reference of every other engine.
+        merged: returns (plain causal LM over one vocabulary whose first `vocabulary` ids are the head's, head bias or
+            None), for exporters that know only such models; what sessions take as ids are this vocabulary's.
     """
 
     name: str
@@ -167,6 +169,7 @@ class LanguageModel:
     channels: int
     limits: Mapping[str, Any]
     build: Callable[[], Any]
+    merged: Callable[[], tuple[Any, Any]] | None = None
 
 
 Call = Callable[..., Arrays]

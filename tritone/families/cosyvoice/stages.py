@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,6 +87,12 @@ def family(model_dir: str | Path) -> Family:
 
         return load_lm(checkpoint)
 
+    def merged() -> tuple[Any, Any]:
+        from tritone.families.cosyvoice.lm import merge_vocabulary
+
+        model, bias, _ = merge_vocabulary(language_model())
+        return model, bias
+
     stages = (*flow_stages(config.flow, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
     by_name = {stage.name: stage for stage in stages}
 
@@ -104,6 +110,7 @@ def family(model_dir: str | Path) -> Family:
             channels=1,
             limits={"stop_ids": config.lm.stop_ids, "positions": 4096},
             build=language_model,
+            merged=merged,
         ),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, samples)),),

@@ -1,0 +1,155 @@
+"""The language model on onnxruntime-genai: one loaded network, any number of sequences decoded at the same time."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritone.artifacts import llm_path, read_json
+from tritone.errors import ArtifactError, InvalidRequest
+
+CONFIG = "genai_config.json"
+
+
+class GenaiModel:
+    """A loaded model folder; `session()` starts a sequence.
+
+    Buffers of closed sessions are used again: making one costs several steps' time.
+
+    Args:
+        folder: holds `genai_config.json` and the ONNX file it names.
+        threads: of one decoding step; sequences in different threads run side by side.
+    """
+
+    def __init__(self, folder: str | Path, threads: int = 1) -> None:
+        import onnxruntime_genai as og
+
+        folder = Path(folder)
+        settings = read_json(folder / CONFIG)
+        if not settings:
+            raise ArtifactError(f"{folder / CONFIG} does not exist; build it with python export/build_engines.py")
+        self.vocabulary = int(settings["model"]["vocab_size"])
+        self.positions = int(settings["model"]["context_length"])
+        options = {
+            "intra_op_num_threads": threads,
+            "inter_op_num_threads": 1,
+            "session.intra_op.allow_spinning": "0",
+        }
+        config = og.Config(str(folder))
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        try:
+            self._model = og.Model(config)
+        except RuntimeError as error:
+            raise ArtifactError(f"{folder} cannot be loaded ({error}); run python export/build_engines.py") from error
+        self._idle: list[Any] = []
+        self._lock = threading.Lock()
+
+    def session(self) -> GenaiSession:
+        """A fresh sequence; close it when done."""
+        return GenaiSession(self)
+
+    def take(self) -> Any:
+        """A generator at position 0."""
+        import onnxruntime_genai as og
+
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        params = og.GeneratorParams(self._model)
+        params.set_search_options(max_length=self.positions, do_sample=False)
+        return og.Generator(self._model, params)
+
+    def give_back(self, generator: Any) -> None:
+        """Keep a generator for the next session."""
+        generator.rewind_to(0)
+        with self._lock:
+            self._idle.append(generator)
+
+
+class GenaiSession:
+    """One sequence; logits are float32 `[vocabulary]` after the last position. One thread at a time."""
+
+    def __init__(self, model: GenaiModel) -> None:
+        self._model = model
+        self._generator: Any = model.take()
+
+    def __enter__(self) -> GenaiSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def length(self) -> int:
+        """Positions decoded so far."""
+        return int(self._open().token_count())
+
+    def prefill(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Logits after a prompt; starts the sequence over."""
+        self._open().rewind_to(0)
+        return self._append(np.asarray(ids, np.int32))
+
+    def step(self, token: int) -> np.ndarray:
+        """Logits after one more token."""
+        return self._append(np.array([token], np.int32))
+
+    def rewind(self, length: int) -> None:
+        """Forget everything from position `length` on."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"cannot rewind to position {length} of a sequence of {self.length}")
+        self._open().rewind_to(length)
+
+    def close(self) -> None:
+        """Give the sequence's buffers back; more than once does no harm."""
+        if self._generator is not None:
+            generator, self._generator = self._generator, None
+            self._model.give_back(generator)
+
+    def _open(self) -> Any:
+        if self._generator is None:
+            raise ValueError("this session is closed; open another one")
+        return self._generator
+
+    def _append(self, ids: np.ndarray) -> np.ndarray:
+        generator = self._open()
+        if not ids.size:
+            raise InvalidRequest("prompt", "is empty; the language model needs at least one token")
+        if generator.token_count() + ids.size > self._model.positions:
+            raise InvalidRequest(
+                "prompt",
+                f"{generator.token_count()} + {ids.size} tokens do not fit the language model's "
+                f"{self._model.positions} positions; send a shorter text or reference",
+            )
+        generator.append_tokens(ids)
+        logits: np.ndarray = generator.get_logits()
+        # The engine's buffer is written again by the next step.
+        return np.array(logits[0, -1] if logits.ndim == 3 else logits[-1], np.float32)
+
+
+class GenaiLlm:
+    """`llm() -> session`, the model being loaded by the first call or by `load()`."""
+
+    def __init__(self, folder: Path, threads: int) -> None:
+        self._folder, self._threads = folder, threads
+        self._model: GenaiModel | None = None
+        self._lock = threading.Lock()
+
+    def load(self) -> GenaiModel:
+        """The model, loaded once."""
+        with self._lock:
+            if self._model is None:
+                self._model = GenaiModel(self._folder, self._threads)
+            return self._model
+
+    def __call__(self) -> GenaiSession:
+        return self.load().session()
+
+
+def genai_llm(build: str | Path, precision: str = "int8", threads: int = 1) -> GenaiLlm:
+    """The language model of a build folder, as `synthesize` and the host steps take it."""
+    return GenaiLlm(llm_path(build, precision), threads)
