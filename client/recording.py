@@ -1,0 +1,65 @@
+"""Sound files for the command line: reference recordings in, speech out, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+
+from client.errors import SpeechError
+
+
+def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:
+    """A PCM wav file as mono float32 `[samples]` at `rate`; channels are averaged, other rates resampled."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            width, channels, found = file.getsampwidth(), file.getnchannels(), file.getframerate()
+            data = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
+    except FileNotFoundError:
+        raise SpeechError(f"no sound file at {path}") from None
+    except (wave.Error, EOFError) as error:
+        remedy = f"convert it, e.g. ffmpeg -i IN -ar {rate} OUT.wav"
+        raise SpeechError(f"{path} is not a PCM wav file ({error or 'it ends early'}); {remedy}") from None
+    data = data[: len(data) // (width * channels) * width * channels].reshape(-1, channels, width)
+    if width == 1:
+        samples = (data[..., 0].astype(np.float64) - 128.0) / 128.0
+    else:
+        wide = np.zeros((*data.shape[:2], 4), np.uint8)
+        wide[..., 4 - width :] = data
+        samples = wide.view("<i4")[..., 0] / 2.0**31
+    return resample(samples.mean(axis=1), found, rate)
+
+
+def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """The whole recording at another rate, float32: its spectrum is cut or padded (band-limited interpolation)."""
+    if from_rate == to_rate or len(wav) == 0:
+        return wav.astype(np.float32)
+    length = max(1, round(len(wav) * to_rate / from_rate))
+    spectrum = np.fft.rfft(wav)[: length // 2 + 1]
+    return (np.fft.irfft(spectrum, length) * (length / len(wav))).astype(np.float32)
+
+
+def pcm16(wav: np.ndarray) -> bytes:
+    """16-bit little-endian samples of float `[samples]`, clipped to -1..1."""
+    return (np.clip(wav, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
+
+
+class WavWriter:
+    """A mono 16-bit wav file that grows as chunks arrive; use it as a context manager."""
+
+    def __init__(self, path: str | Path, rate: int) -> None:
+        self._file = wave.open(str(path), "wb")  # noqa: SIM115  (closed by __exit__)
+        self._file.setnchannels(1)
+        self._file.setsampwidth(2)
+        self._file.setframerate(rate)
+
+    def __enter__(self) -> WavWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, wav: np.ndarray) -> None:
+        """Append float samples `[samples]`."""
+        self._file.writeframes(pcm16(wav))

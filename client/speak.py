@@ -1,0 +1,205 @@
+"""Say a text through a running server.
+
+    python client/speak.py "Good morning." --speaker rms -o out.wav [--stream] [--play]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from client.errors import SpeechError
+from client.recording import WavWriter, pcm16, read_reference
+from client.speech_client import SpeechClient
+
+PLAYERS = {
+    "ffplay": "ffplay -loglevel error -nodisp -autoexit -f s16le -ar {rate} -i -",
+    "aplay": "aplay -q -t raw -f S16_LE -c 1 -r {rate}",
+    "paplay": "paplay --raw --format=s16le --channels=1 --rate={rate}",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Speak as the command line says; 0, or 1 with a sentence on stderr."""
+    options = parser().parse_args(arguments)
+    try:
+        speak(options)
+    except SpeechError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Say a text through a running Triton server.")
+    parser.add_argument("text", nargs="?", help="what to say")
+    parser.add_argument("--speaker", help="a registered speaker (see --speakers)")
+    parser.add_argument("-o", "--output", type=Path, help="wav file to write")
+    parser.add_argument("--stream", action="store_true", help="take the audio in chunks as it is made (gRPC)")
+    parser.add_argument("--play", action="store_true", help="play it with ffplay, aplay or paplay")
+    parser.add_argument("--reference", type=Path, help="speak with the voice of this recording (wav, 0.5 to 30 s)")
+    parser.add_argument("--reference-text", help="what is said in the recording")
+    parser.add_argument("--speed", type=float, help="1 is the voice's own pace, 2 twice as fast")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
+    parser.add_argument("--url", help="server address (default localhost:8001, or :8000 with --http)")
+    parser.add_argument("--http", action="store_true", help="use HTTP instead of gRPC (whole utterances only)")
+    parser.add_argument("--model", default="cosyvoice2", help="model name (default %(default)s)")
+    parser.add_argument("--wait", type=float, default=10.0, help="seconds to wait for the server (default %(default)g)")
+    parser.add_argument("--speakers", action="store_true", help="list the registered speakers and exit")
+    return parser
+
+
+def speak(options: argparse.Namespace) -> None:
+    """Do what the options say; SpeechError if it cannot be done."""
+    if not options.speakers and not options.text:
+        raise SpeechError('no text given; usage: python client/speak.py "Good morning." --speaker rms -o out.wav')
+    if options.stream and options.http:
+        raise SpeechError("--stream needs gRPC; leave out --http")
+    if not (options.output or options.play or options.speakers):
+        raise SpeechError("nowhere to send the audio; give -o out.wav, --play, or both")
+    if options.output and not options.output.absolute().parent.is_dir():
+        raise SpeechError(f"cannot write {options.output}: the folder {options.output.absolute().parent} does not exist")
+    player = find_player() if options.play else None
+    controls = {
+        "speaker": options.speaker,
+        "reference": read_reference(options.reference) if options.reference else None,
+        "reference_text": options.reference_text,
+        "speed": options.speed,
+        "seed": options.seed,
+    }
+    with SpeechClient(options.url, "http" if options.http else "grpc", options.model) as client:
+        with spinner("waiting for the server"):
+            client.wait_until_ready(options.wait)
+        if options.speakers:
+            print("\n".join(client.speakers()) or "the model lists no speakers")
+            return
+        chunks = client.stream(options.text, **controls) if options.stream else whole(client, options.text, controls)
+        deliver(chunks, client.sample_rate, options.output, player)
+
+
+def whole(client: SpeechClient, text: str, controls: dict[str, object]) -> Iterator[np.ndarray]:
+    """The utterance as a stream of one chunk."""
+    yield client.synthesize(text, **controls).waveform
+
+
+def deliver(chunks: Iterator[np.ndarray], rate: int, output: Path | None, player: str | None) -> None:
+    """Write and play chunks as they come, then print how long everything took."""
+    start, first, samples = time.perf_counter(), 0.0, 0
+    speaker = Player(player, rate) if player else None
+    writer: WavWriter | None = None
+    try:
+        while True:
+            with spinner("speaking" if samples == 0 else f"speaking, {samples / rate:.1f} s so far"):
+                chunk = next(chunks, None)
+            if chunk is None:
+                break
+            first = first or time.perf_counter() - start
+            samples += len(chunk)
+            if output and writer is None:
+                writer = WavWriter(output, rate)
+            if writer:
+                writer.write(chunk)
+            if speaker:
+                speaker.play(chunk)
+        elapsed = time.perf_counter() - start
+    finally:
+        if writer:
+            writer.__exit__()
+        if speaker:
+            speaker.finish()
+    if not samples:
+        raise SpeechError("the server sent no audio")
+    print(summary(samples / rate, first, elapsed, output))
+
+
+class Player:
+    """Plays chunks in the background, so that listening does not slow down fetching.
+
+    Args:
+        name: a key of PLAYERS. rate: samples per second.
+    """
+
+    def __init__(self, name: str, rate: int) -> None:
+        self._process = subprocess.Popen(PLAYERS[name].format(rate=rate).split(), stdin=subprocess.PIPE)
+        self._chunks: queue.Queue[bytes] = queue.Queue()
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def play(self, chunk: np.ndarray) -> None:
+        """Append float samples `[samples]`."""
+        self._chunks.put(pcm16(chunk))
+
+    def finish(self) -> None:
+        """Return when everything has been heard."""
+        self._chunks.put(b"")
+        self._thread.join()
+        self._process.wait()
+
+    def _feed(self) -> None:
+        assert self._process.stdin is not None
+        try:
+            while data := self._chunks.get():
+                self._process.stdin.write(data)
+                self._process.stdin.flush()
+            self._process.stdin.close()
+        except BrokenPipeError:
+            print("the player closed early", file=sys.stderr)
+
+
+def summary(seconds: float, first: float, elapsed: float, output: Path | None) -> str:
+    """One line: audio seconds, time to first audio, real-time factor, and the file."""
+    times = f"first audio after {first * 1000:.0f} ms, real-time factor {elapsed / seconds:.2f}"
+    line = f"{seconds:.2f} s of audio, {times}"
+    return f"{line}, written to {output}" if output else line
+
+
+def find_player() -> str:
+    """The first installed player."""
+    for name in PLAYERS:
+        if shutil.which(name):
+            return name
+    raise SpeechError(f"--play needs one of {', '.join(PLAYERS)}, none is installed; write a file with -o instead")
+
+
+@contextmanager
+def spinner(label: str) -> Iterator[None]:
+    """A turning bar with the seconds passed, on a terminal's stderr; silent elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    done, start = threading.Event(), time.perf_counter()
+
+    def turn() -> None:
+        for mark in itertools.cycle("|/-\\"):
+            if done.wait(0.1):
+                return
+            print(f"\r{mark} {label} {time.perf_counter() - start:.1f} s", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=turn, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

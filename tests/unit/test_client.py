@@ -1,0 +1,273 @@
+"""The client without a server: request tensors, stream protocol, cancellation, errors in words, sound files."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from client import speak
+from client.errors import (
+    InvalidArgument,
+    ModelNotFound,
+    ModelNotUsable,
+    RequestFailed,
+    ServerNotReady,
+    ServerUnreachable,
+    SpeechError,
+)
+from client.recording import WavWriter, read_reference
+from client.speech_client import Speech, SpeechClient, request_arrays
+
+INDEX = {"models": [{"name": "other", "state": "READY"}, {"name": "broken", "state": "UNAVAILABLE"}]}
+
+
+class FakeConnection:
+    """Stands for tritonclient's gRPC connection: answers what it is told to, and remembers how it was used."""
+
+    def __init__(self, answers: list[Any] | None = None, parameters: dict[str, str] | None = None) -> None:
+        self.answers = answers or []
+        values = {"sample_rate": "24000", "speakers": "rms, slt"} if parameters is None else parameters
+        self.config = {"config": {"parameters": {key: {"string_value": value} for key, value in values.items()}}}
+        self.ready = True
+        self.log: list[str] = []
+
+    def get_model_config(self, model: str, as_json: bool) -> dict[str, Any]:
+        return self.config
+
+    def get_model_repository_index(self, as_json: bool) -> dict[str, Any]:
+        return INDEX
+
+    def is_server_live(self) -> bool:
+        return True
+
+    def is_server_ready(self) -> bool:
+        return self.ready
+
+    def is_model_ready(self, model: str) -> bool:
+        return False
+
+    def infer(self, model: str, inputs: list[Any], client_timeout: float) -> Any:
+        self.log.append(f"infer {model} {[tensor.name() for tensor in inputs]}")
+        if isinstance(self.answers[0], Exception):
+            raise self.answers[0]
+        return self.answers[0]
+
+    def start_stream(self, callback: Callable[..., None]) -> None:
+        self.callback = callback
+
+    def async_stream_infer(self, model: str, inputs: list[Any], enable_empty_final_response: bool) -> None:
+        assert enable_empty_final_response
+        self.log.append(f"stream {model}")
+        for answer in self.answers:
+            failed = isinstance(answer, Exception)
+            self.callback(result=None if failed else answer, error=answer if failed else None)
+
+    def stop_stream(self, cancel_requests: bool) -> None:
+        self.log.append(f"stop cancel={cancel_requests}")
+
+    def close(self) -> None:
+        self.log.append("close")
+
+
+def answer(samples: list[float] | None, final: bool = False) -> Any:
+    waveform = None if samples is None else np.array([samples], np.float32)
+    response = SimpleNamespace(parameters={"triton_final_response": SimpleNamespace(bool_param=final)})
+    return SimpleNamespace(as_numpy=lambda name: waveform, get_response=lambda: response)
+
+
+def client_of(connection: FakeConnection, timeout: float = 5.0) -> SpeechClient:
+    client = SpeechClient("nowhere:1", timeout=timeout)
+    client._connection.close()
+    client._connection = connection
+    client._connect = lambda: connection  # type: ignore[method-assign]
+    return client
+
+
+def test_request_tensors_follow_the_serving_contract() -> None:
+    arrays = request_arrays(
+        "Grüß Gott", speaker="rms", reference=np.zeros(8000), reference_text="yes", speed=1.5, seed=2**40
+    )
+    kinds = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+    assert kinds == {
+        "target_text": ("object", (1, 1)),
+        "speaker": ("object", (1, 1)),
+        "reference_wav": ("float32", (1, 8000)),
+        "reference_wav_len": ("int32", (1, 1)),
+        "reference_text": ("object", (1, 1)),
+        "speed": ("float32", (1, 1)),
+        "seed": ("int64", (1, 1)),
+    }
+    assert arrays["target_text"][0, 0] == "Grüß Gott".encode()
+    assert arrays["reference_wav_len"][0, 0] == 8000 and arrays["seed"][0, 0] == 2**40
+
+
+def test_what_is_not_given_is_not_sent() -> None:
+    assert list(request_arrays("x")) == ["target_text"]
+
+
+def test_half_a_surrogate_pair_cannot_be_sent() -> None:
+    with pytest.raises(InvalidArgument, match="the text cannot be sent as UTF-8"):
+        request_arrays("\udcff")
+
+
+def test_synthesize_reads_the_rate_from_the_model() -> None:
+    connection = FakeConnection([answer([0.0] * 22050)], {"sample_rate": "22050"})
+    speech = client_of(connection).synthesize("x", speaker="rms")
+    assert (speech.sample_rate, speech.seconds) == (22050, 1.0)
+    assert connection.log == ["infer cosyvoice2 ['target_text', 'speaker']"]
+
+
+def test_real_time_factor() -> None:
+    assert Speech(np.zeros(48000, np.float32), 24000, elapsed=0.5).real_time_factor == 0.25
+    assert Speech(np.zeros(0, np.float32), 24000, elapsed=0.5).real_time_factor == float("inf")
+
+
+@pytest.mark.parametrize(
+    "value, expected", [("rms, slt", ["rms", "slt"]), ('["a,b", "c"]', ["a,b", "c"]), ("", [])]
+)
+def test_speakers_are_those_of_the_config(value: str, expected: list[str]) -> None:
+    assert client_of(FakeConnection(parameters={"speakers": value})).speakers() == expected
+
+
+def test_missing_sample_rate_is_an_error_not_a_guess() -> None:
+    with pytest.raises(ModelNotUsable, match="config of model 'cosyvoice2' has no parameter sample_rate"):
+        client_of(FakeConnection(parameters={})).synthesize("x")
+
+
+def test_stream_ends_with_the_final_response() -> None:
+    connection = FakeConnection([answer([1.0]), answer([2.0, 3.0]), answer(None, final=True), answer([4.0])])
+    chunks = list(client_of(connection).stream("x"))
+    assert [chunk.tolist() for chunk in chunks] == [[1.0], [2.0, 3.0]]
+    assert connection.log == ["stream cosyvoice2_stream", "stop cancel=True", "close"]
+
+
+def test_stream_keeps_audio_that_comes_with_the_final_response() -> None:
+    assert [c.tolist() for c in client_of(FakeConnection([answer([1.0], final=True)])).stream("x")] == [[1.0]]
+
+
+def test_closing_the_generator_cancels() -> None:
+    connection = FakeConnection([answer([1.0]), answer([2.0])])
+    chunks = client_of(connection).stream("x")
+    next(chunks)
+    assert connection.log == ["stream cosyvoice2_stream"]
+    chunks.close()  # type: ignore[attr-defined]
+    assert connection.log[1:] == ["stop cancel=True", "close"]
+
+
+def test_a_silent_stream_is_given_up_and_cancelled() -> None:
+    connection = FakeConnection([answer([1.0])])
+    with pytest.raises(RequestFailed, match=r"no audio from cosyvoice2_stream for 0\.05 s; cancelled"):
+        list(client_of(connection, timeout=0.05).stream("x"))
+    assert "stop cancel=True" in connection.log
+
+
+def test_stream_over_http_is_refused() -> None:
+    with pytest.raises(ValueError, match="streaming needs gRPC"):
+        SpeechClient("nowhere:1", "http").stream("x")
+    with pytest.raises(ValueError, match="protocol must be 'grpc' or 'http', got 'ftp'"):
+        SpeechClient("nowhere:1", "ftp")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error, kind, message",
+    [
+        (
+            InferenceServerException("in ensemble 'cosyvoice2', INVALID_ARGUMENT: speed: asked for 100"),
+            InvalidArgument,
+            "^INVALID_ARGUMENT: speed: asked for 100$",
+        ),
+        (
+            InferenceServerException("inference input data-type for 'speed' is 'INT64'", "StatusCode.INVALID_ARGUMENT"),
+            InvalidArgument,
+            "data-type for 'speed'",
+        ),
+        (
+            InferenceServerException("Request for unknown model: 'm' is not found", "StatusCode.UNAVAILABLE"),
+            ModelNotFound,
+            "no model 'cosyvoice2' ready; loaded are: other$",
+        ),
+        (
+            InferenceServerException("failed to connect to all addresses", "StatusCode.UNAVAILABLE"),
+            ServerUnreachable,
+            "no Triton server answers grpc at nowhere:1 .*python -m tritone.serve",
+        ),
+        (InferenceServerException("Deadline Exceeded"), RequestFailed, r"cosyvoice2 gave no answer within 5 s"),
+        (InferenceServerException("out of memory"), RequestFailed, "cosyvoice2 failed: out of memory"),
+    ],
+)
+def test_server_errors_in_words(error: Exception, kind: type[SpeechError], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        client_of(FakeConnection([error])).synthesize("x")
+    if "unknown model" not in str(error):
+        with pytest.raises(kind, match=message.replace("cosyvoice2 ", "cosyvoice2_stream ")):
+            list(client_of(FakeConnection([error])).stream("x"))
+
+
+def test_waiting_ends_with_what_is_missing() -> None:
+    connection = FakeConnection()
+    with pytest.raises(ModelNotFound, match="no model 'cosyvoice2' ready; loaded are: other"):
+        client_of(connection).wait_until_ready(60.0)
+    connection.ready = False
+    connection.get_model_repository_index = lambda as_json: {}  # type: ignore[method-assign]
+    with pytest.raises(ServerNotReady, match=r"nowhere:1 was not ready after 0\.1 s"):
+        client_of(connection).wait_until_ready(0.1)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_nobody_listens(protocol: Any) -> None:
+    with pytest.raises(ServerUnreachable, match=f"no Triton server answers {protocol} at localhost:1 "):
+        SpeechClient("localhost:1", protocol).wait_until_ready(0.1)
+
+
+def test_command_line_refuses_what_cannot_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speak.shutil, "which", lambda name: None)
+    cases = {
+        "no text given": ["-o", "x.wav"],
+        "--stream needs gRPC": ["x", "--stream", "--http", "-o", "x.wav"],
+        "nowhere to send the audio": ["x"],
+        "--play needs one of ffplay, aplay, paplay": ["x", "--play"],
+        "no sound file at": ["x", "-o", "x.wav", "--reference", str(tmp_path / "gone.wav")],
+        "the folder /no/such does not exist": ["x", "-o", "/no/such/x.wav"],
+        "no Triton server answers grpc at localhost:1": ["x", "-o", "x.wav", "--url", "localhost:1", "--wait", "0.1"],
+    }
+    for message, arguments in cases.items():
+        assert speak.main(arguments) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_chunks_are_written_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chunks = iter([np.full(2400, 0.5, np.float32), np.full(2400, -0.5, np.float32)])
+    speak.deliver(chunks, 24000, tmp_path / "a.wav", None)
+    printed = capsys.readouterr().out
+    assert printed.startswith("0.20 s of audio, first audio after") and "real-time factor" in printed
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert (file.getframerate(), file.getnframes(), file.getnchannels()) == (24000, 4800, 1)
+    with pytest.raises(SpeechError, match="the server sent no audio"):
+        speak.deliver(iter([]), 24000, None, None)
+
+
+def test_reference_is_mixed_and_resampled(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(24000) / 24000)
+    with WavWriter(tmp_path / "a.wav", 24000) as writer:
+        writer.write(tone)
+    found = read_reference(tmp_path / "a.wav")
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert found.shape == (16000,) and np.abs(found - expected)[200:-200].max() < 1e-3
+    with wave.open(str(tmp_path / "b.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(3)
+        file.setframerate(16000)
+        file.writeframes(b"\x00\x00\x40\x00\x00\xc0" * 100 + b"\x00\x00\x40\x00\x00\x40" * 100)
+    assert np.allclose(read_reference(tmp_path / "b.wav"), [0.0] * 100 + [0.5] * 100)
+    (tmp_path / "c.wav").write_bytes(b"RIFF")
+    with pytest.raises(SpeechError, match=r"c\.wav is not a PCM wav file"):
+        read_reference(tmp_path / "c.wav")
