@@ -12,7 +12,7 @@ import pytest
 from tritone.call import torch_call
 from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.noise import published_noise
-from tritone.families.cosyvoice.speakers import Speakers, Voice
+from tritone.families.cosyvoice.speakers import Voice, read_voices
 from tritone.families.cosyvoice.stages import family
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, noise_frames
 from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, whole_waveform
@@ -21,7 +21,7 @@ from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, wh
 @pytest.fixture(scope="module")
 def tiny(tiny_v2: Path) -> tuple:
     model = family(tiny_v2)
-    return model, torch_call(model.stages), load_config(tiny_v2), Speakers(tiny_v2).get("a")
+    return model, torch_call(model.stages), load_config(tiny_v2), read_voices(tiny_v2).get("a")
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def speech() -> list[int]:
 
 def with_prompt(voice: Voice, tokens: int) -> Voice:
     rng = np.random.default_rng(4)
-    mel = (rng.standard_normal((80, 2 * tokens)) - 5).astype(np.float32)
-    return replace(voice, prompt_speech_token=rng.integers(0, 6561, tokens).tolist(), prompt_mel=mel)
+    mel = (rng.standard_normal((2 * tokens, 80)) - 5).astype(np.float32)
+    return replace(voice, speech_token=rng.integers(0, 6561, tokens), mel=mel)
 
 
 @pytest.mark.parametrize(("hop", "prompt", "speed"), [(25, 0, 1.0), (50, 0, 1.0), (75, 31, 1.0), (25, 60, 1.3)])

@@ -6,6 +6,7 @@ request gives alone. A request that is at fault is answered with its error, the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
 from tritone.families.cosyvoice.source import harmonics
-from tritone.families.cosyvoice.speakers import Speakers, Voice
+from tritone.families.cosyvoice.speakers import Voice, Voices
 from tritone.families.cosyvoice.streaming import SpeedStream, noise_frames
 from tritone.families.cosyvoice.synthesize import whole_tokens
-from tritone.families.cosyvoice.text import TextFrontEnd
+from tritone.families.cosyvoice.text import TextFrontend
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1
@@ -34,7 +35,7 @@ TEXT_TOKEN = Tensor("text_token", "int64", (ROW, TEXT))
 SEGMENT_LEN = Tensor("segment_len", "int64", (ROW, SEGMENTS))
 PROMPT_TEXT_TOKEN = Tensor("prompt_text_token", "int64", (ROW, PROMPT_TEXT))
 PROMPT_SPEECH_TOKEN = Tensor("prompt_speech_token", "int64", (ROW, PROMPT))
-LM_PROMPT = Tensor("lm_prompt", "int64", (ROW, 1))
+LLM_PROMPT = Tensor("llm_prompt_speech_token", "int64", (ROW, Axis("llm_prompt_tokens", 0, 0, 750)))
 PROMPT_FEAT = Tensor("prompt_feat", "float32", (ROW, 80, Scaled(2, PROMPT)))
 EMBEDDING = Tensor("embedding", "float32", (ROW, 192))
 SPEED_USED = Tensor("speed_used", "float32", (ROW, 1))
@@ -45,13 +46,13 @@ SPKS = Tensor("spks", "float32", (ROW, 80))
 SPOKEN = Tensor("mel", "float32", (ROW, 80, MEL))
 
 
-def hosts(config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers) -> tuple[Host, ...]:
+def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple[Host, ...]:
     """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
     samples = Scaled(config.hift.hop, MEL)
     waveform = Tensor("waveform", "float32", (ROW, samples))
 
     def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
-        return [answer(encode_text, call, request, config, front, speakers) for request in requests]
+        return [answer(encode_text, call, request, config, front, voices) for request in requests]
 
     def llm(_call: Call, llm: Llm, requests: list[Arrays]) -> list[Any]:
         return [answer(decode_tokens, llm, request, config) for request in requests]
@@ -65,12 +66,12 @@ def hosts(config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers) -> t
     def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
         return vocode(call, requests, config)
 
-    prompt = (PROMPT_TEXT_TOKEN, PROMPT_SPEECH_TOKEN, LM_PROMPT)
+    prompt = (PROMPT_TEXT_TOKEN, LLM_PROMPT)
     return (
         Host(
             "text_encoder",
             REQUEST,
-            (TEXT_TOKEN, SEGMENT_LEN, *prompt, PROMPT_FEAT, EMBEDDING, SPEED_USED, SEED_USED),
+            (TEXT_TOKEN, SEGMENT_LEN, *prompt, PROMPT_SPEECH_TOKEN, PROMPT_FEAT, EMBEDDING, SPEED_USED, SEED_USED),
             text_encoder,
             ("speech_tokenizer", "speaker_embedding"),
         ),
@@ -91,19 +92,17 @@ def answer(run: Any, *arguments: Any) -> Any:
         return error
 
 
-def encode_text(
-    call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontEnd, speakers: Speakers
-) -> Arrays:
+def encode_text(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> Arrays:
     """Text tokens, prompts, voice and controls of one request as arrays for the later steps."""
-    prepared = prepare(call, request, config, front, speakers)
+    prepared = prepare(call, request, config, front, voices)
     voice = prepared.voice
     return {
         "text_token": row([token for segment in prepared.segments for token in segment]),
         "segment_len": row([len(segment) for segment in prepared.segments]),
-        "prompt_text_token": row(voice.prompt_text),
-        "prompt_speech_token": row(voice.prompt_speech_token),
-        "lm_prompt": row([int(voice.lm_prompt)]),
-        "prompt_feat": voice.prompt_mel[None],
+        "prompt_text_token": row(voice.prompt_ids),
+        "prompt_speech_token": row(voice.speech_token),
+        "llm_prompt_speech_token": row(voice.llm_speech_token),
+        "prompt_feat": np.ascontiguousarray(voice.mel.T)[None],
         "embedding": voice.embedding[None],
         "speed_used": np.array([[prepared.speed]], np.float32),
         "seed_used": np.array([[prepared.seed]], np.int64),
@@ -113,11 +112,10 @@ def encode_text(
 def decode_tokens(llm: Llm, request: Arrays, config: CosyVoiceConfig) -> Arrays:
     """Speech tokens of one request's segments, joined."""
     voice = Voice(
-        embedding=np.zeros(config.flow.spk_embed_dim, np.float32),
-        prompt_text=request["prompt_text_token"][0].tolist(),
-        prompt_speech_token=request["prompt_speech_token"][0].tolist(),
-        prompt_mel=np.zeros((config.flow.output_size, 0), np.float32),
-        lm_prompt=bool(request["lm_prompt"][0, 0]),
+        "request",
+        np.zeros(config.flow.spk_embed_dim, np.float32),
+        prompt_ids=request["prompt_text_token"][0],
+        llm_speech_token=request["llm_prompt_speech_token"][0],
     )
     ends = np.cumsum(request["segment_len"][0])
     segments = [part.tolist() for part in np.split(request["text_token"][0], ends[:-1])]
@@ -178,7 +176,7 @@ def vocode(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[
     return [{"waveform": waves[i : i + 1, : n * config.hift.hop]} for i, n in enumerate(frames)]
 
 
-def row(values: list[int]) -> np.ndarray:
+def row(values: Sequence[int] | np.ndarray) -> np.ndarray:
     """int64 `[1, count]`."""
     return np.array([values], np.int64).reshape(1, -1)
 

@@ -13,9 +13,9 @@ from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.flow_stages import flow_stages
 from tritone.families.cosyvoice.hosts import hosts
 from tritone.families.cosyvoice.request import REQUEST, prepare
-from tritone.families.cosyvoice.speakers import Speakers
+from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.synthesize import never, synthesize
-from tritone.families.cosyvoice.text import TextFrontEnd
+from tritone.families.cosyvoice.text import TextFrontend
 from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled, Stage, Tensor
 
@@ -61,8 +61,8 @@ def family(model_dir: str | Path) -> Family:
     folder = Path(model_dir)
     checkpoint = CosyVoiceCheckpoint(folder)
     config = checkpoint.config
-    front = TextFrontEnd(folder)
-    speakers = Speakers(folder)
+    front = TextFrontend(folder)
+    voices = read_voices(folder)
 
     @lru_cache(maxsize=1)
     def flow() -> Flow:
@@ -97,7 +97,7 @@ def family(model_dir: str | Path) -> Family:
     by_name = {stage.name: stage for stage in stages}
 
     def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
-        prepared = prepare(call, request, config, front, speakers)
+        prepared = prepare(call, request, config, front, voices)
         return synthesize(call, llm, prepared, by_name, config, cancelled)
 
     samples = Scaled(config.hift.hop, Axis("spoken_frames", 1, 200, 6000))
@@ -115,6 +115,6 @@ def family(model_dir: str | Path) -> Family:
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, samples)),),
         synthesize=speak,
-        hosts=hosts(config, front, speakers),
-        settings={"sample_rate": config.sample_rate, "speakers": speakers.names()},
+        hosts=hosts(config, front, voices),
+        settings={"sample_rate": config.sample_rate, "speakers": voices.names},
     )

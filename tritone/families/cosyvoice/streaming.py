@@ -38,7 +38,7 @@ class FlowStream:
         self._estimator_state = cfm.initial_solver_state(stages["flow_estimator_chunk"], config.flow.steps)
         self._tokens: list[int] = []
         self._frame = 0
-        for _ in self._render(voice.prompt_speech_token, last=False):
+        for _ in self._render(voice.speech_token, last=False):
             raise ValueError("a prompt's tokens must be covered by its mel, two frames to a token")
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
@@ -75,7 +75,7 @@ class FlowStream:
         frames = count * ratio
         start, self._frame = self._frame, self._frame + frames
         cond = np.zeros((1, self._config.output_size, frames), np.float32)
-        known = self._voice.prompt_mel[None, :, start : self._frame]
+        known = self._voice.mel.T[None, :, start : self._frame]
         cond[:, :, : known.shape[2]] = known
         mel, self._estimator_state = cfm.solve_chunk(
             self._call,

@@ -9,11 +9,11 @@ import numpy as np
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.prompt import prompt_ids
 from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream, noise_frames
+from tritone.families.cosyvoice.text import Vocabulary
 from tritone.lm.sampling import seeded_draw, tokens
 from tritone.stage import Call, Llm, Stage
 
@@ -27,7 +27,10 @@ def speech_tokens(
     llm: Llm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
 ) -> Iterator[int]:
     """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own."""
-    prompt = prompt_ids(text, prepared.voice, config.lm)
+    voice = prepared.voice
+    prompt = Vocabulary(config.lm.head_size).prompt(
+        [*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist()
+    )
     draw = seeded_draw(int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0]))
     session = llm()
     try:
@@ -70,7 +73,7 @@ def whole_mel(
 ) -> np.ndarray:
     """Mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full attention."""
     flow = config.flow
-    sequence = [*voice.prompt_speech_token, *speech]
+    sequence = [*voice.speech_token, *speech]
     encoded = call(
         "flow_encoder",
         speech_token=np.array([sequence], np.int64),
@@ -80,8 +83,8 @@ def whole_mel(
     )
     frames = len(sequence) * flow.token_mel_ratio
     cond = np.zeros((1, flow.output_size, frames), np.float32)
-    known = voice.prompt_mel.shape[1]
-    cond[0, :, :known] = voice.prompt_mel
+    known = len(voice.mel)
+    cond[0, :, :known] = voice.mel.T
     mel = cfm.solve(
         call,
         encoded["mu"],
