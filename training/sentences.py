@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-_TITLES = r"(?<!\bMr)(?<!\bMrs)(?<!\bMs)(?<!\bDr)(?<!\bSt)(?<!\bvs)(?<!\bJr)(?<!\bSr)(?<!\bNo)(?<!\b[A-Z])"
-_SENTENCE_END = re.compile(_TITLES + r"(?<=[.!?])[\"')\]]*\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 _CLAUSE_END = re.compile(r"(?<=[,;:])\s+|\s+--?\s+|\s*---?\s*")
 _WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
 _ALLOWED = re.compile(r"[A-Za-z' ,.;:!?-]+")

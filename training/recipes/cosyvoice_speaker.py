@@ -1,7 +1,7 @@
 """Trains the speaker embedder to tell voices apart, each recording also replayed faster or slower as further voices.
 
 A few speakers would leave a space with a few points in it. Replaying a recording at another rate moves pitch and
-formants together, which is another voice to the ear; with nine rates per speaker the space gets a grain between the points.
+formants together, which is another voice to the ear: nine rates per speaker fill the space between the points.
 """
 
 from __future__ import annotations
