@@ -72,7 +72,9 @@ class TextFrontend:
 
         Raises InvalidRequest when the phoneme front end finds nothing it can speak.
         """
-        return self.encode_symbols(phonemize(text)) if self.kind == "phonemes" else self.tokenizer.encode(text)
+        return (
+            encode_symbols(self.tokenizer, phonemize(text)) if self.kind == "phonemes" else self.tokenizer.encode(text)
+        )
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
@@ -83,20 +85,19 @@ class TextFrontend:
         rest = text[len(head) :].strip()
         return self.tokenizer.encode(head) + (self.encode(rest) if rest else [])
 
-    def encode_symbols(self, symbols: Sequence[str]) -> list[int]:
-        """Ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
-        return [self._symbol(symbol) for symbol in symbols]
-
     def speaker_prompt(self, name: str) -> str | None:
         """The prompt that asks for a voice by name, None when the checkpoint has no tag for it."""
         tag = speaker_tag(name)
         return tag + END_OF_PROMPT if self.tokenizer.token_to_id(tag) is not None else None
 
-    def _symbol(self, symbol: str) -> int:
-        index = self.tokenizer.token_to_id(f"[{symbol}]")
+
+def encode_symbols(tokenizer: TextTokenizer, symbols: Sequence[str]) -> list[int]:
+    """Ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
+    ids = [tokenizer.token_to_id(f"[{symbol}]") for symbol in symbols]
+    for symbol, index in zip(symbols, ids, strict=True):
         if index is None:
             raise KeyError(f"the text tokenizer has no symbol [{symbol}]")
-        return index
+    return [index for index in ids if index is not None]
 
 
 def speaker_tag(name: str) -> str:
@@ -159,7 +160,7 @@ def build_phoneme_tokenizer(
 
 
 def _byte_alphabet() -> list[str]:
-    """The 256 printable characters that stand for bytes in byte-level vocabularies, in the published order."""
+    """The 256 printable characters that stand for bytes in byte-level vocabularies, in code point order."""
     from tokenizers import pre_tokenizers
 
     return sorted(pre_tokenizers.ByteLevel.alphabet())

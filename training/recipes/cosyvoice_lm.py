@@ -1,0 +1,196 @@
+"""Trains the language model: phones in, speech tokens out, next-token cross-entropy on the speech tokens and the end.
+
+A sequence is [sos, text, task_id, speech, end] in the v2 layout. Most texts begin with `<|speaker|><|endofprompt|>`, so
+that a voice can be asked for by name; some do not, and some join two utterances of one speaker, so that the model also
+learns to continue in the voice of whatever speech tokens stand before (zero-shot prompting).
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training import checkpointing, distributed
+from training.data import Corpus, bucketed, pad
+from training.loop import Evaluation, Run, autocast, warmup_cosine
+from tritone.families.cosyvoice.checkpoint import BACKBONE
+from tritone.families.cosyvoice.config import LmConfig
+from tritone.families.cosyvoice.lm import SOS, TASK_ID, SpeechLM
+from tritone.families.cosyvoice.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
+from tritone.text.tokenizer import TextTokenizer
+
+TAGGED = 0.85
+"""Share of the sequences that name their speaker."""
+JOINED = 0.25
+"""Share of the utterances that are followed by another of the same speaker in one sequence."""
+LONGEST = 700
+"""Positions of the longest sequence that is trained on."""
+IGNORED = -100
+
+
+def sizes(smoke: bool) -> dict[str, int]:
+    """Sizes of the Qwen2 backbone."""
+    width, layers = (64, 2) if smoke else (256, 6)
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 3 * width,
+    }
+
+
+def lm_config(smoke: bool = False) -> LmConfig:
+    """The model's configuration; phones are shorter than Qwen's text tokens, hence other length ratios."""
+    return LmConfig(hidden_size=sizes(smoke)["hidden_size"], min_token_text_ratio=1.0, max_token_text_ratio=10.0)
+
+
+def network(model_dir: Path, speakers: list[str], smoke: bool = False) -> SpeechLM:
+    """A new model, small initial weights; writes its tokenizer and backbone configuration to `model_dir`."""
+    backbone = build_phoneme_tokenizer(model_dir, speakers, dict(sizes(smoke)))
+    lm = SpeechLM(lm_config(smoke), backbone)
+    for table in (lm.llm_embedding, lm.speech_embedding, lm.llm_decoder):
+        torch.nn.init.normal_(table.weight, std=0.02)
+    torch.nn.init.zeros_(lm.llm_decoder.bias)
+    return lm
+
+
+class Sequences:
+    """The corpus as sequences of text and speech ids: which utterances make one, and their batches."""
+
+    def __init__(self, corpus: Corpus, tokenizer: TextTokenizer) -> None:
+        self.corpus = corpus
+        self.speech = corpus.store("tokens")
+        self.text = [np.array(encode_symbols(tokenizer, u.phones), np.int64) for u in corpus.utterances]
+        self.tags = {s: np.array(tokenizer.encode(speaker_tag(s) + END_OF_PROMPT), np.int64) for s in corpus.speakers}
+        self.lengths = np.array([len(t) for t in self.text]) + self.speech.lengths + 4
+
+    def plan(self, rows: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
+        """Each of `rows` once, some followed by another of the same speaker."""
+        speakers = np.array([self.corpus.utterances[i].speaker for i in rows])
+        partner = np.full(len(rows), -1)
+        for speaker in self.corpus.speakers:
+            own = np.flatnonzero(speakers == speaker)
+            if len(own):
+                partner[own] = rows[rng.choice(own, len(own))]
+        joined = (rng.random(len(rows)) < JOINED) & (self.lengths[rows] + self.lengths[partner] <= LONGEST)
+        return [[int(a), int(b)] if both else [int(a)] for a, b, both in zip(rows, partner, joined, strict=True)]
+
+    def batch(self, groups: list[list[int]], rng: np.random.Generator | None) -> dict[str, Tensor]:
+        """Padded ids of text and speech with their lengths, a sequence per group; all are tagged without `rng`."""
+        texts, speeches = [], []
+        for rows in groups:
+            text = [self.text[row] for row in rows]
+            if rng is None or rng.random() < TAGGED:
+                text.insert(0, self.tags[self.corpus.utterances[rows[0]].speaker])
+            texts.append(np.concatenate(text))
+            speeches.append(np.concatenate([self.speech[row][:, 0] for row in rows]).astype(np.int64))
+        return {
+            "text": torch.from_numpy(pad(texts)),
+            "text_len": torch.tensor([len(t) for t in texts]),
+            "speech": torch.from_numpy(pad(speeches)),
+            "speech_len": torch.tensor([len(s) for s in speeches]),
+        }
+
+
+def layout(batch: dict[str, Tensor], end: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Where everything stands in the right-padded sequences `[batch, positions]`.
+
+    Returns (kind, index, target): kind 0 padding, 1 sos, 2 text, 3 task_id, 4 speech; index into that row's text or
+    speech; target the id to predict after each position, IGNORED before task_id and on padding.
+    """
+    text_len, speech_len = batch["text_len"][:, None], batch["speech_len"][:, None]
+    position = torch.arange(int((text_len + speech_len).max()) + 2, device=text_len.device)[None]
+    task = text_len + 1
+    kind = torch.where(position < task, 2, torch.where(position == task, 3, 4))
+    kind = torch.where(position == 0, 1, torch.where(position > task + speech_len, 0, kind))
+    index = torch.where(kind == 2, position - 1, torch.where(kind == 4, position - task - 1, 0))
+    following = (position - task).clamp(min=0)  # after task_id comes speech 0, after speech i comes i + 1
+    speech = F.pad(batch["speech"], (0, 1))
+    target = speech.gather(1, following.clamp(max=speech.shape[1] - 1))
+    target = torch.where(following == speech_len, end, target)
+    return kind, index, torch.where(kind >= 3, target, IGNORED)
+
+
+def embed(lm: SpeechLM, batch: dict[str, Tensor], kind: Tensor, index: Tensor) -> Tensor:
+    """Embedded sequences `[batch, positions, hidden]`, zero on padding."""
+    text = lm.llm.model.model.embed_tokens(batch["text"].gather(1, index.clamp(max=batch["text"].shape[1] - 1)))
+    speech = lm.speech_embedding(batch["speech"].gather(1, index.clamp(max=batch["speech"].shape[1] - 1)))
+    markers = lm.llm_embedding(torch.where(kind == 3, TASK_ID, SOS))
+    kind = kind[..., None]
+    marked = torch.where((kind == 1) | (kind == 3), markers, 0.0)
+    return torch.where(kind == 2, text, torch.where(kind == 4, speech, marked))
+
+
+def build(args: argparse.Namespace) -> Run:
+    """The run `python -m training cosyvoice_lm` trains."""
+    corpus, device = Corpus(args.data), args.device
+    with tempfile.TemporaryDirectory() as folder:
+        lm = network(Path(folder), corpus.speakers, args.smoke).to(device)
+        tokenizer = TextTokenizer(Path(folder) / BACKBONE)
+    sequences = Sequences(corpus, tokenizer)
+    end = lm.config.stop_ids[0]
+    decayed = [p for p in lm.parameters() if p.ndim > 1]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": 0.05},
+        {"params": [p for p in lm.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.95))
+
+    def move(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: value.to(device) for name, value in batch.items()}
+
+    def scores(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Logits `[targets, head_size]` and the ids to predict, of the positions that have one."""
+        kind, index, target = layout(batch, end)
+        hidden, _ = lm.hidden(embed(lm, batch, kind, index))  # causal, so padding on the right is never looked at
+        wanted = target != IGNORED
+        return lm.llm_decoder(hidden[wanted]).float(), target[wanted]
+
+    def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
+        with autocast(device):
+            logits, target = scores(batch)
+            loss = F.cross_entropy(logits, target)
+        norm = distributed.update(loss, optimizer, clip=1.0)
+        return {"loss": float(loss.detach()), "gradient": norm, "targets": float(len(target))}
+
+    def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
+        budget = 1200 if args.smoke else 4500
+        groups = sequences.plan(corpus.indices(False), np.random.default_rng([args.seed, epoch]))
+        lengths = np.array([sum(sequences.lengths[rows]) for rows in groups])
+        plan = bucketed(lengths, np.arange(len(groups)), budget, args.seed, epoch, longest=LONGEST)
+        for number, chosen in list(enumerate(plan))[skip:]:
+            rng = np.random.default_rng([args.seed, epoch, number, distributed.rank()])
+            yield move(sequences.batch([groups[i] for i in chosen], rng))
+
+    def evaluate() -> Evaluation:
+        rows = corpus.indices(True)[:400]
+        loss, right, count = 0.0, 0, 0
+        for start in range(0, len(rows), 16):
+            batch = move(sequences.batch([[int(row)] for row in rows[start : start + 16]], None))
+            with autocast(device):
+                logits, target = scores(batch)
+            loss += float(F.cross_entropy(logits, target, reduction="sum"))
+            right += int((logits.argmax(-1) == target).sum())
+            count += len(target)
+        return Evaluation({"loss": loss / count, "accuracy": right / count})
+
+    return Run(
+        "lm", {"lm": lm}, {"adamw": optimizer}, batches, step, evaluate, "loss", device=device,
+        max_steps=20 if args.smoke else 12000, schedulers={"adamw": warmup_cosine()},
+    )  # fmt: skip
+
+
+def export(out: Path, model_dir: Path, speakers: list[str], smoke: bool = False) -> tuple[LmConfig, dict[str, Tensor]]:
+    """Configuration and official-layout state of the best model of the run in `out`; writes `CosyVoice-BlankEN/`."""
+    lm = network(model_dir, speakers, smoke)
+    lm.load_state_dict(checkpointing.best_network(out, "lm"))
+    return lm.config, lm.state_dict()
