@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tritone.errors import ConfigError
 from tritone.server.repository import differences, render, write
-from tritone.stage import Axis, Family, Host, Tensor
+from tritone.stage import Axis, Family, Host, Stage, Tensor
 
 WORDS = Axis("words", 1, 5, 50)
 TEXT = Tensor("target_text", "bytes", (1, 1))
@@ -27,12 +27,15 @@ def silent(*_arguments: object) -> Iterator[np.ndarray]:
 
 def toy(second_input: Tensor = TOKENS) -> Family:
     hosts = (
-        Host("reader", (TEXT, REFERENCE), (TOKENS,), lambda _call, _llm, requests: requests),
-        Host("speaker", (second_input,), (WAVE,), lambda _call, _llm, requests: requests),
+        Host("reader", (TEXT, REFERENCE), (TOKENS,), lambda _call, _llm, requests: requests, ("single",)),
+        Host("speaker", (second_input,), (WAVE,), lambda _call, _llm, requests: requests, ("batched",)),
     )
-    return Family(
-        "toy", (), None, (TEXT, REFERENCE), (WAVE,), silent, hosts, {"sample_rate": 16000, "speakers": ["ann", "bob"]}
+    stages = (
+        Stage("single", (Tensor("x", "float32", (1, WORDS)),), (WAVE,), None),
+        Stage("batched", (Tensor("x", "float32", (Axis("batch", 1, 1, 8), WORDS)),), (WAVE,), None),
     )
+    settings = {"sample_rate": 16000, "speakers": ["ann", "bob"]}
+    return Family("toy", stages, None, (TEXT, REFERENCE), (WAVE,), silent, hosts, settings)
 
 
 def config(files: dict[str, bytes], model: str) -> model_config_pb2.ModelConfig:
@@ -49,10 +52,22 @@ def test_every_step_the_ensemble_and_the_stream_are_rendered(tmp_path: Path) -> 
 def test_tensors_become_dims_without_the_batch(tmp_path: Path) -> None:
     reader = config(render(toy(), "cpu", tmp_path), "toy_reader")
     text, reference = reader.input
-    assert (text.data_type, list(text.dims), text.optional) == (model_config_pb2.TYPE_STRING, [1], False)
+    assert (text.data_type, list(text.dims)) == (model_config_pb2.TYPE_STRING, [1])
     assert (reference.data_type, list(reference.dims)) == (model_config_pb2.TYPE_FP32, [-1])
-    assert reference.optional and reference.allow_ragged_batch and not text.allow_ragged_batch
-    assert reader.HasField("dynamic_batching") and reader.max_batch_size > 1
+    assert reference.allow_ragged_batch and not text.allow_ragged_batch and reader.max_batch_size > 1
+
+
+def test_only_the_steps_may_refuse_a_missing_input(tmp_path: Path) -> None:
+    files = render(toy(), "cpu", tmp_path)
+    assert all(tensor.optional for model in ("toy", "toy_reader") for tensor in config(files, model).input)
+    assert [tensor.optional for tensor in config(files, "toy_speaker").input] == [False]
+    assert [tensor.optional for tensor in config(files, "toy_stream").input] == [False, True]
+
+
+def test_batching_is_on_only_where_every_stage_takes_a_batch(tmp_path: Path) -> None:
+    files = render(toy(), "cpu", tmp_path)
+    on = {name for name in ("toy_reader", "toy_speaker") if config(files, name).HasField("dynamic_batching")}
+    assert on == {"toy_speaker"}
 
 
 def test_no_path_of_this_machine_is_rendered(tmp_path: Path) -> None:

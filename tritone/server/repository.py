@@ -7,6 +7,7 @@ Configs are built as Triton's own protobuf messages from the stage description; 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -64,9 +65,18 @@ def merge(config: pb.ModelConfig, text: Path) -> None:
 
 def step(family: Family, host: Host) -> pb.ModelConfig:
     """A Python model that runs one host step on a list of requests."""
-    config = python_model(f"{family.name}_{host.name}", host.name, host.inputs, host.outputs)
-    config.dynamic_batching.SetInParent()
+    asked = {tensor.name for tensor in family.request}
+    inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in asked) for tensor in host.inputs)
+    config = python_model(f"{family.name}_{host.name}", host.name, inputs, host.outputs)
+    if batches(family, host):
+        config.dynamic_batching.SetInParent()
     return config
+
+
+def batches(family: Family, host: Host) -> bool:
+    """True when requests gain from being grouped: all the step's stages take a batch, and none decodes a sequence."""
+    stages = [family.stage(name) for name in host.uses if name != "llm"]
+    return bool(stages) and "llm" not in host.uses and all(isinstance(s.inputs[0].shape[0], Axis) for s in stages)
 
 
 def stream(family: Family) -> pb.ModelConfig:
@@ -96,9 +106,13 @@ def publish(config: pb.ModelConfig, family: Family) -> None:
 
 
 def ensemble(family: Family) -> pb.ModelConfig:
-    """The true ensemble: every host step in order, joined by tensor names."""
+    """The true ensemble: every host step in order, joined by tensor names.
+
+    All its inputs may be left out: for a missing one an ensemble would report a deadlock, while the step that reads it
+    names the field.
+    """
     config = pb.ModelConfig(name=family.name, platform="ensemble", max_batch_size=MAX_BATCH)
-    declare(config, family.request, family.response)
+    declare(config, tuple(replace(tensor, optional=True) for tensor in family.request), family.response)
     publish(config, family)
     known = {tensor.name for tensor in family.request}
     for host in family.hosts:
