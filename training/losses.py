@@ -58,18 +58,20 @@ def magnitude(wave: Tensor, size: int, hop: int) -> Tensor:
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """Least squares: scores of recordings towards 1, of generated waves towards 0; summed over discriminators."""
-    return torch.stack([(1 - r).square().mean() + f.square().mean() for r, f in zip(real, fake, strict=True)]).sum()
+    return torch.stack(
+        [(1 - r.float()).square().mean() + f.float().square().mean() for r, f in zip(real, fake, strict=True)]
+    ).sum()
 
 
 def generator_loss(fake: Sequence[Tensor]) -> Tensor:
     """Least squares: scores of generated waves towards 1 (Mao et al., 2017); summed over discriminators."""
-    return torch.stack([(1 - f).square().mean() for f in fake]).sum()
+    return torch.stack([(1 - f.float()).square().mean() for f in fake]).sum()
 
 
 def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
     """Mean distance of the discriminators' hidden layers between a recording and its copy; summed over all layers."""
     pairs = [(r, f) for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]
-    return torch.stack([F.l1_loss(f, r.detach()) for r, f in pairs]).sum()
+    return torch.stack([F.l1_loss(f, r.detach()).float() for r, f in pairs]).sum()
 
 
 def _power(wave: Tensor, size: int, hop: int, window: Tensor, center: bool) -> Tensor:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.losses import RESOLUTIONS, magnitude
 from tritone.nn.weight_norm import weight_norm
 
-PERIODS = (2, 3, 5, 7, 11)
+PERIODS = (2, 3, 5, 11)
 SLOPE = 0.1
 COMPRESSION = 0.3
 """Exponent of magnitudes before the spectrogram discriminators, so that quiet partials count as in hearing."""
@@ -33,7 +34,7 @@ class Stack(nn.Module):
 def period_stack(width: int) -> Stack:
     """Looks along time at every period-th sample, at a quarter of HiFi-GAN's layers' widths and fewer."""
     widths = [1, width, 2 * width, 4 * width, 8 * width]
-    strided = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in zip(widths, widths[1:], strict=False)]
+    strided = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in pairwise(widths)]
     return Stack([*strided, nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0))])
 
 
@@ -56,7 +57,7 @@ class Discriminators(nn.Module):
     Periods after HiFi-GAN (Kong et al., 2020), resolutions after UnivNet (Jang et al., 2021).
     """
 
-    def __init__(self, period_width: int = 16, spectrogram_width: int = 12) -> None:
+    def __init__(self, period_width: int = 16, spectrogram_width: int = 16) -> None:
         super().__init__()
         self.periods = nn.ModuleList(period_stack(period_width) for _ in PERIODS)
         self.spectrograms = nn.ModuleList(spectrogram_stack(spectrogram_width) for _ in RESOLUTIONS)
@@ -74,17 +75,3 @@ def fold(wave: Tensor, period: int) -> Tensor:
     missing = -wave.shape[1] % period
     padded = F.pad(wave[:, None], (0, missing), mode="reflect") if missing else wave[:, None]
     return padded.unflatten(2, (-1, period))
-
-
-def scores_and_features(
-    judges: Discriminators, real: Tensor, fake: Tensor
-) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], list[list[Tensor]]]:
-    """Both waves judged in one pass: real scores, fake scores, real hidden layers, fake hidden layers."""
-    scores, hidden = judges(torch.cat([real, fake]))
-    rows = len(real)
-    return (
-        [s[:rows] for s in scores],
-        [s[rows:] for s in scores],
-        [[h[:rows] for h in layers] for layers in hidden],
-        [[h[rows:] for h in layers] for layers in hidden],
-    )

@@ -109,12 +109,15 @@ class Hift(nn.Module):
             mel_len: valid frames of each row; None if all are, which skips the masking.
             source: excitation, `[batch, 1, hop * frames]`.
         """
-        spectra = self.config.hop // self.config.istft_hop  # per mel frame; a centred STFT has one more in all
-        last_len = None if mel_len is None else mel_len * spectra + 1
-        spectrum = self.stft(source[:, 0], None if mel_len is None else mel_len * self.config.hop)
-        last_mask = _mask(last_len, spectrum)
-        spectrum = _inside(spectrum, last_mask)
+        return self.synthesize(self.filter(mel, mel_len, self.analyse(source, mel_len)), mel_len)
 
+    def analyse(self, source: Tensor, mel_len: Tensor | None) -> Tensor:
+        """Spectrum of the excitation, `[batch, n_fft + 2, spectra]`, one more spectrum than hops."""
+        spectrum: Tensor = self.stft(source[:, 0], None if mel_len is None else mel_len * self.config.hop)
+        return _inside(spectrum, _mask(self._spectra(mel_len), spectrum))
+
+    def filter(self, mel: Tensor, mel_len: Tensor | None, spectrum: Tensor) -> Tensor:
+        """Hidden frames at the rate of the spectra, `[batch, channels, spectra]`: all but the read-out of `decode`."""
         rate = 1
         mask = _mask(mel_len, mel)
         x = _inside(self.conv_pre(_inside(mel, mask)), mask)
@@ -124,23 +127,33 @@ class Hift(nn.Module):
             if level == len(self.ups) - 1:
                 # The published network mirrors the missing frame in on the left.
                 x = torch.cat([x[:, :, 1:2], x], dim=2)
-                mask = last_mask
+                mask = _mask(self._spectra(mel_len), x)
             else:
                 mask = _mask(None if mel_len is None else mel_len * rate, x)
             excitation = _inside(self.source_downs[level](spectrum), mask)
             x = _inside(x, mask) + self.source_resblocks[level](excitation, mask)
-            x = self._filter(level, x, mask)
-        x = self.conv_post(F.leaky_relu(x))
+            x = self._resblocks(level, x, mask)
+        return x
+
+    def synthesize(self, hidden: Tensor, mel_len: Tensor | None) -> Tensor:
+        """Waveform from what `filter` returns: log magnitudes and phases, and their inverse STFT."""
+        x = self.conv_post(F.leaky_relu(hidden))
         bins = self.config.istft_n_fft // 2 + 1
         magnitude = torch.exp(x[:, :bins]).clamp(max=MAGNITUDE_LIMIT)
-        wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, bins:]), last_len)
+        wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, bins:]), self._spectra(mel_len))
         return wave.clamp(-self.config.audio_limit, self.config.audio_limit)
 
-    def _filter(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
+    def _spectra(self, mel_len: Tensor | None) -> Tensor | None:
+        """Valid spectra of each row; a centred STFT has one more than hops."""
+        return None if mel_len is None else mel_len * (self.config.hop // self.config.istft_hop) + 1
+
+    def _resblocks(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
         """The mean of the residual blocks of one rate."""
         kernels = len(self.config.resblock_kernel_sizes)
-        blocks = self.resblocks[level * kernels : (level + 1) * kernels]
-        return torch.stack([block(x, mask) for block in blocks]).mean(dim=0)
+        total = torch.zeros_like(x)
+        for block in self.resblocks[level * kernels : (level + 1) * kernels]:
+            total = total + block(x, mask)
+        return total / kernels
 
 
 def _same_conv(channels: int, out: int, kernel: int, dilation: int) -> nn.Conv1d:

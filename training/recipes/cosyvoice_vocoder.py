@@ -1,0 +1,247 @@
+"""Trains the HiFT vocoder: spectral losses alone at first, then against discriminators as well.
+
+The source is driven by tracked f0 while the f0 network learns it and by the network's own f0 afterwards, which is what
+it will be driven by in use. Everything is taken from the recordings crop by crop, so no feature store is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training import checkpointing, distributed
+from training.data import Corpus
+from training.f0 import track_f0
+from training.loop import Evaluation, Run, autocast, warmup_cosine
+from training.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
+from training.networks.discriminators import Discriminators
+from tritone.audio import mel_spectrogram, resample
+from tritone.families.cosyvoice.config import HiftConfig, MelConfig
+from tritone.families.cosyvoice.hift import Hift
+from tritone.families.cosyvoice.source import harmonics
+from tritone.wav import read_wav
+
+MEL = MelConfig()
+NANO = HiftConfig(
+    base_channels=256,
+    f0_channels=128,
+    resblock_kernel_sizes=(3, 7),
+    resblock_dilation_sizes=((1, 3), (1, 3)),
+    source_resblock_kernel_sizes=(3, 3, 3),
+    source_resblock_dilation_sizes=((1,), (1,), (1,)),
+)
+"""Wide and shallow: in bfloat16 on a CPU it trains faster than a narrow, deep network that is as fast in use."""
+SMOKE = HiftConfig(base_channels=16, f0_channels=16)
+
+FRAMES = 20
+"""Mel frames of a training crop (0.4 s)."""
+MARGIN = 4
+"""Frames read around a crop, so that its mel and f0 know what comes before and after."""
+BATCH = 8
+JUDGED = 4
+"""Crops per step that the discriminators see: they cost more than the generator."""
+STEPS = 30000
+SPECTRAL_SHARE = 0.35
+"""Share of the steps before the discriminators join."""
+RAMP = 500
+"""Steps over which the adversarial losses come in, while the discriminators learn the first differences."""
+WEIGHTS = {"mel": 45.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 1.0}
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Aligned pieces of a batch: mel `[batch, mels, frames]`, f0 `[batch, frames]`, wave `[batch, hop * frames]`."""
+
+    mel: Tensor
+    f0: Tensor
+    wave: Tensor
+    seed: int
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe."""
+    parser.add_argument("--batch", type=int, default=BATCH, help="crops per step")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per crop (20 ms each)")
+    parser.add_argument(
+        "--spectral-steps", type=int, help=f"steps without discriminators (default: {SPECTRAL_SHARE:.0%} of all)"
+    )
+
+
+def build(args: argparse.Namespace) -> Run:
+    """The run `python -m training cosyvoice_vocoder` trains."""
+    corpus, device = Corpus(args.data), args.device
+    config = SMOKE if args.smoke else NANO
+    size = 2 if args.smoke else args.batch
+    max_steps = args.steps or (10 if args.smoke else STEPS)
+    spectral_steps = args.spectral_steps if args.spectral_steps is not None else int(SPECTRAL_SHARE * max_steps)
+    generator = prepare(Hift(config)).to(device)
+    judges = Discriminators(*((2, 2) if args.smoke else ())).to(device)
+    mel_of = MelSpectrogram(MEL).to(device)
+    optimizers = {
+        "generator": torch.optim.AdamW(generator.parameters(), 8e-4, betas=(0.8, 0.99), weight_decay=0.01, fused=True),
+        "discriminators": torch.optim.AdamW(
+            judges.parameters(), 4e-4, betas=(0.8, 0.99), weight_decay=0.01, fused=True
+        ),
+    }
+    rows = long_enough(corpus, corpus.indices(False), args.frames + 2 * MARGIN)
+
+    def batches(epoch: int, skip: int) -> Iterator[Crop]:
+        order = np.random.default_rng([args.seed, epoch]).permutation(rows)
+        groups = [order[at : at + size] for at in range(0, len(order) - size + 1, size)]
+        mine = range(distributed.rank(), len(groups) // distributed.world_size() * distributed.world_size(),
+                     distributed.world_size())  # fmt: skip
+        for number in mine[skip:]:
+            rng = np.random.default_rng([args.seed, epoch, number])
+            yield crop(corpus, groups[number], args.frames, rng, mel_of, device)
+
+    def step(batch: Crop, number: int) -> dict[str, float]:
+        scalars: dict[str, float] = {}
+        with autocast(device):
+            f0 = generator.f0_predictor(batch.mel).float()
+        driving = batch.f0 if number < spectral_steps else f0.detach()
+        spectrum = generator.analyse(generator.m_source(excite(driving, config, batch.seed)), None)
+        with autocast(device):
+            hidden = generator.filter(batch.mel, None, spectrum)
+        wave = generator.synthesize(hidden.float(), None)  # phases and samples would suffer from 8 bits
+        losses = {
+            "mel": F.l1_loss(mel_of(wave), mel_of(batch.wave)),
+            "stft": stft_loss(wave, batch.wave),
+            "f0": F.l1_loss(f0, batch.f0) / 100,
+        }
+        ramp = min(1.0, (number - spectral_steps) / RAMP)
+        if ramp >= 0:
+            with autocast(device):
+                real, _ = judges(batch.wave[:JUDGED])
+                fake, _ = judges(wave[:JUDGED].detach())
+            judged = discriminator_loss(real, fake)
+            scalars["discriminators"] = float(judged.detach())
+            distributed.update(judged, optimizers["discriminators"], clip=10.0)
+            judges.requires_grad_(False)
+            with autocast(device):
+                with torch.no_grad():
+                    _, real_layers = judges(batch.wave[:JUDGED])
+                fake, fake_layers = judges(wave[:JUDGED])
+            losses["adversarial"] = ramp * generator_loss(fake)
+            losses["features"] = ramp * feature_loss(real_layers, fake_layers)
+        total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+        scalars |= {name: float(loss.detach()) for name, loss in losses.items()}
+        scalars["gradient"] = distributed.update(total, optimizers["generator"], clip=50.0)
+        judges.requires_grad_(True)
+        return scalars
+
+    def evaluate() -> Evaluation:
+        return score(generator, corpus, examples(corpus, 1 if args.smoke else 2), device)
+
+    networks = {"generator": generator, "discriminators": judges}
+    schedulers = dict.fromkeys(optimizers, warmup_cosine(0.01, 0.02))
+    return Run("vocoder", networks, optimizers, batches, step, evaluate, "mel_distance", max_steps, schedulers,
+               device=device)  # fmt: skip
+
+
+def prepare(generator: Hift) -> Hift:
+    """The fresh network with outputs brought near speech: quiet spectra, and f0 that starts around 100 Hz."""
+    with torch.no_grad():
+        assert generator.conv_post.bias is not None
+        generator.conv_post.bias[: generator.config.istft_n_fft // 2 + 1] -= 4.0
+        generator.f0_predictor.classifier.weight *= 30.0
+        generator.f0_predictor.classifier.bias.fill_(100.0)
+    return generator
+
+
+def long_enough(corpus: Corpus, rows: np.ndarray, frames: int) -> np.ndarray:
+    """Those rows whose recording has that many frames."""
+    samples = np.array([corpus.utterances[i].samples for i in rows])
+    return rows[samples / 16000 >= frames * MEL.hop / MEL.sample_rate + 0.01]
+
+
+def crop(
+    corpus: Corpus,
+    rows: np.ndarray,
+    frames: int,
+    rng: np.random.Generator,
+    mel_of: MelSpectrogram,
+    device: torch.device,
+) -> Crop:
+    """A random piece of each recording, with mel and f0 as they are inside the whole."""
+    wide = np.stack([piece(corpus.utterances[i].path, frames + 2 * MARGIN, rng) for i in rows])
+    f0 = track(wide)[:, MARGIN:-MARGIN]
+    waves = torch.from_numpy(wide).to(device)
+    edge, context = MARGIN * MEL.hop, (MEL.n_fft - MEL.hop) // 2
+    mel = mel_of(waves[:, edge - context : waves.shape[1] - edge + context], mirror=False)
+    return Crop(mel, torch.from_numpy(f0).to(device), waves[:, edge:-edge], int(rng.integers(1 << 31)))
+
+
+def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A random stretch of a recording at the model's rate, float32 `[hop * frames]`, read without the rest."""
+    info = soundfile.info(str(path))
+    grain = info.samplerate * MEL.hop // MEL.sample_rate
+    start = grain * int(rng.integers(info.frames // grain - frames + 1))
+    found, rate = soundfile.read(str(path), grain * frames, start, dtype="float32", always_2d=True)
+    wave = resample(found.mean(axis=1), rate, MEL.sample_rate)
+    return np.pad(wave, (0, max(0, MEL.hop * frames - len(wave))))[: MEL.hop * frames]
+
+
+def track(wave: np.ndarray) -> np.ndarray:
+    """f0 of waves `[batch, samples]` at the model's rate, one value per mel frame."""
+    half = wave.reshape(len(wave), -1, 2).mean(axis=2)
+    return track_f0(half, MEL.sample_rate // 2, MEL.hop // 2)
+
+
+def excite(f0: Tensor, config: HiftConfig, seed: int) -> Tensor:
+    """The source's harmonics `[batch, harmonics, hop * frames]`, each row with noise of its own."""
+    rows = [harmonics(row, config, seed + i) for i, row in enumerate(f0.float().cpu().numpy())]
+    return torch.from_numpy(np.stack(rows)).to(f0.device)
+
+
+def examples(corpus: Corpus, each: int) -> list[int]:
+    """The first held-out utterances of every speaker, `each` of them (of the training split if none is held out)."""
+    held_out = corpus.indices(True)
+    rows = long_enough(corpus, held_out if len(held_out) else corpus.indices(False), 50)
+    chosen = [[i for i in rows if corpus.utterances[i].speaker == speaker][:each] for speaker in corpus.speakers]
+    return [int(i) for some in chosen for i in some]
+
+
+def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device) -> Evaluation:
+    """Whole utterances re-synthesised from their mel alone.
+
+    `mel_distance`: mean absolute difference of log mel. `f0_error`: mean relative error where both are voiced.
+    `voicing_error`: share of frames where they disagree.
+    """
+    distances, errors, disagreements = [], [], []
+    images, audio = {}, {}
+    threshold = generator.config.nsf_voiced_threshold
+    for row in rows:
+        utterance = corpus.utterances[row]
+        recording = read_wav(utterance.path, MEL.sample_rate)
+        recording = recording[: len(recording) // MEL.hop * MEL.hop]
+        mel = mel_spectrogram(recording, MEL)
+        given = torch.from_numpy(mel)[None].to(device)
+        f0 = generator.f0_predictor(given)
+        wave = generator(given, None, excite(f0, generator.config, seed=0))[0].float().cpu().numpy()
+        again = mel_spectrogram(wave, MEL)
+        distances.append(np.abs(again - mel).mean())
+        found, wanted = f0[0].float().cpu().numpy(), track(recording[None])[0]
+        both = (found > threshold) & (wanted > 0)
+        errors.append(np.abs(found / np.maximum(wanted, 1) - 1)[both].mean() if both.any() else 1.0)
+        disagreements.append(((found > threshold) != (wanted > 0)).mean())
+        if utterance.speaker not in images:
+            images[utterance.speaker] = np.concatenate([again, mel])
+            audio[utterance.speaker] = (wave, MEL.sample_rate)
+            audio[f"{utterance.speaker}_recording"] = (recording, MEL.sample_rate)
+    scalars = {"mel_distance": distances, "f0_error": errors, "voicing_error": disagreements}
+    return Evaluation({name: float(np.mean(values)) for name, values in scalars.items()}, images, audio)
+
+
+def trained(out: Path, smoke: bool = False) -> Hift:
+    """The best generator of the run in `out`; its state_dict is the checkpoint's `hift.pt`."""
+    generator = Hift(replace(SMOKE if smoke else NANO))
+    generator.load_state_dict(checkpointing.best_network(out, "generator"))
+    return generator.eval()
