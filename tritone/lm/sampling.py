@@ -30,10 +30,6 @@ class Session(Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the sequence's memory in the engine."""
-        ...
-
-    def close(self) -> None:
         """Frees what the sequence holds; the session is not used afterwards."""
         ...
 

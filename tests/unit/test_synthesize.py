@@ -1,0 +1,127 @@
+"""Requests through the whole order of calls, on torch with the tiny checkpoint: ensemble steps and streaming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tritone.call import torch_call
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.stages import family
+from tritone.lm.torch_lm import TorchSession
+from tritone.stage import Arrays, Family
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_v2: Path) -> tuple:
+    model = family(tiny_v2)
+    lm = model.language_model.build()
+    return model, torch_call(model.stages), lambda: TorchSession(lm)
+
+
+def text(words: str) -> np.ndarray:
+    return np.array([[words.encode()]], dtype=object)
+
+
+def run_ensemble(model: Family, call: object, llm: object, requests: list[Arrays]) -> list[object]:
+    """The hosts in order, each fed by name from the request and all earlier outputs, as the ensemble does."""
+    pools: list[object] = [dict(request) for request in requests]
+    for host in model.hosts:
+        names = [tensor.name for tensor in host.inputs]
+        alive = [i for i, pool in enumerate(pools) if isinstance(pool, dict)]
+        rows = [{name: pools[i][name] for name in names if name in pools[i]} for i in alive]
+        for i, result in zip(alive, host.run(call, llm, rows), strict=True):
+            pools[i] = {**pools[i], **result} if isinstance(result, dict) else result
+    return pools
+
+
+def test_a_batch_of_ragged_requests_gives_what_each_gives_alone(tiny: tuple) -> None:
+    requests = [
+        {"target_text": text("hi"), "speaker": text("a"), "seed": np.array([[1]])},
+        {"target_text": text("hey you"), "speaker": text("b"), "seed": np.array([[2]])},
+    ]
+    together = run_ensemble(*tiny, requests)
+    for request, joint in zip(requests, together, strict=True):
+        alone = run_ensemble(*tiny, [request])[0]
+        assert joint["waveform"].shape == alone["waveform"].shape == (1, joint["mel"].shape[2] * 480)
+        assert np.abs(joint["mel"] - alone["mel"]).max() < 1e-4
+        assert np.abs(joint["waveform"] - alone["waveform"]).max() < 1e-4
+
+
+def test_declared_outputs_are_what_the_steps_return(tiny: tuple) -> None:
+    model, call, llm = tiny
+    pool: Arrays = {"target_text": text("hi")}
+    for host in model.hosts:
+        result = host.run(call, llm, [{t.name: pool[t.name] for t in host.inputs if t.name in pool}])[0]
+        assert set(result) == {tensor.name for tensor in host.outputs}
+        for tensor in host.outputs:
+            assert result[tensor.name].dtype == tensor.dtype, tensor.name
+            assert result[tensor.name].ndim == len(tensor.shape), tensor.name
+        pool |= result
+
+
+def test_streaming_is_reproducible_by_seed_and_speaks_every_segment(tiny: tuple) -> None:
+    model, call, llm = tiny
+    request = {"target_text": text("ab\ncd"), "speaker": text("a"), "seed": np.array([[5]])}
+    first = np.concatenate(list(model.synthesize(call, llm, request)))
+    again = np.concatenate(list(model.synthesize(call, llm, request)))
+    other = np.concatenate(list(model.synthesize(call, llm, request | {"seed": np.array([[6]])})))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape or np.abs(first - other).max() > 1e-3
+
+
+def test_cancelling_stops_the_language_model(tiny: tuple) -> None:
+    model, call, llm = tiny
+    steps = 0
+
+    class Counting:
+        def __init__(self) -> None:
+            self.session = llm()
+            self.prefill, self.close = self.session.prefill, self.session.close
+
+        def step(self, token: int) -> np.ndarray:
+            nonlocal steps
+            steps += 1
+            return self.session.step(token)
+
+    request = {"target_text": text("a rather long sentence that would take many tokens"), "speaker": text("a")}
+    chunks = model.synthesize(call, Counting, request, cancelled=lambda: steps >= 30)
+    list(chunks)
+    assert steps == 30
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"target_text": text("")}, "target_text: the text is empty"),
+        ({"target_text": text("   ")}, "target_text: the text is empty"),
+        ({"target_text": text("a" * 100_000)}, "target_text: 100000 characters"),
+        ({"target_text": np.array([[b"\xff\xfe"]], dtype=object)}, "target_text: .*UTF-8"),
+        ({"target_text": text("hi"), "speaker": text("nobody")}, "speaker: unknown speaker 'nobody'; available: a, b"),
+        ({"target_text": text("hi"), "speed": np.array([[0.0]], np.float32)}, "speed: asked for 0, .* 0.5 to 2"),
+        ({"target_text": text("hi"), "speed": np.array([[100.0]], np.float32)}, "speed: asked for 100"),
+        ({"target_text": text("hi"), "speed": np.array([[np.nan]], np.float32)}, "speed: is nan"),
+        ({"target_text": text("hi"), "seed": np.array([[-1]])}, "seed: asked for -1"),
+        ({"target_text": text("hi"), "volume": np.array([[1]])}, "volume: no such input"),
+        ({"target_text": text("hi"), "reference_text": text("a")}, "reference_text: came without reference_wav"),
+        (
+            {"target_text": text("hi"), "reference_wav": np.full((1, 16000), np.nan, np.float32)},
+            "reference_wav: .*(NaN|finite)",
+        ),
+        ({"target_text": text("hi"), "reference_wav": np.ones((1, 100), np.float32)}, "reference_wav: .*0.5 s"),
+        ({"target_text": text("hi"), "reference_wav": np.ones((1, 500000), np.float32)}, "reference_wav: .*30 s"),
+        (
+            {"target_text": text("hi"), "speaker": text("a"), "reference_wav": np.ones((1, 16000), np.float32)},
+            "speaker: came together with reference_wav",
+        ),
+    ],
+)
+def test_a_bad_request_is_answered_with_its_field(tiny: tuple, request_: Arrays, message: str) -> None:
+    model, call, llm = tiny
+    answer = model.hosts[0].run(call, llm, [request_, {"target_text": text("hi")}])
+    assert isinstance(answer[0], InvalidRequest)
+    with pytest.raises(InvalidRequest, match=message):
+        raise answer[0]
+    assert isinstance(answer[1], dict)
