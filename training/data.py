@@ -69,6 +69,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         about = json.loads((folder / "about.json").read_text())
+        self.source = str(about["source"])
         self.offsets = np.load(folder / "offsets.npy")
         self.data = np.memmap(folder / "data.bin", dtype=about["dtype"], mode="r").reshape(-1, about["width"])
 
@@ -87,15 +88,18 @@ class Store:
         return np.asarray(self.data[first + start : min(first + stop, int(self.offsets[index + 1]))])
 
     @staticmethod
-    def write(folder: Path, arrays: Iterable[np.ndarray]) -> None:
-        """Streams `[length, width]` arrays of one dtype into a new store; the folder appears only when complete."""
+    def write(folder: Path, arrays: Iterable[np.ndarray], source: str = "") -> None:
+        """Streams `[length, width]` arrays of one dtype into a new store; the folder appears only when complete.
+
+        `source` is kept with it: what the arrays were made by.
+        """
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        offsets, about = [0], {}
+        offsets, about = [0], {"source": source}
         with open(part / "data.bin", "wb") as file:
             for array in arrays:
-                about = {"dtype": str(array.dtype), "width": array.shape[1]}
+                about = {"dtype": str(array.dtype), "width": array.shape[1], "source": source}
                 file.write(np.ascontiguousarray(array).tobytes())
                 offsets.append(offsets[-1] + len(array))
         np.save(part / "offsets.npy", np.array(offsets))
@@ -162,9 +166,9 @@ class Corpus:
         key = hashlib.sha256(json.dumps([self.digest, parameters], sort_keys=True).encode()).hexdigest()[:12]
         return self.folder / "features" / f"{kind}-{key}"
 
-    def write(self, kind: str, arrays: Iterable[np.ndarray]) -> None:
+    def write(self, kind: str, arrays: Iterable[np.ndarray], source: str = "") -> None:
         """Stores one array per utterance as the features of that kind, replacing older ones."""
-        Store.write(self.store_path(kind), arrays)
+        Store.write(self.store_path(kind), arrays, source)
 
     def _computed(self, maker: Callable[[Path], np.ndarray], kind: str) -> Iterator[np.ndarray]:
         paths = [u.path for u in self.utterances]

@@ -28,6 +28,10 @@ from tqdm import tqdm
 from training import checkpointing, distributed
 
 
+FINISHED = "finished.json"
+"""Written when a run reaches its end, not when it is interrupted: how many steps, epochs and minutes it took."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What one evaluation found.
@@ -103,8 +107,8 @@ def train(
 ) -> int:
     """The number of steps done when `steps`, the `minutes` budget, or SIGINT/SIGTERM ended the run.
 
-    Resumes from the newest `step-*.pt` in `out`; leaves there the last `keep` of them, `best.pt`, `metrics.jsonl` and
-    TensorBoard files. The state is saved before returning, whatever the reason.
+    Resumes from the newest `step-*.pt` in `out`; leaves there the last `keep` of them, `best.pt`, `metrics.jsonl`,
+    TensorBoard files and, at its end, `finished.json`. The state is saved before returning, whatever the reason.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -157,8 +161,11 @@ def train(
                 saved = at["step"]
     if not halt and evaluated != at["step"]:
         _evaluate(run, out, at, writer)
-    if saved != at["step"] or not halt:
+    if saved != at["step"]:
         _save(run, out, at, keep)
+    if main and not halt:
+        finished = {"steps": at["step"], "epochs": at["epoch"] + 1, "minutes": round(at["seconds"] / 60, 1)}
+        (out / FINISHED).write_text(json.dumps(finished | {"best": at["best"], "metric": run.metric}))
     bar.close()
     if writer:
         writer.close()

@@ -10,6 +10,7 @@ embedding   speaker embedding of every utterance             -> features/
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
                 .astype(np.int16)
             )
 
-    corpus.write("tokens", tokens())
+    corpus.write("tokens", tokens(), digest(tokenizer))
 
 
 def add_embeddings(corpus: Corpus, embedder: Path) -> None:
@@ -80,7 +81,12 @@ def add_embeddings(corpus: Corpus, embedder: Path) -> None:
                 np.float32
             )
 
-    corpus.write("embedding", embeddings())
+    corpus.write("embedding", embeddings(), digest(embedder))
+
+
+def digest(path: Path) -> str:
+    """Checksum of a file, by which features remember the network that made them."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

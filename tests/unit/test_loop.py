@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from training import checkpointing, distributed
-from training.loop import Evaluation, Run, train, warmup_cosine
+from training.loop import FINISHED, Evaluation, Run, train, warmup_cosine
 from tritone.errors import CheckpointError
 
 
@@ -78,9 +79,11 @@ def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path, kill_at: i
     first = Toy(kill_at)
     assert train(first.run(), tmp_path / "cut", eval_every=6, save_every=100) == kill_at + 1
     assert not torch.equal(weights(first), weights(whole))
+    assert not (tmp_path / "cut" / FINISHED).exists()
     second = Toy()
     assert train(second.run(), tmp_path / "cut", eval_every=6, save_every=100) == 23
     assert torch.equal(weights(second), weights(whole))
+    assert json.loads((tmp_path / "cut" / FINISHED).read_text())["steps"] == 23
     consumed = first.loaded[: kill_at + 1] + second.loaded
     assert consumed == whole.loaded, "the resumed run must see exactly the batches that were left, loading no others"
     for a, b in zip(whole.optimizer.state.values(), second.optimizer.state.values(), strict=True):
