@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.config import EstimatorConfig
+from tritone.nn.activations import Mish, mish
 from tritone.nn.attention import SelfAttention, attention_bias
 from tritone.nn.conv import CausalConv1d
 from tritone.nn.embedding import TimeEmbedding
@@ -68,7 +69,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor, parts: Parts) -> Tensor:
         x = parts.convolve(self.block[0], x)
-        return nn.functional.mish(self.block[2](x.transpose(1, 2)).transpose(1, 2))
+        return mish(self.block[2](x.transpose(1, 2)).transpose(1, 2))
 
 
 class ResnetBlock(nn.Module):
@@ -76,7 +77,7 @@ class ResnetBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, time_dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Mish(), nn.Linear(time_dim, channels))
+        self.mlp = nn.Sequential(Mish(), nn.Linear(time_dim, channels))
         self.block1 = ConvBlock(in_channels, channels)
         self.block2 = ConvBlock(channels, channels)
         self.res_conv = nn.Conv1d(in_channels, channels, 1)
