@@ -45,7 +45,7 @@ check-generated: $(VENV)/.test ## the committed model repository equals what wou
 	$(PY) export/repository.py --check
 
 smoke: $(VENV)/.test flite ## the whole training recipe in miniature
-	$(PY) training/prepare.py --smoke
+	$(PY) -m training cosyvoice --smoke
 
 clean: ## remove environments, exports and caches
 	rm -rf $(VENV) build runs .pytest_cache .ruff_cache .mypy_cache *.egg-info

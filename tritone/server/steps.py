@@ -59,17 +59,25 @@ class Step:
 
     def run(self, requests: list[Arrays]) -> list[Any]:
         """A result or an exception for each request; one at fault does not disturb the others."""
-        assert self._host is not None
         results: list[Any] = [refuse_batches(request) for request in requests]
         good = [index for index, result in enumerate(results) if result is None]
-        try:
-            answers = self._host.run(self._call, self._llm, [requests[index] for index in good]) if good else []
-        except Exception as error:
-            traceback.print_exc()
-            answers = [error] * len(good)
-        for index, answer in zip(good, answers, strict=True):
+        for index, answer in zip(good, self._answers([requests[index] for index in good]), strict=True):
             results[index] = answer
         return results
+
+    def _answers(self, requests: list[Arrays]) -> list[Any]:
+        """The host step's results; when a batch fails as a whole, each of its requests is tried alone."""
+        assert self._host is not None
+        if not requests:
+            return []
+        try:
+            return list(self._host.run(self._call, self._llm, requests))
+        except Exception as error:
+            if len(requests) > 1:
+                return [answer for request in requests for answer in self._answers([request])]
+            if not isinstance(error, TritoneError):
+                traceback.print_exc()
+            return [error]
 
     def stream(self, request: Arrays, cancelled: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
         """Waveform chunks `[samples]` of one request; the work ends soon after `cancelled` says so."""

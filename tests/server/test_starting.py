@@ -1,0 +1,144 @@
+"""Starting and stopping: progress, `--check`, a taken port, a missing library, a model that does not load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tritone.errors import EnvironmentProblem
+from tritone.server import launch
+from tritone.server.launch import ROOT, Server, ServerFailed, ready
+from tritone.server.locate import Ports, free_ports
+
+BROKEN = """
+class TritonPythonModel:
+    def initialize(self, args):
+        raise FileNotFoundError("engine.onnx is missing; run: build it")
+"""
+CONFIG = """
+name: "broken" backend: "python" max_batch_size: 1
+input [{ name: "x" data_type: TYPE_FP32 dims: [1] }] output [{ name: "y" data_type: TYPE_FP32 dims: [1] }]
+instance_group [{ count: 1 kind: KIND_CPU }]
+"""
+
+
+def broken_repository(folder: Path) -> Path:
+    (folder / "broken" / "1").mkdir(parents=True)
+    (folder / "broken" / "1" / "model.py").write_text(BROKEN)
+    (folder / "broken" / "config.pbtxt").write_text(CONFIG)
+    return folder
+
+
+def serve(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tritone.serve", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT, check=False)
+
+
+def port_options(ports: Ports) -> list[str]:
+    return [f"--{name}-port={port}" for name, port in vars(ports).items()]
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes started by the process, directly or not."""
+    found = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found += [int(child), *descendants(int(child))]
+    return found
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory the process holds."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def test_model_that_does_not_load_is_named_with_its_own_error(tmp_path: Path) -> None:
+    server = Server(broken_repository(tmp_path / "models"), tmp_path / "build", free_ports(), {})
+    with pytest.raises(ServerFailed, match=r"model broken did not load: FileNotFoundError: engine\.onnx is missing"):
+        server.start(60)
+    assert server.process is None
+
+
+def test_taken_port_is_told_before_anything_starts(server: Server, tmp_path: Path) -> None:
+    other = Server(server.repository, tmp_path, server.ports, {})
+    with pytest.raises(EnvironmentProblem, match=rf"http port {server.ports.http} .* --http-port"):
+        other.start()
+    assert ready(server.ports.http)
+
+
+def test_missing_libpython_is_told_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+) -> None:
+    monkeypatch.setattr("tritone.server.locate.library_folders", lambda: [tmp_path])
+    other = Server(server.repository, tmp_path / "build", free_ports(), {})
+    with pytest.raises(EnvironmentProblem, match=r"libpython3\.\d+\.so\.1\.0, .*apt-get install"):
+        other.start()
+    assert other.process is None
+
+
+def test_missing_checkpoint_is_a_sentence_and_status_1() -> None:
+    result = serve("checkpoints/no_such_voice", "--check")
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: checkpoints/no_such_voice is not a directory")
+
+
+def test_check_speaks_through_both_entries_and_leaves_nothing_running(checkpoint: Path, server: Server) -> None:
+    ports = free_ports()
+    build = server.env["TRITONE_BUILD_DIR"]
+    result = serve(str(checkpoint), "--check", f"--build-dir={build}", *port_options(ports))
+    assert result.returncode == 0, result.stderr
+    assert "cosyvoice2: " in result.stdout and "cosyvoice2_stream: " in result.stdout
+    assert "loaded" in result.stderr
+    assert not ready(ports.http)
+
+
+def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server: Server) -> None:
+    ports = free_ports()
+    build = server.env["TRITONE_BUILD_DIR"]
+    command = [sys.executable, "-m", "tritone.serve", str(checkpoint), f"--build-dir={build}", *port_options(ports)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 90
+        while not ready(ports.http):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.2)
+        children = descendants(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) in (0, 130)
+    assert len(children) > 2
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"still running: {alive}"
+        time.sleep(0.1)
+
+
+def test_run_uses_the_server_that_is_there_and_returns_its_status(checkpoint: Path, server: Server) -> None:
+    began = time.monotonic()
+    result = serve(str(checkpoint), *port_options(server.ports), "--run", sys.executable, "-c", "raise SystemExit(7)")
+    assert result.returncode == 7
+    assert time.monotonic() - began < 10
+
+
+def test_memory_of_server_and_models_stays_below_three_gigabytes(server: Server) -> None:
+    assert server.process is not None
+    total = sum(map(resident, [server.process.pid, *descendants(server.process.pid)]))
+    assert total < 3 * 2**30
+
+
+def test_models_import_no_training_packages(server: Server) -> None:
+    assert server.process is not None
+    models = descendants(server.process.pid)
+    assert len(models) >= 7
+    for pid in models:
+        assert "/torch/" not in Path(f"/proc/{pid}/maps").read_text()
+
+
+def test_environment_reaches_the_models(tmp_path: Path) -> None:
+    env = Server(tmp_path, tmp_path, Ports(), {"TRITONE_MODEL_DIR": "x"}).environment()
+    assert env["TRITONE_MODEL_DIR"] == "x"
+    assert env["PYTHONPATH"].split(os.pathsep)[0] == str(launch.ROOT)
