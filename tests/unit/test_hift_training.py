@@ -146,12 +146,12 @@ def test_a_piece_is_read_at_its_place_only(corpus: Path) -> None:
 
 def options(corpus: Path, **changed: object) -> argparse.Namespace:
     given = {"data": corpus, "device": torch.device("cpu"), "smoke": True, "steps": 6, "batch": 2, "frames": 10,
-             "spectral_steps": 3, "seed": 0}  # fmt: skip
+             "spectral_steps": 2, "seed": 0}  # fmt: skip
     return argparse.Namespace(**(given | changed))
 
 
 def test_a_tiny_run_trains_both_networks_and_resumes_exactly(corpus: Path, tmp_path: Path) -> None:
-    """Six steps, three of them adversarial, equal three steps, an interruption, and three more."""
+    """Six steps, most of them adversarial, equal four steps, an interruption, and two more."""
 
     def run(out: str, interrupted: int | None = None) -> dict[str, torch.Tensor]:
         torch.manual_seed(0)

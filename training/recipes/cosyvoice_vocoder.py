@@ -48,9 +48,9 @@ MARGIN = 4
 BATCH = 8
 JUDGED = 4
 """Crops per step that the discriminators see: they cost more than the generator."""
-STEPS = 30000
-SPECTRAL_SHARE = 0.35
-"""Share of the steps before the discriminators join."""
+STEPS = 12000
+SPECTRAL_STEPS = 2000
+"""Steps before the discriminators join (at most a third of the run)."""
 RAMP = 500
 """Steps over which the adversarial losses come in, while the discriminators learn the first differences."""
 WEIGHTS = {"mel": 45.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 1.0}
@@ -70,9 +70,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     parser.add_argument("--batch", type=int, default=BATCH, help="crops per step")
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per crop (20 ms each)")
-    parser.add_argument(
-        "--spectral-steps", type=int, help=f"steps without discriminators (default: {SPECTRAL_SHARE:.0%} of all)"
-    )
+    parser.add_argument("--spectral-steps", type=int, default=SPECTRAL_STEPS, help="steps without discriminators")
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -81,7 +79,7 @@ def build(args: argparse.Namespace) -> Run:
     config = SMOKE if args.smoke else NANO
     size = 2 if args.smoke else args.batch
     max_steps = args.steps or (10 if args.smoke else STEPS)
-    spectral_steps = args.spectral_steps if args.spectral_steps is not None else int(SPECTRAL_SHARE * max_steps)
+    spectral_steps = min(args.spectral_steps, max_steps // 3)
     generator = prepare(Hift(config)).to(device)
     judges = Discriminators(*((2, 2) if args.smoke else ())).to(device)
     mel_of = MelSpectrogram(MEL).to(device)
