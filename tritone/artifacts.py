@@ -17,6 +17,7 @@ import importlib.metadata
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -171,8 +172,22 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 
 def record(folder: Path, key: str, entry: Entry) -> None:
     """Add or replace one artefact in the manifest; call it inside `locked(folder)`."""
-    entries = {**read_manifest(folder), key: entry}
+    write_manifest(folder, {**read_manifest(folder), key: entry})
+
+
+def write_manifest(folder: Path, entries: Mapping[str, Entry]) -> None:
+    """Replace the manifest."""
     write_json(folder / MANIFEST, {"artefacts": {name: asdict(entries[name]) for name in sorted(entries)}})
+
+
+def discard(folder: Path, key: str) -> None:
+    """Delete one artefact and what the manifest says of it; call it inside `locked(folder)`."""
+    path = folder / key
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    entries = {name: entry for name, entry in read_manifest(folder).items() if name != key}
+    write_manifest(folder, entries)
 
 
 def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,29 +68,37 @@ def check_inputs(stage: Stage, arrays: Mapping[str, np.ndarray]) -> None:
                 raise InvalidRequest(tensor.name, f"{wanted}; {axis.name} is {known} by input {source}")
 
 
-def torch_call(stages: Iterable[Stage]) -> Call:
-    """A Call that builds each stage's module on first use and runs it in torch on the CPU, without gradients."""
-    by_name = {stage.name: stage for stage in stages}
+class TorchCall:
+    """A Call that runs the stages' own modules on the CPU, without gradients."""
 
-    @cache
-    def module(name: str) -> Any:
-        build = by_name[name].build
-        if build is None:
-            raise ArtifactError(f"stage {name} is the ready-made file {by_name[name].file}; it has no torch module")
-        return build()
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        self._stages = {stage.name: stage for stage in stages}
+        self._modules: dict[str, Any] = {}
 
-    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+    def module(self, name: str) -> Any:
+        """The stage's torch module, built on first use."""
+        stage = known_stage(self._stages, name)
+        if stage.build is None:
+            raise ArtifactError(f"stage {name} is the ready-made file {stage.file}; it has no torch module")
+        if name not in self._modules:
+            self._modules[name] = stage.build()
+        return self._modules[name]
+
+    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
         import torch
 
-        stage = known_stage(by_name, stage_name)
+        stage = known_stage(self._stages, stage_name)
         check_inputs(stage, arrays)
         with torch.inference_mode():
             inputs = [torch.from_numpy(np.ascontiguousarray(arrays[tensor.name])) for tensor in stage.inputs]
-            result = module(stage_name)(*inputs)
+            result = self.module(stage_name)(*inputs)
         values = result if isinstance(result, tuple) else (result,)
         return {tensor.name: value.numpy() for tensor, value in zip(stage.outputs, values, strict=True)}
 
-    return call
+
+def torch_call(stages: Iterable[Stage]) -> TorchCall:
+    """The reference every other engine is compared with: the stages in torch, fp32, on the CPU."""
+    return TorchCall(stages)
 
 
 def open_session(path: Path, threads: int = 1) -> Any:
