@@ -1,0 +1,190 @@
+"""Trains the flow: speech tokens and a speaker embedding in, mel out, half of the steps under the streaming mask.
+
+Beside the flow-matching loss the encoder's output is pulled towards the mel itself, as in Matcha-TTS (Mehta et al.
+2023), for a faster start. A moving average of the weights is what is evaluated and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training import checkpointing, distributed
+from training.data import Corpus, Store, bucketed, pad
+from training.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
+from training.loop import Evaluation, Run, autocast, warmup_cosine
+from tritone.families.cosyvoice.config import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.flow import Flow
+
+NANO = FlowConfig(
+    input_size=128,
+    encoder=EncoderConfig(
+        dim=128, attention_heads=4, linear_units=256, num_blocks=2, num_up_blocks=2, chunk_size=25, left_chunks=2
+    ),
+    estimator=EstimatorConfig(
+        channels=(128,), attention_head_dim=32, n_blocks=1, num_mid_blocks=2, num_heads=4, chunk_size=50, left_chunks=2
+    ),
+)
+SMOKE = replace(
+    NANO,
+    input_size=32,
+    encoder=replace(NANO.encoder, dim=32, linear_units=64, num_blocks=1, num_up_blocks=1),
+    estimator=replace(NANO.estimator, channels=(32,), attention_head_dim=8, num_mid_blocks=1),
+)
+
+FRAMES = 2400
+"""Mel frames of a batch, padding included (48 s)."""
+LONGEST = 1500
+"""Mel frames of the longest utterance trained on (30 s)."""
+STEPS = 40000
+RATE = 1e-3
+PRIOR = 0.5
+"""Weight of the encoder's own distance to the mel."""
+STREAMING = 0.5
+"""Share of the steps under the streaming mask."""
+AVERAGE = 0.999
+"""Decay of the moving average of the weights."""
+TIMES = (0.05, 0.2, 0.4, 0.6, 0.8)
+"""Flow times at which the objective is evaluated."""
+
+
+class Features:
+    """The corpus's aligned tokens, mel and embeddings."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+        self.token, self.mel, self.embedding = (corpus.store(kind) for kind in ("tokens", "mel", "embedding"))
+        self.lengths = np.minimum(self.token.lengths, self.mel.lengths // 2)
+        self.speakers = np.array([u.speaker for u in corpus.utterances])
+        self._means = {s: mean_embedding(self.embedding, np.flatnonzero(self.speakers == s)) for s in corpus.speakers}
+
+    def batch(self, rows: np.ndarray, rng: np.random.Generator, device: torch.device) -> Batch:
+        """Those utterances; half of them with their own embedding, half with their speaker's mean."""
+        sizes = self.lengths[rows]
+        token = pad([self.token[i][:n, 0].astype(np.int64) for i, n in zip(rows, sizes, strict=True)])
+        mel = pad([self.mel.rows(i, 0, 2 * n).astype(np.float32) for i, n in zip(rows, sizes, strict=True)])
+        own = rng.random(len(rows)) < 0.5
+        embedding = [
+            self.embedding[i][0] if mine else self._means[self.speakers[i]] for i, mine in zip(rows, own, strict=True)
+        ]
+        arrays = (token, sizes, np.stack(embedding).astype(np.float32), mel.transpose(0, 2, 1))
+        return Batch(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
+
+
+def mean_embedding(store: Store, rows: np.ndarray, most: int = 500) -> np.ndarray:
+    """Mean direction float32 `[192]` of up to `most` embeddings."""
+    vectors = np.stack([store[i][0] for i in rows[:most]])
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0).astype(np.float32)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe."""
+    parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per step, padding included")
+    parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
+
+
+def build(args: argparse.Namespace) -> Run:
+    """The run `python -m training cosyvoice_flow` trains."""
+    corpus, device = Corpus(args.data), args.device
+    features = Features(corpus)
+    config = SMOKE if args.smoke else NANO
+    rows = corpus.indices(False)
+    flow = prepare(Flow(config), features.mel, rows).to(device)
+    average = copy.deepcopy(flow).requires_grad_(False)
+    optimizer = torch.optim.AdamW(flow.parameters(), args.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    frames = 1000 if args.smoke else args.frames
+
+    def batches(epoch: int, skip: int) -> Iterator[Batch]:
+        groups = bucketed(2 * features.lengths, rows, frames, args.seed, epoch, LONGEST)
+        for number in range(skip, len(groups)):
+            rng = np.random.default_rng([args.seed, epoch, number, distributed.rank()])
+            yield features.batch(groups[number], rng, device)
+
+    def step(batch: Batch, number: int) -> dict[str, float]:
+        streaming = float(torch.rand(())) < STREAMING
+        with autocast(device):
+            matching, prior = losses(flow, batch, streaming)
+        gradient = distributed.update(matching + PRIOR * prior, optimizer, clip=1.0)
+        follow(average, flow, min(AVERAGE, (1 + number) / (10 + number)))
+        return {"matching": float(matching.detach()), "prior": float(prior.detach()), "gradient": gradient}
+
+    held_out = corpus.indices(True)
+    examples = first_of_each(features, held_out if len(held_out) else rows, 1 if args.smoke else 8)
+
+    def evaluate() -> Evaluation:
+        return score(average, features, examples, device)
+
+    return Run("flow", {"flow": flow, "average": average}, {"adam": optimizer}, batches, step, evaluate,
+               "matching", args.steps or (10 if args.smoke else STEPS), {"adam": warmup_cosine(0.02, 0.02)},
+               device=device)  # fmt: skip
+
+
+def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:
+    """The fresh network, starting from the corpus's mean mel instead of zero."""
+    sample = rows[:: max(1, len(rows) // 200)]
+    mean = torch.from_numpy(np.mean([mel[i].astype(np.float32).mean(axis=0) for i in sample], axis=0))
+    with torch.no_grad():
+        for layer in (flow.encoder_proj, flow.decoder.estimator.final_proj):
+            assert layer.bias is not None
+            layer.bias.copy_(mean)
+    return flow
+
+
+@torch.no_grad()
+def follow(average: Flow, flow: Flow, decay: float) -> None:
+    """Moves the averaged weights towards the trained ones."""
+    torch._foreach_lerp_(list(average.parameters()), list(flow.parameters()), 1 - decay)
+
+
+def first_of_each(features: Features, rows: np.ndarray, each: int) -> np.ndarray:
+    """The first `each` of `rows` of every speaker, those of 1 to 8 s where there are such."""
+    good = rows[(features.lengths[rows] >= 25) & (features.lengths[rows] <= 200)]
+    rows = good if len(good) else rows
+    return np.concatenate([rows[features.speakers[rows] == speaker][:each] for speaker in features.corpus.speakers])
+
+
+def score(flow: Flow, features: Features, rows: np.ndarray, device: torch.device) -> Evaluation:
+    """The averaged network on fixed utterances, flow times and noise.
+
+    `matching` and `prior`: the training losses, nothing dropped, under full attention. `mel_l1` and `mel_l1_streaming`:
+    mean absolute difference of log mel after solving the flow from the published noise, for one utterance a speaker.
+    Images show what was solved above the recording.
+    """
+    batch = features.batch(rows, np.random.default_rng(0), device)
+    generator = torch.Generator().manual_seed(0)
+    tokens, frames = chunks(flow.config, False, device)
+    mu = flow.encode_whole(batch.token, batch.length, tokens)
+    given = (mu, flow.speaker(batch.embedding), torch.zeros_like(batch.mel))
+    matching = []
+    for time in TIMES:
+        noise = torch.randn(batch.mel.shape, generator=generator).to(device)
+        t = torch.full((len(mu),), time, device=device)
+        matching.append(float(matching_loss(flow, batch, t, noise, given, frames)))
+    scalars = {
+        "matching": float(np.mean(matching)),
+        "prior": float(masked_mean((mu - batch.mel).square(), batch.mask())),
+    }
+    speakers, chosen = np.unique(features.speakers[rows], return_index=True)
+    images: dict[str, np.ndarray] = {}
+    for name, streaming in (("mel_l1", False), ("mel_l1_streaming", True)):
+        distances = []
+        for speaker, index in zip(speakers.tolist(), chosen.tolist(), strict=True):
+            one = batch.row(index)
+            found, wanted = solve(flow, one, streaming), one.mel[0].cpu().numpy()
+            distances.append(np.abs(found - wanted).mean())
+            images[f"{speaker}_streaming" if streaming else speaker] = np.concatenate([found, wanted])
+        scalars[name] = float(np.mean(distances))
+    return Evaluation(scalars, images)
+
+
+def trained(out: Path, smoke: bool = False) -> Flow:
+    """The best averaged network of the run in `out`; its state_dict is the checkpoint's `flow.pt`."""
+    flow = Flow(SMOKE if smoke else NANO)
+    flow.load_state_dict(checkpointing.best_network(out, "average"))
+    return flow.eval()
