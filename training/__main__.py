@@ -43,7 +43,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if hasattr(recipe, "arguments"):
         recipe.arguments(parser)
     args = parser.parse_args(arguments)
-    args.out = args.out or Path("runs") / args.recipe.removeprefix("cosyvoice_")
+    if args.out is None and not hasattr(recipe, "main"):
+        args.out = Path("runs") / args.recipe.removeprefix("cosyvoice_")
     return args
 
 

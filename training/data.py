@@ -96,7 +96,7 @@ class Store:
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        offsets, about = [0], {"source": source}
+        offsets, about = [0], dict[str, object](source=source)
         with open(part / "data.bin", "wb") as file:
             for array in arrays:
                 about = {"dtype": str(array.dtype), "width": array.shape[1], "source": source}

@@ -7,7 +7,7 @@ gradients meet; outside `torchrun` everything here is a no-op.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -84,7 +84,7 @@ def largest(values: list[float], device: torch.device) -> list[float]:
     return tensor.tolist()
 
 
-def broadcast(networks: dict[str, nn.Module]) -> None:
+def broadcast(networks: Mapping[str, nn.Module]) -> None:
     """Gives every process rank 0's parameters and buffers."""
     if world_size() > 1:
         for network in networks.values():
@@ -92,7 +92,7 @@ def broadcast(networks: dict[str, nn.Module]) -> None:
                 dist.broadcast(tensor, 0)
 
 
-def check_equal(networks: dict[str, nn.Module], device: torch.device) -> None:
+def check_equal(networks: Mapping[str, nn.Module], device: torch.device) -> None:
     """Raises when the processes' parameters have drifted apart, which is what a step without `update` causes."""
     if world_size() == 1:
         return

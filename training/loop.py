@@ -13,8 +13,9 @@ import json
 import math
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from training import checkpointing, distributed
-
 
 FINISHED = "finished.json"
 """Written when a run reaches its end, not when it is interrupted: how many steps, epochs and minutes it took."""
@@ -63,20 +63,20 @@ class Run:
     """
 
     name: str
-    networks: dict[str, nn.Module]
-    optimizers: dict[str, Optimizer]
+    networks: Mapping[str, nn.Module]
+    optimizers: Mapping[str, Optimizer]
     batches: Callable[[int, int], Iterable[Any]]
     step: Callable[[Any, int], dict[str, float]]
     evaluate: Callable[[], Evaluation]
     metric: str
     max_steps: int
-    schedulers: dict[str, Callable[[float], float]] = field(default_factory=dict)
-    extra_state: dict[str, Any] = field(default_factory=dict)
+    schedulers: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+    extra_state: Mapping[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def stateful(self) -> dict[str, dict[str, Any]]:
         """Everything a checkpoint restores through `load_state_dict`, by section and name."""
-        return {"networks": dict(self.networks), "optimizers": dict(self.optimizers), "extra_state": self.extra_state}
+        return {name: dict(getattr(self, name)) for name in ("networks", "optimizers", "extra_state")}
 
 
 def warmup_cosine(warmup: float = 0.02, floor: float = 0.02) -> Callable[[float], float]:
@@ -127,7 +127,7 @@ def train(
     with _stop_signals() as stop:
         batches = iter(run.batches(at["epoch"], at["position"]))
         while True:
-            halt, seconds = distributed.largest([float(stop.is_set), time.monotonic() - started], run.device)
+            halt, seconds = distributed.largest([float(stop.is_set()), time.monotonic() - started], run.device)
             fraction = max(at["step"] / max(total, 1), seconds / (60 * minutes) if minutes else 0.0)
             if halt or fraction >= 1:
                 break
@@ -214,11 +214,12 @@ def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any) -> None:
             network.train(modes[name])
         checkpointing.restore_random_states(states)
         _write(writer, found, at["step"])
-        row = {"step": at["step"], "epoch": at["epoch"], "minutes": round(at["seconds"] / 60, 2), **found.scalars}
+        plain = {name: float(value) for name, value in found.scalars.items()}  # NumPy scalars would be pickled as code
+        row = {"step": at["step"], "epoch": at["epoch"], "minutes": round(at["seconds"] / 60, 2), **plain}
         with open(out / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
         tqdm.write(f"{run.name} {row}")
-        score = [-found.scalars[run.metric]]
+        score = [-plain[run.metric]]
     else:
         score = [-math.inf]
     value = -distributed.largest(score, run.device)[0]
@@ -241,21 +242,14 @@ def _write(writer: Any, found: Evaluation, step: int) -> None:
         writer.add_audio(name, torch.from_numpy(np.asarray(wave, np.float32)).clamp(-1, 1)[None], step, rate)
 
 
-class _Flag:
-    is_set = False
-
-
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[_Flag]:
-    """A flag that SIGINT and SIGTERM set; the loop looks at it between steps."""
-    flag = _Flag()
-
-    def handler(number: int, frame: Any) -> None:
-        flag.is_set = True
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; the loop looks at it between steps."""
+    event = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}
     try:
-        yield flag
+        yield event
     finally:
         for number, old in before.items():
             signal.signal(number, old)

@@ -1,0 +1,55 @@
+"""From finished runs to a complete checkpoint directory in the official layout, with its model card."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from training.card import model_card
+from training.data import Corpus
+from training.recipes import cosyvoice_flow, cosyvoice_lm, cosyvoice_vocoder
+from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, SPEECH_TOKENIZER, write_checkpoint
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.speakers import Voice, write_voices
+from tritone.families.cosyvoice.text import END_OF_PROMPT, speaker_tag
+
+
+def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality: list[Path] | None = None) -> None:
+    """Writes the directory `out` from the best networks of `runs`; weights are stored in half precision."""
+    out.mkdir(parents=True, exist_ok=True)
+    lm_config, lm = cosyvoice_lm.export(runs / "lm", out, corpus.speakers, smoke)
+    flow = cosyvoice_flow.trained(runs / "flow", smoke)
+    hift = cosyvoice_vocoder.trained(runs / "vocoder", smoke)
+    config = CosyVoiceConfig(
+        text_frontend="phonemes", lm=lm_config, flow=flow.config, hift=hift.config, mel=corpus.mel_config
+    )
+    states = {"llm": halved(lm), "flow": halved(flow.state_dict()), "hift": halved(hift.state_dict())}
+    write_checkpoint(out, config, states)
+    shutil.copyfile(runs / "tokenizer" / SPEECH_TOKENIZER, out / SPEECH_TOKENIZER)
+    shutil.copyfile(runs / "speaker" / SPEAKER_EMBEDDER, out / SPEAKER_EMBEDDER)
+    write_voices(out, voices(corpus))
+    sizes = {name: sum(tensor.numel() for tensor in state.values()) for name, state in states.items()}
+    (out / "MODEL_CARD.md").write_text(model_card(corpus, runs, sizes, quality or []), encoding="utf-8")
+
+
+def voices(corpus: Corpus) -> list[Voice]:
+    """Every speaker with the mean of their utterances' normalised embeddings, asked for by their tag."""
+    embeddings = np.concatenate([corpus.store("embedding")[i] for i in range(len(corpus))])
+    embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    speaker = np.array([u.speaker for u in corpus.utterances])
+    return [
+        Voice(name, embeddings[speaker == name].mean(axis=0), prompt_text=speaker_tag(name) + END_OF_PROMPT)
+        for name in corpus.speakers
+    ]
+
+
+def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state in float16; tensors that share their storage go on sharing it."""
+    halves: dict[int, Tensor] = {}
+    return {
+        key: halves.setdefault(tensor.data_ptr(), tensor.half()) if tensor.is_floating_point() else tensor
+        for key, tensor in state.items()
+    }
