@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import checkpointing, distributed
+from training.cross_entropy import linear_cross_entropy
 from training.data import Corpus, bucketed, pad
 from training.loop import Evaluation, Run, autocast, warmup_cosine
 from tritone.families.cosyvoice.checkpoint import BACKBONE
@@ -148,17 +149,17 @@ def build(args: argparse.Namespace) -> Run:
     def move(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(device) for name, value in batch.items()}
 
-    def scores(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits `[targets, head_size]` and the ids to predict, of the positions that have one."""
+    def states(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Hidden states `[targets, hidden]` and the ids to predict, of the positions that have one."""
         kind, index, target = layout(batch, end)
         hidden, _ = lm.hidden(embed(lm, batch, kind, index))  # causal, so padding on the right is never looked at
         wanted = target != IGNORED
-        return lm.llm_decoder(hidden[wanted]).float(), target[wanted]
+        return hidden[wanted], target[wanted]
 
     def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
         with autocast(device):
-            logits, target = scores(batch)
-            loss = F.cross_entropy(logits, target)
+            hidden, target = states(batch)
+            loss = linear_cross_entropy(hidden, lm.llm_decoder.weight, lm.llm_decoder.bias, target)
         norm = distributed.update(loss, optimizer, clip=1.0)
         return {"loss": float(loss.detach()), "gradient": norm, "targets": float(len(target))}
 
@@ -177,7 +178,8 @@ def build(args: argparse.Namespace) -> Run:
         for start in range(0, len(rows), 16):
             batch = move(sequences.batch([[int(row)] for row in rows[start : start + 16]], None))
             with autocast(device):
-                logits, target = scores(batch)
+                hidden, target = states(batch)
+            logits = lm.llm_decoder(hidden.float())
             loss += float(F.cross_entropy(logits, target, reduction="sum"))
             right += int((logits.argmax(-1) == target).sum())
             count += len(target)
