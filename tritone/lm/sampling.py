@@ -61,11 +61,11 @@ def sample(scores: np.ndarray, history: Sequence[int], config: SamplingConfig, d
 
     Args:
         scores: logits or log-probabilities `[n]`; -inf excludes an id.
-        history: ids so far; the last `win_size` are looked at.
+        history: ids so far; the last `win_size` are looked at (0 allows any repetition).
     """
     token = _nucleus(softmax(scores), config, draw)
-    repeats = list(history[-config.win_size :]).count(token) if config.win_size else 0
-    if repeats >= config.win_size * config.tau_r:
+    window = config.win_size
+    if window and list(history[-window:]).count(token) >= window * config.tau_r:
         others = scores.copy()
         others[token] = -np.inf
         if np.isfinite(others).any():

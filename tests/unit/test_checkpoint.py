@@ -1,0 +1,250 @@
+"""Reading checkpoints: official YAML as data, strict weights, and a sentence for everything that can be wrong."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from golden_weights import GOLDEN, tiny_state
+
+from tritone.checkpoint import load_strict, read_state, write_atomic, write_state
+from tritone.errors import CheckpointError
+from tritone.families.cosyvoice import hyperyaml
+from tritone.families.cosyvoice.checkpoint import (
+    YAML,
+    CosyVoiceCheckpoint,
+    load_config,
+    load_state,
+    write_checkpoint,
+)
+from tritone.families.cosyvoice.config import (
+    CosyVoiceConfig,
+    EncoderConfig,
+    EstimatorConfig,
+    FlowConfig,
+    LmConfig,
+    MelConfig,
+)
+from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
+
+OFFICIAL = (GOLDEN / "cosyvoice_v2" / YAML).read_text()
+
+
+class Code:
+    """An object whose unpickling would create a file."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str, int]]:
+        return os.open, ("hacked", os.O_CREAT)
+
+
+def read(text: str) -> CosyVoiceConfig:
+    return parse_yaml(text, Path("x.yaml"))
+
+
+# --- configuration
+
+
+def test_the_official_dialect_is_understood() -> None:
+    config = read(OFFICIAL)
+    assert config.lm == LmConfig(hidden_size=64)
+    assert config.flow.encoder == EncoderConfig(linear_units=96, num_blocks=1)
+    assert config.flow.estimator == EstimatorConfig(
+        channels=(64,), attention_head_dim=16, n_blocks=1, num_mid_blocks=2, num_heads=4, chunk_size=50
+    )
+    assert config.flow.sigma_min == 1e-6 and isinstance(config.flow.sigma_min, float)
+    assert (config.hift.base_channels, config.hift.f0_channels, config.hift.hop) == (32, 32, 480)
+    assert config.mel == MelConfig() and config.text_frontend == "qwen"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CosyVoiceConfig(),
+        CosyVoiceConfig(
+            text_frontend="phonemes",
+            lm=LmConfig(hidden_size=256, min_token_text_ratio=0.5, max_token_text_ratio=10.0, mix_ratio=(4, 8)),
+            flow=FlowConfig(
+                input_size=128,
+                steps=6,
+                encoder=EncoderConfig(dim=128, num_up_blocks=2, left_chunks=8),
+                estimator=EstimatorConfig(channels=(96,), left_chunks=4),
+            ),
+            mel=MelConfig(fmax=None),
+        ),
+    ],
+)
+def test_what_is_written_reads_back_equal(config: CosyVoiceConfig) -> None:
+    assert read(render_yaml(config)) == config
+
+
+def test_written_yaml_has_official_classes_and_no_own_keys_unless_needed() -> None:
+    text = render_yaml(CosyVoiceConfig())
+    assert "llm: !new:cosyvoice.llm.llm.Qwen2LM" in text and "!new:cosyvoice.hifigan.generator.HiFTGenerator" in text
+    for own in ("num_up_blocks", "text_frontend", "token_text_ratio", "n_timesteps"):
+        assert own not in text
+
+
+def test_tags_run_nothing(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    text = (
+        OFFICIAL + f"\nevil: !apply:pathlib.Path.touch [{marker}]\nworse: !new:subprocess.Popen [[touch, {marker}]]\n"
+    )
+    assert read(text) == read(OFFICIAL)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [("<a>", 6), ("<a> * <b.c>", 24), ("<a> // 4 + 1", 2), ("-(<a> - 1.5)", -4.5), ("<b[c]>", 4), ("<d> / 2", 3.0)],
+)
+def test_references(expression: str, value: float) -> None:
+    assert hyperyaml.parse(f"a: 6\nb: {{c: 4}}\nd: !ref <a>\nx: !ref {expression}")["x"] == value
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("x: !ref <nothing>", "<nothing> names nothing in the file"),
+        ("x: !ref <x>", "refers to itself"),
+        ("x: !ref __import__('os').getcwd()", "more than references, numbers"),
+        ("x: !ref 9 ** 9", "more than references, numbers"),
+        ("x: !ref <s> * 2", "calculates with 'text', which is not a number"),
+        ("x: !ref <s", "cannot read !ref"),
+        ("x: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("x: [", "while parsing"),
+    ],
+)
+def test_what_is_not_data_is_refused(line: str, message: str) -> None:
+    with pytest.raises(hyperyaml.HyperYamlError, match=message.replace("*", r"\*")):
+        hyperyaml.parse(f"s: text\n{line}")
+
+
+def test_bad_yaml_names_the_file() -> None:
+    with pytest.raises(CheckpointError, match=r"x\.yaml cannot be read: .*refers to itself"):
+        read(OFFICIAL + "\nq: !ref <q>\n")
+    with pytest.raises(CheckpointError, match="expected a mapping at the top, found str"):
+        read("hello")
+
+
+def test_values_of_the_wrong_kind_are_named() -> None:
+    with pytest.raises(CheckpointError, match=r"x\.yaml: linear_units is 'many'; expected int"):
+        read(OFFICIAL.replace("linear_units: 96", "linear_units: many"))
+    with pytest.raises(CheckpointError, match='text_frontend is \'runes\'; it is "qwen" or "phonemes"'):
+        read(OFFICIAL + "\ntext_frontend: runes\n")
+
+
+def test_another_layouts_class_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=r"llm has class a\.TransformerLM; this layout is Qwen2LM"):
+        read(OFFICIAL.replace("cosyvoice.llm.llm.Qwen2LM", "a.TransformerLM"))
+    with pytest.raises(CheckpointError, match="llm has no class; this layout is Qwen2LM"):
+        read("sample_rate: 24000")
+
+
+# --- directories
+
+
+def test_a_missing_directory_or_file_says_what_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no checkpoint directory .*gone; it needs cosyvoice2\.yaml, llm\.pt"):
+        load_config(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match=r"has no cosyvoice2\.yaml; it has no files, and a checkpoint needs"):
+        load_config(tmp_path)
+    (tmp_path / "cosyvoice3.yaml").touch()
+    with pytest.raises(CheckpointError, match="It looks like a v3 checkpoint; this reads the v2 layout"):
+        load_config(tmp_path)
+    (tmp_path / YAML).write_text(OFFICIAL)
+    with pytest.raises(CheckpointError, match=r"has no llm\.pt; it has cosyvoice2\.yaml, cosyvoice3\.yaml"):
+        CosyVoiceCheckpoint(tmp_path)
+
+
+def test_a_complete_directory_is_read(tiny_v2: Path) -> None:
+    checkpoint = CosyVoiceCheckpoint(tiny_v2)
+    assert checkpoint.config == read(OFFICIAL)
+    assert checkpoint.backbone["hidden_size"] == 64
+    state = checkpoint.state("hift")
+    assert state.keys() == tiny_state("hift").keys()
+    with pytest.raises(CheckpointError, match="networks llm, flow, hift, not 'vocoder'"):
+        checkpoint.state("vocoder")
+
+
+def test_generator_is_dropped_from_hift_keys_and_halves_are_widened(tmp_path: Path) -> None:
+    torch.save({"generator.conv.weight": torch.ones(2, dtype=torch.float16)}, tmp_path / "hift.pt")
+    state = load_state(tmp_path, "hift")
+    assert list(state) == ["conv.weight"] and state["conv.weight"].dtype == torch.float32
+
+
+def test_written_checkpoints_read_back(tmp_path: Path) -> None:
+    config = replace(CosyVoiceConfig(), text_frontend="phonemes")
+    state = {"a": torch.arange(3.0), "b": torch.arange(4).reshape(2, 2).T}
+    write_checkpoint(tmp_path / "new", config, {"flow": state})
+    assert load_config(tmp_path / "new") == config
+    found = load_state(tmp_path / "new", "flow")
+    assert found.keys() == state.keys() and torch.equal(found["b"], state["b"])
+    with pytest.raises(CheckpointError, match="not 'gan'"):
+        write_checkpoint(tmp_path / "new", config, {"gan": state})
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == [YAML, "flow.pt"]
+
+
+# --- weights
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    write_state(path, {"x": torch.zeros(1)})
+
+    def fail(file: Any) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, fail)
+    assert read_state(path).keys() == {"x"} and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"version https://git-lfs.github.com/spec/v1\n", None])
+def test_damaged_files(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "llm.pt"
+    torch.save({"x": torch.zeros(1000)}, path)
+    path.write_bytes(path.read_bytes()[:2000] if content is None else content)
+    with pytest.raises(CheckpointError, match=r"bytes\) is not a complete file of torch\.save") as error:
+        read_state(path)
+    assert ("git lfs pull" in str(error.value)) == bool(content and content.startswith(b"version"))
+
+
+def test_a_missing_weights_file_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "flow.pt").touch()
+    with pytest.raises(CheckpointError, match=r"llm\.pt does not exist; .* has flow\.pt"):
+        read_state(tmp_path / "llm.pt")
+
+
+def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"x": Code()}, tmp_path / "llm.pt")
+    with pytest.raises(CheckpointError, match="pickled code or objects, which are never run"):
+        read_state(tmp_path / "llm.pt")
+    (tmp_path / "flow.pt").write_bytes(pickle.dumps(Code()))
+    with pytest.raises(CheckpointError):
+        read_state(tmp_path / "flow.pt")
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_file_of_other_things_is_refused(tmp_path: Path) -> None:
+    torch.save({"x": torch.zeros(1), "step": 3}, tmp_path / "llm.pt")
+    with pytest.raises(CheckpointError, match="holds a dict that is not a state_dict"):
+        read_state(tmp_path / "llm.pt")
+
+
+def test_strict_loading_lists_every_difference() -> None:
+    network = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(8)))
+    state = network.state_dict()
+    load_strict(network, state, "a.pt")
+    with pytest.raises(CheckpointError, match=r"a\.pt does not fit its network: 1 missing keys: 7\.bias; 1 unexpected"):
+        load_strict(network, {k: v for k, v in state.items() if k != "7.bias"} | {"extra": torch.zeros(1)}, "a.pt")
+    with pytest.raises(CheckpointError, match=r"16 missing keys: 0\.weight, .*\.\.\.; .*the file of another model"):
+        load_strict(network, {"conv.weight": torch.zeros(1)}, "a.pt")
+    with pytest.raises(CheckpointError, match=r"1 wrong shapes: 0\.bias is \[3\] instead of \[2\]"):
+        load_strict(network, state | {"0.bias": torch.zeros(3)}, "a.pt")
