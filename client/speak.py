@@ -74,7 +74,8 @@ def speak(options: argparse.Namespace) -> None:
     if not (options.output or options.play or options.speakers):
         raise SpeechError("nowhere to send the audio; give -o out.wav, --play, or both")
     if options.output and not options.output.absolute().parent.is_dir():
-        raise SpeechError(f"cannot write {options.output}: the folder {options.output.absolute().parent} does not exist")
+        folder = options.output.absolute().parent
+        raise SpeechError(f"cannot write {options.output}: the folder {folder} does not exist")
     player = find_player() if options.play else None
     controls = {
         "speaker": options.speaker,
