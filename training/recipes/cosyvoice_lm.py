@@ -28,8 +28,8 @@ from tritone.families.cosyvoice.lm import SOS, TASK_ID, SpeechLM
 from tritone.families.cosyvoice.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
 from tritone.text.tokenizer import TextTokenizer
 
-TAGGED = 0.85
-"""Share of the sequences that name their speaker."""
+TAGGED, JOINED_TAGGED = 0.85, 0.4
+"""Share of single utterances, and of joined ones, that name their speaker: a joined one should also do without."""
 JOINED = 0.25
 """Share of the utterances that are followed by another of the same speaker in one sequence."""
 LONGEST = 700
@@ -90,7 +90,7 @@ class Sequences:
         texts, speeches = [], []
         for rows in groups:
             text = [self.text[row] for row in rows]
-            if rng is None or rng.random() < TAGGED:
+            if rng is None or rng.random() < (TAGGED if len(rows) == 1 else JOINED_TAGGED):
                 text.insert(0, self.tags[self.corpus.utterances[rows[0]].speaker])
             texts.append(np.concatenate(text))
             speeches.append(np.concatenate([self.speech[row][:, 0] for row in rows]).astype(np.int64))
@@ -187,7 +187,7 @@ def build(args: argparse.Namespace) -> Run:
 
     return Run(
         "lm", {"lm": lm}, {"adamw": optimizer}, batches, step, evaluate, "loss", device=device,
-        max_steps=20 if args.smoke else 12000, schedulers={"adamw": warmup_cosine()},
+        max_steps=20 if args.smoke else 6000, schedulers={"adamw": warmup_cosine()},
     )  # fmt: skip
 
 
