@@ -25,11 +25,10 @@ from tritone.artifacts import llm_path
 from tritone.call import onnx_call, torch_call
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, TritoneError
-from tritone.stage import Arrays, Call, LanguageModel, Stage, size
+from tritone.stage import Arrays, Axis, Call, LanguageModel, Stage, size
 
-BATCH = "batch"
 LARGEST_BATCH = 1
-"""At the largest lengths the batch is capped: attention over 3000 frames takes more than 1 GiB for each row."""
+"""At the largest lengths the batch (the first input's first axis) is capped: a row of long attention takes gigabytes."""
 USUAL_BATCH = 3
 """At the usual lengths the batch is at least this, so that ragged lengths and padding are exercised."""
 LLM_TOLERANCE = {"fp32": 1e-3}
@@ -61,10 +60,10 @@ def points(stage: Stage, quick: bool = False) -> Iterator[tuple[str, dict[str, i
     """Name and axis sizes of the smallest, usual and (unless quick) largest comparison."""
     for name, which in (("smallest", "lo"), ("usual", "opt"), ("largest", "hi")):
         sizes = stage.sizes(which)
-        if BATCH in sizes:
-            most = next(axis.hi for axis in stage.axes if axis.name == BATCH)
-            wanted = {"lo": sizes[BATCH], "opt": max(sizes[BATCH], USUAL_BATCH), "hi": LARGEST_BATCH}[which]
-            sizes[BATCH] = min(wanted, most)
+        batch = stage.inputs[0].shape[0]
+        if isinstance(batch, Axis):
+            wanted = {"lo": batch.lo, "opt": max(batch.opt, USUAL_BATCH), "hi": LARGEST_BATCH}[which]
+            sizes[batch.name] = min(wanted, batch.hi)
         if not (quick and which == "hi"):
             yield name, sizes
 
@@ -130,6 +129,7 @@ def compare_llm(llm: LanguageModel, session: Any, precision: str, seed: int, ste
     if llm.merged is None:
         raise ArtifactError(f"language model {llm.name} has no merged vocabulary to compare with")
     model, bias = llm.merged()
+    steps = min(steps, int(llm.limits["positions"]) // 2)
     rng = np.random.default_rng(seed)
     prompt = rng.integers(0, model.get_input_embeddings().num_embeddings, steps)
     forced = rng.integers(0, llm.vocabulary, steps)

@@ -1,0 +1,210 @@
+"""Identity of what was built: what makes an artefact stale, what is said of it, and what keeps the folder whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from export_helpers import toy_family, toy_llm, toy_stage
+
+from tritone import artifacts
+from tritone.artifacts import Entry, Hashes, Identity, identities, problem, record, stage_key, verify
+from tritone.catalog import KINDS, open_family
+from tritone.errors import ArtifactError, CheckpointError
+from tritone.sources import source_files
+from tritone.stage import Axis, Family, Tensor
+
+KEY = stage_key("smooth")
+COMMAND = "Run: python export/build_engines.py --model-dir {model} --out {build}$"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "net.pt").write_bytes(b"weights")
+    (folder / "README.md").write_text("about")
+    return folder
+
+
+@pytest.fixture
+def build(tmp_path: Path, model: Path) -> Path:
+    """A build folder with one current artefact."""
+    folder = tmp_path / "build"
+    path = folder / KEY
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"graph")
+    hashes = Hashes(folder / artifacts.HASHES)
+    identity = identities(toy_family(), model, hashes)[KEY]
+    record(folder, KEY, Entry(identity, hashes.tree(path), 5, 0.1, 1e-7, {"torch": "1"}))
+    return folder
+
+
+def reason(build: Path, model: Path, family: Family | None = None) -> str | None:
+    hashes = Hashes(build / artifacts.HASHES)
+    return problem(build, KEY, identities(family or toy_family(), model, hashes)[KEY], hashes)
+
+
+def test_what_was_just_built_is_current(build: Path, model: Path) -> None:
+    assert reason(build, model) is None
+    verify(build, toy_family(), model)
+    (model / "README.md").write_text("documents do not count")
+    assert reason(build, model) is None
+
+
+def test_a_changed_checkpoint_makes_it_stale(build: Path, model: Path) -> None:
+    before = Hashes(build / "x").tree(model, artifacts.CHECKPOINT_FILES)
+    (model / "net.pt").write_bytes(b"trained longer")
+    message = rf"{KEY} was built from another checkpoint \(built with {before[:12]}, now .{{12}}\). "
+    with pytest.raises(ArtifactError, match=message + COMMAND.format(model=model, build=build)):
+        verify(build, toy_family(), model)
+
+
+def test_a_changed_declaration_makes_it_stale(build: Path, model: Path) -> None:
+    longer = Tensor("x", "float32", (Axis("batch", 1, 1, 4), 3, Axis("frames", 1, 20, 61)))
+    stage = toy_stage(inputs=(longer, *toy_stage().inputs[1:]))
+    assert str(reason(build, model, toy_family(stage))).startswith("was built from another description of its stage")
+
+
+def test_changed_source_makes_it_stale(
+    build: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "voice_kit"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "layers.py").write_text("SIZE = 3\n")
+    (package / "unused.py").write_text("")
+    (package / "stages.py").write_text("def build():\n    from voice_kit import layers\n    return layers.SIZE\n")
+    from voice_kit.stages import build as builder
+
+    assert [path.name for path in source_files(builder)] == ["__init__.py", "layers.py", "stages.py"]
+    first = artifacts.description_hash(toy_stage(build=builder))
+    (package / "unused.py").write_text("changed = 1")
+    assert artifacts.description_hash(toy_stage(build=builder)) == first
+    (package / "layers.py").write_text("SIZE = 4\n")
+    assert artifacts.description_hash(toy_stage(build=builder)) != first
+
+
+def test_a_damaged_file_is_noticed(build: Path, model: Path) -> None:
+    (build / KEY).write_bytes(b"graph, cut")
+    with pytest.raises(ArtifactError, match=f"{KEY} was changed after it was built"):
+        verify(build, toy_family(), model)
+
+
+def test_a_missing_file_is_noticed(build: Path, model: Path, tmp_path: Path) -> None:
+    (build / KEY).unlink()
+    with pytest.raises(ArtifactError, match=f"{KEY} does not exist. Run: "):
+        verify(build, toy_family(), model)
+    with pytest.raises(ArtifactError, match=f"{KEY} does not exist. Run: "):
+        verify(tmp_path / "nowhere", toy_family(), model)
+
+
+def test_a_discarded_artefact_is_gone(build: Path, model: Path) -> None:
+    artifacts.discard(build, KEY)
+    assert not (build / KEY).exists() and artifacts.read_manifest(build) == {}
+
+
+def test_the_language_model_is_bound_to_its_runtime(build: Path, model: Path) -> None:
+    hashes = Hashes(build / artifacts.HASHES)
+    key = artifacts.llm_key("int8")
+    identity = identities(toy_family(llm=toy_llm()), model, hashes)[key]
+    (build / key).mkdir(parents=True)
+    (build / key / "model.onnx").write_bytes(b"lm")
+    older = dataclasses.replace(identity, requires={"onnxruntime-genai": "0.1.0"})
+    record(build, key, Entry(older, hashes.tree(build / key), 2, 0.1, None, {}))
+    found = problem(build, key, identity, hashes)
+    assert re.fullmatch(r"was built with onnxruntime-genai 0\.1\.0, installed is \d+\.\d+\.\d+", str(found))
+    record(build, key, Entry(identity, hashes.tree(build / key), 2, 0.1, None, {}))
+    assert problem(build, key, identity, hashes) is None
+    other = dataclasses.replace(identity, precision="fp32")
+    assert str(problem(build, key, other, hashes)).startswith("was built from another precision")
+
+
+def test_hashes_are_remembered_by_size_and_time(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"one")
+    hashes = Hashes(tmp_path / "cache.json")
+    first = hashes.file(path)
+    hashes.save()
+    stamp = path.stat().st_mtime_ns
+    path.write_bytes(b"two")
+    os.utime(path, ns=(stamp, stamp))
+    assert Hashes(tmp_path / "cache.json").file(path) == first  # not read again
+    os.utime(path, ns=(stamp, stamp + 1))
+    assert Hashes(tmp_path / "cache.json").file(path) != first
+
+
+def test_the_command_quotes_paths() -> None:
+    command = artifacts.rebuild_command(Path("my voice"), Path("build/v"), "fp32")
+    assert command == "python export/build_engines.py --model-dir 'my voice' --out build/v --lm-precision fp32"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", r"manifest.json is not valid JSON \(.*; delete it"), ('{"artefacts": {"a": {"identity": {}}}}', "delete")],
+)
+def test_a_damaged_manifest_is_reported(build: Path, content: str, message: str) -> None:
+    (build / artifacts.MANIFEST).write_text(content)
+    with pytest.raises(ArtifactError, match=message):
+        artifacts.read_manifest(build)
+
+
+def hold(folder: Path, name: str, seconds: float) -> None:
+    with artifacts.locked(folder):
+        time.sleep(seconds)
+        record(folder, name, Entry(Identity("c", "d"), "s", 1, 0.0, None, {}))
+
+
+def test_two_builds_at_once_do_not_lose_entries(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=hold, args=(tmp_path, f"n{i}", 0.05)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(20)
+    assert sorted(artifacts.read_manifest(tmp_path)) == ["n0", "n1", "n2", "n3"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(f".{artifacts.MANIFEST}")]
+
+
+def test_who_waits_for_the_lock_is_told(tmp_path: Path) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path, "n", 0.5))
+    worker.start()
+    while not (tmp_path / ".lock").exists():
+        time.sleep(0.01)
+    time.sleep(0.05)
+    told: list[str] = []
+    with artifacts.locked(tmp_path, lambda: told.append("waiting")):
+        assert told == ["waiting"] and list(artifacts.read_manifest(tmp_path)) == ["n"]
+    worker.join(20)
+
+
+def test_the_manifest_is_plain_json(build: Path) -> None:
+    content = json.loads((build / artifacts.MANIFEST).read_text())["artefacts"][KEY]
+    assert content["error"] == 1e-7 and content["tools"] == {"torch": "1"}
+    assert content["identity"]["precision"] == "fp32"
+
+
+def test_a_directory_that_is_no_checkpoint_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="absent is not a directory; give the folder"):
+        open_family(tmp_path / "absent")
+    (tmp_path / "notes.txt").write_text("")
+    known = re.escape(", ".join(KINDS))
+    with pytest.raises(
+        CheckpointError, match=f"no known checkpoint; a checkpoint is told by one of {known}; found notes"
+    ):
+        open_family(tmp_path)
+
+
+def test_two_checkpoints_in_one_directory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "other.yaml", "nothing")
+    for name in KINDS:
+        (tmp_path / name).write_text("")
+    with pytest.raises(CheckpointError, match="holds more than one checkpoint"):
+        open_family(tmp_path)

@@ -1,0 +1,106 @@
+"""The language model on onnxruntime-genai: exact head and bias, sequences side by side, errors in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export_helpers import Smooth, toy_llm
+
+from export.parity import compare_llm
+from export.to_genai import export_llm
+from tritone import artifacts
+from tritone.errors import ArtifactError, ConfigError, InvalidRequest
+from tritone.lm.genai import GenaiModel, genai_llm
+
+
+@pytest.fixture(scope="module")
+def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("build")
+    for precision in ("fp32", "int8"):
+        export_llm(toy_llm(), artifacts.llm_path(folder, precision), precision)
+    return folder
+
+
+@pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("int8", 0.1)])
+def test_teacher_forced_logits(llm_folder: Path, precision: str, most: float) -> None:
+    with genai_llm(llm_folder, precision)() as session:
+        row = compare_llm(toy_llm(), session, precision, seed=1, steps=40)
+    assert row.passed and row.error < most
+    assert row.tolerance == (1e-3 if precision == "fp32" else None)
+
+
+def test_a_wrong_language_model_is_found(llm_folder: Path) -> None:
+    llm = toy_llm()
+
+    def other() -> tuple[Any, Any]:
+        model, bias = toy_llm().merged()  # type: ignore[misc]
+        return model, bias.flip(0)
+
+    with genai_llm(llm_folder, "fp32")() as session:
+        row = compare_llm(dataclasses.replace(llm, merged=other), session, "fp32", seed=1)
+    assert not row.passed and row.problem == "logits differ"
+
+
+def test_the_head_has_only_what_can_be_sampled(llm_folder: Path) -> None:
+    settings = json.loads((artifacts.llm_path(llm_folder, "int8") / "genai_config.json").read_text())["model"]
+    assert settings["vocab_size"] == 40 and settings["context_length"] == 96
+    assert settings["eos_token_id"] == [37, 38, 39]
+    with genai_llm(llm_folder)() as session:
+        assert session.prefill([59, 58, 3]).shape == (40,)  # prompt ids above the head's rows
+
+
+def test_sequences_do_not_disturb_each_other(llm_folder: Path) -> None:
+    model = GenaiModel(artifacts.llm_path(llm_folder, "fp32"))
+    with model.session() as alone:
+        wanted = [alone.prefill([41, 3, 4]), *(alone.step(t) for t in (5, 6, 7))]
+        alone.rewind(4)
+        np.testing.assert_allclose(alone.step(6), wanted[2], atol=1e-5)
+    one, two = model.session(), model.session()
+    found = [one.prefill([41, 3, 4])]
+    two.prefill([50, 1])
+    for token in (5, 6, 7):
+        found.append(one.step(token))
+        two.step(token + 20)
+    for a, b in zip(wanted, found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    one.close()
+    one.close()
+    again = model.session()  # on the buffers of the first
+    np.testing.assert_allclose(again.prefill([41, 3, 4]), wanted[0], atol=1e-5)
+    with pytest.raises(ValueError, match="this session is closed"):
+        one.step(1)
+
+
+def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
+    with genai_llm(llm_folder)() as session:
+        with pytest.raises(InvalidRequest, match="prompt: is empty"):
+            session.prefill([])
+        with pytest.raises(InvalidRequest, match=r"0 \+ 97 tokens do not fit the language model's 96 positions"):
+            session.prefill([1] * 97)
+        session.prefill([1] * 96)
+        with pytest.raises(InvalidRequest, match=r"96 \+ 1 tokens do not fit"):
+            session.step(1)
+        with pytest.raises(ValueError, match="cannot rewind to position 97 of a sequence of 96"):
+            session.rewind(97)
+    with pytest.raises(ArtifactError, match=r"genai_config.json does not exist; build it with python export"):
+        genai_llm(tmp_path)()
+    broken = artifacts.llm_path(tmp_path, "int8")
+    broken.mkdir(parents=True)
+    settings = artifacts.llm_path(llm_folder, "int8") / "genai_config.json"
+    (broken / "genai_config.json").write_bytes(settings.read_bytes())
+    with pytest.raises(ArtifactError, match=r"int8 cannot be loaded \(.*run python export"):
+        genai_llm(tmp_path)()
+
+
+def test_exporter_errors_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="precision 'int3'; onnxruntime-genai has int8, int4, fp32"):
+        export_llm(toy_llm(), tmp_path / "llm", "int3")
+    with pytest.raises(ConfigError, match="language model llm has no merged vocabulary"):
+        export_llm(dataclasses.replace(toy_llm(), merged=None), tmp_path / "llm")
+    with pytest.raises(ConfigError, match="llm is a Smooth; this exporter knows Qwen2ForCausalLM"):
+        export_llm(dataclasses.replace(toy_llm(), merged=lambda: (Smooth(), None)), tmp_path / "llm")
