@@ -28,7 +28,7 @@ from tritone.errors import ArtifactError, TritoneError
 from tritone.stage import Arrays, Axis, Call, LanguageModel, Stage, size
 
 LARGEST_BATCH = 1
-"""At the largest lengths the batch (the first input's first axis) is capped: a row of long attention takes gigabytes."""
+"""At the largest lengths the batch (the first input's first axis) is capped: long attention takes gigabytes a row."""
 USUAL_BATCH = 3
 """At the usual lengths the batch is at least this, so that ragged lengths and padding are exercised."""
 LLM_TOLERANCE = {"fp32": 1e-3}
