@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -50,9 +52,7 @@ def _index(folder: Path, processes: int) -> None:
 
 def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
     """Speech tokens of every utterance by the ONNX tokenizer, as the corpus's "tokens"."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(tokenizer), providers=onnxruntime.get_available_providers())
+    session = _session(tokenizer)
     feats, length = (node.name for node in session.get_inputs())
     whisper = corpus.store("whisper")
 
@@ -70,9 +70,7 @@ def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
 
 def add_embeddings(corpus: Corpus, embedder: Path) -> None:
     """Speaker embedding of every utterance by the ONNX embedder, as the corpus's "embedding"."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(embedder), providers=onnxruntime.get_available_providers())
+    session = _session(embedder)
     fbank = corpus.store("fbank")
 
     def embeddings() -> Iterator[np.ndarray]:
@@ -82,6 +80,16 @@ def add_embeddings(corpus: Corpus, embedder: Path) -> None:
             )
 
     corpus.write("embedding", embeddings(), digest(embedder))
+
+
+def _session(path: Path) -> Any:
+    """An onnxruntime session that uses what CPU threads there are without spinning for more."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    return onnxruntime.InferenceSession(str(path), options, providers=onnxruntime.get_available_providers())
 
 
 def digest(path: Path) -> str:

@@ -35,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--voices", nargs="+", default=["rms", "slt", "awb", "kal16"], help="flite voices to speak them"
     )
+    parser.add_argument(
+        "--text", nargs="*", type=Path, default=[], help="files of sentences (default: Debian's fortunes)"
+    )
     parser.add_argument("--exclude", nargs="*", type=Path, default=[], help="files of sentences never to train on")
     parser.add_argument(
         "--limit", nargs="*", default=[], metavar="RUN=MINUTES", help="time budgets, such as vocoder=90 lm=40"
@@ -54,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
     data = runs / "data" if args.smoke else args.data
     if not (data / "manifest.jsonl").exists():
         count = SMOKE_UTTERANCES if args.smoke else args.utterances
-        prepare.make_flite_corpus(data, count, args.voices, [], args.exclude, args.seed)
+        prepare.make_flite_corpus(data, count, args.voices, args.text, args.exclude, args.seed)
     corpus = Corpus(data)
     for kind in ("whisper", "mel", "fbank"):
         corpus.store(kind)
