@@ -62,6 +62,13 @@ def test_normalize(text: str, spoken: str) -> None:
     assert normalize(text) == spoken
 
 
+@pytest.mark.parametrize("text", ["31/02/2020", "00:00:00", "25:99", "99/99/9999", "1/1/1"])
+def test_what_looks_like_a_date_or_time_but_is_none_is_not_swallowed(text: str) -> None:
+    spoken = phonemize(f"on {text} we")
+    assert len(spoken) > len(phonemize("on we")) + 3
+    assert set(spoken) <= set(SYMBOLS)
+
+
 def test_words_are_separated_by_exactly_one_boundary_and_a_sentence_end_is_last() -> None:
     symbols = phonemize('He said: "no" (twice), then... left? Dr. Smith, $3.50 -- at 3:30pm')
     separators = {WORD_BOUNDARY, *BREAKS}

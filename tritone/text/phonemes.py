@@ -7,6 +7,7 @@ One symbol is one phone with its stress mark, a word boundary, or a break; `SYMB
 from __future__ import annotations
 
 import logging
+import re
 from functools import lru_cache
 
 from tritone.errors import InvalidRequest
@@ -51,10 +52,10 @@ def _phonemize(text: str) -> tuple[str, ...]:
         for word in sentence:
             if word.is_major_break or word.is_minor_break:
                 separator = _break_symbol(word.text, bool(word.is_major_break))
-            elif word.is_spoken and word.phonemes:
+            elif spoken := word.phonemes or _spelled(word.text):
                 if symbols:
                     symbols.append(separator or WORD_BOUNDARY)
-                symbols.extend(word.phonemes)
+                symbols.extend(spoken)
                 separator = ""
         if separator in ("", ","):
             separator = "."
@@ -63,6 +64,15 @@ def _phonemize(text: str) -> tuple[str, ...]:
         found = f"unknown sounds {' '.join(unknown)}" if unknown else "no word that can be spoken"
         raise InvalidRequest("target_text", f"{found} in {text[:60]!r}")
     return (*symbols, separator)
+
+
+def _spelled(text: str) -> tuple[str, ...]:
+    """A word without sounds of its own (31/02/2020) said in its parts or letter by letter; empty for punctuation."""
+    parts = re.findall(r"[A-Za-z]+|[0-9]+", text)
+    if not parts:
+        return ()
+    spelled = " ".join(parts)
+    return _phonemize(spelled if spelled != text else " ".join(text))[:-1] if len(text) > 1 else ()
 
 
 def _break_symbol(text: str, major: bool) -> str:
