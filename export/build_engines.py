@@ -159,6 +159,9 @@ def main(arguments: list[str] | None = None) -> int:
         bad = [job.name for job, _, failures in results if failures]
         if bad:
             raise ArtifactError(f"the export of {', '.join(bad)} differs from the checkpoint; see the table")
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept", file=sys.stderr)
+        return 130
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

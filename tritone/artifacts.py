@@ -115,8 +115,9 @@ class Hashes:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def save(self) -> None:
-        """Keep what was learnt for the next process."""
-        write_json(self._cache, self._known)
+        """Keep what was learnt for the next process; a folder that cannot be written only costs time."""
+        with contextlib.suppress(OSError):
+            write_json(self._cache, self._known)
 
 
 def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:

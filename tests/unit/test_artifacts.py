@@ -141,6 +141,16 @@ def test_hashes_are_remembered_by_size_and_time(tmp_path: Path) -> None:
     assert Hashes(tmp_path / "cache.json").file(path) != first
 
 
+def test_a_folder_that_cannot_be_written_can_be_served(
+    build: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path, _value: object) -> None:
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr(artifacts, "write_json", refuse)
+    verify(build, toy_family(), model)
+
+
 def test_the_command_quotes_paths() -> None:
     command = artifacts.rebuild_command(Path("my voice"), Path("build/v"), "fp32")
     assert command == "python export/build_engines.py --model-dir 'my voice' --out build/v --lm-precision fp32"

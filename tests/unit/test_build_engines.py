@@ -62,6 +62,20 @@ def test_a_wrong_file_fails_the_parity_command_by_name(
     assert "error: parity failed for smooth" in err and "FAILED y differs" in out
 
 
+def test_what_was_finished_before_an_interrupt_is_kept(
+    toy_checkpoint: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from export import to_genai
+
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(to_genai, "export_llm", interrupt)
+    assert build_engines.main(toy_checkpoint) == 130
+    assert "stopped; what was finished is kept" in capsys.readouterr().err
+    assert list(artifacts.read_manifest(tmp_path / "build")) == ["onnx/smooth.onnx"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def test_sequences_do_not_disturb_each_other(llm_folder: Path) -> None:
     np.testing.assert_allclose(again.prefill([41, 3, 4]), wanted[0], atol=1e-5)
     with pytest.raises(ValueError, match="this session is closed"):
         one.step(1)
+
+
+def test_sequences_in_threads_equal_those_in_turn(llm_folder: Path) -> None:
+    model = GenaiModel(artifacts.llm_path(llm_folder, "int8"))
+
+    def decode(start: int) -> np.ndarray:
+        with model.session() as session:
+            return np.stack([session.prefill([41, start]), *(session.step(t) for t in range(20))])
+
+    wanted = [decode(start) for start in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(decode, range(4)))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
