@@ -23,7 +23,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
     """Markdown text.
 
     Args:
-        sizes: numbers stored in llm.pt, flow.pt and hift.pt. quality: JSON files of measurements to be quoted.
+        sizes: numbers stored in llm.pt, flow.pt and hift.pt. quality: reports of the benchmarks, JSON, to be quoted.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
@@ -61,7 +61,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
         "",
     ]
     for path in quality:
-        lines += ["## Quality", "", *_table(json.loads(path.read_text(encoding="utf-8"))), ""]
+        lines += ["## Quality", "", *_tables(json.loads(path.read_text(encoding="utf-8"))), ""]
     return "\n".join(lines)
 
 
@@ -75,15 +75,16 @@ def _run_row(run: Path, title: str) -> str:
     return f"| {title} | {took} | {scores} (step {best['step']}) |"
 
 
-def _table(measured: dict[str, Any]) -> list[str]:
-    """A measurement file as Markdown: its plain values as a list, its tables of plain values as a table."""
-    lines = [f"- {name}: {_plain(value)}" for name, value in measured.items() if not isinstance(value, dict | list)]
-    for name, table in measured.items():
-        rows = table if isinstance(table, dict) else {}
-        if rows and all(isinstance(row, dict) for row in rows.values()):
-            columns = [k for k, v in next(iter(rows.values())).items() if not isinstance(v, dict | list)]
-            lines += ["", f"| {name} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
-            lines += [f"| {key} | {' | '.join(_plain(row.get(c)) for c in columns)} |" for key, row in rows.items()]
+def _tables(report: dict[str, Any]) -> list[str]:
+    """A benchmark report as Markdown: when and where it was measured, then its `results`, one table per kind of thing."""
+    machine = report.get("machine", {})
+    lines = [f"{report['title']}, {report['date']}, {machine.get('processor')}, {machine.get('cores')} cores."]
+    for name, rows in report["results"].items():
+        columns = [key for key, value in next(iter(rows.values())).items() if not isinstance(value, dict | list)]
+        lines += ["", f"| {name} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+        lines += [
+            f"| {key} | {' | '.join(_plain(row.get(column)) for column in columns)} |" for key, row in rows.items()
+        ]
     return lines
 
 
