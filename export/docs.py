@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "export")]
+sys.path.insert(0, str(ROOT))
 
-import build_engines
-
+from export.build_engines import FORMATS as BUILDABLE
 from tritone.catalog import KINDS, open_family
 from tritone.serve import TARGETS
 
@@ -26,10 +25,11 @@ def table() -> str:
     rows = ["| checkpoint | model | stages | stage formats | language model | served on |", "|---|---|---|---|---|---|"]
     family = open_family(ROOT / "checkpoints" / "nano")
     names = [f"`{stage.name}`" for stage in family.stages]
-    stage_format = ", ".join(FORMATS[name] for name in build_engines.FORMATS if name != "llm")
+    stage_format = ", ".join(FORMATS[name] for name in BUILDABLE if name != "llm")
     targets = ", ".join(TARGETS)
     for kind in KINDS:
-        rows.append(f"| `{kind}` | {family.name} | {', '.join(names)} | {stage_format} | {FORMATS['llm']} | {targets} |")
+        cells = (f"`{kind}`", family.name, ", ".join(names), stage_format, FORMATS["llm"], targets)
+        rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows)
 
 
