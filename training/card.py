@@ -76,7 +76,7 @@ def _run_row(run: Path, title: str) -> str:
 
 
 def _tables(report: dict[str, Any]) -> list[str]:
-    """A benchmark report as Markdown: when and where it was measured, then its `results`, one table per kind of thing."""
+    """A benchmark report as Markdown: when and where it was measured, then its `results`, one table per kind."""
     machine = report.get("machine", {})
     lines = [f"{report['title']}, {report['date']}, {machine.get('processor')}, {machine.get('cores')} cores."]
     for name, rows in report["results"].items():
