@@ -9,13 +9,13 @@ import argparse
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from export.build_engines import FORMATS as BUILDABLE
 from tritone.catalog import KINDS, open_family
 from tritone.serve import TARGETS
 
+ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: python export/docs.py -->", "<!-- end of table -->"
 FORMATS = {"onnx": "ONNX fp32", "llm": "onnxruntime-genai int8, int4, fp32"}
 
