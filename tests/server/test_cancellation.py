@@ -10,7 +10,8 @@ from client.speech_client import SpeechClient
 from tritone.server.launch import Server
 
 STREAM = "cosyvoice2_stream"
-LONG = " ".join([SENTENCE] * 12)
+TIMES = 30
+LONG = " ".join([SENTENCE] * TIMES)
 
 
 def settled(server: Server, quiet: float = 1.0, timeout: float = 10.0) -> int:
@@ -27,16 +28,16 @@ def settled(server: Server, quiet: float = 1.0, timeout: float = 10.0) -> int:
 
 def test_cancelling_a_stream_stops_the_language_model(server: Server, speech: SpeechClient, speaker: str) -> None:
     before = lm_tokens(server, STREAM)
-    whole = sum(chunk.size for chunk in speech.stream(LONG, speaker=speaker, seed=1))
-    full = lm_tokens(server, STREAM) - before
-    assert whole > 0 and full > 300
+    samples = sum(chunk.size for chunk in speech.stream(SENTENCE, speaker=speaker, seed=1))
+    full = TIMES * (lm_tokens(server, STREAM) - before)
+    assert samples > 1000 and full > 300
 
     before = lm_tokens(server, STREAM)
     stream = speech.stream(LONG, speaker=speaker, seed=1)
     next(stream)
     stream.close()
     cancelled = settled(server) - before
-    assert 0 < cancelled < full / 2, f"{cancelled} of {full} tokens were decoded"
+    assert 0 < cancelled < full / 2, f"{cancelled} of about {full} tokens were decoded"
 
 
 def test_server_goes_on_after_a_cancellation(speech: SpeechClient, speaker: str) -> None:

@@ -32,9 +32,9 @@ def test_server_and_every_model_are_ready(server: Server) -> None:
 
 
 def test_ensemble_over_grpc_and_http_give_the_same(speech: SpeechClient, speaker: str, server: Server) -> None:
-    over_grpc = speech.synthesize(SENTENCE, speaker=speaker, seed=3).waveform
+    over_grpc = speech.synthesize(SENTENCE, speaker=speaker, seed=4).waveform
     with SpeechClient(f"127.0.0.1:{server.ports.http}", "http") as client:
-        over_http = client.synthesize(SENTENCE, speaker=speaker, seed=3).waveform
+        over_http = client.synthesize(SENTENCE, speaker=speaker, seed=4).waveform
     sound(over_grpc)
     np.testing.assert_array_equal(over_grpc, over_http)
 
@@ -46,7 +46,7 @@ def test_seed_decides_the_audio(speech: SpeechClient, speaker: str) -> None:
 
 
 def test_stream_comes_in_chunks(speech: SpeechClient, speaker: str) -> None:
-    chunks = list(speech.stream(" ".join([SENTENCE] * 3), speaker=speaker, seed=3))
+    chunks = list(speech.stream(" ".join([SENTENCE] * 3), speaker=speaker, seed=4))
     assert len(chunks) > 1
     sound(np.concatenate(chunks))
 
@@ -92,6 +92,6 @@ def test_a_ragged_batch_gives_what_each_request_gives_alone(speech: SpeechClient
 
 @pytest.mark.parametrize("speed", [0.5, 2.0])
 def test_speed_changes_the_duration(speech: SpeechClient, speaker: str, speed: float) -> None:
-    usual = speech.synthesize(SENTENCE, speaker=speaker, seed=3).waveform
-    changed = speech.synthesize(SENTENCE, speaker=speaker, seed=3, speed=speed).waveform
+    usual = speech.synthesize(SENTENCE, speaker=speaker, seed=4).waveform
+    changed = speech.synthesize(SENTENCE, speaker=speaker, seed=4, speed=speed).waveform
     assert changed.size == pytest.approx(usual.size / speed, abs=2000)

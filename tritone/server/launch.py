@@ -97,12 +97,15 @@ class Server:
         assert self.process is not None
         total = sum(1 for _ in self.repository.glob("*/config.pbtxt"))
         seen = 0
-        while not ready(self.ports.http, self.host):
+        while True:
+            up = ready(self.ports.http, self.host)
             names = LOADED.findall(self.log.read_text(errors="replace"))
             for index in range(seen, len(names)):
                 if progress is not None:
                     progress(names[index], index + 1, total)
             seen = len(names)
+            if up:
+                return
             if self.process.poll() is not None:
                 raise ServerFailed(
                     f"the Triton server stopped with code {self.process.returncode}: {self.first_error()}"

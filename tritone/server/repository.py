@@ -23,7 +23,8 @@ DTYPES = {
     "bytes": pb.TYPE_STRING, "float32": pb.TYPE_FP32, "float16": pb.TYPE_FP16, "int32": pb.TYPE_INT32,
     "int64": pb.TYPE_INT64, "bool": pb.TYPE_BOOL,
 }  # fmt: skip
-MAX_BATCH = 8
+MAX_BATCH = 4
+"""Utterances run together at most; memory grows with the longest of them, and two cores gain nothing beyond."""
 
 
 def render(family: Family, target: str, overrides: Path | None = None) -> dict[str, bytes]:
