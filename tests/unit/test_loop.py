@@ -151,7 +151,7 @@ def _two_processes(tmp_path: Path, updates: bool) -> subprocess.CompletedProcess
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     command += [str(Path(__file__).parent), str(tmp_path / "out"), str(updates)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 
 
 def test_two_processes_train_one_network(tmp_path: Path) -> None:
