@@ -21,17 +21,24 @@ class TritonPythonModel:
     def initialize(self, args):
         raise FileNotFoundError("engine.onnx is missing; run: build it")
 """
+BUSY = """
+import threading, time
+class TritonPythonModel:
+    def initialize(self, args):
+        threading.Thread(target=time.sleep, args=(300,)).start()
+"""
 CONFIG = """
-name: "broken" backend: "python" max_batch_size: 1
+name: "single" backend: "python" max_batch_size: 1
 input [{ name: "x" data_type: TYPE_FP32 dims: [1] }] output [{ name: "y" data_type: TYPE_FP32 dims: [1] }]
 instance_group [{ count: 1 kind: KIND_CPU }]
 """
 
 
-def broken_repository(folder: Path) -> Path:
-    (folder / "broken" / "1").mkdir(parents=True)
-    (folder / "broken" / "1" / "model.py").write_text(BROKEN)
-    (folder / "broken" / "config.pbtxt").write_text(CONFIG)
+def one_model(folder: Path, code: str) -> Path:
+    """A repository whose only model, "single", has this code."""
+    (folder / "single" / "1").mkdir(parents=True)
+    (folder / "single" / "1" / "model.py").write_text(code)
+    (folder / "single" / "config.pbtxt").write_text(CONFIG)
     return folder
 
 
@@ -52,6 +59,14 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def running(pid: int) -> bool:
+    """True unless the process has ended (one that waits to be reaped has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def resident(pid: int) -> int:
     """Bytes of memory the process holds."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -59,10 +74,25 @@ def resident(pid: int) -> int:
 
 
 def test_model_that_does_not_load_is_named_with_its_own_error(tmp_path: Path) -> None:
-    server = Server(broken_repository(tmp_path / "models"), tmp_path / "build", free_ports(), {})
-    with pytest.raises(ServerFailed, match=r"model broken did not load: FileNotFoundError: engine\.onnx is missing"):
+    server = Server(one_model(tmp_path / "models", BROKEN), tmp_path / "build", free_ports(), {})
+    with pytest.raises(ServerFailed, match=r"model single did not load: FileNotFoundError: engine\.onnx is missing"):
         server.start(60)
     assert server.process is None
+
+
+def test_crash_of_the_server_leaves_no_process_and_no_shared_memory_behind(tmp_path: Path) -> None:
+    other = Server(one_model(tmp_path / "models", BUSY), tmp_path, free_ports(), {}).start(60)
+    assert other.process is not None
+    models = descendants(other.process.pid)
+    assert models and other.shared_memory()
+    os.kill(other.process.pid, signal.SIGKILL)
+    other.process.wait(20)
+    other.stop()
+    assert other.shared_memory() == []
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in models if running(pid)]:
+        assert time.monotonic() < deadline, f"still running: {alive}"
+        time.sleep(0.1)
 
 
 def test_taken_port_is_told_before_anything_starts(server: Server, tmp_path: Path) -> None:
@@ -112,7 +142,7 @@ def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server
         assert process.wait(30) in (0, 130)
     assert len(children) > 2
     deadline = time.monotonic() + 10
-    while alive := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+    while alive := [pid for pid in children if running(pid)]:
         assert time.monotonic() < deadline, f"still running: {alive}"
         time.sleep(0.1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
@@ -43,6 +44,7 @@ class Server:
     ) -> None:
         self.repository, self.build, self.ports, self.host = repository.resolve(), build.resolve(), ports, host
         self.env = dict(env)
+        self._region = f"tritone-{ports.http}-"
         self.log = self.build / f"tritonserver-{ports.http}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -67,6 +69,7 @@ class Server:
             "backend-directory": assemble(self.build / "tritonserver"),
             "http-address": self.host, "grpc-address": self.host, "metrics-address": self.host,
             "http-port": self.ports.http, "grpc-port": self.ports.grpc, "metrics-port": self.ports.metrics,
+            "backend-config": f"python,shm-region-prefix-name={self._region}",
             "allow-gpu-metrics": "false", "exit-timeout-secs": 5,
         }  # fmt: skip
         return [
@@ -121,19 +124,27 @@ class Server:
         """The sentence in the log that explains the failure, with the log's path."""
         return f"{explain(self.log.read_text(errors='replace'))} (full log: {self.log})"
 
-    def stop(self, grace: float = 10) -> None:
-        """SIGTERM, and SIGKILL to the whole process group if that has not ended it within `grace` seconds."""
-        process = self.process
+    def stop(self, grace: float = 20) -> None:
+        """SIGTERM and up to `grace` seconds to end; then SIGKILL to whatever is left of the process group.
+
+        A server that crashed can leave model processes behind, so the group is always swept.
+        """
+        process, self.process = self.process, None
         if process is None:
             return
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(grace)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        self.process = None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for region in self.shared_memory():
+            region.unlink(missing_ok=True)
+
+    def shared_memory(self) -> list[Path]:
+        """The shared memory regions this server's models talk through."""
+        return sorted(Path("/dev/shm").glob(f"{self._region}*"))
 
     def __enter__(self) -> Server:
         return self.start() if self.process is None else self

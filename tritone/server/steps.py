@@ -45,8 +45,7 @@ class Step:
     def warm_up(self) -> None:
         """Open and run every network of this step once."""
         if self._host is None:
-            for _ in self.stream({"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}):
-                pass
+            next(self.stream({"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}), None)
             return
         for name in self._host.uses:
             if name == "llm":
