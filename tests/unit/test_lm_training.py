@@ -46,7 +46,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
 
 
 def arguments(corpus: Corpus) -> argparse.Namespace:
-    return argparse.Namespace(data=corpus.folder, device=torch.device("cpu"), smoke=True, seed=0)
+    return argparse.Namespace(data=corpus.folder, device=torch.device("cpu"), smoke=True, seed=0, start=None)
 
 
 def test_layout_places_every_id_and_target() -> None:
@@ -68,7 +68,7 @@ def test_a_padded_batch_scores_as_the_reference_does(corpus: Corpus, tokenizer: 
     batch = recipe.Sequences(corpus, tokenizer).batch([[0], [1, 3], [2]], None)
     kind, index, target = recipe.layout(batch, lm.config.stop_ids[0])
     with torch.inference_mode():
-        hidden, _ = lm.hidden(recipe.embed(lm, batch, kind, index))
+        hidden, _ = lm.hidden(recipe.embed(lm, recipe.code_features(lm.config), batch, kind, index))
         for row in range(3):
             text = batch["text"][row : row + 1, : batch["text_len"][row]]
             speech = batch["speech"][row : row + 1, : batch["speech_len"][row]]
@@ -134,3 +134,25 @@ def test_chunked_cross_entropy_equals_torchs() -> None:
     torch.testing.assert_close(found, expected)
     for a, b in zip(torch.autograd.grad(found, inputs), torch.autograd.grad(expected, inputs), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_codes_share_their_digits_until_the_tables_are_folded(tmp_path: Path) -> None:
+    lm = recipe.network(tmp_path, SPEAKERS, smoke=True)
+    codes = recipe.code_features(lm.config)
+    assert torch.equal(codes.embedding_table(lm.speech_embedding.weight), lm.speech_embedding.weight)
+    torch.nn.init.normal_(codes.embedding)
+    shared = codes.embedding_table(torch.zeros_like(lm.speech_embedding.weight))
+    assert torch.equal(shared[6561:], torch.zeros_like(shared[6561:]))  # markers have no digits
+    near, far = (shared[0] - shared[1]).norm(), (shared[0] - shared[6560]).norm()
+    assert 0 < near < far
+    run = checkpointing_like({"lm": lm.state_dict(), "codes": codes.state_dict()}, tmp_path / "run")
+    _, state = recipe.export(run, tmp_path / "out", SPEAKERS, smoke=True)
+    folded = codes.embedding_table(lm.speech_embedding.weight)
+    torch.testing.assert_close(state["speech_embedding.weight"], folded)
+
+
+def checkpointing_like(networks: dict[str, dict[str, torch.Tensor]], folder: Path) -> Path:
+    """A run's folder with nothing but its best networks."""
+    folder.mkdir()
+    torch.save({"networks": networks}, folder / "best.pt")
+    return folder

@@ -22,6 +22,8 @@ from training import checkpointing, distributed
 from training.cross_entropy import linear_cross_entropy
 from training.data import Corpus, bucketed, pad
 from training.loop import Evaluation, Run, autocast, warmup_cosine
+from training.networks.code_features import CodeFeatures
+from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint import BACKBONE
 from tritone.families.cosyvoice.config import LmConfig
 from tritone.families.cosyvoice.lm import SOS, TASK_ID, SpeechLM
@@ -121,14 +123,28 @@ def layout(batch: dict[str, Tensor], end: int) -> tuple[Tensor, Tensor, Tensor]:
     return kind, index, torch.where(kind >= 3, target, IGNORED)
 
 
-def embed(lm: SpeechLM, batch: dict[str, Tensor], kind: Tensor, index: Tensor) -> Tensor:
+def code_features(config: LmConfig) -> CodeFeatures:
+    """The part of the speech tables that codes share."""
+    digits = next(n for n in range(1, 20) if 3**n >= config.speech_token_size)
+    if 3**digits != config.speech_token_size:
+        raise ConfigError(f"speech_token_size {config.speech_token_size} is not a power of 3, so codes have no digits.")
+    return CodeFeatures(digits, config.head_size, config.hidden_size)
+
+
+def embed(lm: SpeechLM, codes: CodeFeatures, batch: dict[str, Tensor], kind: Tensor, index: Tensor) -> Tensor:
     """Embedded sequences `[batch, positions, hidden]`, zero on padding."""
+    table = codes.embedding_table(lm.speech_embedding.weight)
     text = lm.llm.model.model.embed_tokens(batch["text"].gather(1, index.clamp(max=batch["text"].shape[1] - 1)))
-    speech = lm.speech_embedding(batch["speech"].gather(1, index.clamp(max=batch["speech"].shape[1] - 1)))
+    speech = F.embedding(batch["speech"].gather(1, index.clamp(max=batch["speech"].shape[1] - 1)), table)
     markers = lm.llm_embedding(torch.where(kind == 3, TASK_ID, SOS))
     kind = kind[..., None]
     marked = torch.where((kind == 1) | (kind == 3), markers, 0.0)
     return torch.where(kind == 2, text, torch.where(kind == 4, speech, marked))
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe."""
+    parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with")
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -137,9 +153,12 @@ def build(args: argparse.Namespace) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         lm = network(Path(folder), corpus.speakers, args.smoke).to(device)
         tokenizer = TextTokenizer(Path(folder) / BACKBONE)
+    codes = code_features(lm.config).to(device)
+    if args.start:
+        lm.load_state_dict(checkpointing.best_network(args.start, "lm"))
     sequences = Sequences(corpus, tokenizer)
     end = lm.config.stop_ids[0]
-    decayed = [p for p in lm.parameters() if p.ndim > 1]
+    decayed = [p for p in (*lm.parameters(), *codes.parameters()) if p.ndim > 1]
     groups: list[dict[str, Any]] = [
         {"params": decayed, "weight_decay": 0.05},
         {"params": [p for p in lm.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -152,14 +171,16 @@ def build(args: argparse.Namespace) -> Run:
     def states(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Hidden states `[targets, hidden]` and the ids to predict, of the positions that have one."""
         kind, index, target = layout(batch, end)
-        hidden, _ = lm.hidden(embed(lm, batch, kind, index))  # causal, so padding on the right is never looked at
+        # Causal, so padding on the right is never looked at.
+        hidden, _ = lm.hidden(embed(lm, codes, batch, kind, index))
         wanted = target != IGNORED
         return hidden[wanted], target[wanted]
 
     def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
         with autocast(device):
             hidden, target = states(batch)
-            loss = linear_cross_entropy(hidden, lm.llm_decoder.weight, lm.llm_decoder.bias, target)
+            head = codes.head_table(lm.llm_decoder.weight)
+            loss = linear_cross_entropy(hidden, head, lm.llm_decoder.bias, target)
         norm = distributed.update(loss, optimizer, clip=1.0)
         return {"loss": float(loss.detach()), "gradient": norm, "targets": float(len(target))}
 
@@ -175,18 +196,19 @@ def build(args: argparse.Namespace) -> Run:
     def evaluate() -> Evaluation:
         rows = corpus.indices(True)[:400]
         loss, right, count = 0.0, 0, 0
+        head = codes.head_table(lm.llm_decoder.weight)
         for start in range(0, len(rows), 16):
             batch = move(sequences.batch([[int(row)] for row in rows[start : start + 16]], None))
             with autocast(device):
                 hidden, target = states(batch)
-            logits = lm.llm_decoder(hidden.float())
+            logits = F.linear(hidden.float(), head, lm.llm_decoder.bias)
             loss += float(F.cross_entropy(logits, target, reduction="sum"))
             right += int((logits.argmax(-1) == target).sum())
             count += len(target)
         return Evaluation({"loss": loss / count, "accuracy": right / count})
 
     return Run(
-        "lm", {"lm": lm}, {"adamw": optimizer}, batches, step, evaluate, "loss", device=device,
+        "lm", {"lm": lm, "codes": codes}, {"adamw": optimizer}, batches, step, evaluate, "loss", device=device,
         max_steps=20 if args.smoke else 6000, schedulers={"adamw": warmup_cosine()},
     )  # fmt: skip
 
@@ -195,4 +217,9 @@ def export(out: Path, model_dir: Path, speakers: list[str], smoke: bool = False)
     """Configuration and official-layout state of the best model of the run in `out`; writes `CosyVoice-BlankEN/`."""
     lm = network(model_dir, speakers, smoke)
     lm.load_state_dict(checkpointing.best_network(out, "lm"))
+    codes = code_features(lm.config)
+    codes.load_state_dict(checkpointing.best_network(out, "codes"))
+    with torch.no_grad():
+        lm.speech_embedding.weight.copy_(codes.embedding_table(lm.speech_embedding.weight))
+        lm.llm_decoder.weight.copy_(codes.head_table(lm.llm_decoder.weight))
     return lm.config, lm.state_dict()
