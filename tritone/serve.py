@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tritone import artifacts
 from tritone.catalog import open_family
-from tritone.errors import ArtifactError, EnvironmentProblem, TritoneError
+from tritone.errors import ArtifactError, TritoneError
 from tritone.server.health import speak_stream, speak_whole
 from tritone.server.launch import ROOT, Server, ready
 from tritone.server.locate import Ports
@@ -110,13 +110,9 @@ def repository(family: Family, target: str, build: Path) -> Path:
 
 def show(model: str, done: int, total: int) -> None:
     """One line of progress per loaded model; a single rewritten line on a terminal."""
-    end = "\r" if sys.stderr.isatty() and done < total else "\n"
-    print(
-        f"\033[K[{done}/{total}] {model} loaded" if sys.stderr.isatty() else f"[{done}/{total}] {model} loaded",
-        end=end,
-        file=sys.stderr,
-        flush=True,
-    )
+    terminal = sys.stderr.isatty()
+    clear, end = ("\033[K" if terminal else ""), ("\r" if terminal and done < total else "\n")
+    print(f"{clear}[{done}/{total}] {model} loaded", end=end, file=sys.stderr, flush=True)
 
 
 def check(family: Family, port: int) -> None:
@@ -169,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return subprocess.run(args.run, check=False).returncode if args.run else wait(server)
     except KeyboardInterrupt:
         return 130
-    except (TritoneError, EnvironmentProblem) as error:
+    except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

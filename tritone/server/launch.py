@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
-from tritone.errors import EnvironmentProblem, TritoneError
+from tritone.errors import TritoneError
 from tritone.server.locate import Ports, assemble, check_ports, libpython, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,6 +175,3 @@ def explain(log: str) -> str:
         if (re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line) or "error while loading" in line:
             return line.split("]", 1)[-1].strip(' "')
     return next(filter(None, map(str.strip, log.splitlines())), "its log is empty")
-
-
-__all__ = ["EnvironmentProblem", "Ports", "Server", "ServerFailed", "explain", "ready"]
