@@ -47,7 +47,7 @@ def test_stale_exports_are_built_and_checked_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(serve.subprocess, "run", run)
     serve.export_if_needed(SimpleNamespace(), tmp_path / "voice", tmp_path / "build")  # type: ignore[arg-type]
     assert built[0][1].endswith("export/build_engines.py")
-    assert built[0][2:] == ["--model-dir", str(tmp_path / "voice"), "--out", str(tmp_path / "build")]
+    assert built[0][2:6] == ["--model-dir", str(tmp_path / "voice"), "--out", str(tmp_path / "build")]
 
 
 def test_failing_export_is_an_error_with_its_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
