@@ -37,7 +37,8 @@ def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality
 
 def voices(corpus: Corpus) -> list[Voice]:
     """Every speaker with the mean of their utterances' normalised embeddings, asked for by their tag."""
-    embeddings = np.concatenate([corpus.store("embedding")[i] for i in range(len(corpus))])
+    store = corpus.store("embedding")
+    embeddings = np.concatenate([store[i] for i in range(len(corpus))])
     embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     speaker = np.array([u.speaker for u in corpus.utterances])
     return [
