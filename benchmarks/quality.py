@@ -113,6 +113,7 @@ def streamed_differences(client: SpeechClient, speaker: str, texts: list[str], s
 
 def source_distance(say: Say, source: Say, texts: list[str]) -> float:
     """Mean time-warped log-mel distance in dB between a speaker and its source voice."""
+
     def pairs() -> Iterator[float]:
         for index, text in enumerate(texts):
             ours, theirs = say(index, text), source(index, text)

@@ -1,6 +1,6 @@
 """Say a text through a running server.
 
-    python client/speak.py "Good morning." --speaker rms -o out.wav [--stream] [--play]
+python client/speak.py "Good morning." --speaker rms -o out.wav [--stream] [--play]
 """
 
 from __future__ import annotations

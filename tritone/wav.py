@@ -24,8 +24,9 @@ def read_wav(source: str | Path | bytes, rate: int) -> np.ndarray:
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise TritoneError(f"no sound file at {name}")
     try:
-        samples, found = soundfile.read(io.BytesIO(source) if isinstance(source, bytes) else str(source),
-                                        dtype="float32", always_2d=True)
+        samples, found = soundfile.read(
+            io.BytesIO(source) if isinstance(source, bytes) else str(source), dtype="float32", always_2d=True
+        )
     except soundfile.LibsndfileError as error:
         raise TritoneError(f"{name} is not a sound file that can be read (wav, flac, ogg or mp3): {error}") from error
     return resample(samples.mean(axis=1), found, rate)

@@ -56,8 +56,12 @@ def test_kaldi_fbank_golden(golden: dict[str, np.ndarray]) -> None:
 
 def test_filters_depend_on_every_parameter() -> None:
     """One cache serves models of several rates: no two parameter sets may share a filterbank."""
-    banks = [mel_filters(24000, 1920, 80, 0.0, 8000.0), mel_filters(22050, 1920, 80, 0.0, 8000.0),
-             mel_filters(24000, 1920, 80, 0.0, None), mel_filters(24000, 1920, 80, 50.0, 8000.0)]
+    banks = [
+        mel_filters(24000, 1920, 80, 0.0, 8000.0),
+        mel_filters(22050, 1920, 80, 0.0, 8000.0),
+        mel_filters(24000, 1920, 80, 0.0, None),
+        mel_filters(24000, 1920, 80, 50.0, 8000.0),
+    ]
     assert all(not np.array_equal(a, b) for i, a in enumerate(banks) for b in banks[:i])
     assert mel_filters(24000, 1024, 100).shape == (100, 513)
     assert not banks[0].flags.writeable

@@ -129,9 +129,7 @@ def test_real_time_factor() -> None:
     assert Speech(np.zeros(0, np.float32), 24000, elapsed=0.5).real_time_factor == float("inf")
 
 
-@pytest.mark.parametrize(
-    "value, expected", [("rms, slt", ["rms", "slt"]), ('["a,b", "c"]', ["a,b", "c"]), ("", [])]
-)
+@pytest.mark.parametrize("value, expected", [("rms, slt", ["rms", "slt"]), ('["a,b", "c"]', ["a,b", "c"]), ("", [])])
 def test_speakers_are_those_of_the_config(value: str, expected: list[str]) -> None:
     assert client_of(FakeConnection(parameters={"speakers": value})).speakers() == expected
 

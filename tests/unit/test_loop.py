@@ -52,7 +52,8 @@ class Toy:
         assert not self.network.training
         torch.rand(3)  # must not disturb the training's random numbers
         np.random.rand(3)
-        return Evaluation({"error": np.float64(next(self.scores))}, {"mel": np.random.rand(8, 5)}, {"tone": (np.zeros(160), 16000)})
+        scalars = {"error": np.float64(next(self.scores))}
+        return Evaluation(scalars, {"mel": np.random.rand(8, 5)}, {"tone": (np.zeros(160), 16000)})
 
     def run(self) -> Run:
         return Run(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tritone.call import torch_call
-from tritone.errors import InvalidRequest
+from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.stages import family
 from tritone.lm.torch_lm import TorchSession
 from tritone.stage import Arrays, Family
@@ -31,6 +31,8 @@ def run_ensemble(model: Family, call: object, llm: object, requests: list[Arrays
     for host in model.hosts:
         names = [tensor.name for tensor in host.inputs]
         alive = [i for i, pool in enumerate(pools) if isinstance(pool, dict)]
+        if not alive:
+            break
         rows = [{name: pools[i][name] for name in names if name in pools[i]} for i in alive]
         for i, result in zip(alive, host.run(call, llm, rows), strict=True):
             pools[i] = {**pools[i], **result} if isinstance(result, dict) else result
@@ -90,6 +92,26 @@ def test_cancelling_stops_the_language_model(tiny: tuple) -> None:
     chunks = model.synthesize(call, Counting, request, cancelled=lambda: steps >= 30)
     list(chunks)
     assert steps == 30
+
+
+def test_a_silent_language_model_is_an_error_in_both_modes(tiny: tuple) -> None:
+    model, call, llm = tiny
+
+    class Silent:
+        def __init__(self) -> None:
+            self.close = llm().close
+
+        def prefill(self, _ids: list[int]) -> np.ndarray:
+            logits = np.full(6564, -np.inf, np.float32)
+            logits[6562] = 0  # a stop id that the minimum length does not suppress
+            return logits
+
+    request = {"target_text": text("hi"), "speaker": text("a")}
+    whole = run_ensemble(model, call, Silent, [request])[0]
+    assert isinstance(whole, TritoneError)
+    assert str(whole) == "segment 1 of 1 produced no speech; try another seed"
+    with pytest.raises(TritoneError, match="segment 1 of 1 produced no speech"):
+        list(model.synthesize(call, Silent, request))
 
 
 @pytest.mark.parametrize(

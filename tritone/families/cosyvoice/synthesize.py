@@ -127,13 +127,14 @@ def synthesize(
             spoken = True
             yield wave
         if not spoken and not cancelled():
-            raise TritoneError(f"segment {index + 1} of {len(prepared.segments)} produced no speech; try another seed")
+            raise silent(index, prepared)
 
 
 def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:
     """Speech tokens of all segments joined, for the ensemble; InvalidRequest beyond `limit` tokens."""
     speech: list[int] = []
     for index, text in enumerate(prepared.segments):
+        before = len(speech)
         for token in speech_tokens(llm, text, prepared, index, config, never):
             speech.append(token)
             if len(speech) > limit:
@@ -141,4 +142,11 @@ def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: i
                 raise InvalidRequest(
                     "target_text", f"speaks longer than {seconds:.0f} s in one response; use the streaming model"
                 )
+        if len(speech) == before:
+            raise silent(index, prepared)
     return speech
+
+
+def silent(index: int, prepared: Prepared) -> TritoneError:
+    """The error of a segment for which the language model sampled no speech at all."""
+    return TritoneError(f"segment {index + 1} of {len(prepared.segments)} produced no speech; try another seed")
