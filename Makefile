@@ -18,7 +18,7 @@ PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METR
 export TEXT SPEAKER OUT TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help say serve check test lint check-generated smoke clean libpython flite
+.PHONY: help say serve check test lint check-generated smoke train bench clean libpython flite fortunes libb64
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -75,3 +75,9 @@ libpython: | $(VENV)/.torch
 
 flite:
 	@command -v flite >/dev/null || docker/apt.sh flite "the training corpus is spoken by flite's voices"
+
+fortunes:
+	@test -d /usr/share/games/fortunes || docker/apt.sh fortunes "the training sentences are cut from the texts of fortunes"
+
+libb64:
+	@ldconfig -p | grep -q libb64.so.0d || docker/apt.sh libb64-0d "perf_analyzer is linked against libb64"
