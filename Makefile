@@ -41,14 +41,23 @@ lint: $(VENV)/.test ## ruff and mypy
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-check-generated: $(VENV)/.test ## the committed model repository equals what would be rendered
+check-generated: $(VENV)/.test ## the committed model repository and tables equal what would be rendered
 	$(PY) export/repository.py --check
+	$(PY) export/docs.py --check
 
-smoke: $(VENV)/.test flite ## the whole training recipe in miniature
+smoke: $(VENV)/.test flite fortunes ## the whole training recipe in miniature
 	$(PY) -m training cosyvoice --smoke
 
-clean: ## remove environments, exports and caches
-	rm -rf $(VENV) build runs .pytest_cache .ruff_cache .mypy_cache *.egg-info
+train: $(VENV)/.test flite fortunes ## the nano voice from nothing, hours on two cores
+	$(PY) -m training cosyvoice --data data/nano --out $(CHECKPOINT) --exclude benchmarks/harvard.txt
+
+bench: $(VENV)/.test libpython flite libb64 ## word error rate, load and streaming cost of a server of its own
+	$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --run sh -c \
+		'$(PY) benchmarks/quality.py --url 127.0.0.1:$(GRPC_PORT) && $(PY) benchmarks/load.py --url 127.0.0.1:$(GRPC_PORT)'
+	$(PY) benchmarks/streaming.py $(CHECKPOINT)
+
+clean: ## remove the environment, exports and caches; training runs and data stay
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache *.egg-info
 
 # Environments. `serve` is what speaking needs (server, client, export); `test` adds training and the checkers.
 $(VENV)/bin/python:
