@@ -22,11 +22,12 @@ def counts(server: Server) -> tuple[int, int]:
     return stats.inference_count, stats.execution_count
 
 
-def counts_after(server: Server, requests: int) -> tuple[int, int]:
-    """`counts` once that many requests are in them: the server books a request a little after it has answered it."""
-    deadline = time.monotonic() + 10
-    while (found := counts(server))[0] < requests and time.monotonic() < deadline:
-        time.sleep(0.05)
+def settled(server: Server) -> tuple[int, int]:
+    """`counts` once they stand still: the server books a request a little after it has answered it."""
+    found, again = counts(server), (-1, -1)
+    while found != again:
+        time.sleep(0.5)
+        found, again = counts(server), found
     return found
 
 
@@ -40,12 +41,11 @@ def test_requests_of_different_lengths_share_an_execution(server: Server, infer:
         answer = infer(MODEL, speech_token=(row, "INT64"), prompt_speech_token=prompt, embedding=embedding)
         return answer.as_numpy("mu")
 
-    start, _ = counts(server)
     alone = [mu(row) for row in tokens]
-    before = counts_after(server, start + len(tokens))
+    before = settled(server)
     with ThreadPoolExecutor(len(tokens)) as pool:
         together = list(pool.map(mu, tokens))
-    requests, executions = np.subtract(counts_after(server, before[0] + len(tokens)), before)
+    requests, executions = np.subtract(settled(server), before)
     assert requests == len(tokens) and executions < requests
     for one, other in zip(alone, together, strict=True):
         assert one.shape == other.shape
