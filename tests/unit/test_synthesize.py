@@ -49,7 +49,7 @@ def test_a_batch_of_ragged_requests_gives_what_each_gives_alone(tiny: tuple) -> 
         alone = run_ensemble(*tiny, [request])[0]
         assert joint["waveform"].shape == alone["waveform"].shape == (1, joint["mel"].shape[2] * 480)
         assert np.abs(joint["mel"] - alone["mel"]).max() < 1e-4
-        assert np.abs(joint["waveform"] - alone["waveform"]).max() < 1e-4
+        assert np.abs(joint["waveform"] - alone["waveform"]).max() < 1e-3  # phase integrates the last bits of f0
 
 
 def test_declared_outputs_are_what_the_steps_return(tiny: tuple) -> None:
