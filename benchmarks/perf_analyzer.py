@@ -90,7 +90,12 @@ def run(
         if done.returncode or not export.is_file():
             lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["no output"]
             raise EnvironmentProblem(f"perf_analyzer failed against {model} at {url}: {' | '.join(lines[-3:])}")
-        return parse(json.loads(export.read_text()))
+        try:
+            return parse(json.loads(export.read_text()))
+        except json.JSONDecodeError as error:
+            raise EnvironmentProblem(
+                f"perf_analyzer left an incomplete export of {export.stat().st_size} bytes ({error}); run it again"
+            ) from error
 
 
 def parse(export: dict[str, Any]) -> tuple[list[Utterance], float]:

@@ -143,6 +143,10 @@ def test_perf_analyzer_problems_are_named(tmp_path: Path, monkeypatch: pytest.Mo
         perf_analyzer.check(tmp_path / "b")
     with pytest.raises(EnvironmentProblem, match=r"failed against m at nowhere:1: .*no such model"):
         perf_analyzer.run(script(tmp_path / "c", "echo no such model; exit 1"), "nowhere:1", "m", [], 1, 1)
+    to_export = """while [ "$1" != --profile-export-file ]; do shift; done; echo '{"a": [1' > "$2\""""
+    half = script(tmp_path / "half", to_export)
+    with pytest.raises(EnvironmentProblem, match=r"left an incomplete export of 9 bytes .*; run it again"):
+        perf_analyzer.run(half, "nowhere:1", "m", [], 1, 1)
     monkeypatch.setattr(perf_analyzer.sys, "executable", str(script(tmp_path / "d", "echo 'no network' >&2; exit 1")))
     with pytest.raises(EnvironmentProblem, match=r"could not be fetched from the wheel tritonclient==2\.50\.0: no net"):
         perf_analyzer.locate(tmp_path / "tools")
