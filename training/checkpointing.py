@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 import torch.distributed as dist
 
 from training import distributed
+from tritone.checkpoint import write_atomic
 from tritone.errors import CheckpointError
 
 
@@ -49,18 +49,7 @@ def gather_random_states() -> list[dict[str, Any]]:
 
 def save(state: Any, path: Path) -> None:
     """Writes `state` so that `path` is either the old file or the complete new one, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    write_atomic(path, lambda file: torch.save(state, file))
 
 
 def load(path: Path) -> Any:

@@ -80,6 +80,12 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    # The rename itself survives a power cut only once the directory is written, too.
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.flow_stages import flow_stages
-from tritone.families.cosyvoice.hosts import hosts
+from tritone.families.cosyvoice.hosts import MEL, hosts
 from tritone.families.cosyvoice.request import REQUEST, prepare
 from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.synthesize import never, synthesize
@@ -100,7 +100,7 @@ def family(model_dir: str | Path) -> Family:
         prepared = prepare(call, request, config, front, voices)
         return synthesize(call, llm, prepared, by_name, config, cancelled)
 
-    samples = Scaled(config.hift.hop, Axis("spoken_frames", 1, 200, 6000))
+    samples = Scaled(config.hift.hop, MEL)
     return Family(
         name="cosyvoice2",
         stages=stages,
