@@ -104,6 +104,9 @@ class Stage:
             returns the outputs in order (a tuple, or one tensor). None for a ready-made ONNX `file`.
         file: name of the ONNX file in the checkpoint that already is this stage; its tensors go by position.
         tolerance: largest difference an fp32 export may have from the module, relative to the output's peak.
+        fp16_tolerance: the same of a mixed fp16 export.
+        keep_fp32: patterns (`fnmatch`) of graph node names that stay fp32 in mixed fp16, found by bisection.
+        published: stem of the file name under which others know the module ("flow.encoder"); default: the name.
     """
 
     name: str
@@ -112,6 +115,9 @@ class Stage:
     build: Callable[[], Any] | None
     tolerance: float = 1e-4
     file: str = ""
+    fp16_tolerance: float = 2e-2
+    keep_fp32: tuple[str, ...] = ()
+    published: str = ""
 
     @property
     def axes(self) -> tuple[Axis, ...]:
