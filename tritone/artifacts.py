@@ -1,8 +1,6 @@
 """What a build folder holds, where each file came from, and whether it still fits the checkpoint and the code.
 
-    build/<name>/onnx/<stage>.onnx     one file per stage
-    build/<name>/llm/<precision>/      the language model
-    build/<name>/manifest.json         the identity of each
+`tritone.formats` says what lies where; `manifest.json` in the same folder keeps the identity of each artefact.
 
 An artefact is current when the checkpoint's files, the stage's declaration and source, and the packages its format is
 bound to are what they were when it was built, and the file itself is unchanged. Standard library only.
@@ -13,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
 import shlex
@@ -24,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tritone.errors import ArtifactError, CheckpointError
+from tritone.formats import HUGGINGFACE, Artefact, Selection, artefacts, llm_key, stage_key
 from tritone.sources import source_files
 from tritone.stage import Family, LanguageModel, Stage
 
@@ -33,22 +31,12 @@ CHECKPOINT_FILES = (".pt", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
 CHUNK = 1 << 22
 FORMAT = 1
 """Raise it when an exporter's output changes, so that folders built before are rebuilt."""
-LLM_RUNTIME = ("onnxruntime-genai",)
+DEFAULT = Selection()
 
 
-def stage_key(name: str) -> str:
-    """Path of a stage's file below the build folder, which is also its key in the manifest."""
-    return f"onnx/{name}.onnx"
-
-
-def llm_key(precision: str) -> str:
-    """Path of the language model's folder below the build folder, which is also its key in the manifest."""
-    return f"llm/{precision}"
-
-
-def stage_path(folder: str | Path, name: str) -> Path:
+def stage_path(folder: str | Path, name: str, precision: str = "fp32") -> Path:
     """The ONNX file of a stage in a build folder."""
-    return Path(folder) / stage_key(name)
+    return Path(folder) / stage_key(name, precision)
 
 
 def llm_path(folder: str | Path, precision: str) -> Path:
@@ -64,6 +52,7 @@ class Identity:
         checkpoint: hash over the checkpoint's files.
         description: hash over the declaration and the source files behind it.
         precision: arithmetic inside the artefact; the boundary's dtypes never depend on it.
+        platform: the kind of GPU an engine was compiled for; empty for what runs anywhere.
         requires: packages whose installed version must equal the one that built the artefact.
     """
 
@@ -71,6 +60,7 @@ class Identity:
     description: str
     precision: str = "fp32"
     requires: Mapping[str, str] = field(default_factory=dict)
+    platform: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,37 +117,32 @@ def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:
     return hashes.tree(model_dir, CHECKPOINT_FILES)
 
 
-def description_hash(node: Stage | LanguageModel) -> str:
+def description_hash(node: Stage | LanguageModel, precision: str = "fp32") -> str:
     """Hash over the declaration and the source of the modules its builder uses."""
+    declared: tuple[object, ...]
     if isinstance(node, Stage):
-        declared = repr((FORMAT, node.name, node.inputs, node.outputs, node.file))
+        declared = (FORMAT, node.name, node.inputs, node.outputs, node.file)
+        declared += (node.keep_fp32,) if precision == "fp16" else ()
     else:
-        declared = repr((FORMAT, node.name, node.vocabulary, node.channels, sorted(node.limits.items())))
-    digest = hashlib.sha256(declared.encode())
+        declared = (FORMAT, node.name, node.vocabulary, node.channels, sorted(node.limits.items()))
+    digest = hashlib.sha256(repr(declared).encode())
     for path in source_files(node.build) if node.build is not None else []:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
-def identities(family: Family, model_dir: Path, hashes: Hashes, precision: str = "int8") -> dict[str, Identity]:
-    """What each artefact of the family should be, by key; the language model in the given precision."""
+def identity(artefact: Artefact, family: Family, checkpoint: str) -> Identity:
+    """What the artefact should have been made from; `checkpoint` is that of `checkpoint_hash`."""
+    llm = family.language_model
+    node = llm if llm is not None and artefact.name == llm.name else family.stage(artefact.name)
+    described = description_hash(node, artefact.precision)
+    return Identity(checkpoint, described, artefact.precision, artefact.requires, artefact.platform)
+
+
+def identities(family: Family, model_dir: Path, hashes: Hashes, selection: Selection = DEFAULT) -> dict[str, Identity]:
+    """What each selected artefact of the family should be, by key."""
     checkpoint = checkpoint_hash(model_dir, hashes)
-    wanted = {stage_key(s.name): Identity(checkpoint, description_hash(s)) for s in family.stages}
-    if family.language_model is not None:
-        described = description_hash(family.language_model)
-        wanted[llm_key(precision)] = Identity(checkpoint, described, precision, installed(LLM_RUNTIME))
-    return wanted
-
-
-def installed(packages: tuple[str, ...]) -> dict[str, str]:
-    """Version of each package, "none" where it is not installed; nothing is imported."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "none"
-    return found
+    return {a.key: identity(a, family, checkpoint) for a in artefacts(family, selection)}
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
@@ -203,6 +188,8 @@ def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | N
     ):
         if recorded != found:
             return f"was built from another {what} (built with {recorded[:12]}, now {found[:12]})"
+    if entry.identity.platform != wanted.platform:
+        return f"was built for {entry.identity.platform or 'any machine'}, wanted is {wanted.platform or 'any machine'}"
     for package, version in wanted.requires.items():
         recorded = entry.identity.requires.get(package, "none")
         if recorded != version:
@@ -212,22 +199,28 @@ def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | N
     return None
 
 
-def verify(folder: Path, family: Family, model_dir: Path, precision: str = "int8") -> None:
+def verify(folder: Path, family: Family, model_dir: Path, selection: Selection = DEFAULT) -> None:
     """Raise ArtifactError naming every artefact that is missing or stale and the command that rebuilds them."""
     hashes = Hashes(folder / HASHES)
-    wanted = identities(family, model_dir, hashes, precision)
+    wanted = identities(family, model_dir, hashes, selection)
     found = ((key, problem(folder, key, identity, hashes)) for key, identity in wanted.items())
     bad = [f"{folder / key} {reason}" for key, reason in found if reason]
     if bad:
-        raise ArtifactError(f"{'; '.join(bad)}. Run: {rebuild_command(model_dir, folder, precision)}")
+        raise ArtifactError(f"{'; '.join(bad)}. Run: {rebuild_command(model_dir, folder, selection)}")
     hashes.save()
 
 
-def rebuild_command(model_dir: Path, folder: Path, precision: str = "int8") -> str:
+def rebuild_command(model_dir: Path, folder: Path, selection: Selection = DEFAULT) -> str:
     """What to type so that everything in the build folder is current again."""
     options = ["--model-dir", str(model_dir), "--out", str(folder)]
-    if precision != "int8":
-        options += ["--lm-precision", precision]
+    if selection.formats != DEFAULT.formats:
+        options += ["--formats", ",".join(selection.formats)]
+    if selection.precisions != DEFAULT.precisions:
+        options += ["--precision", ",".join(selection.precisions)]
+    if selection.llm == HUGGINGFACE:
+        options += ["--target", "gpu"]
+    elif selection.llm != DEFAULT.llm:
+        options += ["--lm-precision", selection.llm]
     return shlex.join(["python", "export/build_engines.py", *options])
 
 

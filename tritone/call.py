@@ -149,13 +149,16 @@ def run_session(session: Any, stage: Stage, arrays: Mapping[str, np.ndarray]) ->
     return {tensor.name: result for tensor, result in zip(stage.outputs, results, strict=True)}
 
 
-def onnx_call(folder: str | Path, stages: Iterable[Stage], threads: int = 1, eager: bool = False) -> Call:
+def onnx_call(
+    folder: str | Path, stages: Iterable[Stage], threads: int = 1, eager: bool = False, precision: str = "fp32"
+) -> Call:
     """A Call on onnxruntime.
 
     Args:
         folder: a build folder, as `export/build_engines.py` writes it.
         threads: of each session.
         eager: open every session now, so that a bad file is reported before the first request.
+        precision: "fp32", or "fp16" for the mixed-precision files (the CPU rounds their values, but is not faster).
     """
     by_name = {stage.name: stage for stage in stages}
     sessions: dict[str, Any] = {}
@@ -164,7 +167,7 @@ def onnx_call(folder: str | Path, stages: Iterable[Stage], threads: int = 1, eag
     def session(name: str) -> Any:
         with lock:
             if name not in sessions:
-                path = stage_path(folder, name)
+                path = stage_path(folder, name, precision)
                 opened = open_session(path, threads)
                 check_signature(by_name[name], opened, path)
                 sessions[name] = opened
