@@ -14,11 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from training import checkpointing, distributed
 from training.data import Corpus, Store, bucketed, pad
 from training.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
 from training.loop import Evaluation, Run, autocast, warmup_cosine
+from training.straight_start import begin_straight, fits
+from tritone.errors import ConfigError
 from tritone.families.cosyvoice.config import EncoderConfig, EstimatorConfig, FlowConfig
 from tritone.families.cosyvoice.flow import Flow
 
@@ -28,14 +31,14 @@ NANO = FlowConfig(
         dim=128, attention_heads=4, linear_units=256, num_blocks=2, num_up_blocks=2, chunk_size=25, left_chunks=2
     ),
     estimator=EstimatorConfig(
-        channels=(128,), attention_head_dim=32, n_blocks=1, num_mid_blocks=2, num_heads=4, chunk_size=50, left_chunks=2
+        channels=(192,), attention_head_dim=32, n_blocks=1, num_mid_blocks=2, num_heads=6, chunk_size=50, left_chunks=2
     ),
 )
 SMOKE = replace(
     NANO,
     input_size=32,
     encoder=replace(NANO.encoder, dim=32, linear_units=64, num_blocks=1, num_up_blocks=1),
-    estimator=replace(NANO.estimator, channels=(32,), attention_head_dim=8, num_mid_blocks=1),
+    estimator=replace(NANO.estimator, channels=(32,), attention_head_dim=8, num_mid_blocks=1, num_heads=4),
 )
 
 FRAMES = 2400
@@ -87,6 +90,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per step, padding included")
     parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
+    parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with, where they fit")
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -96,6 +100,8 @@ def build(args: argparse.Namespace) -> Run:
     config = SMOKE if args.smoke else NANO
     rows = corpus.indices(False)
     flow = prepare(Flow(config), features.mel, rows).to(device)
+    if getattr(args, "start", None):
+        begin_with(flow, checkpointing.best_network(args.start, "average"))
     average = copy.deepcopy(flow).requires_grad_(False)
     optimizer = torch.optim.AdamW(flow.parameters(), args.rate, betas=(0.9, 0.98), weight_decay=0.01)
     frames = 1000 if args.smoke else args.frames
@@ -126,14 +132,31 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:
-    """The fresh network, starting from the corpus's mean mel instead of zero."""
+    """The fresh network, starting from the corpus's mean mel instead of zero and from a straight flow."""
     sample = rows[:: max(1, len(rows) // 200)]
     mean = torch.from_numpy(np.mean([mel[i].astype(np.float32).mean(axis=0) for i in sample], axis=0))
+    estimator = flow.decoder.estimator
     with torch.no_grad():
-        for layer in (flow.encoder_proj, flow.decoder.estimator.final_proj):
+        for layer in (flow.encoder_proj, estimator.final_proj):
             assert layer.bias is not None
             layer.bias.copy_(mean)
+    if fits(estimator):
+        begin_straight(estimator, mean)
     return flow
+
+
+def begin_with(flow: Flow, weights: dict[str, Tensor]) -> None:
+    """Takes over the encoder whole, and the estimator too if it has the same sizes.
+
+    Raises:
+        ConfigError: the encoders differ.
+    """
+    own = flow.state_dict()
+    parts = [[key for key in own if ("estimator" in key) == chosen] for chosen in (False, True)]
+    encoder, estimator = (all(k in weights and weights[k].shape == own[k].shape for k in part) for part in parts)
+    if not encoder:
+        raise ConfigError("--start: that run's encoder has other sizes than this recipe's; start without it.")
+    flow.load_state_dict({key: weights[key] for key in own if estimator or "estimator" not in key}, strict=estimator)
 
 
 @torch.no_grad()
