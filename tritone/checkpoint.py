@@ -20,8 +20,8 @@ from tritone.errors import CheckpointError
 _LISTED = 10
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The state_dict stored at `path`, key -> tensor on the CPU, half precision widened to float32.
+def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
+    """The state_dict stored at `path`, key -> tensor on the CPU, half precision widened to float32 if `widen`.
 
     Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, or that holds
     pickled code.
@@ -42,7 +42,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         kind = type(state).__name__
         raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    return {key: value.float() if widen and value.is_floating_point() else value for key, value in state.items()}
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -65,6 +66,10 @@ class TextTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, special tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
+    def definition(self) -> dict[str, Any]:
+        """The whole tokenizer as the `tokenizers` library writes it to `tokenizer.json`, additional tokens included."""
+        return dict(json.loads(self._tokenizer.to_str()))
 
     def token_to_id(self, token: str) -> int | None:
         """The id of one whole token, None when there is no such token."""
