@@ -35,22 +35,24 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def update(loss: Tensor, optimizer: Optimizer, clip: float | None = None) -> float:
-    """Norm of the gradients (before clipping) after one optimiser step on `loss`.
+def update(loss: Tensor, *optimizers: Optimizer, clip: float | None = None) -> float:
+    """Norm of the gradients (before clipping) after one step of the optimisers on `loss`.
 
-    Clears this optimiser's gradients, runs backward, averages them over the processes, clips and steps. Gradients of
-    parameters outside the optimiser are left as backward made them.
+    Clears these optimisers' gradients, runs backward, averages them over the processes, clips them together and steps.
+    Gradients of parameters outside the optimisers are left as backward made them.
     """
-    optimizer.zero_grad(set_to_none=True)
+    for optimizer in optimizers:
+        optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     if world_size() > 1:
         for p in parameters:  # a branch not taken on one rank must still take part in the sum
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         average_gradients(parameters)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip is not None else float("inf"))
-    optimizer.step()
+    for optimizer in optimizers:
+        optimizer.step()
     return float(norm)
 
 

@@ -20,6 +20,7 @@ from training import checkpointing, distributed
 from training.data import Corpus, Store, bucketed, pad
 from training.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
 from training.loop import Evaluation, Run, autocast, warmup_cosine
+from training.optimizers import muon_and_adamw
 from training.straight_start import begin_straight, fits
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.config import EncoderConfig, EstimatorConfig, FlowConfig
@@ -103,7 +104,7 @@ def build(args: argparse.Namespace) -> Run:
     if getattr(args, "start", None):
         begin_with(flow, checkpointing.best_network(args.start, "average"))
     average = copy.deepcopy(flow).requires_grad_(False)
-    optimizer = torch.optim.AdamW(flow.parameters(), args.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizers = muon_and_adamw(flow.named_parameters(), args.rate, (0.9, 0.98), weight_decay=0.01)
     frames = 1000 if args.smoke else args.frames
 
     def batches(epoch: int, skip: int) -> Iterator[Batch]:
@@ -116,7 +117,7 @@ def build(args: argparse.Namespace) -> Run:
         streaming = float(torch.rand(())) < STREAMING
         with autocast(device):
             matching, prior = losses(flow, batch, streaming)
-        gradient = distributed.update(matching + PRIOR * prior, optimizer, clip=1.0)
+        gradient = distributed.update(matching + PRIOR * prior, *optimizers.values(), clip=1.0)
         follow(average, flow, min(AVERAGE, (1 + number) / (10 + number)))
         return {"matching": float(matching.detach()), "prior": float(prior.detach()), "gradient": gradient}
 
@@ -126,9 +127,9 @@ def build(args: argparse.Namespace) -> Run:
     def evaluate() -> Evaluation:
         return score(average, features, examples, device)
 
-    return Run("flow", {"flow": flow, "average": average}, {"adam": optimizer}, batches, step, evaluate,
-               "matching", args.steps or (10 if args.smoke else STEPS), {"adam": warmup_cosine(0.02, 0.02)},
-               device=device)  # fmt: skip
+    schedulers = dict.fromkeys(optimizers, warmup_cosine(0.02, 0.02))
+    return Run("flow", {"flow": flow, "average": average}, optimizers, batches, step, evaluate,
+               "matching", args.steps or (10 if args.smoke else STEPS), schedulers, device=device)  # fmt: skip
 
 
 def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:

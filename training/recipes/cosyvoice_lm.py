@@ -11,7 +11,6 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from training.cross_entropy import linear_cross_entropy
 from training.data import Corpus, bucketed, pad
 from training.loop import Evaluation, Run, autocast, warmup_cosine
 from training.networks.code_features import CodeFeatures
+from training.optimizers import muon_and_adamw
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint import BACKBONE
 from tritone.families.cosyvoice.config import LmConfig
@@ -158,12 +158,8 @@ def build(args: argparse.Namespace) -> Run:
         lm.load_state_dict(checkpointing.best_network(args.start, "lm"))
     sequences = Sequences(corpus, tokenizer)
     end = lm.config.stop_ids[0]
-    decayed = [p for p in (*lm.parameters(), *codes.parameters()) if p.ndim > 1]
-    groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": 0.05},
-        {"params": [p for p in lm.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, 1e-3, betas=(0.9, 0.95))
+    named = {**dict(codes.named_parameters(prefix="code_embedding")), **dict(lm.named_parameters())}
+    optimizers = muon_and_adamw(named.items(), 1e-3, (0.9, 0.95), weight_decay=0.05)
 
     def move(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(device) for name, value in batch.items()}
@@ -181,7 +177,7 @@ def build(args: argparse.Namespace) -> Run:
             hidden, target = states(batch)
             head = codes.head_table(lm.llm_decoder.weight)
             loss = linear_cross_entropy(hidden, head, lm.llm_decoder.bias, target)
-        norm = distributed.update(loss, optimizer, clip=1.0)
+        norm = distributed.update(loss, *optimizers.values(), clip=1.0)
         return {"loss": float(loss.detach()), "gradient": norm, "targets": float(len(target))}
 
     def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
@@ -208,8 +204,8 @@ def build(args: argparse.Namespace) -> Run:
         return Evaluation({"loss": loss / count, "accuracy": right / count})
 
     return Run(
-        "lm", {"lm": lm, "codes": codes}, {"adamw": optimizer}, batches, step, evaluate, "loss", device=device,
-        max_steps=20 if args.smoke else 6000, schedulers={"adamw": warmup_cosine()},
+        "lm", {"lm": lm, "codes": codes}, optimizers, batches, step, evaluate, "loss", device=device,
+        max_steps=20 if args.smoke else 6000, schedulers=dict.fromkeys(optimizers, warmup_cosine()),
     )  # fmt: skip
 
 
