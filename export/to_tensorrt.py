@@ -1,0 +1,234 @@
+"""A stage's ONNX file to a TensorRT engine: a raw plan, as Triton's tensorrt_plan backend reads it.
+
+One code path for `tensorrt` 10 and 11 and for `tensorrt_rtx`. Networks are strongly typed: the ONNX file says which
+nodes are fp16, TensorRT chooses none itself; TF32 is off, or fp32 would mean ten bits of mantissa. One optimisation
+profile covers the stage's axis ranges. Tensors carry the declared names, also where a ready-made file has its own.
+
+Run here: TensorRT-RTX 1.7.1, which compiles without a GPU. Written from NVIDIA's documentation but not run:
+`tensorrt` 10 and 11 (they need a GPU to build), hence also the timing cache, which TensorRT-RTX does not have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from export.profiles import Range, profiled
+from export.to_onnx import scratch
+from tritone import gpu
+from tritone.call import dim_text, listed, tensor_text
+from tritone.errors import ArtifactError
+from tritone.plan import Label
+from tritone.stage import Stage, Tensor
+
+TOOLS = ("tensorrt", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12")
+TIMING_CACHE = "timing.cache"
+DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
+ENDS = ("lo", "opt", "hi")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build.
+
+    Args:
+        compute_capability: "8.9", or several for TensorRT-RTX; empty for this machine's GPU, else a portable engine.
+        workspace: MiB of scratch memory a layer may use on the GPU; 0 for TensorRT's own limit, all of the memory.
+        level: 0 (fastest build) to 5 (longest search for kernels).
+        profile: axis name -> smallest, usual, largest size, in place of the declared range; see `export.profiles`.
+        progress: called with each phase of the build in words.
+    """
+
+    compute_capability: str = ""
+    workspace: int = 0
+    level: int = 3
+    profile: Mapping[str, Range] = field(default_factory=dict)
+    progress: Callable[[str], None] | None = None
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came out: platform in words, bytes of the plan, seconds, and bytes of GPU memory at the largest sizes."""
+
+    platform: str
+    bytes: int
+    seconds: float
+    activations: int | None
+
+
+def available() -> str:
+    """Name and version of the package that will build; ArtifactError says which to install when there is none."""
+    return gpu.package(gpu.backend())
+
+
+def build_stage(stage: Stage, source: Path, path: Path, options: Options | None = None) -> Built:
+    """Write the engine of an ONNX file of the stage to `path`; replaces the file in one step.
+
+    Args:
+        source: fp32 or mixed fp16; its own types decide the engine's precision.
+
+    Raises:
+        ArtifactError: no TensorRT, no ONNX file, one that TensorRT cannot read or that is not of this stage, or a
+            network it cannot compile under these options.
+    """
+    options = options or Options()
+    trt, platform = gpu.backend(), gpu.target_platform(options.compute_capability)
+    stage, began = profiled(stage, options.profile), time.monotonic()
+    if not source.is_file():
+        raise ArtifactError(f"{source} does not exist; the engine of {stage.name} is made from it, so build onnx first")
+    log = gpu.collector(trt)
+    builder = trt.Builder(log)
+    builder.max_threads = min(os.cpu_count() or 1, 16)
+    network = builder.create_network(creation_flags(trt))
+    parse(trt, network, log, source)
+    check_network(stage, network, source)
+    config = configure(trt, builder, platform, options)
+    add_profile(stage, builder, config, network, log)
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    network.name = Label(stage.name, platform, path.name, digest).text()
+    cache = path.parent / TIMING_CACHE
+    with warnings.catch_warnings(), scratch(path) as part:
+        warnings.simplefilter("ignore", DeprecationWarning)
+        use_timing_cache(trt, config, cache)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise ArtifactError(
+                f"{gpu.package(trt)} cannot compile {source} for {platform.split()[2]}: {log.problem()}"
+            )
+        part.write_bytes(plan)
+        keep_timing_cache(trt, config, cache)
+    return Built(platform, path.stat().st_size, round(time.monotonic() - began, 2), activations(log.notes))
+
+
+def creation_flags(trt: Any) -> int:
+    """Strong typing, where it is still a choice."""
+    if gpu.is_rtx(trt) or int(trt.__version__.split(".")[0]) >= 11:
+        return 0
+    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+
+def parse(trt: Any, network: Any, log: Any, source: Path) -> None:
+    """Read the ONNX file into the network; ArtifactError lists everything the parser objects to."""
+    parser = trt.OnnxParser(network, log)
+    if parser.parse_from_file(str(source)):
+        return
+    errors = [parser.get_error(index) for index in range(parser.num_errors)]
+    found = [f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors] or [log.problem()]
+    raise ArtifactError(f"{gpu.package(trt)} cannot read {source}: {'; '.join(found)}")
+
+
+def check_network(stage: Stage, network: Any, source: Path) -> None:
+    """Raise ArtifactError naming the first tensor that differs from the declaration; give all the declared names."""
+    for kind, declared, found in (
+        ("inputs", stage.inputs, [network.get_input(i) for i in range(network.num_inputs)]),
+        ("outputs", stage.outputs, [network.get_output(i) for i in range(network.num_outputs)]),
+    ):
+        names, wanted = [tensor.name for tensor in found], [tensor.name for tensor in declared]
+        if len(names) != len(wanted) or (not stage.file and names != wanted):
+            raise ArtifactError(
+                f"{source} has the {kind} {listed(names)}, stage {stage.name} declares {listed(wanted)}"
+            )
+        for tensor, value in zip(declared, found, strict=True):
+            if not fits(tensor, value, ready_made=bool(stage.file)):
+                shape = ", ".join(value.get_dimension_name(i) or str(n) for i, n in enumerate(value.shape))
+                raise ArtifactError(
+                    f"{source}: {value.name} is {DTYPES.get(value.dtype.name, value.dtype.name)} [{shape}], "
+                    f"stage {stage.name} declares {tensor_text(tensor)}"
+                )
+            value.name = tensor.name
+
+
+def fits(tensor: Tensor, value: Any, ready_made: bool) -> bool:
+    """Same dtype and rank; sizes and axis names as declared where TensorRT knows them (-1: only when running)."""
+    if DTYPES.get(value.dtype.name) != tensor.dtype or len(value.shape) != len(tensor.shape):
+        return False
+    for index, (dim, size) in enumerate(zip(tensor.shape, value.shape, strict=True)):
+        if isinstance(dim, int):
+            if size not in (dim, -1):
+                return False
+        elif not ready_made:
+            name = value.get_dimension_name(index)
+            if size != -1 or (name and name != dim_text(dim)):
+                return False
+    return True
+
+
+def configure(trt: Any, builder: Any, platform: str, options: Options) -> Any:
+    """The builder's settings."""
+    config = builder.create_builder_config()
+    config.builder_optimization_level = options.level
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if options.workspace:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
+    targets = platform.split()[2].split("+")
+    if gpu.is_rtx(trt) and targets != [gpu.PORTABLE]:
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            config.set_compute_capability(getattr(trt.ComputeCapability, target.upper()), index)
+    if options.progress is not None:
+        config.progress_monitor = monitor(trt, options.progress)
+    return config
+
+
+def add_profile(stage: Stage, builder: Any, config: Any, network: Any, log: Any) -> None:
+    """One optimisation profile over the stage's ranges; a tensor that holds sizes gets its declared values as range."""
+    profile = builder.create_optimization_profile()
+    for index, tensor in enumerate(stage.inputs):
+        shapes = [tensor.sizes(stage.sizes(end)) for end in ENDS]
+        if network.get_input(index).is_shape_tensor:
+            low, high = int(tensor.values[0]), max(int(tensor.values[0]), int(tensor.values[1]) - 1)
+            count = shapes[1][0] if shapes[1] else 1
+            profile.set_shape_input(tensor.name, [low] * count, [low] * count, [high] * count)
+        else:
+            profile.set_shape(tensor.name, *shapes)
+    if config.add_optimization_profile(profile) < 0:
+        sizes = ", ".join(f"{axis.name} {axis.lo}/{axis.opt}/{axis.hi}" for axis in stage.axes)
+        raise ArtifactError(f"TensorRT does not take the sizes of {stage.name} ({sizes}): {log.problem()}")
+
+
+def use_timing_cache(trt: Any, config: Any, path: Path) -> None:
+    """Start from the kernel times measured by earlier builds; those of another GPU or version are dropped."""
+    if gpu.is_rtx(trt):
+        return
+    known = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if known is None or not config.set_timing_cache(known, False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def keep_timing_cache(trt: Any, config: Any, path: Path) -> None:
+    """Leave the measured times for the next build."""
+    if not gpu.is_rtx(trt):
+        with scratch(path) as part:
+            part.write_bytes(config.get_timing_cache().serialize())
+
+
+def monitor(trt: Any, progress: Callable[[str], None]) -> Any:
+    """A TensorRT progress monitor that reports the outermost phases."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            progress(name)
+
+        def phase_finish(self, name: str) -> None:
+            """Nothing to say."""
+
+        def step_complete(self, name: str, step: int) -> bool:
+            return True
+
+    return Monitor()
+
+
+def activations(notes: Iterable[str]) -> int | None:
+    """Bytes of GPU memory beside the weights that the engine takes at its largest sizes, where the builder says so."""
+    found = [re.search(r"Total Activation Memory: (\d+) bytes", note) for note in notes]
+    return max((int(match[1]) for match in found if match), default=None)

@@ -1,0 +1,161 @@
+"""Which TensorRT and which GPU this machine has, and the words for what an engine is compiled for.
+
+A platform is three words: package, version, target - "tensorrt 11.4.0 sm90", "tensorrt_rtx 1.7.1.116 sm89+sm120",
+"tensorrt_rtx 1.7.1.116 portable". TensorRT compiles for the GPU it runs on. TensorRT-RTX compiles on any machine, for
+listed compute capabilities or for all it serves by default ("portable"), and finishes the work on the GPU.
+
+Nothing is imported from torch here: the driver is asked itself, so that this also works beside a CPU build of torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import re
+from typing import Any
+
+from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
+
+TENSORRT, RTX = "tensorrt", "tensorrt_rtx"
+PORTABLE = "portable"
+PORTABLE_TARGETS, PORTABLE_FROM = (80, 86, 89), 120
+"""Compute capabilities TensorRT-RTX serves by default, by NVIDIA's documentation: these, and all from 12.0 on."""
+HOW_TO_INSTALL = (
+    "Engines need tensorrt (from NVIDIA's index: pip install tensorrt --extra-index-url https://pypi.nvidia.com) or "
+    "tensorrt_rtx (from PyPI: pip install 'tritone[tensorrt-rtx]'). The other formats do not need it"
+)
+MAJOR, MINOR = 75, 76
+"""CUDA's numbers for the two halves of a device's compute capability."""
+
+
+def backend() -> Any:
+    """The module that builds and runs engines: `tensorrt`, else `tensorrt_rtx`; the same Python API.
+
+    Raises:
+        ArtifactError: neither can be imported; the message says where they come from.
+    """
+    problems = []
+    for name in (TENSORRT, RTX):
+        try:
+            return importlib.import_module(name)
+        except Exception as error:  # a package without its libraries raises whatever its loader raises
+            problems.append(f"{name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    raise ArtifactError(f"no TensorRT here ({'; '.join(problems)}). {HOW_TO_INSTALL}")
+
+
+def package(trt: Any) -> str:
+    """Name and version of a TensorRT module: "tensorrt_rtx 1.7.1.116"."""
+    return f"{trt.__name__} {trt.__version__}"
+
+
+def is_rtx(trt: Any) -> bool:
+    """Whether the module is TensorRT-RTX."""
+    return str(trt.__name__) == RTX
+
+
+def gpu(device: int = 0) -> str:
+    """The GPU's architecture as "sm89"; empty when there is no driver or no such device."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return ""
+    handle, numbers = ctypes.c_int(), []
+    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(handle), device):
+        return ""
+    for attribute in (MAJOR, MINOR):
+        value = ctypes.c_int()
+        if driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, handle):
+            return ""
+        numbers.append(value.value)
+    return f"sm{numbers[0]}{numbers[1]}"
+
+
+def read_targets(text: str) -> tuple[str, ...]:
+    """ "8.9,12.0" as ("sm89", "sm120"); ConfigError when it is not a list of compute capabilities."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(re.fullmatch(r"\d{1,2}\.\d", part) for part in parts):
+        raise ConfigError(f'compute capability {text!r}; write "8.9", or several as "8.6,8.9"')
+    return tuple(f"sm{part.replace('.', '')}" for part in parts)
+
+
+def rtx_targets(trt: Any) -> list[str]:
+    """The targets a TensorRT-RTX module can be asked for by name."""
+    return [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+
+
+def target_platform(compute_capability: str = "") -> str:
+    """What engines built now are for.
+
+    Args:
+        compute_capability: "8.9", or several separated by commas; empty for this machine's GPU or, where there is none
+            or TensorRT-RTX has no target of its own for it, every GPU that TensorRT-RTX serves by default.
+
+    Raises:
+        ArtifactError: no TensorRT, or one that cannot build for this target here.
+        ConfigError: not a compute capability.
+    """
+    trt, here = backend(), gpu()
+    asked = read_targets(compute_capability) if compute_capability else ()
+    if not is_rtx(trt):
+        if not here:
+            raise ArtifactError(
+                f"{package(trt)} builds engines on the GPU that will run them and finds none here; run the same "
+                "command on that machine, or install tensorrt_rtx_cu13 and remove tensorrt"
+            )
+        if asked and asked != (here,):
+            raise ArtifactError(f"{package(trt)} builds for this machine's {here} alone, asked is {compute_capability}")
+        return f"{package(trt)} {here}"
+    known = rtx_targets(trt)
+    unknown = [target for target in asked if target not in known]
+    if unknown:
+        raise ArtifactError(f"{package(trt)} cannot build for {', '.join(unknown)}; it can for {', '.join(known)}")
+    if not asked:
+        asked = (here,) if here in known else (PORTABLE,)
+    return f"{package(trt)} {'+'.join(asked)}"
+
+
+def found_platform(device: int = 0) -> str:
+    """What this machine can run; EnvironmentProblem when it has no such GPU."""
+    trt, here = backend(), gpu(device)
+    if not here:
+        raise EnvironmentProblem(
+            f"engines run on an NVIDIA GPU and this machine has no CUDA device {device}; "
+            "compare on the CPU with --formats onnx,torchscript instead"
+        )
+    return f"{package(trt)} {here}"
+
+
+def mismatch(built: str, found: str) -> str:
+    """Why an engine of one platform cannot run on another, as the end of a sentence; empty when it can."""
+    if len(built.split()) != 3:
+        return f"does not say what it was built for (found {built or 'nothing'!r})"
+    *package_built, target = built.split()
+    *package_found, here = found.split()
+    number = int(here.removeprefix("sm"))
+    served = target == PORTABLE and (number in PORTABLE_TARGETS or number >= PORTABLE_FROM)
+    if package_built == package_found and (served or here in target.split("+")):
+        return ""
+    return (
+        f"was built for {target} with {' '.join(package_built)}, this machine has {here} and {' '.join(package_found)}"
+    )
+
+
+def collector(trt: Any) -> Any:
+    """A TensorRT logger that keeps the errors in `errors` and everything else in `notes` instead of printing."""
+
+    class Collector(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+            self.notes: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            """Called by TensorRT."""
+            serious = severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR)
+            (self.errors if serious else self.notes).append(message.strip())
+
+        def problem(self) -> str:
+            """The first error, which is the cause of the others; says so when TensorRT gave none."""
+            return self.errors[0] if self.errors else "it gave no reason"
+
+    return Collector()

@@ -1,0 +1,247 @@
+"""Run TensorRT engines on a GPU machine, and refuse those that belong to another one.
+
+A plan file is the raw engine, as Triton reads it. What it was built for stands in the build folder's manifest, and in
+the engine's own name, which can be read back from the file without a GPU.
+
+Not run where this was written, for want of a GPU: everything below `PlanCall` that touches a device. It is written
+from NVIDIA's documentation and the installed module's own; tests/gpu runs it where there is a device.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import re
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritone import gpu
+from tritone.artifacts import Entry, read_manifest
+from tritone.call import check_inputs, dim_text, known_stage, listed
+from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest
+from tritone.formats import plan_key
+from tritone.stage import Arrays, Stage
+
+MARK = "tritone-plan "
+KERNELS = ".kernels"
+"""Suffix of the file beside a plan that keeps what TensorRT-RTX compiled for this machine's GPU."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What an engine says of itself: its stage, what it was built for, its file's name, and the ONNX file's SHA-256."""
+
+    stage: str
+    platform: str
+    file: str
+    onnx: str
+
+    def text(self) -> str:
+        """The engine's name."""
+        return MARK + json.dumps(asdict(self))
+
+
+def read_label(path: Path) -> Label | None:
+    """The label inside a plan file; None when there is none. ArtifactError when there is no such file."""
+    try:
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            match = re.search(re.escape(MARK.encode()) + rb"(\{[^{}]*\})", content)
+            found = match[1] if match else b"{}"
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path} does not exist; build it with python export/build_engines.py") from error
+    except ValueError:  # an empty file cannot be mapped
+        return None
+    try:
+        return Label(**json.loads(found))
+    except (TypeError, ValueError):
+        return None
+
+
+def check_plan(entry: Entry | None, found_platform: str, path: Path) -> None:
+    """Raise ArtifactError when the plan file at `path` must not run on `found_platform`.
+
+    Args:
+        entry: what the manifest records of it; None when it records nothing.
+    """
+    again = "Run python export/build_engines.py with --formats tensorrt on this machine"
+    label = read_label(path)
+    if entry is None:
+        raise ArtifactError(f"{path} is not in the build folder's manifest, so nothing says what it fits. {again}")
+    if label is None:
+        raise ArtifactError(f"{path} is no engine that Tritone built: it carries no label. {again}")
+    if label.file != path.name or label.platform != entry.identity.platform:
+        raise ArtifactError(
+            f"{path} is the engine {label.file} for {label.platform}, the manifest records one for "
+            f"{entry.identity.platform or 'nothing'}; one of them was replaced by hand. {again}"
+        )
+    problem = gpu.mismatch(label.platform, found_platform)
+    if problem:
+        raise ArtifactError(f"{path} {problem}. {again}")
+
+
+def check_range(stage: Stage, name: str, shape: tuple[int, ...], profile: Iterable[Iterable[int]], path: Path) -> None:
+    """Raise InvalidRequest naming the axis when a shape lies outside the engine's smallest to largest shape."""
+    tensor = next(tensor for tensor in stage.inputs if tensor.name == name)
+    low, _, high = profile
+    for dim, actual, least, most in zip(tensor.shape, shape, low, high, strict=True):
+        if not least <= actual <= most:
+            raise InvalidRequest(name, f"{dim_text(dim)} is {actual}; the engine {path} takes {least} to {most}")
+
+
+class PlanCall:
+    """A Call on TensorRT engines; each is loaded on first use and runs one call at a time."""
+
+    def __init__(self, folder: Path, stages: Iterable[Stage], precision: str, device: int) -> None:
+        self._folder, self._precision, self._device = folder, precision, device
+        self._stages = {stage.name: stage for stage in stages}
+        self._engines: dict[str, _Engine] = {}
+        self._lock = threading.Lock()
+        self._platform = gpu.found_platform(device)
+        self._trt = gpu.backend()
+        self._log = gpu.collector(self._trt)
+        self._runtime = self._trt.Runtime(self._log)
+        require_cuda()
+
+    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
+        stage = known_stage(self._stages, stage_name)
+        check_inputs(stage, arrays)
+        with self._lock:
+            if stage_name not in self._engines:
+                self._engines[stage_name] = self._open(stage)
+        return self._engines[stage_name].run(arrays)
+
+    def _open(self, stage: Stage) -> _Engine:
+        key = plan_key(stage.name, self._precision)
+        path = self._folder / key
+        check_plan(read_manifest(self._folder).get(key), self._platform, path)
+        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            raise ArtifactError(f"{path} cannot be loaded: {self._log.problem()}")
+        return _Engine(self._trt, stage, engine, path, self._device, self._log)
+
+    def close(self) -> None:
+        """Keep the kernels TensorRT-RTX compiled for the next process and free the engines."""
+        for engine in self._engines.values():
+            engine.keep_kernels()
+        self._engines.clear()
+
+
+def plan_call(folder: str | Path, stages: Iterable[Stage], precision: str = "fp16", device: int = 0) -> PlanCall:
+    """A Call on the TensorRT engines of a build folder.
+
+    Raises:
+        EnvironmentProblem: no such GPU, or a torch that cannot use it.
+        ArtifactError: no TensorRT; later, on first use, an engine that is missing, damaged, or of another machine.
+        InvalidRequest: on a call, an input outside the sizes the engine was built for.
+    """
+    return PlanCall(Path(folder), stages, precision, device)
+
+
+def require_cuda() -> None:
+    """Raise EnvironmentProblem unless torch, which holds the tensors, can use the GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EnvironmentProblem(
+            f"torch {torch.__version__} cannot use the GPU; install a CUDA build of the same version "
+            "(--index-url https://download.pytorch.org/whl/cu130) and check the driver with nvidia-smi"
+        )
+
+
+def cuda_device(index: int) -> Any:
+    """The torch device of a GPU."""
+    import torch
+
+    return torch.device("cuda", index)
+
+
+class _Engine:
+    """One deserialised engine and its execution context."""
+
+    def __init__(self, trt: Any, stage: Stage, engine: Any, path: Path, device: int, log: Any) -> None:
+        import torch
+
+        self.trt, self.stage, self.engine, self.path, self.log = trt, stage, engine, path, log
+        self.device = cuda_device(device)
+        # An empty tensor has no address, but TensorRT wants one.
+        self.spare = torch.empty(8, device=self.device)
+        self.lock = threading.Lock()
+        self.cache: Any = None
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        wanted = [tensor.name for tensor in (*stage.inputs, *stage.outputs)]
+        if sorted(names) != sorted(wanted):
+            raise ArtifactError(f"{path} has the tensors {listed(names)}, stage {stage.name} declares {listed(wanted)}")
+        self.ranges = {tensor.name: engine.get_tensor_profile_shape(tensor.name, 0) for tensor in stage.inputs}
+        self.context = self.new_context()
+        if self.context is None:
+            raise ArtifactError(f"{path} cannot run on this GPU: {log.problem()}")
+
+    def new_context(self) -> Any:
+        """An execution context; for TensorRT-RTX one that starts from the kernels compiled by earlier processes."""
+        if not gpu.is_rtx(self.trt):
+            return self.engine.create_execution_context()
+        config = self.engine.create_runtime_config()
+        self.cache = config.create_runtime_cache()
+        with contextlib.suppress(FileNotFoundError):
+            # Refused by TensorRT-RTX itself when they are of another GPU or version; then they are compiled anew.
+            self.cache.deserialize(self.kernels.read_bytes())
+        config.set_runtime_cache(self.cache)
+        return self.engine.create_execution_context(config)
+
+    @property
+    def kernels(self) -> Path:
+        """Where compiled kernels are kept."""
+        return self.path.with_name(self.path.name + KERNELS)
+
+    def keep_kernels(self) -> None:
+        """Write the compiled kernels beside the plan; a folder that cannot be written only costs time."""
+        if self.cache is not None:
+            with contextlib.suppress(OSError):
+                self.kernels.write_bytes(self.cache.serialize())
+
+    def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """The stage's outputs by name, copied back from the GPU."""
+        import torch
+
+        with self.lock, torch.cuda.device(self.device):
+            stream = torch.cuda.Stream(self.device)
+            with torch.cuda.stream(stream):
+                held = [self.bind_input(tensor.name, arrays[tensor.name]) for tensor in self.stage.inputs]
+                missing = self.context.infer_shapes()
+                if missing:
+                    raise ArtifactError(f"{self.path}: no shape for {listed(missing)}; {self.log.problem()}")
+                outputs = {t.name: self.bind_output(t.name, t.dtype) for t in self.stage.outputs}
+                if not self.context.execute_async_v3(stream.cuda_stream):
+                    raise ArtifactError(f"{self.path} failed: {self.log.problem()}")
+            stream.synchronize()
+            held.clear()
+            return {name: value.cpu().numpy() for name, value in outputs.items()}
+
+    def bind_input(self, name: str, array: np.ndarray) -> Any:
+        """Copy an input to where the engine reads it and say its shape; returns the memory, to be kept until done."""
+        import torch
+
+        check_range(self.stage, name, array.shape, self.ranges[name], self.path)
+        on_host = self.engine.get_tensor_location(name) == self.trt.TensorLocation.HOST
+        value = torch.from_numpy(np.ascontiguousarray(array)).to("cpu" if on_host else self.device)
+        if not self.context.set_input_shape(name, tuple(array.shape)):
+            raise InvalidRequest(name, f"the engine {self.path} refuses {list(array.shape)}: {self.log.problem()}")
+        self.context.set_tensor_address(name, value.data_ptr() or self.spare.data_ptr())
+        return value
+
+    def bind_output(self, name: str, dtype: str) -> Any:
+        """Memory of the output's shape, which the engine will write."""
+        import torch
+
+        shape = tuple(self.context.get_tensor_shape(name))
+        if min(shape, default=0) < 0:
+            raise ArtifactError(f"{self.path}: the shape of {name} depends on values; stages must not do that")
+        value = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
+        self.context.set_tensor_address(name, value.data_ptr() or self.spare.data_ptr())
+        return value
