@@ -168,6 +168,7 @@ class LanguageModel:
         build: returns the torch module, the reference of every other engine.
         merged: returns (plain causal LM over one vocabulary whose first `vocabulary` ids are the head's, head bias or
             None), for exporters that know only such models; what sessions take as ids are this vocabulary's.
+        huggingface: returns the `tritone.lm.hf_model.HfModel` for engines that load folders of transformers.
     """
 
     name: str
@@ -176,6 +177,7 @@ class LanguageModel:
     limits: Mapping[str, Any]
     build: Callable[[], Any]
     merged: Callable[[], tuple[Any, Any]] | None = None
+    huggingface: Callable[[], Any] | None = None
 
 
 Call = Callable[..., Arrays]

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from tritone.families.cosyvoice.flow import Flow
     from tritone.families.cosyvoice.hift import Hift
     from tritone.families.cosyvoice.lm import SpeechLM
+    from tritone.lm.hf_model import HfModel
 
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
 FBANK = Axis("fbank_frames", 4, 500, 3000)
+POSITIONS = 4096
+"""Longest sequence of the language model: prompt, text and speech together."""
 
 
 def ready_made_stages() -> tuple[Stage, ...]:
@@ -93,6 +96,11 @@ def family(model_dir: str | Path) -> Family:
         model, bias, _ = merge_vocabulary(language_model())
         return model, bias
 
+    def huggingface() -> HfModel:
+        from tritone.families.cosyvoice.hf_layout import hf_model
+
+        return hf_model(checkpoint, front, POSITIONS)
+
     stages = (*flow_stages(config.flow, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
     by_name = {stage.name: stage for stage in stages}
 
@@ -108,9 +116,10 @@ def family(model_dir: str | Path) -> Family:
             "llm",
             vocabulary=config.lm.head_size,
             channels=1,
-            limits={"stop_ids": config.lm.stop_ids, "positions": 4096},
+            limits={"stop_ids": config.lm.stop_ids, "positions": POSITIONS},
             build=language_model,
             merged=merged,
+            huggingface=huggingface,
         ),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, samples)),),

@@ -1,0 +1,206 @@
+"""A language model to a folder that transformers, TensorRT-LLM and vLLM load, and such a folder back to the checkpoint.
+
+    python export/to_huggingface.py --model-dir checkpoints/nano --out build/nano/llm/huggingface
+    python export/to_huggingface.py --back build/nano/llm/huggingface --model-dir checkpoints/nano --out llm.pt
+
+Both ways keep every tensor bit for bit. What a plain causal LM cannot hold is in two files beside it: the bias that
+has to be added to the logits, without which other ids than speech can be sampled, and what only the way back needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tritone.catalog import open_family
+from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.lm.hf_model import BIAS, EXTRA, HfModel, HfWeights, identical
+from tritone.stage import LanguageModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOOLS = ("torch", "transformers", "safetensors", "tokenizers")
+DTYPES = ("bfloat16", "float16", "float32")
+WEIGHTS = "model.safetensors"
+
+
+def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16") -> None:
+    """Write the model to `folder` (replaced in one step) and read it back before it counts.
+
+    Args:
+        dtype: what engines compute in, said by `config.json`; the weights stay in the checkpoint's own dtype.
+
+    Raises:
+        ArtifactError: a tensor would not come back bit for bit.
+    """
+    from export import to_trtllm
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"language model dtype {dtype!r}; there are {', '.join(DTYPES)}")
+    model = described(llm)
+    state = model.read()
+    weights = model.split(state)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+        part = Path(scratch) / folder.name
+        part.mkdir()
+        write_weights(weights, part)
+        # Older readers know `torch_dtype`, newer ones `dtype`.
+        for name, value in (
+            ("config", {**model.config, "torch_dtype": dtype, "dtype": dtype}),
+            ("generation_config", model.generation),
+            ("tokenizer", model.tokenizer),
+            ("tokenizer_config", model.tokenizer_config),
+        ):
+            text = json.dumps(value, ensure_ascii=False, indent=None if name == "tokenizer" else 1)
+            (part / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        to_trtllm.write_settings(model, weights.bias, part)
+        require_same(state, model.join(read_weights(model, part)), folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+
+
+def import_llm(llm: LanguageModel, folder: Path, path: Path) -> dict[str, Tensor]:
+    """Write the folder's model as the checkpoint's own state_dict to `path`; returns it.
+
+    Raises:
+        ArtifactError: the folder lacks a file, or holds another kind or size of model than the checkpoint's.
+    """
+    from tritone.checkpoint import write_state
+
+    model = described(llm)
+    state = model.join(read_weights(model, folder))
+    write_state(path, state)
+    return state
+
+
+def described(llm: LanguageModel) -> HfModel:
+    """The model's description for transformers."""
+    if llm.huggingface is None:
+        raise ConfigError(f"language model {llm.name} has no layout for transformers; engines of LLMs cannot run it")
+    model: HfModel = llm.huggingface()
+    return model
+
+
+def write_weights(weights: HfWeights, folder: Path) -> None:
+    """The causal LM, its logit bias, and what only the way back needs."""
+    from safetensors.torch import save_file
+
+    save_file(weights.model, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file({"logit_bias": weights.bias}, folder / BIAS)
+    save_file(weights.extra, folder / EXTRA, metadata=weights.notes)
+
+
+def read_weights(model: HfModel, folder: Path) -> HfWeights:
+    """What `write_weights` wrote; the causal LM may have been trained since, and saved in several files."""
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, dict[str, Tensor]] = {}
+    notes: dict[str, str] = {}
+    try:
+        require_kind(model, read_json(folder / "config.json"), folder)
+        parts = sorted(folder.glob("model*.safetensors"))
+        for path in (*parts, folder / BIAS, folder / EXTRA):
+            with safe_open(path, framework="pt") as file:
+                group = path.name if path.name in (BIAS, EXTRA) else WEIGHTS
+                tensors.setdefault(group, {}).update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+                notes |= file.metadata() or {}
+    except FileNotFoundError as error:
+        missing = next(n for n in ("config.json", BIAS, EXTRA) if not (folder / n).is_file())
+        raise ArtifactError(f"{folder} has no {missing}; {REASONS[missing]}") from error
+    except SafetensorError as error:
+        raise ArtifactError(f"{folder} has a damaged file ({error}); export it again") from error
+    if not parts:
+        raise ArtifactError(f"{folder} has no {WEIGHTS}; {REASONS['config.json']}")
+    rows = int(model.config["vocab_size"])
+    bias = tensors[BIAS].get("logit_bias")
+    if bias is None or tuple(bias.shape) != (rows,) or not bias[model.first : model.first + model.rows].isfinite().all():
+        raise ArtifactError(f"{folder / BIAS} is not the bias of this model's {rows} logits; {REASONS[BIAS]}")
+    require_rows(tensors[WEIGHTS], rows, folder)
+    return HfWeights(tensors[WEIGHTS], bias, tensors[EXTRA], notes)
+
+
+REASONS = {
+    "config.json": "give a folder that this command or a trainer of transformers wrote",
+    BIAS: "the head's bias is not in the model itself and would be lost: copy the file from the folder this one was "
+    "trained from, or export the checkpoint again",
+    EXTRA: "it holds what a causal LM cannot: copy the file from the folder this one was trained from, or export the "
+    "checkpoint again",
+}
+
+
+def require_kind(model: HfModel, config: Mapping[str, Any], folder: Path) -> None:
+    """Raise ArtifactError unless the folder's `config.json` is of the checkpoint's kind of model and vocabulary."""
+    kind, wanted = config.get("model_type"), model.config["model_type"]
+    if kind != wanted:
+        raise ArtifactError(f"{folder} holds a model of type {kind!r}; the checkpoint's language model is {wanted!r}")
+    rows, needed = config.get("vocab_size"), model.config["vocab_size"]
+    if rows != needed:
+        raise ArtifactError(
+            f"{folder} has a vocabulary of {rows} and the checkpoint's needs {needed}; it belongs to another checkpoint"
+        )
+
+
+def require_rows(tensors: Mapping[str, Tensor], rows: int, folder: Path) -> None:
+    """Raise ArtifactError unless both tables of the causal LM are there and have the vocabulary's rows."""
+    for key in ("model.embed_tokens.weight", "lm_head.weight"):
+        found = tensors[key].shape[0] if key in tensors else "no"
+        if found != rows:
+            raise ArtifactError(f"{folder}: {key} has {found} rows; the checkpoint's vocabulary needs {rows}")
+
+
+def require_same(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise ArtifactError naming the first tensor that would not come back bit for bit."""
+    for key in [*wanted, *(key for key in found if key not in wanted)]:
+        if key not in wanted or key not in found or not identical(wanted[key], found[key]):
+            raise ArtifactError(f"{folder} was not written: {key} would not come back as it is in the checkpoint")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in the file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ArtifactError(f"{path} is not valid JSON ({error}); {REASONS['config.json']}") from error
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line as a namespace."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write, or with --back the .pt file")
+    parser.add_argument("--back", type=Path, metavar="FOLDER", help="turn this folder into the checkpoint's own file")
+    parser.add_argument("--dtype", default="bfloat16", choices=DTYPES, help="what engines compute in; %(default)s")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Convert; returns the exit status."""
+    args = parse(arguments)
+    try:
+        llm = open_family(args.model_dir).language_model
+        if llm is None:
+            raise ConfigError(f"the checkpoint {args.model_dir} has no language model")
+        if args.back:
+            import_llm(llm, args.back, args.out)
+        else:
+            export_llm(llm, args.out, args.dtype)
+        print(f"wrote {args.out}")
+    except TritoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Settings beside a transformers folder for the engines that serve it: TensorRT-LLM's LLM API and `trtllm-serve`, vLLM.
+
+    trtllm.yaml    options of `tensorrt_llm.LLM` and of `trtllm-serve FOLDER --config FOLDER/trtllm.yaml`
+    vllm.yaml      options of `vllm serve FOLDER --config FOLDER/vllm.yaml`
+    request.json   what every completion request must carry: sampling, stop ids, and the logit bias
+
+Neither engine has a bias on its head, so the bias is part of the request. In the process it is the whole vector with
+-inf for ids that are no speech (`SamplingParams.embedding_bias`). Over HTTP numbers are finite, between -100 and 100,
+and sent each time: there only the speech ids are listed, raised by `SHIFT`, which leaves their probabilities relative
+to each other alone and makes all others e^SHIFT times less likely.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tritone.errors import ConfigError
+from tritone.lm.hf_model import HfModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SHIFT = 50.0
+"""Other ids keep less than 151,936 x e^-50 = 3e-17 of the mass when the best speech logit is 0; float32 still resolves
+4e-6 of the sum."""
+LARGEST = 100.0
+"""Both servers refuse or clamp a bias beyond this."""
+
+
+@dataclass(frozen=True)
+class KvCacheConfig:
+    """`kv_cache_config` of TensorRT-LLM: the flow and the vocoder live on the same GPU, so not all of it is taken."""
+
+    free_gpu_memory_fraction: float = 0.4
+    enable_block_reuse: bool = True
+
+
+@dataclass(frozen=True)
+class CudaGraphConfig:
+    """`cuda_graph_config` of TensorRT-LLM: decoding steps are captured for every batch size up to the largest."""
+
+    enable_padding: bool = True
+    max_batch_size: int = 64
+
+
+@dataclass(frozen=True)
+class TrtllmArgs:
+    """The options of `tensorrt_llm.LLM` that are set; the names are those of its `TorchLlmArgs`.
+
+    `num_postprocess_workers` stays 0, because a server without a tokenizer in its process refuses logit biases.
+    """
+
+    max_seq_len: int
+    max_batch_size: int = 64
+    max_num_tokens: int = 8192
+    dtype: str = "auto"
+    num_postprocess_workers: int = 0
+    kv_cache_config: KvCacheConfig = field(default_factory=KvCacheConfig)
+    cuda_graph_config: CudaGraphConfig = field(default_factory=CudaGraphConfig)
+
+
+@dataclass(frozen=True)
+class VllmArgs:
+    """The options of `vllm serve` that are set, with underscores for hyphens."""
+
+    max_model_len: int
+    max_num_seqs: int = 64
+    gpu_memory_utilization: float = 0.4
+    dtype: str = "auto"
+    generation_config: str = "auto"
+    enable_prefix_caching: bool = True
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """The fields of a `/v1/completions` body that do not depend on the text; both servers know all of them.
+
+    `skip_special_tokens` and `add_special_tokens` are false because prompts are complete and the answer is ids.
+    """
+
+    temperature: float
+    top_p: float
+    top_k: int
+    stop_token_ids: tuple[int, ...]
+    logit_bias: Mapping[str, float]
+    add_special_tokens: bool = False
+    skip_special_tokens: bool = False
+
+
+def write_settings(model: HfModel, bias: Tensor, folder: Path) -> None:
+    """Write the three files for the model with that logit bias `[vocabulary]` into its folder.
+
+    Raises:
+        ConfigError: the bias cannot be sent over HTTP.
+    """
+    trtllm = asdict(TrtllmArgs(max_seq_len=model.positions))
+    vllm = {name.replace("_", "-"): value for name, value in asdict(VllmArgs(max_model_len=model.positions)).items()}
+    write_yaml(folder / "trtllm.yaml", trtllm, "trtllm-serve FOLDER --config FOLDER/trtllm.yaml")
+    write_yaml(folder / "vllm.yaml", vllm, "vllm serve FOLDER --config FOLDER/vllm.yaml")
+    (folder / "request.json").write_text(json.dumps(asdict(completion_request(model, bias)), indent=1) + "\n")
+
+
+def completion_request(model: HfModel, bias: Tensor) -> CompletionRequest:
+    """What a completion request must carry, from the model's generation settings and its bias."""
+    return CompletionRequest(
+        temperature=model.generation["temperature"],
+        top_p=model.generation["top_p"],
+        top_k=model.generation["top_k"],
+        stop_token_ids=tuple(model.generation["eos_token_id"]),
+        logit_bias=sparse_bias(bias),
+    )
+
+
+def sparse_bias(bias: Tensor) -> dict[str, float]:
+    """The bias `[vocabulary]` as servers take it: only ids that may be sampled, raised by `SHIFT`, keys as in JSON."""
+    allowed = bias.isfinite().nonzero()[:, 0].tolist()
+    sparse = {str(i): float(bias[i]) + SHIFT for i in allowed}
+    largest = max(map(abs, sparse.values()), default=0.0)
+    if not sparse or largest > LARGEST:
+        raise ConfigError(
+            f"the language model's head bias, raised by {SHIFT:g}, reaches {largest:g} over {len(sparse)} ids; servers "
+            f"take at most {LARGEST:g}. Use the bias in the process (embedding_bias) instead"
+        )
+    return sparse
+
+
+def write_yaml(path: Path, values: Mapping[str, Any], command: str) -> None:
+    """The settings as YAML under the command that reads them."""
+    import yaml
+
+    path.write_text(f"# {command}\n" + yaml.safe_dump(dict(values), sort_keys=False))
