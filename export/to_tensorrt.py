@@ -15,42 +15,23 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.profiles import Range, profiled
+from export.engine_options import TIMING_CACHE, Options, options, profiled
 from export.to_onnx import scratch
 from tritone import gpu
 from tritone.call import dim_text, listed, tensor_text
 from tritone.errors import ArtifactError
-from tritone.plan import Label
+from tritone.plan_label import Label
 from tritone.stage import Stage, Tensor
 
+__all__ = ["TOOLS", "Built", "Options", "available", "build_stage", "can_run", "options", "platform"]
 TOOLS = ("tensorrt", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12")
-TIMING_CACHE = "timing.cache"
 DTYPES = {"FLOAT": "float32", "HALF": "float16", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
 ENDS = ("lo", "opt", "hi")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to build.
-
-    Args:
-        compute_capability: "8.9", or several for TensorRT-RTX; empty for this machine's GPU, else a portable engine.
-        workspace: MiB of scratch memory a layer may use on the GPU; 0 for TensorRT's own limit, all of the memory.
-        level: 0 (fastest build) to 5 (longest search for kernels).
-        profile: axis name -> smallest, usual, largest size, in place of the declared range; see `export.profiles`.
-        progress: called with each phase of the build in words.
-    """
-
-    compute_capability: str = ""
-    workspace: int = 0
-    level: int = 3
-    profile: Mapping[str, Range] = field(default_factory=dict)
-    progress: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +49,22 @@ def available() -> str:
     return gpu.package(gpu.backend())
 
 
-def build_stage(stage: Stage, source: Path, path: Path, options: Options | None = None) -> Built:
+def platform(options: Options) -> str:
+    """What engines built with these options are for; part of their identity, so with the ranges that were asked for."""
+    ranges = ",".join(f"{name}={'/'.join(map(str, sizes))}" for name, sizes in sorted(options.profile.items()))
+    return f"{gpu.target_platform(options.compute_capability)} {ranges}".rstrip()
+
+
+def can_run(platform: str = "") -> bool:
+    """Whether engines, of that platform where one is given, run on this machine and in this process."""
+    import torch
+
+    here = gpu.gpu()
+    fits = not platform or (here and not gpu.mismatch(platform, f"{available()} {here}"))
+    return bool(here and fits and torch.cuda.is_available())
+
+
+def build_stage(stage: Stage, source: Path, path: Path, settings: Options | None = None) -> Built:
     """Write the engine of an ONNX file of the stage to `path`; replaces the file in one step.
 
     Args:
@@ -78,9 +74,9 @@ def build_stage(stage: Stage, source: Path, path: Path, options: Options | None 
         ArtifactError: no TensorRT, no ONNX file, one that TensorRT cannot read or that is not of this stage, or a
             network it cannot compile under these options.
     """
-    options = options or Options()
-    trt, platform = gpu.backend(), gpu.target_platform(options.compute_capability)
-    stage, began = profiled(stage, options.profile), time.monotonic()
+    settings, began = settings or Options(), time.monotonic()
+    trt, wanted = gpu.backend(), platform(settings)
+    stage = profiled(stage, settings.profile)
     if not source.is_file():
         raise ArtifactError(f"{source} does not exist; the engine of {stage.name} is made from it, so build onnx first")
     log = gpu.collector(trt)
@@ -89,22 +85,20 @@ def build_stage(stage: Stage, source: Path, path: Path, options: Options | None 
     network = builder.create_network(creation_flags(trt))
     parse(trt, network, log, source)
     check_network(stage, network, source)
-    config = configure(trt, builder, platform, options)
+    config = configure(trt, builder, wanted, settings)
     add_profile(stage, builder, config, network, log)
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    network.name = Label(stage.name, platform, path.name, digest).text()
-    cache = path.parent / TIMING_CACHE
+    network.name = Label(stage.name, wanted, path.name, digest).text()
+    cache = settings.timing_cache or path.parent / TIMING_CACHE
     with warnings.catch_warnings(), scratch(path) as part:
         warnings.simplefilter("ignore", DeprecationWarning)
         use_timing_cache(trt, config, cache)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise ArtifactError(
-                f"{gpu.package(trt)} cannot compile {source} for {platform.split()[2]}: {log.problem()}"
-            )
+            raise ArtifactError(f"{gpu.package(trt)} cannot compile {source} for {wanted.split()[2]}: {log.problem()}")
         part.write_bytes(plan)
         keep_timing_cache(trt, config, cache)
-    return Built(platform, path.stat().st_size, round(time.monotonic() - began, 2), activations(log.notes))
+    return Built(wanted, path.stat().st_size, round(time.monotonic() - began, 2), activations(log.notes))
 
 
 def creation_flags(trt: Any) -> int:
@@ -160,14 +154,14 @@ def fits(tensor: Tensor, value: Any, ready_made: bool) -> bool:
     return True
 
 
-def configure(trt: Any, builder: Any, platform: str, options: Options) -> Any:
+def configure(trt: Any, builder: Any, wanted: str, options: Options) -> Any:
     """The builder's settings."""
     config = builder.create_builder_config()
     config.builder_optimization_level = options.level
     config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
-    targets = platform.split()[2].split("+")
+    targets = wanted.split()[2].split("+")
     if gpu.is_rtx(trt) and targets != [gpu.PORTABLE]:
         config.num_compute_capabilities = len(targets)
         for index, target in enumerate(targets):

@@ -1,8 +1,9 @@
 """Which TensorRT and which GPU this machine has, and the words for what an engine is compiled for.
 
 A platform is three words: package, version, target - "tensorrt 11.4.0 sm90", "tensorrt_rtx 1.7.1.116 sm89+sm120",
-"tensorrt_rtx 1.7.1.116 portable". TensorRT compiles for the GPU it runs on. TensorRT-RTX compiles on any machine, for
-listed compute capabilities or for all it serves by default ("portable"), and finishes the work on the GPU.
+"tensorrt_rtx 1.7.1.116 portable" - and a fourth where sizes other than the declared were asked for. TensorRT compiles
+for the GPU it runs on. TensorRT-RTX compiles on any machine, for listed compute capabilities or for all it serves by
+default ("portable"), and finishes the work on the GPU.
 
 Nothing is imported from torch here: the driver is asked itself, so that this also works beside a CPU build of torch.
 """
@@ -127,9 +128,9 @@ def found_platform(device: int = 0) -> str:
 
 def mismatch(built: str, found: str) -> str:
     """Why an engine of one platform cannot run on another, as the end of a sentence; empty when it can."""
-    if len(built.split()) != 3:
+    if len(built.split()) < 3:
         return f"does not say what it was built for (found {built or 'nothing'!r})"
-    *package_built, target = built.split()
+    *package_built, target = built.split()[:3]
     *package_found, here = found.split()
     number = int(here.removeprefix("sm"))
     served = target == PORTABLE and (number in PORTABLE_TARGETS or number >= PORTABLE_FROM)

@@ -1,8 +1,5 @@
 """Run TensorRT engines on a GPU machine, and refuse those that belong to another one.
 
-A plan file is the raw engine, as Triton reads it. What it was built for stands in the build folder's manifest, and in
-the engine's own name, which can be read back from the file without a GPU.
-
 Not run where this was written, for want of a GPU: everything below `PlanCall` that touches a device. It is written
 from NVIDIA's documentation and the installed module's own; tests/gpu runs it where there is a device.
 """
@@ -10,79 +7,23 @@ from NVIDIA's documentation and the installed module's own; tests/gpu runs it wh
 from __future__ import annotations
 
 import contextlib
-import json
-import mmap
-import re
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tritone import gpu
-from tritone.artifacts import Entry, read_manifest
+from tritone.artifacts import read_manifest
 from tritone.call import check_inputs, dim_text, known_stage, listed
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest
 from tritone.formats import plan_key
+from tritone.plan_label import check_plan
 from tritone.stage import Arrays, Stage
 
-MARK = "tritone-plan "
 KERNELS = ".kernels"
 """Suffix of the file beside a plan that keeps what TensorRT-RTX compiled for this machine's GPU."""
-
-
-@dataclass(frozen=True)
-class Label:
-    """What an engine says of itself: its stage, what it was built for, its file's name, and the ONNX file's SHA-256."""
-
-    stage: str
-    platform: str
-    file: str
-    onnx: str
-
-    def text(self) -> str:
-        """The engine's name."""
-        return MARK + json.dumps(asdict(self))
-
-
-def read_label(path: Path) -> Label | None:
-    """The label inside a plan file; None when there is none. ArtifactError when there is no such file."""
-    try:
-        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            match = re.search(re.escape(MARK.encode()) + rb"(\{[^{}]*\})", content)
-            found = match[1] if match else b"{}"
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path} does not exist; build it with python export/build_engines.py") from error
-    except ValueError:  # an empty file cannot be mapped
-        return None
-    try:
-        return Label(**json.loads(found))
-    except (TypeError, ValueError):
-        return None
-
-
-def check_plan(entry: Entry | None, found_platform: str, path: Path) -> None:
-    """Raise ArtifactError when the plan file at `path` must not run on `found_platform`.
-
-    Args:
-        entry: what the manifest records of it; None when it records nothing.
-    """
-    again = "Run python export/build_engines.py with --formats tensorrt on this machine"
-    label = read_label(path)
-    if entry is None:
-        raise ArtifactError(f"{path} is not in the build folder's manifest, so nothing says what it fits. {again}")
-    if label is None:
-        raise ArtifactError(f"{path} is no engine that Tritone built: it carries no label. {again}")
-    if label.file != path.name or label.platform != entry.identity.platform:
-        raise ArtifactError(
-            f"{path} is the engine {label.file} for {label.platform}, the manifest records one for "
-            f"{entry.identity.platform or 'nothing'}; one of them was replaced by hand. {again}"
-        )
-    problem = gpu.mismatch(label.platform, found_platform)
-    if problem:
-        raise ArtifactError(f"{path} {problem}. {again}")
 
 
 def check_range(stage: Stage, name: str, shape: tuple[int, ...], profile: Iterable[Iterable[int]], path: Path) -> None:
@@ -97,8 +38,8 @@ def check_range(stage: Stage, name: str, shape: tuple[int, ...], profile: Iterab
 class PlanCall:
     """A Call on TensorRT engines; each is loaded on first use and runs one call at a time."""
 
-    def __init__(self, folder: Path, stages: Iterable[Stage], precision: str, device: int) -> None:
-        self._folder, self._precision, self._device = folder, precision, device
+    def __init__(self, folder: Path, stages: Iterable[Stage], precision: str, device: int, recorded: bool) -> None:
+        self._folder, self._precision, self._device, self._recorded = folder, precision, device, recorded
         self._stages = {stage.name: stage for stage in stages}
         self._engines: dict[str, _Engine] = {}
         self._lock = threading.Lock()
@@ -119,7 +60,10 @@ class PlanCall:
     def _open(self, stage: Stage) -> _Engine:
         key = plan_key(stage.name, self._precision)
         path = self._folder / key
-        check_plan(read_manifest(self._folder).get(key), self._platform, path)
+        entry = read_manifest(self._folder).get(key)
+        if self._recorded and entry is None:
+            raise ArtifactError(f"{path} is not in the build folder's manifest; run python export/build_engines.py")
+        check_plan(entry if self._recorded else None, self._platform, path)
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             raise ArtifactError(f"{path} cannot be loaded: {self._log.problem()}")
@@ -132,15 +76,20 @@ class PlanCall:
         self._engines.clear()
 
 
-def plan_call(folder: str | Path, stages: Iterable[Stage], precision: str = "fp16", device: int = 0) -> PlanCall:
+def plan_call(
+    folder: str | Path, stages: Iterable[Stage], precision: str = "fp16", device: int = 0, recorded: bool = True
+) -> PlanCall:
     """A Call on the TensorRT engines of a build folder.
+
+    Args:
+        recorded: refuse engines that the manifest does not record as they are; False while building one.
 
     Raises:
         EnvironmentProblem: no such GPU, or a torch that cannot use it.
         ArtifactError: no TensorRT; later, on first use, an engine that is missing, damaged, or of another machine.
         InvalidRequest: on a call, an input outside the sizes the engine was built for.
     """
-    return PlanCall(Path(folder), stages, precision, device)
+    return PlanCall(Path(folder), stages, precision, device, recorded)
 
 
 def require_cuda() -> None:

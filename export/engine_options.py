@@ -1,13 +1,14 @@
-"""Ranges of axes other than the declared ones, for engines that need not cover everything the checkpoint can do.
+"""How engines are built: for which GPU, with how much memory and effort, and over which sizes.
 
-A narrower profile takes less GPU memory: an engine reserves what its largest sizes need.
+An engine reserves what its largest sizes need, so ranges narrower than the declared ones take less GPU memory.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tritone.call import listed
 from tritone.errors import ConfigError
@@ -15,6 +16,36 @@ from tritone.stage import Axis, Scaled, Stage, Tensor
 
 Range = tuple[int, int, int]
 """Smallest, usual and largest size."""
+TIMING_CACHE = "timing.cache"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build.
+
+    Args:
+        compute_capability: "8.9", or several for TensorRT-RTX; empty for this machine's GPU, else a portable engine.
+        profile: axis name -> smallest, usual, largest size, in place of the declared range.
+        workspace: MiB of scratch memory a layer may use on the GPU; 0 for TensorRT's own limit, all of the memory.
+        level: 0 (fastest build) to 5 (longest search for kernels).
+        timing_cache: where TensorRT keeps measured kernel times between builds; None for beside the engine.
+        progress: called with each phase of the build in words.
+    """
+
+    compute_capability: str = ""
+    profile: Mapping[str, Range] = field(default_factory=dict)
+    workspace: int = 0
+    level: int = 3
+    timing_cache: Path | None = None
+    progress: Callable[[str], None] | None = None
+
+
+def options(out: Path, compute_capability: str | None, profile: Sequence[str], stages: Iterable[Stage]) -> Options:
+    """The options a command line asks for; `profile` has texts as `read_profile` takes them, the last one counts."""
+    stages, found = list(stages), {}
+    for text in profile:
+        found.update(read_profile(text, stages))
+    return Options(compute_capability or "", found, timing_cache=out / "tensorrt" / TIMING_CACHE)
 
 
 def read_profile(text: str, stages: Iterable[Stage]) -> dict[str, Range]:
