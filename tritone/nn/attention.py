@@ -14,9 +14,14 @@ MASKED = -3e4
 
 
 def attention_bias(
-    queries: int, past: int, chunk_size: Tensor, left_chunks: int, valid: Tensor | None = None
+    queries: int,
+    past: int,
+    chunk_size: Tensor,
+    left_chunks: int,
+    valid: Tensor | None = None,
+    masked: float = MASKED,
 ) -> Tensor:
-    """What to add to scores `[batch or 1, 1, queries, past + queries]`: 0 where a query sees a key, MASKED elsewhere.
+    """What to add to scores `[batch or 1, 1, queries, past + queries]`: 0 where a query sees a key, `masked` elsewhere.
 
     Position i sees j when j's chunk is not after i's and, with `left_chunks` >= 0, at most that many before it.
 
@@ -33,7 +38,7 @@ def attention_bias(
     visible = visible[None]
     if valid is not None:
         visible = visible & valid[:, None, :]
-    return torch.where(visible, 0.0, MASKED)[:, None]
+    return torch.where(visible, 0.0, masked)[:, None]
 
 
 def extend(key: Tensor, value: Tensor, state: Tensor | None, keep: int) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -66,7 +71,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Output and next state; `bias` comes from `attention_bias`."""
-        query, key, value = (split_heads(linear(x), self.heads) for linear in (self.to_q, self.to_k, self.to_v))
+        query = split_heads(self.to_q(x), self.heads)
+        key, value = split_heads(self.to_k(x), self.heads), split_heads(self.to_v(x), self.heads)
         key, value, state = extend(key, value, state, self.keep)
         return self.to_out[0](weigh(self.scale * query @ key.transpose(2, 3) + bias, value)), state
 
@@ -89,9 +95,8 @@ class RelativeAttention(nn.Module):
         self, x: Tensor, bias: Tensor, distances: Tensor, state: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Output and next state; `distances` comes from `distance_embedding`."""
-        query, key, value = (
-            split_heads(linear(x), self.heads) for linear in (self.linear_q, self.linear_k, self.linear_v)
-        )
+        query = split_heads(self.linear_q(x), self.heads)
+        key, value = split_heads(self.linear_k(x), self.heads), split_heads(self.linear_v(x), self.heads)
         key, value, state = extend(key, value, state, self.keep)
         content = self.scale * (query + self.pos_bias_u[:, None]) @ key.transpose(2, 3)
         position = split_heads(self.linear_pos(distances)[None], self.heads)

@@ -25,12 +25,11 @@ class Stft(nn.Module):
     The signal is mirrored at both of its ends (the end of a row being its own length), as `torch.stft(center=True)`.
     """
 
-    basis: Tensor
-
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
         window, cosine, sine = _tables(n_fft)
+        self.basis: Tensor
         self.register_buffer("basis", torch.cat([cosine, -sine])[:, None].mul(window).float(), persistent=False)
 
     def forward(self, signal: Tensor, samples: Tensor | None = None) -> Tensor:
@@ -53,9 +52,6 @@ class InverseStft(nn.Module):
     Windowed frames are overlap-added and divided by the sum of squared windows of the frames that exist.
     """
 
-    basis: Tensor
-    energy: Tensor
-
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
@@ -64,6 +60,8 @@ class InverseStft(nn.Module):
         twice = torch.full((n_fft // 2 + 1, 1), 2.0, dtype=torch.float64)
         twice[0] = twice[-1] = 1.0
         basis = torch.cat([twice * cosine, -twice * sine])[:, None] * window / n_fft
+        self.basis: Tensor
+        self.energy: Tensor
         self.register_buffer("basis", basis.float(), persistent=False)
         self.register_buffer("energy", window.square()[None, None].float(), persistent=False)
 

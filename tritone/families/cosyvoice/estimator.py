@@ -6,8 +6,6 @@ with the flow time mixed in, each followed by transformer blocks, and one skip c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -30,34 +28,33 @@ class EstimatorState(NamedTuple):
 
 
 class Parts:
-    """Hands each layer its part of the state, in the order the layers run, and collects the parts of the next."""
+    """Hands each layer its part of the state, in the order the layers run, and collects the parts of the next.
 
-    def __init__(self, state: EstimatorState | None, channels: list[int]) -> None:
-        self._conv: Iterator[Tensor | None] = repeat(None)
-        self._att: Iterator[Tensor | None] = repeat(None)
-        if state is not None:
-            self._conv = iter(state.conv.split(channels, dim=1))
-            self._att = iter(state.att.unbind(dim=1))
-        self._next_conv: list[Tensor] = []
-        self._next_att: list[Tensor] = []
+    A layer asks for its part (None where there is no state), runs, and puts what comes next.
+    """
 
-    def convolve(self, layer: nn.Module, x: Tensor) -> Tensor:
-        """The output of a causal convolution."""
-        x, after = layer(x, next(self._conv))
-        self._next_conv += [] if after is None else [after]
-        return x
+    def __init__(self, conv: list[Tensor], att: list[Tensor]) -> None:
+        self.conv, self.att = conv, att
+        self.next_conv: list[Tensor] = []
+        self.next_att: list[Tensor] = []
 
-    def attend(self, layer: nn.Module, x: Tensor, bias: Tensor) -> Tensor:
-        """The output of an attention layer."""
-        x, after = layer(x, bias, next(self._att))
-        self._next_att += [] if after is None else [after]
-        return x
+    def take_conv(self) -> Tensor | None:
+        """The past of the convolution that runs now."""
+        return self.conv[len(self.next_conv)] if len(self.conv) > 0 else None
 
-    def following(self) -> EstimatorState | None:
-        """The state after all layers have run; None where there was none before."""
-        if not self._next_conv:
-            return None
-        return EstimatorState(torch.stack(self._next_att, dim=1), torch.cat(self._next_conv, dim=1))
+    def take_att(self) -> Tensor | None:
+        """The past of the attention layer that runs now."""
+        return self.att[len(self.next_att)] if len(self.att) > 0 else None
+
+    def put_conv(self, after: Tensor | None) -> None:
+        """Keep what the convolution needs next time."""
+        if after is not None:
+            self.next_conv.append(after)
+
+    def put_att(self, after: Tensor | None) -> None:
+        """Keep what the attention layer needs next time."""
+        if after is not None:
+            self.next_att.append(after)
 
 
 class ConvBlock(nn.Module):
@@ -68,7 +65,8 @@ class ConvBlock(nn.Module):
         self.block = nn.ModuleList([CausalConv1d(in_channels, channels, 3), nn.Identity(), nn.LayerNorm(channels)])
 
     def forward(self, x: Tensor, parts: Parts) -> Tensor:
-        x = parts.convolve(self.block[0], x)
+        x, after = self.block[0](x, parts.take_conv())
+        parts.put_conv(after)
         return mish(self.block[2](x.transpose(1, 2)).transpose(1, 2))
 
 
@@ -120,28 +118,50 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(dim)
 
     def forward(self, x: Tensor, bias: Tensor, parts: Parts) -> Tensor:
-        x = x + parts.attend(self.attn1, self.norm1(x), bias)
+        attended, after = self.attn1(self.norm1(x), bias, parts.take_att())
+        parts.put_att(after)
+        x = x + attended
         return x + self.ff(self.norm3(x))
 
 
 class Level(nn.ModuleList):
-    """A residual block and its transformer blocks, `[batch, channels, frames]`.
+    """A residual block and its transformer blocks, `[batch, channels, frames]`, and what more a kind of level has.
 
-    A list, so that its parts have the published key names; the outer levels have one more convolution (`self[2]`).
+    A list, so that its parts have the published key names.
     """
 
-    def __init__(self, config: EstimatorConfig, in_channels: int, outer: bool = False) -> None:
+    def __init__(self, config: EstimatorConfig, in_channels: int, *more: nn.Module) -> None:
         width, heads, head_dim = config.channels[0], config.num_heads, config.attention_head_dim
         keep = config.left_chunks * config.chunk_size if config.left_chunks >= 0 else -1
         blocks = nn.ModuleList(TransformerBlock(width, heads, head_dim, keep) for _ in range(config.n_blocks))
-        parts: list[nn.Module] = [ResnetBlock(in_channels, width, 4 * width), blocks]
-        super().__init__([*parts, CausalConv1d(width, width, 3)] if outer else parts)
+        super().__init__([ResnetBlock(in_channels, width, 4 * width), blocks, *more])
 
-    def forward(self, x: Tensor, time: Tensor, bias: Tensor, parts: Parts) -> Tensor:
+    def transform(self, x: Tensor, time: Tensor, bias: Tensor, parts: Parts) -> Tensor:
+        """What the blocks make of `x`."""
         x = self[0](x, time, parts).transpose(1, 2)
         for block in self[1].children():
             x = block(x, bias, parts)
         return x.transpose(1, 2)
+
+
+class MiddleLevel(Level):
+    """The blocks alone."""
+
+    def forward(self, x: Tensor, time: Tensor, bias: Tensor, parts: Parts) -> Tensor:
+        return self.transform(x, time, bias, parts)
+
+
+class OuterLevel(Level):
+    """The blocks, and a convolution after them; gives the outputs of both."""
+
+    def __init__(self, config: EstimatorConfig, in_channels: int) -> None:
+        super().__init__(config, in_channels, CausalConv1d(config.channels[0], config.channels[0], 3))
+
+    def forward(self, x: Tensor, time: Tensor, bias: Tensor, parts: Parts) -> tuple[Tensor, Tensor]:
+        x = self.transform(x, time, bias, parts)
+        convolved, after = self[2](x, parts.take_conv())
+        parts.put_conv(after)
+        return x, convolved
 
 
 class Estimator(nn.Module):
@@ -156,9 +176,9 @@ class Estimator(nn.Module):
         width = config.channels[0]
         self.left_chunks = config.left_chunks
         self.time_mlp = TimeEmbedding(config.in_channels, 4 * width)
-        self.down_blocks = nn.ModuleList([Level(config, config.in_channels, outer=True)])
-        self.mid_blocks = nn.ModuleList(Level(config, width) for _ in range(config.num_mid_blocks))
-        self.up_blocks = nn.ModuleList([Level(config, 2 * width, outer=True)])
+        self.down_blocks = nn.ModuleList([OuterLevel(config, config.in_channels)])
+        self.mid_blocks = nn.ModuleList(MiddleLevel(config, width) for _ in range(config.num_mid_blocks))
+        self.up_blocks = nn.ModuleList([OuterLevel(config, 2 * width)])
         self.final_block = ConvBlock(width, width)
         self.final_proj = nn.Conv1d(width, config.out_channels, 1)
         self.state_channels = [m.in_channels for m in self.modules() if isinstance(m, CausalConv1d)]
@@ -185,16 +205,18 @@ class Estimator(nn.Module):
             state: of the steps before; None for a whole utterance, which keeps no state.
         """
         time = self.time_mlp(t)
-        past = 0 if state is None else state.att.shape[3]
+        past = 0
+        parts = Parts([], [])
+        if state is not None:
+            past = state.att.shape[3]
+            parts = Parts(list(state.conv.split(self.state_channels, dim=1)), list(state.att.unbind(dim=1)))
         bias = attention_bias(x.shape[2], past, chunk_size, self.left_chunks, valid)
-        parts = Parts(state, self.state_channels)
         spread = spks[..., None].expand(-1, -1, x.shape[2])
-        down, up = self.down_blocks[0], self.up_blocks[0]
-        assert isinstance(down, Level) and isinstance(up, Level)
-        skip = down(torch.cat((x, mu, spread, cond), dim=1), time, bias, parts)
-        x = parts.convolve(down[2], skip)
+        skip, x = self.down_blocks[0](torch.cat((x, mu, spread, cond), dim=1), time, bias, parts)
         for level in self.mid_blocks:
             x = level(x, time, bias, parts)
-        x = up(torch.cat((x, skip), dim=1), time, bias, parts)
-        x = parts.convolve(up[2], x)
-        return self.final_proj(self.final_block(x, parts)), parts.following()
+        _, x = self.up_blocks[0](torch.cat((x, skip), dim=1), time, bias, parts)
+        velocity = self.final_proj(self.final_block(x, parts))
+        if state is None:
+            return velocity, None
+        return velocity, EstimatorState(torch.stack(parts.next_att, dim=1), torch.cat(parts.next_conv, dim=1))

@@ -27,6 +27,7 @@ class Flow(nn.Module):
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
         self.config = config
+        self.ahead, self.token_mel_ratio = config.pre_lookahead_len, config.token_mel_ratio
         self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
         self.encoder = UpsampleConformerEncoder(config.encoder, config.input_size, config.pre_lookahead_len)
@@ -42,9 +43,9 @@ class Flow(nn.Module):
 
     def encode_whole(self, token: Tensor, length: Tensor, chunk_size: Tensor) -> Tensor:
         """Features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their lengths."""
-        mu, _ = self.encode(nn.functional.pad(token, (0, self.config.pre_lookahead_len)), length, chunk_size)
+        mu, _ = self.encode(nn.functional.pad(token, (0, self.ahead)), length, chunk_size)
         frames = torch.arange(mu.shape[2], device=mu.device)[None]
-        return mu * (frames < self.config.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
+        return mu * (frames < self.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
 
     def speaker(self, embedding: Tensor) -> Tensor:
         """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""

@@ -43,7 +43,7 @@ class ResBlock(nn.Module):
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2, strict=True)
+        layers = zip(self.activations1, self.convs1, self.activations2, self.convs2)  # noqa: B905 (strict cannot be scripted)
         for first_activation, dilated, second_activation, plain in layers:
             hidden = _inside(dilated(first_activation(x)), mask)
             x = x + _inside(plain(second_activation(hidden)), mask)
@@ -67,7 +67,11 @@ class Hift(nn.Module):
     def __init__(self, config: HiftConfig) -> None:
         super().__init__()
         self.config = config
-        bins = config.istft_n_fft + 2
+        self.hop, self.hops = config.hop, config.hop // config.istft_hop
+        self.rates, self.slope = list(config.upsample_rates), config.lrelu_slope
+        self.kernels = len(config.resblock_kernel_sizes)
+        self.magnitude_limit, self.audio_limit = MAGNITUDE_LIMIT, config.audio_limit
+        self.bins = config.istft_n_fft // 2 + 1
         widths = [config.base_channels // 2**level for level in range(len(config.upsample_rates) + 1)]
         self.m_source = SourceMix(config.nb_harmonics + 1)
         self.conv_pre = _same_conv(config.in_channels, widths[0], PRE_KERNEL, 1)
@@ -78,7 +82,7 @@ class Hift(nn.Module):
             )
         )
         self.source_downs = nn.ModuleList(
-            nn.Conv1d(bins, width, 1 if step == 1 else 2 * step, step, padding=step // 2)
+            nn.Conv1d(2 * self.bins, width, 1 if step == 1 else 2 * step, step, padding=step // 2)
             for width, step in zip(widths[1:], source_steps(config), strict=True)
         )
         self.source_resblocks = nn.ModuleList(
@@ -92,7 +96,7 @@ class Hift(nn.Module):
             for width in widths[1:]
             for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         )
-        self.conv_post = _same_conv(widths[-1], bins, POST_KERNEL, 1)
+        self.conv_post = _same_conv(widths[-1], 2 * self.bins, POST_KERNEL, 1)
         self.f0_predictor = F0Network(config.in_channels, config.f0_channels)
         self.stft = Stft(config.istft_n_fft, config.istft_hop)
         self.inverse_stft = InverseStft(config.istft_n_fft, config.istft_hop)
@@ -113,7 +117,7 @@ class Hift(nn.Module):
 
     def analyse(self, source: Tensor, mel_len: Tensor | None) -> Tensor:
         """Spectrum of the excitation, `[batch, n_fft + 2, spectra]`, one more spectrum than hops."""
-        spectrum: Tensor = self.stft(source[:, 0], None if mel_len is None else mel_len * self.config.hop)
+        spectrum: Tensor = self.stft(source[:, 0], None if mel_len is None else mel_len * self.hop)
         return _inside(spectrum, _mask(self._spectra(mel_len), spectrum))
 
     def filter(self, mel: Tensor, mel_len: Tensor | None, spectrum: Tensor) -> Tensor:
@@ -121,39 +125,39 @@ class Hift(nn.Module):
         rate = 1
         mask = _mask(mel_len, mel)
         x = _inside(self.conv_pre(_inside(mel, mask)), mask)
-        for level, up in enumerate(self.ups):
-            rate *= self.config.upsample_rates[level]
-            x = up(F.leaky_relu(x, self.config.lrelu_slope))
+        levels = zip(self.ups, self.source_downs, self.source_resblocks)  # noqa: B905 (strict cannot be scripted)
+        for level, (up, source_down, source_resblock) in enumerate(levels):
+            rate *= self.rates[level]
+            x = up(F.leaky_relu(x, self.slope))
             if level == len(self.ups) - 1:
                 # The published network mirrors the missing frame in on the left.
                 x = torch.cat([x[:, :, 1:2], x], dim=2)
                 mask = _mask(self._spectra(mel_len), x)
             else:
                 mask = _mask(None if mel_len is None else mel_len * rate, x)
-            excitation = _inside(self.source_downs[level](spectrum), mask)
-            x = _inside(x, mask) + self.source_resblocks[level](excitation, mask)
+            excitation = _inside(source_down(spectrum), mask)
+            x = _inside(x, mask) + source_resblock(excitation, mask)
             x = self._resblocks(level, x, mask)
         return x
 
     def synthesize(self, hidden: Tensor, mel_len: Tensor | None) -> Tensor:
         """Waveform from what `filter` returns: log magnitudes and phases, and their inverse STFT."""
         x = self.conv_post(F.leaky_relu(hidden))
-        bins = self.config.istft_n_fft // 2 + 1
-        magnitude = torch.exp(x[:, :bins]).clamp(max=MAGNITUDE_LIMIT)
-        wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, bins:]), self._spectra(mel_len))
-        return wave.clamp(-self.config.audio_limit, self.config.audio_limit)
+        magnitude = torch.exp(x[:, : self.bins]).clamp(max=self.magnitude_limit)
+        wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, self.bins :]), self._spectra(mel_len))
+        return wave.clamp(-self.audio_limit, self.audio_limit)
 
     def _spectra(self, mel_len: Tensor | None) -> Tensor | None:
         """Valid spectra of each row; a centred STFT has one more than hops."""
-        return None if mel_len is None else mel_len * (self.config.hop // self.config.istft_hop) + 1
+        return None if mel_len is None else mel_len * self.hops + 1
 
     def _resblocks(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
         """The mean of the residual blocks of one rate."""
-        kernels = len(self.config.resblock_kernel_sizes)
         total = torch.zeros_like(x)
-        for block in self.resblocks[level * kernels : (level + 1) * kernels]:
-            total = total + block(x, mask)
-        return total / kernels
+        for index, block in enumerate(self.resblocks):
+            if index // self.kernels == level:
+                total = total + block(x, mask)
+        return total / self.kernels
 
 
 def _same_conv(channels: int, out: int, kernel: int, dilation: int) -> nn.Conv1d:

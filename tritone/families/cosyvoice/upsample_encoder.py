@@ -98,19 +98,27 @@ class Block(nn.Module):
         return x + self.feed_forward(self.norm_ff(x)), state
 
 
-def run_blocks(
-    blocks: nn.ModuleList, x: Tensor, length: Tensor, chunk_size: Tensor, left_chunks: int, state: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
-    """`x` `[batch, positions, dim]` through the blocks; this step's keys from `length` `[batch]` on are not seen."""
-    past = 0 if state is None else state.shape[3]
-    valid = torch.arange(past + x.shape[1], device=x.device)[None] < (length + past)[:, None]
-    bias = attention_bias(x.shape[1], past, chunk_size, left_chunks, valid)
-    distances = distance_embedding(x.shape[1], past, x)
-    following: list[Tensor] = []
-    for index, block in enumerate(blocks):
-        x, after = block(x, bias, distances, None if state is None else state[:, index])
-        following += [] if after is None else [after]
-    return x, torch.stack(following, dim=1) if following else None
+class Blocks(nn.ModuleList):
+    """Conformer blocks of one rate, under the key names of a list: `[batch, positions, dim]`."""
+
+    def __init__(self, config: EncoderConfig, number: int, keep: int) -> None:
+        super().__init__(Block(config, keep) for _ in range(number))
+        self.left_chunks = config.left_chunks
+
+    def forward(
+        self, x: Tensor, length: Tensor, chunk_size: Tensor, state: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Output and next state; this step's keys from `length` `[batch]` on are not seen."""
+        past = 0 if state is None else state.shape[3]
+        valid = torch.arange(past + x.shape[1], device=x.device)[None] < (length + past)[:, None]
+        bias = attention_bias(x.shape[1], past, chunk_size, self.left_chunks, valid)
+        distances = distance_embedding(x.shape[1], past, x)
+        following: list[Tensor] = []
+        for index, block in enumerate(self):
+            x, after = block(x, bias, distances, None if state is None else state[:, index])
+            if after is not None:
+                following.append(after)
+        return x, torch.stack(following, dim=1) if len(following) > 0 else None
 
 
 class UpsampleConformerEncoder(nn.Module):
@@ -119,14 +127,12 @@ class UpsampleConformerEncoder(nn.Module):
     def __init__(self, config: EncoderConfig, in_dim: int, ahead: int) -> None:
         super().__init__()
         keep = config.left_chunks * config.chunk_size if config.left_chunks >= 0 else -1
-        self.left_chunks = config.left_chunks
-        self.ahead = ahead
         self.embed = Embed(in_dim, config.dim)
         self.pre_lookahead_layer = Lookahead(config.dim, ahead)
-        self.encoders = nn.ModuleList(Block(config, keep) for _ in range(config.num_blocks))
+        self.encoders = Blocks(config, config.num_blocks, keep)
         self.up_layer = Upsample(config.dim)
         self.up_embed = Embed(config.dim, config.dim)
-        self.up_encoders = nn.ModuleList(Block(config, 2 * keep) for _ in range(config.num_up_blocks))
+        self.up_encoders = Blocks(config, config.num_up_blocks, 2 * keep)
         self.after_norm = nn.LayerNorm(config.dim)
 
     def forward(
@@ -140,15 +146,20 @@ class UpsampleConformerEncoder(nn.Module):
             chunk_size: int64 `[1]`, tokens per chunk of the attention mask.
             state: of the steps before; None for a whole utterance, which keeps no state.
         """
-        lookahead_state, up_state = (None, None) if state is None else state.conv.chunk(2, dim=1)
-        token_past, frame_past = (None, None) if state is None else (state.token_att, state.frame_att)
+        token_att: Tensor | None = None
+        frame_att: Tensor | None = None
+        lookahead_state: Tensor | None = None
+        up_state: Tensor | None = None
+        if state is not None:
+            token_att, frame_att = state.token_att, state.frame_att
+            lookahead_state, up_state = state.conv.chunk(2, dim=1)
         exists = torch.arange(x.shape[1], device=x.device)[None] < length[:, None]
         x = self.embed(x) * exists[..., None].to(x.dtype)
         x, lookahead_state = self.pre_lookahead_layer(x, lookahead_state)
-        x, token_att = run_blocks(self.encoders, x, length, chunk_size, self.left_chunks, token_past)
+        x, token_att = self.encoders(x, length, chunk_size, token_att)
         x, up_state = self.up_layer(x, up_state)
         x = self.up_embed(x)
-        x, frame_att = run_blocks(self.up_encoders, x, 2 * length, 2 * chunk_size, self.left_chunks, frame_past)
+        x, frame_att = self.up_encoders(x, 2 * length, 2 * chunk_size, frame_att)
         x = self.after_norm(x)
         if token_att is None or frame_att is None or lookahead_state is None or up_state is None:
             return x, None
