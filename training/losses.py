@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from tritone.audio import mel_filters
 from tritone.families.cosyvoice.config import MelConfig
 
-RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128))
-"""(window, hop) in samples of the spectrograms compared."""
+RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64), (128, 32))
+"""(window, hop) in samples of the spectrograms compared. Windows well below a mel frame (20 ms) are what sees a buzz at
+the frame rate, which upsampling leaves behind when nothing punishes it."""
 
 
 class MelSpectrogram(nn.Module):

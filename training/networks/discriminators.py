@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from training.losses import RESOLUTIONS, magnitude
 from tritone.nn.weight_norm import weight_norm
 
+JUDGED = RESOLUTIONS[:3]
+"""Spectrograms a discriminator looks at: the finer ones are for the plain loss."""
+
 PERIODS = (2, 3, 5, 11)
 SLOPE = 0.1
 COMPRESSION = 0.3
@@ -60,12 +63,12 @@ class Discriminators(nn.Module):
     def __init__(self, period_width: int = 16, spectrogram_width: int = 16) -> None:
         super().__init__()
         self.periods = nn.ModuleList(period_stack(period_width) for _ in PERIODS)
-        self.spectrograms = nn.ModuleList(spectrogram_stack(spectrogram_width) for _ in RESOLUTIONS)
+        self.spectrograms = nn.ModuleList(spectrogram_stack(spectrogram_width) for _ in JUDGED)
 
     def forward(self, wave: Tensor) -> tuple[list[Tensor], list[list[Tensor]]]:
         judged = [stack(fold(wave, period)) for period, stack in zip(PERIODS, self.periods, strict=True)] + [
             stack(magnitude(wave, size, hop).pow(COMPRESSION).transpose(1, 2)[:, None])
-            for (size, hop), stack in zip(RESOLUTIONS, self.spectrograms, strict=True)
+            for (size, hop), stack in zip(JUDGED, self.spectrograms, strict=True)
         ]
         return [scores for scores, _ in judged], [hidden for _, hidden in judged]
 
