@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,19 +24,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, TritoneError
-from tritone.lm.hf_model import BIAS, EXTRA, HfModel, HfWeights, identical
+from tritone.lm.hf_model import BIAS, EXTRA, IDS, HfModel, HfWeights, folder_session, identical
 from tritone.stage import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from export.parity import Row
 
 TOOLS = ("torch", "transformers", "safetensors", "tokenizers")
 DTYPES = ("bfloat16", "float16", "float32")
 WEIGHTS = "model.safetensors"
 
 
-def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16") -> None:
-    """Write the model to `folder` (replaced in one step) and read it back before it counts.
+def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16", seed: int = 0) -> list[Row]:
+    """Write the model to `folder` (replaced in one step) after reading it back; its logits beside the torch module's.
 
     Args:
         dtype: what engines compute in, said by `config.json`; the weights stay in the checkpoint's own dtype.
@@ -61,13 +64,45 @@ def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16") -> Non
             ("generation_config", model.generation),
             ("tokenizer", model.tokenizer),
             ("tokenizer_config", model.tokenizer_config),
+            (Path(IDS).stem, {"first": model.first, "rows": model.rows, "segments": model.segments}),
         ):
             text = json.dumps(value, ensure_ascii=False, indent=None if name == "tokenizer" else 1)
             (part / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         to_trtllm.write_settings(model, weights.bias, part)
         require_same(state, model.join(read_weights(model, part)), folder)
+        for path in part.iterdir():
+            path.chmod(0o644)  # safetensors lets only the owner read
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
+    del state, weights
+    return [compare(llm, model, folder, seed)]
+
+
+def compare(llm: LanguageModel, model: HfModel, folder: Path, seed: int, steps: int = 64) -> Row:
+    """Teacher-forced logits of the folder in float32, bias added: a random prompt, then tokens one by one."""
+    import numpy as np
+    import torch
+
+    from export.parity import LLM_TOLERANCE, Row, relative_error
+
+    if llm.merged is None:
+        raise ConfigError(f"language model {llm.name} has no merged vocabulary to compare with")
+    reference, bias = llm.merged()
+    rng = np.random.default_rng(seed)
+    # Rows that no token stands for exist in the reference alone.
+    known = np.concatenate([np.arange(first, first + count) for first, _, count in model.segments])
+    steps = min(steps, model.positions // 2)
+    prompt, forced = rng.choice(known, steps).tolist(), rng.integers(0, llm.vocabulary, steps).tolist()
+    with torch.inference_mode():
+        logits = reference(torch.tensor([prompt + forced])).logits[0, steps - 1 :, : llm.vocabulary]
+    wanted = (logits if bias is None else logits + bias).numpy()
+    session = folder_session(model, folder)
+    began = time.perf_counter()
+    found = np.stack([session.prefill(prompt), *(session.step(token) for token in forced)])
+    seconds = (time.perf_counter() - began) / (steps + 1)
+    error, tolerance, sizes = relative_error(wanted, found), LLM_TOLERANCE["fp32"], {"prompt": steps, "steps": steps}
+    problem = "" if error <= tolerance else "logits differ"
+    return Row(llm.name, "huggingface", "teacher-forced", sizes, error, tolerance, seconds, problem)
 
 
 def import_llm(llm: LanguageModel, folder: Path, path: Path) -> dict[str, Tensor]:
@@ -124,7 +159,8 @@ def read_weights(model: HfModel, folder: Path) -> HfWeights:
         raise ArtifactError(f"{folder} has no {WEIGHTS}; {REASONS['config.json']}")
     rows = int(model.config["vocab_size"])
     bias = tensors[BIAS].get("logit_bias")
-    if bias is None or tuple(bias.shape) != (rows,) or not bias[model.first : model.first + model.rows].isfinite().all():
+    head = slice(model.first, model.first + model.rows)
+    if bias is None or tuple(bias.shape) != (rows,) or not bias[head].isfinite().all():
         raise ArtifactError(f"{folder / BIAS} is not the bias of this model's {rows} logits; {REASONS[BIAS]}")
     require_rows(tensors[WEIGHTS], rows, folder)
     return HfWeights(tensors[WEIGHTS], bias, tensors[EXTRA], notes)
@@ -194,7 +230,9 @@ def main(arguments: list[str] | None = None) -> int:
         if args.back:
             import_llm(llm, args.back, args.out)
         else:
-            export_llm(llm, args.out, args.dtype)
+            bad = [row.problem for row in export_llm(llm, args.out, args.dtype) if not row.passed]
+            if bad:
+                raise ArtifactError(f"{args.out} does not compute what the checkpoint does: {'; '.join(bad)}")
         print(f"wrote {args.out}")
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)

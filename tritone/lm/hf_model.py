@@ -23,6 +23,8 @@ BIAS = "logit_bias.safetensors"
 """The file of a folder that holds `logit_bias` float32 `[vocabulary]`."""
 EXTRA = "checkpoint_extra.safetensors"
 """The file of a folder that holds what is needed for the way back."""
+IDS = "ids.json"
+"""The file of a folder that says which ids are speech, and where the ids that sessions take stand."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class HfModel:
         tokenizer_config: `tokenizer_config.json`, chat template included.
         first, rows: the ids the head can emit are `first + i` for i in `range(rows)`.
         positions: longest sequence.
-        ids: ids of the merged vocabulary that sessions take, as ids of this one.
+        segments: (first, first here, how many) of each run of ids of the merged vocabulary that sessions take.
         read: the checkpoint's state_dict in its stored dtypes.
         split: that state_dict as weights of the causal LM; `join` is the exact inverse.
     """
@@ -64,10 +66,20 @@ class HfModel:
     first: int
     rows: int
     positions: int
-    ids: Callable[[Sequence[int]], list[int]]
+    segments: tuple[tuple[int, int, int], ...]
     read: Callable[[], dict[str, Tensor]]
     split: Callable[[Mapping[str, Tensor]], HfWeights]
     join: Callable[[HfWeights], dict[str, Tensor]]
+
+    def ids(self, merged: Sequence[int]) -> list[int]:
+        """Ids of the merged vocabulary as ids of this one; ValueError for one that has no token here."""
+        return [self._id(token) for token in merged]
+
+    def _id(self, token: int) -> int:
+        for first, here, count in self.segments:
+            if first <= token < first + count:
+                return here + token - first
+        raise ValueError(f"id {token} of the merged vocabulary has no token in the one for transformers")
 
 
 class HfSession:
@@ -110,7 +122,9 @@ def folder_session(model: HfModel, folder: Path) -> HfSession:
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     network = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     return HfSession(model, network, load_file(folder / BIAS)["logit_bias"])
 

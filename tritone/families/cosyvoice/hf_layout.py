@@ -81,11 +81,11 @@ class HfLayout:
         """Ids of [sos, text, task_id, speech]."""
         return [self.id_of(SOS), *text, self.id_of(TASK_ID), *(self.text + s for s in speech)]
 
-    def ids(self, merged: Sequence[int]) -> list[int]:
-        """Ids of the merged vocabulary (`Vocabulary`: speech, markers, text) as ids of this one."""
+    def segments(self) -> tuple[tuple[int, int, int], ...]:
+        """Runs of ids of the merged vocabulary (`Vocabulary`: speech, markers, text) and where they stand in this."""
         v = Vocabulary(self.speech)
-        ends = {v.sos: self.id_of(SOS), v.task_id: self.id_of(TASK_ID)}
-        return [i + self.text if i < self.speech else i - v.text if i >= v.text else ends[i] for i in merged]
+        markers = ((v.sos, self.id_of(SOS), 1), (v.task_id, self.id_of(TASK_ID), 1))
+        return ((0, self.text, self.speech), *markers, (v.text, 0, self.text))
 
 
 def v2_layout(config: LmConfig, text: int) -> HfLayout:
@@ -144,7 +144,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
         first=layout.text,
         rows=layout.speech,
         positions=positions,
-        ids=layout.ids,
+        segments=layout.segments(),
         read=read,
         split=lambda state: split(state, layout),
         join=lambda weights: join(weights, layout),
