@@ -1,8 +1,8 @@
-"""Render the committed Triton model repository of a checkpoint.
+"""Render the committed Triton model repositories of a checkpoint.
 
-    python export/repository.py [--target cpu] [--check] [checkpoint]
+    python export/repository.py [--target cpu|gpu] [--check] [checkpoint]
 
-The tree in `model_repository/<target>/` is committed; `--check` fails when it differs from what would be rendered.
+The trees in `model_repository/<target>/` are committed; `--check` fails when one differs from what would be rendered.
 """
 
 from __future__ import annotations
@@ -15,28 +15,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, TritoneError
-from tritone.server.repository import REPOSITORY, ROOT, differences, render, write
+from tritone.server.repository import REPOSITORY, ROOT, TARGETS, differences, render, write
+
+COMMITTED = [name for name, target in TARGETS.items() if target.committed]
 
 
 def main() -> int:
     """Render, or with --check say what differs and return 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", type=Path, default=ROOT / "checkpoints" / "nano")
-    parser.add_argument("--target", default="cpu", choices=["cpu"])
+    parser.add_argument("--target", choices=COMMITTED, help="only this one (default: all of them)")
     parser.add_argument(
         "--check", action="store_true", help="change nothing; fail when the committed tree is out of date"
     )
     args = parser.parse_args()
     try:
-        files = render(open_family(args.checkpoint), args.target)
-        folder = REPOSITORY / args.target
-        if not args.check:
-            write(files, folder)
-            print(f"{len(files)} files in {folder.relative_to(ROOT)}")
-            return 0
-        stale = differences(files, folder)
+        family = open_family(args.checkpoint)
+        stale = []
+        for target in [args.target] if args.target else COMMITTED:
+            files, folder = render(family, target), REPOSITORY / target
+            if args.check:
+                stale += [f"{folder.relative_to(ROOT)}/{line}" for line in differences(files, folder)]
+            else:
+                write(files, folder)
+                print(f"{len(files)} files in {folder.relative_to(ROOT)}")
         if stale:
-            raise ArtifactError(f"{folder.relative_to(ROOT)}: {'; '.join(stale)}; run: python export/repository.py")
+            raise ArtifactError(f"{'; '.join(stale)}; run: python export/repository.py")
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -91,11 +91,7 @@ def tokens(
         text_length: tokens of the target text alone, which both limits count.
         limit: another upper bound on the number of codes (a runner's positions, say).
     """
-    least = int(text_length * config.min_token_text_ratio)
-    most = int(text_length * config.max_token_text_ratio)
-    most = most if limit is None else min(most, limit)
-    if most < 1:
-        raise InvalidRequest("target_text", f"no speech fits: {text_length} text tokens, limit {limit}")
+    least, most = length_limits(text_length, config, limit)
     stops = frozenset(config.stop_ids)
     out: list[int] = []
     logits: np.ndarray | None = None
@@ -109,6 +105,15 @@ def tokens(
             return
         out.append(token)
         yield token
+
+
+def length_limits(text_length: int, config: LmConfig, limit: int | None = None) -> tuple[int, int]:
+    """The fewest and the most speech codes of a text; InvalidRequest when not even one fits."""
+    most = int(text_length * config.max_token_text_ratio)
+    most = most if limit is None else min(most, limit)
+    if most < 1:
+        raise InvalidRequest("target_text", f"no speech fits: {text_length} text tokens, limit {limit}")
+    return int(text_length * config.min_token_text_ratio), most
 
 
 def _nucleus(probabilities: np.ndarray, config: SamplingConfig, draw: Draw) -> int:

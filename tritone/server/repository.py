@@ -1,30 +1,51 @@
 """A checkpoint's Triton model repository: one folder per step, the ensemble, and the streaming entry.
 
 Configs are built as Triton's own protobuf messages from the stage description; texts in
-`model_repository/overrides/<target>/` are merged last.
+`model_repository/overrides/<target>/` are merged last. On the cpu target a step runs its networks itself; on the others
+each stage is a model of its own, which the steps ask.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritone.errors import ConfigError
-from tritone.stage import Axis, Family, Host, Tensor
+from tritone.server.model_config import MAX_BATCH, declare, merge, publish, python_model
+from tritone.server.stage_models import PLAN, PYTHON, stage_models, warm_up_files
+from tritone.stage import Axis, Family, Host
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = ROOT / "model_repository"
 HEADER = "# Rendered by export/repository.py; edit model_repository/overrides/ and render again.\n"
-DTYPES = {
-    "bytes": pb.TYPE_STRING, "float32": pb.TYPE_FP32, "float16": pb.TYPE_FP16, "int32": pb.TYPE_INT32,
-    "int64": pb.TYPE_INT64, "bool": pb.TYPE_BOOL,
-}  # fmt: skip
-MAX_BATCH = 4
-"""Utterances run together at most; memory grows with the longest of them, and two cores gain nothing beyond."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """How the steps of one repository run.
+
+    Args:
+        stages: backend of the stages' own models; empty where steps run their networks themselves.
+        parameters: what each step's config says about it, as `tritone.server.steps` reads it.
+        committed: rendered into `model_repository/` and checked there.
+    """
+
+    stages: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    committed: bool = True
+
+
+SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "${TRITONE_LLM_ENGINE}"}
+TARGETS = {
+    "cpu": Target(parameters={"stages": "onnxruntime"}),
+    "gpu": Target(PLAN, {"stages": "triton", **SERVED_LLM}),
+    "stages": Target(PYTHON, {"stages": "triton"}, committed=False),
+}
+"""The repositories there are; "stages" is the gpu one without a GPU, its stage models running on onnxruntime."""
 
 
 def render(family: Family, target: str, overrides: Path | None = None) -> dict[str, bytes]:
@@ -33,42 +54,35 @@ def render(family: Family, target: str, overrides: Path | None = None) -> dict[s
     Args:
         overrides: folder of `<model>.pbtxt` texts merged into the rendered configs (default: the target's own).
     """
+    if target not in TARGETS:
+        raise ConfigError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
+    plan = TARGETS[target]
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
-    steps = {f"{family.name}_{host.name}": step(family, host) for host in family.hosts}
-    configs = {**steps, family.name: ensemble(family), f"{family.name}_stream": stream(family)}
+    configs = {f"{family.name}_{host.name}": step(family, host, plan.parameters) for host in family.hosts}
+    configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, plan.parameters)}
+    files: dict[str, bytes] = {}
+    if plan.stages:
+        configs |= stage_models(family, plan.stages)
+        files |= warm_up_files(family)
     for text in sorted(folder.glob(f"{family.name}*.pbtxt")):
         if text.stem not in configs:
             raise ConfigError(f"{text} overrides no model; the models are {', '.join(sorted(configs))}")
     glue = (REPOSITORY / "glue" / "model.py").read_bytes()
-    files: dict[str, bytes] = {}
     for name, config in configs.items():
         text = folder / f"{name}.pbtxt"
         if text.is_file():
             merge(config, text)
         files[f"{name}/config.pbtxt"] = (HEADER + text_format.MessageToString(config)).encode()
-        files[f"{name}/1/.gitkeep" if config.platform == "ensemble" else f"{name}/1/model.py"] = (
-            b"" if config.platform == "ensemble" else glue
-        )
+        # Triton asks for a version folder where there is nothing to put in, and git keeps no empty ones.
+        files |= {f"{name}/1/model.py": glue} if config.backend == "python" else {f"{name}/1/.gitkeep": b""}
     return files
 
 
-def merge(config: pb.ModelConfig, text: Path) -> None:
-    """Merge a raw text override; its singular fields win, its `instance_group` replaces the rendered one."""
-    try:
-        override = text_format.Parse(text.read_text(), pb.ModelConfig())
-    except text_format.ParseError as error:
-        raise ConfigError(f"{text} is not a Triton model config: {error}") from error
-    for field, _ in override.ListFields():
-        if field.name == "instance_group":
-            config.ClearField(field.name)
-    config.MergeFrom(override)
-
-
-def step(family: Family, host: Host) -> pb.ModelConfig:
+def step(family: Family, host: Host, parameters: Mapping[str, str]) -> pb.ModelConfig:
     """A Python model that runs one host step on a list of requests."""
     asked = {tensor.name for tensor in family.request}
     inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in asked) for tensor in host.inputs)
-    config = python_model(f"{family.name}_{host.name}", host.name, inputs, host.outputs)
+    config = python_model(f"{family.name}_{host.name}", host.name, inputs, host.outputs, parameters)
     if batches(family, host):
         config.dynamic_batching.SetInParent()
     return config
@@ -80,30 +94,13 @@ def batches(family: Family, host: Host) -> bool:
     return bool(stages) and "llm" not in host.uses and all(isinstance(s.inputs[0].shape[0], Axis) for s in stages)
 
 
-def stream(family: Family) -> pb.ModelConfig:
+def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:
     """The decoupled entry that runs the streaming order of calls."""
-    config = python_model(f"{family.name}_stream", "stream", family.request, family.response)
+    config = python_model(f"{family.name}_stream", "stream", family.request, family.response, parameters)
     config.model_transaction_policy.decoupled = True
     config.parameters["streams"].string_value = "16"
-    publish(config, family)
+    publish(config, family.settings)
     return config
-
-
-def python_model(name: str, step_name: str, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> pb.ModelConfig:
-    """What every Python model has: tensors, one CPU instance, and where its checkpoint and exports are."""
-    config = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH)
-    declare(config, inputs, outputs)
-    config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
-    parameters = {"step": step_name, "model_dir": "${TRITONE_MODEL_DIR}", "build_dir": "${TRITONE_BUILD_DIR}"}
-    for key, value in parameters.items():
-        config.parameters[key].string_value = value
-    return config
-
-
-def publish(config: pb.ModelConfig, family: Family) -> None:
-    """Add what a client may ask an entry about: numbers and words as they are, lists as JSON."""
-    for key, value in sorted(family.settings.items()):
-        config.parameters[key].string_value = str(value) if isinstance(value, str | int | float) else json.dumps(value)
 
 
 def ensemble(family: Family) -> pb.ModelConfig:
@@ -114,7 +111,7 @@ def ensemble(family: Family) -> pb.ModelConfig:
     """
     config = pb.ModelConfig(name=family.name, platform="ensemble", max_batch_size=MAX_BATCH)
     declare(config, tuple(replace(tensor, optional=True) for tensor in family.request), family.response)
-    publish(config, family)
+    publish(config, family.settings)
     known = {tensor.name for tensor in family.request}
     for host in family.hosts:
         missing = [tensor.name for tensor in host.inputs if tensor.name not in known]
@@ -130,26 +127,6 @@ def ensemble(family: Family) -> pb.ModelConfig:
             entry.output_map[tensor.name] = tensor.name
             known.add(tensor.name)
     return config
-
-
-def declare(config: pb.ModelConfig, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-    """Add inputs and outputs; the first size is the batch, sizes that vary become -1 and may differ within a batch."""
-    for tensor in inputs:
-        sizes = dims(tensor)
-        config.input.add(
-            name=tensor.name, data_type=DTYPES[tensor.dtype], dims=sizes, optional=tensor.optional,
-            allow_ragged_batch=-1 in sizes,
-        )  # fmt: skip
-    for tensor in outputs:
-        config.output.add(name=tensor.name, data_type=DTYPES[tensor.dtype], dims=dims(tensor))
-
-
-def dims(tensor: Tensor) -> list[int]:
-    """Triton's dims of a tensor: without the batch, -1 for every size that varies."""
-    batch = tensor.shape[0]
-    if not (batch == 1 or isinstance(batch, Axis)):
-        raise ConfigError(f"{tensor.name}: the first size of a served tensor is the batch, found {batch}")
-    return [dim if isinstance(dim, int) else -1 for dim in tensor.shape[1:]]
 
 
 def differences(files: dict[str, bytes], folder: Path) -> list[str]:

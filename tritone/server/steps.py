@@ -1,6 +1,7 @@
 """One step of a family as a server process runs it: its networks opened once, then lists of requests in, results out.
 
-Needs NumPy and onnxruntime; the checkpoint's torch weights are never touched.
+The networks run in the process itself on onnxruntime, or as models of the same server, whatever the config says.
+The checkpoint's torch weights are never touched.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from tritone.call import onnx_call
 from tritone.catalog import open_family
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.lm.genai import genai_llm
-from tritone.stage import Arrays, Family, Llm
+from tritone.lm.served import served_llm
+from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
+from tritone.stage import Arrays, Call, Family, Llm
 
 STREAM = "stream"
+STAGES = ("onnxruntime", "triton")
+LLMS = ("onnxruntime-genai", "served")
 WARM_UP_TEXT = "Ready."
 
 
@@ -27,32 +32,34 @@ class Step:
     """A host step of the ensemble, or the streaming entry when `step` is "stream".
 
     Args:
-        values: `step`, `model_dir`, `build_dir`, and optionally `threads` per network (default: TRITONE_THREADS or 1).
+        values: `step`, `model_dir`, `build_dir`, and optionally `threads` per network (default: TRITONE_THREADS or 1),
+            `stages` ("onnxruntime", in this process, or "triton", models of the same server), `llm`
+            ("onnxruntime-genai" or "served", with `llm_url` and `llm_engine`).
         on_token: called for every token the language model decodes.
     """
 
     def __init__(self, values: Mapping[str, str], on_token: Callable[[], None] = lambda: None) -> None:
         self.family = open_family(Path(values["model_dir"]))
-        build = Path(values["build_dir"])
-        threads = int(values.get("threads") or os.environ.get("TRITONE_THREADS", "1"))
         self.streams = values["step"] == STREAM
         self._host = None if self.streams else find_host(self.family, values["step"])
-        self._call = onnx_call(build, self.family.stages, threads=threads)
+        self._stages_elsewhere = chosen(values, "stages", STAGES) == "triton"
+        if self._stages_elsewhere:
+            self._call: Call = bls_call(self.family.stages, stage_prefix(self.family.name))
+        else:
+            self._call = onnx_call(Path(values["build_dir"]), self.family.stages, threads=threads(values))
         uses_llm = self._host is None or "llm" in self._host.uses
-        self._llm = counted(genai_llm(build, threads=threads), on_token) if uses_llm else no_llm
+        self._llm = counted(open_llm(self.family, values), on_token) if uses_llm else no_llm
         self.warm_up()
 
     def warm_up(self) -> None:
-        """Open and run every network of this step once."""
-        if self._host is None:
+        """Open and run every network of this step once; the server itself warms up those that are its models."""
+        if self._host is None and not self._stages_elsewhere:
             next(self.stream({"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}), None)
             return
-        for name in self._host.uses:
+        for name in ("llm",) if self._host is None else self._host.uses:
             if name == "llm":
-                session = self._llm()
-                session.prefill([0, 1, 2])
-                session.close()
-            else:
+                warm_up_llm(self._llm)
+            elif not self._stages_elsewhere:
                 stage = self.family.stage(name)
                 self._call(name, **stage.example(stage.sizes("opt")))
 
@@ -84,12 +91,80 @@ class Step:
         if problem is not None:
             raise problem
         try:
-            yield from self.family.synthesize(self._call, self._llm, request, cancelled)
+            yield from self.family.synthesize(stoppable(self._call, cancelled), self._llm, request, cancelled)
+        except Cancelled:
+            return
         except TritoneError:
             raise
         except Exception:
             traceback.print_exc()
             raise
+
+
+class StageModel:
+    """A single stage on onnxruntime as a model of its own, with its tensors just as declared.
+
+    Args:
+        values: as for a step; `step` is "stage:" and the stage's name.
+    """
+
+    streams = False
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        name = values["step"].removeprefix(STAGE)
+        self._name = name
+        stage = open_family(Path(values["model_dir"])).stage(name)
+        self._call = onnx_call(Path(values["build_dir"]), [stage], threads=threads(values), eager=True)
+
+    def run(self, requests: list[Arrays]) -> list[Any]:
+        """A result or an exception for each request."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Arrays) -> Any:
+        try:
+            return self._call(self._name, **request)
+        except Exception as error:
+            return error
+
+
+def open_step(values: Mapping[str, str], on_token: Callable[[], None] = lambda: None) -> Step | StageModel:
+    """What the config's parameters name: a step, the streaming entry or a single stage."""
+    return StageModel(values) if values["step"].startswith(STAGE) else Step(values, on_token)
+
+
+def threads(values: Mapping[str, str]) -> int:
+    """Threads of each network."""
+    return int(values.get("threads") or os.environ.get("TRITONE_THREADS", "1"))
+
+
+def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
+    """The value of a parameter with a few possible ones, the first when it is left out; ConfigError lists them."""
+    value = values.get(key) or known[0]
+    if value not in known:
+        raise ConfigError(f"the parameter {key} is {value!r}; it can be {', '.join(known)}")
+    return value
+
+
+def open_llm(family: Family, values: Mapping[str, str]) -> Llm:
+    """The language model the parameters ask for."""
+    build = Path(values["build_dir"])
+    if chosen(values, "llm", LLMS) == "onnxruntime-genai":
+        return genai_llm(build, threads=threads(values))
+    if family.language_model is None:
+        raise ConfigError(f"{family.name} has no language model to be served")
+    return served_llm(family.language_model, build, values.get("llm_url", ""), values.get("llm_engine", ""))
+
+
+def warm_up_llm(llm: Llm) -> None:
+    """Decode a little; of a language model elsewhere, only ask whether it is there."""
+    session = llm()
+    try:
+        if hasattr(session, "generate"):
+            session.check()
+        else:
+            session.prefill([0, 1, 2])
+    finally:
+        session.close()
 
 
 def find_host(family: Family, name: str) -> Any:
@@ -134,9 +209,35 @@ class Counted:
         self._session.close()
 
 
+class CountedSampler:
+    """A session that samples by itself and reports every token."""
+
+    def __init__(self, session: Any, on_token: Callable[[], None]) -> None:
+        self._session, self._on_token = session, on_token
+
+    def check(self) -> None:
+        """Raise an error unless the session can be used."""
+        self._session.check()
+
+    def generate(self, *arguments: Any) -> Iterator[int]:
+        """The session's tokens."""
+        for token in self._session.generate(*arguments):
+            self._on_token()
+            yield token
+
+    def close(self) -> None:
+        """End the session."""
+        self._session.close()
+
+
 def counted(llm: Llm, on_token: Callable[[], None]) -> Llm:
     """`llm` whose sessions call `on_token` for every decoded token."""
-    return lambda: Counted(llm(), on_token)
+
+    def session() -> Any:
+        opened = llm()
+        return CountedSampler(opened, on_token) if hasattr(opened, "generate") else Counted(opened, on_token)
+
+    return session
 
 
 def no_llm() -> Any:

@@ -26,15 +26,21 @@ def never() -> bool:
 def speech_tokens(
     llm: Llm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
 ) -> Iterator[int]:
-    """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own."""
+    """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own.
+
+    A session with `generate` samples by itself; any other gives logits, and the sampling is done here.
+    """
     voice = prepared.voice
     prompt = Vocabulary(config.lm.head_size).prompt(
         [*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist()
     )
-    draw = seeded_draw(int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0]))
+    seed = int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
     session = llm()
     try:
-        yield from tokens(session, prompt, len(text), config.lm, draw, cancelled)
+        if hasattr(session, "generate"):
+            yield from session.generate(prompt, len(text), config.lm, seed, cancelled)
+        else:
+            yield from tokens(session, prompt, len(text), config.lm, seeded_draw(seed), cancelled)
     finally:
         session.close()
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import triton_python_backend_utils as pb
 
 from tritone.errors import InvalidRequest
-from tritone.server.steps import Step
+from tritone.server.steps import open_step
 
 
 class TritonPythonModel:
@@ -31,7 +31,7 @@ class TritonPythonModel:
         )
         self.counter, self.tokens = counter, counter.Metric(labels={"model": args["model_name"]})
         self.counting = threading.Lock()
-        self.step = Step(values, on_token=self.count)
+        self.step = open_step(values, on_token=self.count)
         self.pool = ThreadPoolExecutor(int(values.get("streams", "1")))
 
     def execute(self, requests):

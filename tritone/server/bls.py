@@ -1,0 +1,125 @@
+"""A Call over Triton BLS: each stage is a model of the same server, asked from inside a Python model's process.
+
+Stages call nobody, so a busy one only makes its callers wait; a time limit names the stage that never answers.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tritone.call import check_inputs, known_stage
+from tritone.errors import TritoneError
+from tritone.stage import Arrays, Axis, Call, Stage
+
+STAGE = "stage:"
+"""What the step's name begins with in the config of a Python model that runs a single stage."""
+WAITING = 32
+"""Requests one process has under way at once; what Triton's Python backend serves side by side."""
+
+
+class StageFailed(TritoneError):
+    """A stage's model answered with an error, or not in time; the message names the stage."""
+
+
+class Cancelled(TritoneError):
+    """The client has gone; whatever was still to be computed is not."""
+
+
+def stage_prefix(family: str) -> str:
+    """What the names of a family's stage models begin with."""
+    return f"{family}_stage_"
+
+
+def model_name(prefix: str, stage: str) -> str:
+    """The Triton model of a stage."""
+    return prefix + stage
+
+
+def batch_axis(stage: Stage) -> Axis | None:
+    """The axis every tensor of the stage begins with, or None: only with one can Triton itself form batches."""
+    axis = stage.inputs[0].shape[0]
+    same = all(tensor.shape[0] == axis for tensor in (*stage.inputs, *stage.outputs))
+    return axis if isinstance(axis, Axis) and same else None
+
+
+class BlsCall:
+    """`call(stage, **arrays)` that asks the server's own stage models.
+
+    Args:
+        stages: their declarations; what is sent is checked against them first.
+        prefix: what the models' names begin with.
+        timeout: seconds for one answer, waiting for a free instance included.
+        backend: the module `triton_python_backend_utils`, which exists only inside a server's Python model.
+    """
+
+    def __init__(self, stages: Iterable[Stage], prefix: str, timeout: float = 60, backend: Any = None) -> None:
+        if backend is None:
+            backend = importlib.import_module("triton_python_backend_utils")
+        self._backend, self._prefix, self._timeout = backend, prefix, timeout
+        self._stages = {stage.name: stage for stage in stages}
+        self._pool = concurrent.futures.ThreadPoolExecutor(WAITING, thread_name_prefix="stage")
+
+    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
+        stage = known_stage(self._stages, stage_name)
+        check_inputs(stage, arrays)
+        response = self._ask(stage, arrays)
+        if response.has_error():
+            raise StageFailed(f"{self._named(stage)} failed: {response.error().message()}")
+        # The arrays lie in memory shared with the server, which is given back with the response.
+        return {tensor.name(): np.array(tensor.as_numpy()) for tensor in response.output_tensors()}
+
+    def _ask(self, stage: Stage, arrays: Arrays) -> Any:
+        pb = self._backend
+        request = pb.InferenceRequest(
+            model_name=model_name(self._prefix, stage.name),
+            requested_output_names=[tensor.name for tensor in stage.outputs],
+            inputs=[pb.Tensor(name, self._wire(stage, array)) for name, array in arrays.items()],
+            preferred_memory=pb.PreferredMemory(pb.TRITONSERVER_MEMORY_CPU, 0),
+            timeout=int(self._timeout * 1e6),
+        )
+        waiting = self._pool.submit(request.exec)
+        try:
+            return waiting.result(self._timeout)
+        except concurrent.futures.TimeoutError:
+            waiting.cancel()
+            raise StageFailed(
+                f"{self._named(stage)} gave no answer within {self._timeout:g} s; its queue is too long or it hangs"
+            ) from None
+        except TritoneError:
+            raise
+        except Exception as error:
+            raise StageFailed(f"{self._named(stage)} could not be asked: {error}") from error
+
+    @staticmethod
+    def _wire(stage: Stage, array: np.ndarray) -> np.ndarray:
+        """The array as Triton wants it: contiguous, and with a size besides the batch where it forms batches."""
+        column = array.ndim == 1 and batch_axis(stage) is not None
+        return np.ascontiguousarray(array[:, None] if column else array)
+
+    def _named(self, stage: Stage) -> str:
+        return f"stage {stage.name} (model {model_name(self._prefix, stage.name)})"
+
+    def close(self) -> None:
+        """Let no more requests start."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def bls_call(stages: Iterable[Stage], prefix: str, timeout: float = 60, backend: Any = None) -> BlsCall:
+    """A Call on the models of the server this process belongs to."""
+    return BlsCall(stages, prefix, timeout, backend)
+
+
+def stoppable(call: Call, cancelled: Callable[[], bool]) -> Call:
+    """The call of one request: raises Cancelled instead of starting another stage once the client has gone."""
+
+    def checked(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        if cancelled():
+            raise Cancelled("cancelled")
+        return call(stage_name, **arrays)
+
+    return checked

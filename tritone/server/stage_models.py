@@ -1,0 +1,116 @@
+"""The Triton model of each single stage: a TensorRT plan, or a Python model that runs the same tensors on onnxruntime.
+
+Plans belong to one GPU and are never committed: `link_plans` joins them to a rendered repository when it is served.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+from tritonclient.grpc import model_config_pb2 as pb
+
+from tritone.errors import ArtifactError
+from tritone.formats import plan_key
+from tritone.server.bls import STAGE, batch_axis, model_name, stage_prefix
+from tritone.server.model_config import DTYPES, one_on_cpu
+from tritone.stage import Family, Stage, Tensor
+
+PLAN = "tensorrt_plan"
+PYTHON = "python"
+QUEUE_DELAY = 500
+"""Microseconds a request waits for company: a chunk's own work takes several times as long."""
+QUEUE_TIMEOUT = 30_000_000
+"""Microseconds after which a request still in a stage's queue is refused instead of answered too late."""
+WARM_UP = "usual_size"
+
+
+def stage_models(family: Family, backend: str) -> dict[str, pb.ModelConfig]:
+    """The config of every stage's model by model name; `backend` is "tensorrt_plan" or "python"."""
+    prefix = stage_prefix(family.name)
+    return {model_name(prefix, stage.name): stage_model(prefix, stage, backend) for stage in family.stages}
+
+
+def stage_model(prefix: str, stage: Stage, backend: str) -> pb.ModelConfig:
+    """One stage's model. Its tensors are batched by Triton where every one of them carries the same batch axis."""
+    axis = batch_axis(stage)
+    config = pb.ModelConfig(name=model_name(prefix, stage.name), max_batch_size=axis.hi if axis else 0)
+    for tensor in stage.inputs:
+        declare_stage_tensor(config.input.add(), tensor, axis is not None)
+    for tensor in stage.outputs:
+        declare_stage_tensor(config.output.add(), tensor, axis is not None)
+    if backend == PLAN:
+        config.platform = PLAN
+        config.default_model_filename = "model.plan"
+        config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_GPU)
+    else:
+        config.backend = PYTHON
+        one_on_cpu(config, STAGE + stage.name, {"stages": "onnxruntime"})
+    if axis is not None:
+        batching = config.dynamic_batching
+        batching.preferred_batch_size.extend(size for size in (2, 4, 8, 16) if size <= axis.hi)
+        batching.max_queue_delay_microseconds = QUEUE_DELAY
+        batching.default_queue_policy.default_timeout_microseconds = QUEUE_TIMEOUT
+        batching.default_queue_policy.allow_timeout_override = True
+    warm_up(config, stage, axis is not None)
+    return config
+
+
+def declare_stage_tensor(entry: pb.ModelInput | pb.ModelOutput, tensor: Tensor, batched: bool) -> None:
+    """Fill in dtype and sizes; a length per row, which has no size besides the batch, becomes a row of one."""
+    entry.name, entry.data_type = tensor.name, DTYPES[tensor.dtype]
+    sizes = [dim if isinstance(dim, int) else -1 for dim in tensor.shape[1 if batched else 0 :]]
+    entry.dims.extend(sizes or [1])
+    if not sizes:
+        entry.reshape.SetInParent()
+
+
+def warm_up(config: pb.ModelConfig, stage: Stage, batched: bool) -> None:
+    """One run at the usual sizes while loading: zeros for sound, files of valid values for ids and lengths."""
+    sample = config.model_warmup.add(name=WARM_UP, batch_size=1 if batched else 0)
+    for tensor in stage.inputs:
+        entry = sample.inputs[tensor.name]
+        entry.data_type = DTYPES[tensor.dtype]
+        entry.dims.extend(warm_up_array(stage, tensor, batched).shape[1 if batched else 0 :] or (1,))
+        if tensor.dtype.startswith("float"):
+            entry.zero_data = True
+        else:
+            entry.input_data_file = tensor.name
+
+
+def warm_up_array(stage: Stage, tensor: Tensor, batched: bool) -> np.ndarray:
+    """The tensor of the stage's example at its usual sizes, of one row where Triton batches."""
+    axes = stage.sizes("opt")
+    axis = batch_axis(stage)
+    return stage.example(axes | {axis.name: 1} if batched and axis else axes)[tensor.name]
+
+
+def warm_up_files(family: Family) -> dict[str, bytes]:
+    """The files the warm-ups read, by path in the repository."""
+    files = {}
+    for stage in family.stages:
+        folder = f"{model_name(stage_prefix(family.name), stage.name)}/warmup"
+        for tensor in stage.inputs:
+            if not tensor.dtype.startswith("float"):
+                files[f"{folder}/{tensor.name}"] = warm_up_array(stage, tensor, batch_axis(stage) is not None).tobytes()
+    return files
+
+
+def link_plans(folder: Path, family: Family, build: Path, precision: str = "fp16") -> None:
+    """Make each stage model's `1/model.plan` in a rendered repository a link to the plan in the build folder.
+
+    Raises ArtifactError naming the plans that do not exist. The plans' identity is `artifacts.verify`'s to check.
+    """
+    plans = {stage.name: build / plan_key(stage.name, precision) for stage in family.stages}
+    missing = [str(path) for path in plans.values() if not path.is_file()]
+    if missing:
+        raise ArtifactError(
+            f"{', '.join(missing)} does not exist; build the engines on the GPU that will serve them: "
+            "python export/build_engines.py --target gpu"
+        )
+    for name, plan in plans.items():
+        link = folder / model_name(stage_prefix(family.name), name) / "1" / "model.plan"
+        link.unlink(missing_ok=True)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(plan.resolve(), link)
