@@ -73,13 +73,19 @@ class HfModel:
 
     def ids(self, merged: Sequence[int]) -> list[int]:
         """Ids of the merged vocabulary as ids of this one; ValueError for one that has no token here."""
-        return [self._id(token) for token in merged]
+        return moved(merged, self.segments)
 
-    def _id(self, token: int) -> int:
-        for first, here, count in self.segments:
-            if first <= token < first + count:
-                return here + token - first
-        raise ValueError(f"id {token} of the merged vocabulary has no token in the one for transformers")
+
+def moved(merged: Sequence[int], segments: Sequence[Sequence[int]]) -> list[int]:
+    """Each id of the merged vocabulary where its segment stands; ValueError for one that is in none."""
+    return [_moved(token, segments) for token in merged]
+
+
+def _moved(token: int, segments: Sequence[Sequence[int]]) -> int:
+    for first, there, count in segments:
+        if first <= token < first + count:
+            return there + token - first
+    raise ValueError(f"id {token} of the merged vocabulary has no token in the one for transformers")
 
 
 class HfSession:

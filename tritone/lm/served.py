@@ -28,9 +28,8 @@ from tritone.artifacts import llm_path, read_json
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.families.cosyvoice.config import LmConfig
 from tritone.formats import HUGGINGFACE
-from tritone.lm.hf_model import HfModel
+from tritone.lm.hf_model import IDS, moved
 from tritone.lm.sampling import length_limits
-from tritone.stage import LanguageModel
 
 ENGINES: dict[str, dict[str, Any]] = {
     "trtllm": {"detokenize": False, "add_special_tokens": False},
@@ -48,19 +47,46 @@ class LlmFailed(TritoneError):
     """The language model's server is not there, refuses, breaks off, or answers with something else than speech."""
 
 
+class Answer:
+    """An open answer; closing it closes the connection even while the server is still sending."""
+
+    def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._connection, self._response = connection, response
+
+    def read(self) -> bytes:
+        """All that is left of the body."""
+        return self._response.read()
+
+    def line(self) -> bytes | None:
+        """The next line without its end; None after the last."""
+        line = self._response.readline()
+        return line.strip() if line else None
+
+    def close(self) -> None:
+        """Give the connection up; more than once does no harm."""
+        # Of an answer that ends with its connection, the response alone holds the socket.
+        self._response.close()
+        self._connection.close()
+
+
 class ServedLlm:
     """`llm() -> session`, each session one request to the server.
 
     Args:
         url: the server, such as "http://llm:8355".
         engine: "trtllm" or "vllm".
-        model: how the ids of sessions are known to the server.
-        always: what every request carries.
+        ids: the folder's `ids.json`: where the ids of sessions stand in the server's vocabulary.
+        always: what every request carries, the folder's `request.json`.
         timeout: seconds without a token after which the server counts as hung.
     """
 
     def __init__(
-        self, url: str, engine: str, model: HfModel, always: Mapping[str, Any], timeout: float = TOKEN_TIMEOUT
+        self,
+        url: str,
+        engine: str,
+        ids: Mapping[str, Any],
+        always: Mapping[str, Any],
+        timeout: float = TOKEN_TIMEOUT,
     ) -> None:
         if engine not in ENGINES:
             raise ConfigError(f"there is no language model engine {engine!r}; there are {', '.join(ENGINES)}")
@@ -68,7 +94,8 @@ class ServedLlm:
         if parts.scheme != "http" or not parts.hostname:
             raise ConfigError(f"the language model's address is {url!r}; it looks like http://host:port")
         self.url, self.engine, self.timeout = url.rstrip("/"), engine, timeout
-        self.model, self.always = model, {**always, **ENGINES[engine]}
+        self.first, self.rows, self.segments = int(ids["first"]), int(ids["rows"]), ids["segments"]
+        self.always = {**always, **ENGINES[engine]}
         self._host, self._port, self._path = parts.hostname, parts.port or 80, parts.path.rstrip("/")
         self._name = ""
         self._lock = threading.Lock()
@@ -80,18 +107,15 @@ class ServedLlm:
         """What the server calls its model; asked once."""
         with self._lock:
             if not self._name:
-                connection, answer = self.ask("GET", "/v1/models", CONNECT_TIMEOUT)
-                with closing(connection):
+                with closing(self.ask("GET", "/v1/models", CONNECT_TIMEOUT)) as answer:
                     found = json.loads(answer.read()).get("data") or [{}]
                 self._name = str(found[0].get("id", ""))
                 if not self._name:
                     raise LlmFailed(f"{self} serves no model")
             return self._name
 
-    def ask(
-        self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
-    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """The open connection and the answer's head; LlmFailed when there is none or its status is an error."""
+    def ask(self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None) -> Answer:
+        """The server's answer, whose body is still to be read; LlmFailed when there is none or it is a refusal."""
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         try:
             text = None if body is None else json.dumps(body)
@@ -104,7 +128,7 @@ class ServedLlm:
         if answer.status != 200:
             connection.close()
             raise LlmFailed(f"{self} answered {answer.status}: {problem}")
-        return connection, answer
+        return Answer(connection, answer)
 
     def __str__(self) -> str:
         return f"the language model server at {self.url}"
@@ -115,7 +139,7 @@ class ServedSession:
 
     def __init__(self, llm: ServedLlm) -> None:
         self._llm = llm
-        self._connection: http.client.HTTPConnection | None = None
+        self._answer: Answer | None = None
 
     def check(self) -> None:
         """Raise LlmFailed unless the server is there and has a model."""
@@ -130,38 +154,37 @@ class ServedSession:
             prompt: merged ids, as for `tritone.lm.sampling.tokens`.
         """
         least, most = length_limits(text_length, config)
-        model = self._llm.model
+        llm = self._llm
         lengths = {"min_tokens": least, "max_tokens": most, "seed": seed}
-        body = {"prompt": model.ids(prompt), "stream": True, **lengths, **self._llm.always}
+        body = {"prompt": moved(prompt, llm.segments), "stream": True, **lengths, **llm.always}
         for count, token in enumerate(self._sampled(body)):
             if cancelled() or count == most:  # whatever the server makes of max_tokens
                 return
-            code = token - model.first
+            code = token - llm.first
             if code in config.stop_ids:
                 return
-            if not 0 <= code < model.rows:
-                raise LlmFailed(f"{self._llm} sampled id {token}, which is no speech token: it ignores the logit bias")
+            if not 0 <= code < llm.rows:
+                raise LlmFailed(f"{llm} sampled id {token}, which is no speech token: it ignores the logit bias")
             yield code
 
     def close(self) -> None:
         """Break the connection off, at which the server stops sampling; more than once does no harm."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        answer, self._answer = self._answer, None
+        if answer is not None:
+            answer.close()
 
     def _sampled(self, body: Mapping[str, Any]) -> Iterator[int]:
         """The server's ids from its stream of server-sent events."""
         body = {"model": self._llm.name(), **body}
-        self._connection, answer = self._llm.ask("POST", "/v1/completions", self._llm.timeout, body)
+        self._answer = answer = self._llm.ask("POST", "/v1/completions", self._llm.timeout, body)
         count = 0
         while True:
             try:
-                line = answer.readline().strip()
-                end = not line and answer.isclosed()
+                line = answer.line()
             except (OSError, http.client.HTTPException, ValueError) as error:
                 reason = "gave no token in time" if isinstance(error, TimeoutError) else f"broke off ({error})"
                 raise LlmFailed(f"{self._llm} {reason}, after {count} tokens") from error
-            if end:
+            if line is None:
                 raise LlmFailed(f"{self._llm} closed its stream after {count} tokens without finishing")
             if not line.startswith(b"data:"):
                 continue
@@ -189,14 +212,15 @@ class ServedSession:
         return choice
 
 
-def served_llm(llm: LanguageModel, build: str | Path, url: str, engine: str) -> ServedLlm:
-    """The language model that a server at `url` has loaded from the build folder.
+def served_llm(build: str | Path, url: str, engine: str) -> ServedLlm:
+    """The language model of a build folder, which a server at `url` has loaded.
 
     Raises:
         ArtifactError: the build folder does not hold it.
     """
-    path = llm_path(build, HUGGINGFACE) / REQUEST
-    always = read_json(path)
-    if not always or llm.huggingface is None:
-        raise ArtifactError(f"{path} does not exist; build it with python export/build_engines.py --target gpu")
-    return ServedLlm(url, engine, llm.huggingface(), always)
+    folder = llm_path(build, HUGGINGFACE)
+    ids, always = read_json(folder / IDS), read_json(folder / REQUEST)
+    for name, found in ((IDS, ids), (REQUEST, always)):
+        if not found:
+            raise ArtifactError(f"{folder / name} does not exist; run: python export/build_engines.py --target gpu")
+    return ServedLlm(url, engine, ids, always)

@@ -48,7 +48,7 @@ class Step:
         else:
             self._call = onnx_call(Path(values["build_dir"]), self.family.stages, threads=threads(values))
         uses_llm = self._host is None or "llm" in self._host.uses
-        self._llm = counted(open_llm(self.family, values), on_token) if uses_llm else no_llm
+        self._llm = counted(open_llm(values), on_token) if uses_llm else no_llm
         self.warm_up()
 
     def warm_up(self) -> None:
@@ -145,14 +145,12 @@ def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def open_llm(family: Family, values: Mapping[str, str]) -> Llm:
+def open_llm(values: Mapping[str, str]) -> Llm:
     """The language model the parameters ask for."""
     build = Path(values["build_dir"])
     if chosen(values, "llm", LLMS) == "onnxruntime-genai":
         return genai_llm(build, threads=threads(values))
-    if family.language_model is None:
-        raise ConfigError(f"{family.name} has no language model to be served")
-    return served_llm(family.language_model, build, values.get("llm_url", ""), values.get("llm_engine", ""))
+    return served_llm(build, values.get("llm_url", ""), values.get("llm_engine", ""))
 
 
 def warm_up_llm(llm: Llm) -> None:
