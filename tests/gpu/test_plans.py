@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from export.parity import points, relative_error
+from export.compare import points, relative_error
 from export.to_fp16 import convert_stage
 from export.to_onnx import export_stage, link_ready_made
 from export.to_tensorrt import build_stage, can_run
@@ -97,7 +97,7 @@ def test_an_engine_computes_what_onnxruntime_computes(engines: tuple[Stage, Plan
 @pytest.mark.parametrize("engines", [("f0_predictor", "fp32")], indirect=True, ids="-".join)
 def test_sizes_outside_the_profile_are_refused_by_name(engines: tuple[Stage, PlanCall, float]) -> None:
     stage, call, _ = engines
-    with pytest.raises(InvalidRequest, match="mel_frames is 3001; the engine .* takes 4 to 3000"):
+    with pytest.raises(InvalidRequest, match=r"mel_frames is 3001; the engine .* takes 4 to 3000"):
         call(stage.name, **stage.example({"batch": 1, "mel_frames": 3001}))
 
 
