@@ -30,7 +30,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         angles = torch.cat(sinusoid(1000.0 * t, self.dim, self.dim // 2 - 1), dim=-1)
-        return self.linear_2(nn.functional.silu(self.linear_1(angles.to(t.dtype))))
+        return self.linear_2(nn.functional.silu(self.linear_1(angles.to(self.linear_1.weight.dtype))))
 
 
 def distance_embedding(queries: int, past: int, like: Tensor) -> Tensor:

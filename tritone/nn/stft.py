@@ -25,6 +25,8 @@ class Stft(nn.Module):
     The signal is mirrored at both of its ends (the end of a row being its own length), as `torch.stft(center=True)`.
     """
 
+    full_precision = True
+
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()
         self.n_fft, self.hop = n_fft, hop
@@ -51,6 +53,8 @@ class InverseStft(nn.Module):
 
     Windowed frames are overlap-added and divided by the sum of squared windows of the frames that exist.
     """
+
+    full_precision = True
 
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__()

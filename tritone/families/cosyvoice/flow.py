@@ -49,11 +49,14 @@ class Flow(nn.Module):
 
     def speaker(self, embedding: Tensor) -> Tensor:
         """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""
-        return self.spk_embed_affine_layer(nn.functional.normalize(embedding, dim=1))
+        direction = nn.functional.normalize(embedding, dim=1)
+        return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))
 
 
 class FlowEncoder(nn.Module):
     """Stage `flow_encoder`: whole utterances, ragged in a batch; the lookahead past an end sees zeros."""
+
+    full_precision_inputs = ("embedding",)
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()
@@ -70,6 +73,8 @@ class FlowEncoderChunk(nn.Module):
 
     `speech_token_len` counts both; at the end of speech it is shorter, and what is missing counts as zeros.
     """
+
+    full_precision_inputs = ("embedding",)
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()
@@ -94,6 +99,8 @@ class FlowEncoderChunk(nn.Module):
 class FlowEstimator(nn.Module):
     """Stage `flow_estimator`: velocity of whole utterances, zero where `mask` is."""
 
+    full_precision_inputs = ("t",)
+
     def __init__(self, flow: Flow) -> None:
         super().__init__()
         self.estimator = flow.decoder.estimator
@@ -107,6 +114,8 @@ class FlowEstimator(nn.Module):
 
 class FlowEstimatorChunk(nn.Module):
     """Stage `flow_estimator_chunk`: velocity of a chunk's frames, given the state the same Euler step left before."""
+
+    full_precision_inputs = ("t",)
 
     def __init__(self, flow: Flow) -> None:
         super().__init__()

@@ -53,6 +53,8 @@ class ResBlock(nn.Module):
 class SourceMix(nn.Module):
     """Weighs the harmonics into one excitation: `[batch, harmonics, samples]` to `[batch, 1, samples]`."""
 
+    full_precision = True
+
     def __init__(self, harmonics: int) -> None:
         super().__init__()
         self.l_linear = nn.Linear(harmonics, 1)
@@ -113,7 +115,7 @@ class Hift(nn.Module):
             mel_len: valid frames of each row; None if all are, which skips the masking.
             source: excitation, `[batch, 1, hop * frames]`.
         """
-        return self.synthesize(self.filter(mel, mel_len, self.analyse(source, mel_len)), mel_len)
+        return self.synthesize(self.filter(mel, mel_len, self.analyse(source, mel_len).to(mel.dtype)), mel_len)
 
     def analyse(self, source: Tensor, mel_len: Tensor | None) -> Tensor:
         """Spectrum of the excitation, `[batch, n_fft + 2, spectra]`, one more spectrum than hops."""
@@ -142,7 +144,7 @@ class Hift(nn.Module):
 
     def synthesize(self, hidden: Tensor, mel_len: Tensor | None) -> Tensor:
         """Waveform from what `filter` returns: log magnitudes and phases, and their inverse STFT."""
-        x = self.conv_post(F.leaky_relu(hidden))
+        x = self.conv_post(F.leaky_relu(hidden)).to(self.inverse_stft.basis.dtype)
         magnitude = torch.exp(x[:, : self.bins]).clamp(max=self.magnitude_limit)
         wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, self.bins :]), self._spectra(mel_len))
         return wave.clamp(-self.audio_limit, self.audio_limit)
@@ -176,6 +178,8 @@ def _inside(x: Tensor, mask: Tensor | None) -> Tensor:
 class F0Predictor(nn.Module):
     """mel `[batch, mels, frames]`, mel_len `[batch]` -> f0 in Hz `[batch, frames]`."""
 
+    full_precision_inputs = ("mel",)
+
     def __init__(self, hift: Hift) -> None:
         super().__init__()
         self.f0_predictor = hift.f0_predictor
@@ -187,6 +191,8 @@ class F0Predictor(nn.Module):
 
 class Vocoder(nn.Module):
     """mel `[batch, mels, frames]`, mel_len `[batch]`, harmonics `[batch, harmonics, hop * frames]` -> waveform."""
+
+    full_precision_inputs = ("harmonics",)
 
     def __init__(self, hift: Hift) -> None:
         super().__init__()

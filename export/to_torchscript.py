@@ -1,0 +1,149 @@
+"""A stage to a TorchScript file in three phases: script, freeze, optimise for inference.
+
+What is frozen is a shell around the module. Its `forward` takes the stage's inputs under their declared names and gives
+float32 whatever is inside; so do the methods the module marks for export, which survive freezing under their own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from export.to_onnx import quiet, scratch, trace_sizes
+from tritone.errors import ArtifactError, ConfigError
+from tritone.formats import PRECISIONS
+from tritone.stage import Stage
+from tritone.torchscript import LABEL, Label, open_module
+
+TOOLS = ("torch",)
+HELPERS = {
+    "fp32": "def enter(self, x: Tensor) -> Tensor:\n    return x\n",
+    "fp16": "def enter(self, x: Tensor) -> Tensor:\n    return x.half() if x.dtype == torch.float else x\n",
+}
+PLAIN = ("IntType", "FloatType", "BoolType", "StringType")
+LEAVE = "def leave(self, x: Tensor) -> Tensor:\n    return x.float() if x.dtype == torch.half else x\n"
+
+
+def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -> None:
+    """Write the stage's torch module (`stage.build()` unless given) to `path`; replaces the file in one step.
+
+    Args:
+        precision: "fp32", or "fp16" for half weights and arithmetic but for what the module keeps in float32
+            (`tritone.nn.precision`).
+
+    Raises:
+        ArtifactError: the module cannot be compiled with its exported methods, or they take or give what cannot cross
+            the boundary.
+    """
+    import torch
+
+    from tritone.nn.precision import full_precision_inputs, halved
+
+    if precision not in PRECISIONS:
+        raise ConfigError(f"TorchScript precision {precision!r}; there are {', '.join(PRECISIONS)}")
+    module = (stage.build() if module is None and stage.build else module).eval()
+    methods = exported_methods(module)
+    kept = full_precision_inputs(module)
+    with quiet(), torch.no_grad():
+        inner, reason = compiled(stage, halved(module) if precision == "fp16" else module, methods)
+        outer = shell(stage, inner, precision, methods, kept)
+        frozen = torch.jit.freeze(outer.eval(), preserved_attrs=list(methods))
+        ready = torch.jit.optimize_for_inference(frozen, other_methods=list(methods))
+    way = "trace" if reason else "script"
+    label = Label(stage.name, precision, way, methods, torch.__version__, reason)
+    with scratch(path) as part:
+        torch.jit.save(ready, str(part), _extra_files={LABEL: label.text()})
+        open_module(stage, part, precision)
+
+
+def exported_methods(module: Any) -> tuple[str, ...]:
+    """Names of the methods the module's class marks with `torch.jit.export`."""
+    from torch._jit_internal import FunctionModifiers, get_torchscript_modifier
+
+    found = ((name, getattr(type(module), name, None)) for name in dir(type(module)))
+    return tuple(n for n, f in found if callable(f) and get_torchscript_modifier(f) is FunctionModifiers.EXPORT)
+
+
+def compiled(stage: Stage, module: Any, methods: tuple[str, ...]) -> tuple[Any, str]:
+    """The module as TorchScript, and why it had to be traced (empty when it was scripted).
+
+    A trace has no methods beside forward, so a module that exports some must be scripted.
+    """
+    import torch
+
+    try:
+        return torch.jit.script(module), ""
+    except Exception as error:  # the compiler raises many types
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if methods:
+            raise ArtifactError(
+                f"stage {stage.name} exports {', '.join(methods)} but cannot be scripted: {reason}"
+            ) from error
+    example = stage.example(trace_sizes(stage))
+    inputs = tuple(torch.from_numpy(example[tensor.name]) for tensor in stage.inputs)
+    return torch.jit.trace(module, inputs, check_trace=False), reason
+
+
+def shell(stage: Stage, inner: Any, precision: str, methods: Iterable[str], kept: tuple[str, ...]) -> Any:
+    """A scripted module around `inner` with the same methods, whose boundary is float32.
+
+    Args:
+        kept: arguments that are handed on in float32.
+    """
+    import torch
+
+    class Shell(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+    outer = torch.jit.script(Shell())
+    outer.define(HELPERS[precision])
+    outer.define(LEAVE)
+    for name in methods:
+        outer.define(method_source(name, inner, kept))
+    outer.define(method_source("forward", inner, kept, [tensor.name for tensor in stage.inputs]))
+    return outer
+
+
+def method_source(name: str, inner: Any, kept: tuple[str, ...], names: list[str] | None = None) -> str:
+    """Source of a method that casts its tensors, calls `inner`'s method of that name, and casts what comes back.
+
+    Args:
+        kept: arguments that are handed on as they are.
+        names: of the arguments, where they should not be those of `inner`.
+    """
+    schema = getattr(inner, name).schema
+    arguments = schema.arguments[1:]
+    names = [argument.name for argument in arguments] if names is None else names
+    if len(names) != len(arguments):
+        raise ArtifactError(f"{name} takes {len(arguments)} arguments, declared are {', '.join(names) or 'none'}")
+    parameters, given = ["self"], []
+    for public, argument in zip(names, arguments, strict=True):
+        default = f" = {argument.default_value!r}" if argument.has_default_value() else ""
+        parameters.append(f"{public}: {argument.type.annotation_str}{default}")
+        given.append(public if argument.name in kept else cast("enter", public, argument.type, name))
+    call = f"self.inner.{name}({', '.join(given)})"
+    result = schema.returns[0].type
+    if result.kind() != "TupleType":
+        lines = [f"r0 = {call}", f"return {cast('leave', 'r0', result, name)}"]
+    else:
+        types = result.elements()
+        found = [f"r{index}" for index in range(len(types))]
+        values = [cast("leave", value, kind, name) for value, kind in zip(found, types, strict=True)]
+        lines = [f"{', '.join(found)}, = {call}", f"return {', '.join(values)},"]
+    return "\n    ".join((f"def {name}({', '.join(parameters)}):", *lines)) + "\n"
+
+
+def cast(helper: str, value: str, kind: Any, method: str) -> str:
+    """Expression of a value after the shell's cast; plain values are handed on as they are."""
+    if kind.kind() == "TensorType":
+        return f"self.{helper}({value})"
+    if kind.kind() == "OptionalType" and kind.getElementType().kind() == "TensorType":
+        return f"(None if {value} is None else self.{helper}({value}))"
+    if kind.kind() not in PLAIN:
+        raise ArtifactError(
+            f"{method} takes or gives {kind.annotation_str}; only tensors, optional tensors and numbers can be exported"
+        )
+    return value
