@@ -30,7 +30,7 @@ from tritone.stage import LanguageModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from export.parity import Row
+    from export.compare import Row
 
 TOOLS = ("torch", "transformers", "safetensors", "tokenizers")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -69,12 +69,13 @@ def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16", seed: 
             text = json.dumps(value, ensure_ascii=False, indent=None if name == "tokenizer" else 1)
             (part / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         to_trtllm.write_settings(model, weights.bias, part)
+        del weights  # a full-size one is gigabytes
         require_same(state, model.join(read_weights(model, part)), folder)
         for path in part.iterdir():
             path.chmod(0o644)  # safetensors lets only the owner read
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
-    del state, weights
+    del state
     return [compare(llm, model, folder, seed)]
 
 
@@ -83,7 +84,7 @@ def compare(llm: LanguageModel, model: HfModel, folder: Path, seed: int, steps: 
     import numpy as np
     import torch
 
-    from export.parity import LLM_TOLERANCE, Row, relative_error
+    from export.compare import LLM_TOLERANCE, Row, relative_error
 
     if llm.merged is None:
         raise ConfigError(f"language model {llm.name} has no merged vocabulary to compare with")
@@ -234,8 +235,9 @@ def main(arguments: list[str] | None = None) -> int:
             if bad:
                 raise ArtifactError(f"{args.out} does not compute what the checkpoint does: {'; '.join(bad)}")
         print(f"wrote {args.out}")
-    except TritoneError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (TritoneError, OSError) as error:
+        problem = error if isinstance(error, TritoneError) else f"{args.out} cannot be written ({error})"
+        print(f"error: {problem}", file=sys.stderr)
         return 1
     return 0
 

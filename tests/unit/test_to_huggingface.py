@@ -374,3 +374,9 @@ def test_language_models_that_have_no_folder_are_explained(
     monkeypatch.setattr(to_huggingface, "open_family", lambda folder: SimpleNamespace(language_model=None))
     assert main(["--model-dir", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "has no language model" in capsys.readouterr().err
+
+
+def test_an_unwritable_output_is_explained(qwen: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(["--model-dir", str(qwen), "--out", str(tmp_path / "file" / "out")]) == 1
+    assert "file/out cannot be written (" in capsys.readouterr().err
