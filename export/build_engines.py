@@ -1,9 +1,12 @@
 """Export a checkpoint, check that what came out computes the same, and record what it was made from.
 
     python export/build_engines.py --model-dir checkpoints/nano --out build/nano
+    python export/build_engines.py --model-dir checkpoints/nano --out build/nano \\
+        --formats torchscript,onnx,tensorrt,llm --precision fp32,fp16
 
 Only what is missing or stale is built; a second run does nothing. Progress goes to stderr, the summary to stdout. The
-exit status is 1 when anything fails its checks; such a file is deleted again.
+exit status is 1 when anything fails its checks; such a file is deleted again. `--target` chooses what a server of that
+kind loads: onnxruntime files in fp32 on a CPU, TensorRT engines in mixed fp16 on a GPU.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +24,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Idle OpenMP threads that spin make every other process on the machine slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tritone import artifacts
+from tritone import artifacts, formats
 from tritone.artifacts import Entry, Hashes, Identity
 from tritone.catalog import open_family
-from tritone.errors import ArtifactError, ConfigError, TritoneError
-from tritone.stage import Family, Stage
-
-FORMATS = ("onnx", "llm")
+from tritone.errors import ArtifactError, TritoneError
+from tritone.formats import Artefact, Selection
+from tritone.stage import Family
 
 
 @dataclass(frozen=True)
 class Job:
     """One artefact to build and why."""
 
-    key: str
-    name: str
+    artefact: Artefact
     identity: Identity
     reason: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: the manifest's entry, and what failed if anything did."""
+
+    job: Job
+    entry: Entry
+    failure: str
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -45,99 +55,123 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--out", type=Path, required=True, help="build folder, for example build/nano")
-    parser.add_argument("--formats", default=",".join(FORMATS), help="comma-separated, of: %(default)s")
-    parser.add_argument("--lm-precision", default="int8", choices=("int8", "int4", "fp32"), help="default: %(default)s")
+    parser.add_argument("--target", default="cpu", choices=formats.TARGETS, help="default: %(default)s")
+    parser.add_argument("--formats", help=f"comma-separated, of {','.join(formats.FORMATS)} (default: the target's)")
+    parser.add_argument(
+        "--precision", help=f"comma-separated, of {','.join(formats.PRECISIONS)} (default: the target's)"
+    )
+    parser.add_argument(
+        "--lm-precision", choices=formats.GENAI_PRECISIONS, help="weights of the CPU's language model (default: int8)"
+    )
     parser.add_argument("--stage", help="only this stage, or the language model's name")
+    parser.add_argument(
+        "--compute-capability", help="GPU engines are built for, such as 8.9 (default: this machine's, or portable)"
+    )
+    parser.add_argument(
+        "--profile", action="append", default=[], metavar="AXIS=LO/OPT/HI", help="other engine sizes than declared"
+    )
     parser.add_argument("--quick", action="store_true", help="check at the smallest and usual sizes only")
     parser.add_argument("--force", action="store_true", help="build again what is current")
     parser.add_argument("--dry-run", action="store_true", help="say what would be built and why, and build nothing")
     return parser.parse_args(arguments)
 
 
-def plan(family: Family, args: argparse.Namespace, hashes: Hashes) -> list[Job]:
-    """What has to be built, in order, under the command line's choices."""
-    formats = args.formats.split(",")
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ConfigError(f"unknown format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
-    llm = family.language_model
-    names = {artifacts.stage_key(stage.name): stage.name for stage in family.stages}
-    if llm is not None:
-        names[artifacts.llm_key(args.lm_precision)] = llm.name
-    if args.stage and args.stage not in names.values():
-        raise ConfigError(f"{family.name} has no stage {args.stage!r}; there are {', '.join(names.values())}")
-    jobs = []
-    for key, identity in artifacts.identities(family, args.model_dir, hashes, args.lm_precision).items():
-        if key.split("/")[0] in formats and args.stage in (None, names[key]):
-            reason = "asked for" if args.force else artifacts.problem(args.out, key, identity, hashes)
-            if reason:
-                jobs.append(Job(key, names[key], identity, reason))
+def selection(args: argparse.Namespace) -> Selection:
+    """What the command line asks for."""
+    chosen = formats.for_target(args.target)
+    if args.formats:
+        chosen = replace(chosen, formats=tuple(args.formats.split(",")))
+    if args.precision:
+        chosen = replace(chosen, precisions=tuple(args.precision.split(",")))
+    return replace(chosen, llm=args.lm_precision) if args.lm_precision else chosen
+
+
+def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) -> tuple[Selection, Any, str]:
+    """The selection with its engines' platform, their options, and why there can be none (then without them)."""
+    if "tensorrt" not in chosen.formats:
+        return chosen, None, ""
+    from export import engine_options, to_tensorrt
+
+    options = engine_options.options(args.out, args.compute_capability, args.profile, family.stages)
+    try:
+        return replace(chosen, platform=to_tensorrt.platform(options)), options, ""
+    except ArtifactError as error:
+        return replace(chosen, formats=tuple(name for name in chosen.formats if name != "tensorrt")), None, str(error)
+
+
+def plan(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes) -> list[Job]:
+    """What has to be built, in order."""
+    wanted = formats.artefacts(family, chosen)
+    if args.stage:
+        wanted = formats.only(wanted, args.stage)
+    checkpoint = artifacts.checkpoint_hash(args.model_dir, hashes)
+    jobs, rebuilt = [], set()
+    for artefact in wanted:
+        identity = artifacts.identity(artefact, family, checkpoint)
+        reason = "asked for" if args.force else artifacts.problem(args.out, artefact.key, identity, hashes)
+        if not reason and artefact.source in rebuilt:
+            reason = f"is made from {artefact.source}, which is built again"
+        if reason:
+            jobs.append(Job(artefact, identity, reason))
+            rebuilt.add(artefact.key)
     return jobs
 
 
-def build(job: Job, family: Family, args: argparse.Namespace, reference: Any) -> tuple[list[Any], tuple[str, ...]]:
-    """Export one artefact and compare it with torch: its parity rows, and the packages that made it."""
-    from export import parity
-
-    seed = int(time.time())
-    llm = family.language_model
-    if llm is not None and job.name == llm.name:
-        from export import to_genai
-        from tritone.lm.genai import GenaiModel
-
-        to_genai.export_llm(llm, args.out / job.key, args.lm_precision)
-        with GenaiModel(args.out / job.key).session() as session:
-            return [parity.compare_llm(llm, session, args.lm_precision, seed)], to_genai.TOOLS
-    from export import to_onnx
-    from tritone.call import onnx_call
-
-    stage: Stage = family.stage(job.name)
-    if stage.build is None:
-        to_onnx.link_ready_made(stage, args.model_dir, args.out / job.key)
-        return [], to_onnx.TOOLS
-    to_onnx.export_stage(stage, args.out / job.key, reference.module(stage.name))
-    engine = onnx_call(args.out, [stage], eager=True)
-    return list(parity.compare_stage(stage, reference, engine, "onnx fp32", seed, args.quick)), to_onnx.TOOLS
-
-
-def run(jobs: list[Job], family: Family, args: argparse.Namespace, hashes: Hashes) -> Iterator[tuple[Job, Entry, str]]:
-    """Build the jobs in order; yields what was recorded, or what failed and why (then it is not recorded)."""
+def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, hashes: Hashes) -> Iterator[Result]:
+    """Build the jobs in order; what fails is not recorded, and nothing is made from it."""
     from tqdm import tqdm
 
+    from export.make import Bench, make
     from tritone.call import torch_call
 
-    reference = torch_call(family.stages)
+    seed = int(time.time())
+    bench = Bench(family, args.model_dir, args.out, torch_call(family.stages), seed, args.quick, engine)
+    failed: set[str] = set()
     with tqdm(jobs, desc="exporting", unit="file", file=sys.stderr, dynamic_ncols=True) as bar:
         for job in bar:
-            bar.set_postfix_str(job.name)
+            artefact, path = job.artefact, args.out / job.artefact.key
+            bar.set_postfix_str(artefact.key)
             began = time.monotonic()
-            rows, tools = build(job, family, args, reference)
-            path = args.out / job.key
-            failures = "; ".join(f"{row.point} {row.problem} (error {row.error:.1e})" for row in rows if not row.passed)
-            errors = [row.error for row in rows]
+            if artefact.source in failed:
+                rows, tools, failure = [], (), f"{artefact.source} failed"
+            else:
+                try:
+                    rows, tools = make(artefact, bench)
+                    failure = "; ".join(
+                        f"{row.point} {row.problem} (error {row.error:.1e})" for row in rows if not row.passed
+                    )
+                except ArtifactError as error:
+                    rows, tools, failure = [], (), str(error)
+            if failure:
+                failed.add(artefact.key)
+                artifacts.discard(args.out, artefact.key)
             entry = Entry(
                 job.identity,
-                hashes.tree(path),
-                sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()),
+                "" if failure else hashes.tree(path),
+                0 if failure else total_bytes(path),
                 round(time.monotonic() - began, 2),
-                max(errors) if errors else None,
-                artifacts.installed(tools),
+                max((row.error for row in rows), default=None),
+                formats.installed(tools),
             )
-            if failures:
-                artifacts.discard(args.out, job.key)
-            else:
-                artifacts.record(args.out, job.key, entry)
-            yield job, entry, failures
+            if not failure:
+                artifacts.record(args.out, artefact.key, entry)
+            yield Result(job, entry, failure)
 
 
-def summary(results: list[tuple[Job, Entry, str]]) -> str:
+def total_bytes(path: Path) -> int:
+    """Size of a file or of all files in a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def summary(results: list[Result]) -> str:
     """The results as aligned text."""
-    lines = [f"{'what':22} {'format':6} {'precision':9} {'MB':>7} {'seconds':>7} {'error':>8}"]
-    for job, entry, failures in results:
+    lines = [f"{'what':22} {'format':11} {'precision':11} {'MB':>7} {'seconds':>7} {'error':>8}"]
+    for result in results:
+        artefact, entry = result.job.artefact, result.entry
         error = "-" if entry.error is None else f"{entry.error:.1e}"
         lines.append(
-            f"{job.name:22} {job.key.split('/')[0]:6} {job.identity.precision:9} {entry.bytes / 1e6:7.1f} "
-            f"{entry.seconds:7.1f} {error:>8}{'  FAILED ' + failures if failures else ''}"
+            f"{artefact.name:22} {artefact.format:11} {artefact.precision:11} {entry.bytes / 1e6:7.1f} "
+            f"{entry.seconds:7.1f} {error:>8}{'  FAILED ' + result.failure if result.failure else ''}"
         )
     return "\n".join(lines)
 
@@ -147,18 +181,23 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     try:
         family = open_family(args.model_dir)
+        chosen, engine, lacking = with_engines(family, selection(args), args)
         with artifacts.locked(args.out, lambda: print(f"{args.out}: waiting for another build", file=sys.stderr)):
             hashes = Hashes(args.out / artifacts.HASHES)
-            jobs = plan(family, args, hashes)
+            jobs = plan(family, args, chosen, hashes)
+            results = []
             if args.dry_run or not jobs:
-                print("\n".join(f"{args.out / job.key} {job.reason}" for job in jobs) or f"{args.out} is up to date")
-                return 0
-            results = list(run(jobs, family, args, hashes))
-            hashes.save()
-        print(summary(results))
-        bad = [job.name for job, _, failures in results if failures]
+                lines = [f"{args.out / job.artefact.key} {job.reason}" for job in jobs]
+                print("\n".join(lines) or f"{args.out} is up to date")
+            else:
+                results = list(run(jobs, family, args, engine, hashes))
+                hashes.save()
+                print(summary(results))
+        bad = [result.job.artefact.key for result in results if result.failure]
         if bad:
-            raise ArtifactError(f"the export of {', '.join(bad)} differs from the checkpoint; see the table")
+            raise ArtifactError(f"{', '.join(bad)} failed and was removed; see the table")
+        if lacking:
+            raise ArtifactError(f"no TensorRT engines were built: {lacking}. The other formats are in {args.out}.")
     except KeyboardInterrupt:
         print("stopped; what was finished is kept", file=sys.stderr)
         return 130

@@ -227,8 +227,12 @@ def rebuild_command(model_dir: Path, folder: Path, selection: Selection = DEFAUL
 @contextlib.contextmanager
 def locked(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the build folder alone; `waiting()` is called if another process holds it. Freed when that dies."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115  (closed below)
+    except OSError as error:
+        raise ArtifactError(f"cannot write to {folder} ({error}); choose another folder") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

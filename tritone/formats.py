@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tritone.errors import ConfigError
 from tritone.stage import Family, Stage
@@ -23,6 +23,7 @@ PRECISIONS = ("fp32", "fp16")
 TARGETS = ("cpu", "gpu")
 GENAI_PRECISIONS = ("int8", "int4", "fp32")
 HUGGINGFACE = "huggingface"
+LLM_FOLDERS = (*GENAI_PRECISIONS, HUGGINGFACE)
 TENSORRT_PACKAGES = ("tensorrt", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12")
 """Any of them builds engines; the first that is installed is used."""
 
@@ -44,7 +45,7 @@ class Selection:
     def __post_init__(self) -> None:
         check("format", self.formats, FORMATS)
         check("precision", self.precisions, PRECISIONS)
-        check("language model precision", (self.llm,), (*GENAI_PRECISIONS, HUGGINGFACE))
+        check("language model precision", (self.llm,), LLM_FOLDERS)
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,6 @@ def only(artefact_list: list[Artefact], name: str) -> list[Artefact]:
     if name not in names:
         raise ConfigError(f"there is no stage {name!r} to build; there are {', '.join(names)}")
     return [artefact for artefact in artefact_list if artefact.name == name]
-
-
-def on_platform(selection: Selection, platform: str) -> Selection:
-    """The same selection with its engines built for `platform`."""
-    return replace(selection, platform=platform)
 
 
 def tensorrt_package() -> str:

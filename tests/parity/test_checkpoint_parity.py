@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.parity import Row, compare_llm, compare_stage, points, table
+from export.compare import Row, compare_llm, compare_stage, points
+from export.report import table
 from export.to_genai import export_llm
 from export.to_onnx import export_stage
 from tritone.artifacts import llm_path, stage_path

@@ -14,9 +14,10 @@ import pytest
 from export_helpers import toy_family, toy_llm, toy_stage
 
 from tritone import artifacts
-from tritone.artifacts import Entry, Hashes, Identity, identities, problem, record, stage_key, verify
+from tritone.artifacts import Entry, Hashes, Identity, identities, problem, record, verify
 from tritone.catalog import KINDS, open_family
 from tritone.errors import ArtifactError, CheckpointError
+from tritone.formats import HUGGINGFACE, Selection, llm_key, stage_key
 from tritone.sources import source_files
 from tritone.stage import Axis, Family, Tensor
 
@@ -72,6 +73,25 @@ def test_a_changed_declaration_makes_it_stale(build: Path, model: Path) -> None:
     assert str(reason(build, model, toy_family(stage))).startswith("was built from another description of its stage")
 
 
+def test_other_nodes_in_fp32_make_only_fp16_stale(model: Path, tmp_path: Path) -> None:
+    both = Selection(("onnx",), ("fp32", "fp16"))
+    hashes = Hashes(tmp_path / "hashes.json")
+    found = [identities(toy_family(toy_stage(keep_fp32=keep)), model, hashes, both) for keep in ((), ("*/Exp",))]
+    assert found[0][KEY] == found[1][KEY]
+    assert found[0]["onnx/smooth.fp16.onnx"] != found[1]["onnx/smooth.fp16.onnx"]
+
+
+def test_an_engine_for_another_gpu_is_stale(build: Path, model: Path) -> None:
+    hashes = Hashes(build / artifacts.HASHES)
+    chosen = Selection(("tensorrt",), ("fp16",), platform="sm90")
+    key = "tensorrt/smooth.fp16.plan"
+    wanted = identities(toy_family(), model, hashes, chosen)[key]
+    (build / key).parent.mkdir()
+    (build / key).write_bytes(b"engine")
+    record(build, key, Entry(dataclasses.replace(wanted, platform="sm89"), hashes.tree(build / key), 6, 1.0, None, {}))
+    assert problem(build, key, wanted, hashes) == "was built for sm89, wanted is sm90"
+
+
 def test_changed_source_makes_it_stale(
     build: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +133,7 @@ def test_a_discarded_artefact_is_gone(build: Path, model: Path) -> None:
 
 def test_the_language_model_is_bound_to_its_runtime(build: Path, model: Path) -> None:
     hashes = Hashes(build / artifacts.HASHES)
-    key = artifacts.llm_key("int8")
+    key = llm_key("int8")
     identity = identities(toy_family(llm=toy_llm()), model, hashes)[key]
     (build / key).mkdir(parents=True)
     (build / key / "model.onnx").write_bytes(b"lm")
@@ -151,9 +171,21 @@ def test_a_folder_that_cannot_be_written_can_be_served(
     verify(build, toy_family(), model)
 
 
-def test_the_command_quotes_paths() -> None:
-    command = artifacts.rebuild_command(Path("my voice"), Path("build/v"), "fp32")
-    assert command == "python export/build_engines.py --model-dir 'my voice' --out build/v --lm-precision fp32"
+@pytest.mark.parametrize(
+    ("selection", "options"),
+    [
+        (Selection(), ""),
+        (Selection(llm="fp32"), " --lm-precision fp32"),
+        (Selection(("onnx",), ("fp16",)), " --formats onnx --precision fp16"),
+        (
+            Selection(("onnx", "tensorrt", "llm"), ("fp16",), HUGGINGFACE),
+            " --formats onnx,tensorrt,llm --precision fp16 --target gpu",
+        ),
+    ],
+)
+def test_the_command_says_what_was_selected_and_quotes_paths(selection: Selection, options: str) -> None:
+    command = artifacts.rebuild_command(Path("my voice"), Path("build/v"), selection)
+    assert command == f"python export/build_engines.py --model-dir 'my voice' --out build/v{options}"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,7 +36,7 @@ def test_building_once_is_enough(toy_checkpoint: list[str], tmp_path: Path, caps
     assert build_engines.main(toy_checkpoint) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'build'} is up to date\n"
     assert parity.main([*toy_checkpoint, "--seed", "5", "--json", str(tmp_path / "parity.json")]) == 0
-    listed = json.loads((tmp_path / "parity.json").read_text())
+    listed = json.loads((tmp_path / "parity.json").read_text())["rows"]
     assert [row["name"] for row in listed] == ["smooth"] * 3 + ["llm"] and all(row["passed"] for row in listed)
 
 
@@ -49,7 +50,7 @@ def test_a_wrong_export_fails_the_build_by_name(
     assert build_engines.main([*toy_checkpoint, "--formats", "onnx"]) == 1
     out, err = capsys.readouterr()
     assert "FAILED" in out and "y differs" in out
-    assert "error: the export of smooth differs from the checkpoint" in err
+    assert "error: onnx/smooth.onnx failed and was removed; see the table" in err
     assert not stage_path(tmp_path / "build", "smooth").exists()
 
 
@@ -79,8 +80,9 @@ def test_what_was_finished_before_an_interrupt_is_kept(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--formats", "onnx,plan"], "error: unknown format plan; there are onnx, llm"),
-        (["--stage", "vocoder"], "error: toy has no stage 'vocoder'; there are smooth, llm"),
+        (["--formats", "onnx,plan"], "error: unknown format plan; there are torchscript, onnx, tensorrt, llm"),
+        (["--precision", "fp8"], "error: unknown precision fp8; there are fp32, fp16"),
+        (["--stage", "vocoder"], "error: there is no stage 'vocoder' to build; there are smooth, llm"),
     ],
 )
 def test_choices_that_do_not_exist(
@@ -88,6 +90,65 @@ def test_choices_that_do_not_exist(
 ) -> None:
     assert build_engines.main([*toy_checkpoint, *options]) == 1
     assert message in capsys.readouterr().err
-    if options[0] == "--stage":
+    if options[0] != "--formats":
         assert parity.main([*toy_checkpoint, *options]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_every_format_in_one_command(
+    toy_checkpoint: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = [*toy_checkpoint, "--formats", "torchscript,onnx", "--precision", "fp32,fp16"]
+    assert build_engines.main(everything) == 0
+    out = capsys.readouterr().out
+    assert [tuple(line.split()[1:3]) for line in out.splitlines()[1:]] == [
+        ("onnx", "fp32"), ("onnx", "fp16"), ("torchscript", "fp32"), ("torchscript", "fp16"),
+    ]  # fmt: skip
+    assert build_engines.main(everything) == 0 and "up to date" in capsys.readouterr().out
+    assert parity.main([*toy_checkpoint, "--html", str(tmp_path / "p.html")]) == 0
+    page = (tmp_path / "p.html").read_text()
+    assert "all 12 comparisons passed" in page and "data:image/png;base64," in page
+    capsys.readouterr()
+    assert parity.main([*toy_checkpoint, "--precision", "fp16", "--formats", "torchscript"]) == 0
+    assert capsys.readouterr().out.count("torchscript fp16") == 3
+
+
+def test_what_is_made_from_a_stale_file_is_made_again(
+    toy_checkpoint: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fp16 = [*toy_checkpoint, "--formats", "onnx", "--precision", "fp16"]
+    assert build_engines.main(fp16) == 0
+    stage_path(tmp_path / "build", "smooth").unlink()
+    capsys.readouterr()
+    assert build_engines.main([*fp16, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "smooth.onnx does not exist" in out
+    assert "smooth.fp16.onnx is made from onnx/smooth.onnx, which is built again" in out
+
+
+def test_a_missing_compiler_is_named_and_the_rest_is_built(
+    toy_checkpoint: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert build_engines.main([*toy_checkpoint, "--formats", "onnx,tensorrt"]) == 1
+    err = capsys.readouterr().err
+    assert "error: no TensorRT engines were built: " in err and "tensorrt_rtx" in err
+    assert f"The other formats are in {tmp_path / 'build'}." in err
+    assert stage_path(tmp_path / "build", "smooth").is_file()
+
+
+def test_a_folder_that_cannot_be_written_is_said(
+    toy_checkpoint: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "build").write_text("a file in the way")
+    assert build_engines.main(toy_checkpoint) == 1
+    assert f"error: cannot write to {tmp_path / 'build'} (" in capsys.readouterr().err
+
+
+def test_parity_of_nothing_is_an_error(toy_checkpoint: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert parity.main(toy_checkpoint) == 1
+    assert "holds nothing of that; build it with python export/build_engines.py" in capsys.readouterr().err

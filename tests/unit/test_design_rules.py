@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUDGETS = {"tritone/stage.py": 220, "model_repository/glue/model.py": 80}
-FORMATS = ("to_torchscript", "to_onnx", "to_fp16", "to_genai", "to_tensorrt", "to_huggingface", "to_trtllm", "parity", "make")
+FORMATS = (
+    *("to_torchscript", "to_onnx", "to_fp16", "to_genai", "to_tensorrt", "to_huggingface", "to_trtllm"),
+    *("parity", "make", "build_engines"),
+)
 LARGEST = 400
 
 

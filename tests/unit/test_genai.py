@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from export_helpers import Smooth, toy_llm
 
-from export.parity import compare_llm
+from export.compare import compare_llm
 from export.to_genai import export_llm
 from tritone import artifacts
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from export_helpers import BATCH, FRAMES, Baked, Smooth, toy_stage, worse
 
-from export import parity
-from export.parity import compare_stage, points, relative_error
+from export import compare
+from export.compare import compare_stage, points, relative_error
+from export.report import table
 from export.to_onnx import export_stage
 from tritone.artifacts import stage_path
 from tritone.call import onnx_call, torch_call
 from tritone.stage import Arrays, Tensor
 
 
-def rows(folder: Path, module: Smooth | None = None, **changes: Any) -> list[parity.Row]:
+def rows(folder: Path, module: Smooth | None = None, **changes: Any) -> list[compare.Row]:
     """Parity of an export of `module` against the stage's own module."""
     stage = toy_stage(**changes)
     export_stage(stage, stage_path(folder, "smooth"), module or Smooth())
@@ -63,7 +64,7 @@ def test_an_engine_that_fails_is_a_failed_row(tmp_path: Path) -> None:
     stage = toy_stage()
     found = list(compare_stage(stage, torch_call([stage]), broken, "onnx fp32", 0))
     assert [row.problem for row in found] == ["failed: no kernel"] * 3
-    assert "FAILED failed: no kernel" in parity.table(found)
+    assert "FAILED failed: no kernel" in table(found)
 
 
 @pytest.mark.parametrize(

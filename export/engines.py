@@ -1,0 +1,53 @@
+"""Ways to run what a build folder holds, and what each is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tritone.artifacts import stage_path
+from tritone.call import TorchCall, known_stage, onnx_call
+from tritone.errors import ConfigError
+from tritone.stage import Arrays, Call, Family, Stage
+
+
+def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, threads: int = 1) -> Call:
+    """A Call on the files of that format and precision.
+
+    Mixed fp16 ONNX runs in its rounded form: a CPU computes the file itself in fp32 and so hides overflow.
+    """
+    stages = list(stages)
+    if form == "onnx" and precision == "fp32":
+        return onnx_call(out, stages, threads)
+    if form == "onnx":
+        from export.rounding import rounded_call
+
+        return rounded_call({stage.name: stage_path(out, stage.name, precision) for stage in stages}, stages, threads)
+    if form == "torchscript":
+        from tritone.torchscript import torchscript_call
+
+        scripted = torchscript_call(out, [s for s in stages if s.build is not None], precision, threads)
+        ready_made = onnx_call(out, [s for s in stages if s.build is None], threads)
+        return by_kind(stages, scripted, ready_made)
+    if form == "tensorrt":
+        from tritone.plan import plan_call
+
+        return plan_call(out, stages, precision, recorded=False)
+    raise ConfigError(f"no way to run format {form!r}; there are torchscript, onnx, tensorrt")
+
+
+def reference_call(family: Family, modules: TorchCall, out: Path, threads: int = 1) -> Call:
+    """What every format is compared with: the module in fp32, or for a ready-made network its own ONNX file."""
+    return by_kind(family.stages, modules, onnx_call(out, [s for s in family.stages if s.build is None], threads))
+
+
+def by_kind(stages: Iterable[Stage], modules: Call, ready_made: Call) -> Call:
+    """A Call that sends stages with a torch module one way and ready-made ones the other."""
+    by_name: Mapping[str, Stage] = {stage.name: stage for stage in stages}
+
+    def call(stage_name: str, **arrays: Any) -> Arrays:
+        stage = known_stage(by_name, stage_name)
+        return (ready_made if stage.build is None else modules)(stage_name, **arrays)
+
+    return call
