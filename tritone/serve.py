@@ -14,19 +14,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tritone import artifacts
+from tritone import artifacts, gpu
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, TritoneError
+from tritone.formats import TARGETS, Selection, for_target
+from tritone.lm.served import ENGINES
 from tritone.server.health import speak_stream, speak_whole
 from tritone.server.launch import ROOT, Server, ready
-from tritone.server.locate import Ports
+from tritone.server.locate import Ports, complete_server
 from tritone.server.repository import REPOSITORY, differences, render, write
+from tritone.server.stage_models import link_plans
 from tritone.stage import Family
 
-TARGETS = ("cpu",)
-"""The rendered model repositories there are."""
+GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
+"""What the server is told on a GPU: the resources in the stages' configs count."""
+LLM_URL = "http://127.0.0.1:8355"
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -48,16 +53,43 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=180, help="seconds to wait for the models (default: %(default)g)"
     )
+    parser.add_argument(
+        "--llm-url", default=os.environ.get("TRITONE_LLM_URL", LLM_URL),
+        help="gpu: the language model's server (default: TRITONE_LLM_URL or %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--llm-engine", default=os.environ.get("TRITONE_LLM_ENGINE", "trtllm"), choices=tuple(ENGINES),
+        help="gpu: what serves it (default: TRITONE_LLM_ENGINE or %(default)s)",
+    )  # fmt: skip
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
     mode.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run a command while the server is up")
     return parser.parse_args(arguments)
 
 
-def export_if_needed(family: Family, checkpoint: Path, build: Path) -> None:
+def wanted(target: str) -> Selection:
+    """What a server of the target loads on this machine.
+
+    Raises:
+        ArtifactError: engines are wanted and this machine cannot have those that Triton loads.
+    """
+    selection = for_target(target)
+    if "tensorrt" not in selection.formats:
+        return selection
+    platform = gpu.target_platform()
+    if platform.split()[0] != gpu.TENSORRT:
+        raise ArtifactError(
+            f"Triton loads engines of {gpu.TENSORRT}, this machine has {platform}; serve this target in the container: "
+            "docker compose --profile gpu up --build"
+        )
+    return replace(selection, platform=platform)
+
+
+def export_if_needed(family: Family, checkpoint: Path, build: Path, target: str = "cpu") -> None:
     """Make the build directory current, showing the exporter's own progress; nothing happens when it already is."""
+    selection = wanted(target)
     try:
-        artifacts.verify(build, family, checkpoint)
+        artifacts.verify(build, family, checkpoint, selection)
         return
     except ArtifactError as error:
         if not (ROOT / "export" / "build_engines.py").is_file():
@@ -71,40 +103,52 @@ def export_if_needed(family: Family, checkpoint: Path, build: Path) -> None:
         str(checkpoint),
         "--out",
         str(build),
+        "--target",
+        target,
         # The largest sizes take most of the time and are the test suite's to check.
         "--quick",
     ]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status:
         raise ArtifactError(f"the export stopped with status {status}; see the message above")
-    artifacts.verify(build, family, checkpoint)
+    artifacts.verify(build, family, checkpoint, selection)
 
 
 def start(args: argparse.Namespace) -> tuple[Family, Server]:
     """The family and its running, warmed-up server."""
+    on_gpu = args.target == "gpu"
+    home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
     build = (args.build_dir or ROOT / "build" / args.checkpoint.resolve().name).resolve()
-    export_if_needed(family, args.checkpoint.resolve(), build)
+    export_if_needed(family, args.checkpoint.resolve(), build, args.target)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     env = {
         "TRITONE_MODEL_DIR": str(args.checkpoint.resolve()),
         "TRITONE_BUILD_DIR": str(build),
         "TRITONE_THREADS": str(args.threads),
+        "TRITONE_LLM_URL": args.llm_url,
+        "TRITONE_LLM_ENGINE": args.llm_engine,
         "OMP_NUM_THREADS": str(args.threads),
         "OMP_WAIT_POLICY": "passive",
     }
-    server = Server(repository(family, args.target, build), build, ports, env, args.host)
+    options = GPU_OPTIONS if on_gpu else {}
+    server = Server(repository(family, args.target, build), build, ports, env, args.host, home, options)
     server.start(args.timeout, show)
     return family, server
 
 
 def repository(family: Family, target: str, build: Path) -> Path:
-    """The committed model repository when it is this checkpoint's, else one rendered into the build directory."""
+    """The committed model repository when it is this checkpoint's, else one rendered into the build directory.
+
+    Engines lie beside their models' configs, so a repository with engines is always in the build directory.
+    """
     files = render(family, target)
     folder = REPOSITORY / target
-    if differences(files, folder):
+    if target == "gpu" or differences(files, folder):
         folder = build / "model_repository" / target
         write(files, folder)
+    if target == "gpu":
+        link_plans(folder, family, build)
     return folder
 
 

@@ -11,7 +11,10 @@ import pytest
 
 from tritone import serve
 from tritone.catalog import open_family
-from tritone.errors import ArtifactError
+from tritone.errors import ArtifactError, EnvironmentProblem
+from tritone.formats import plan_key
+from tritone.server import locate
+from tritone.server.launch import Server
 from tritone.server.locate import Ports
 from tritone.server.repository import REPOSITORY, differences, render, write
 
@@ -47,7 +50,8 @@ def test_stale_exports_are_built_and_checked_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(serve.subprocess, "run", run)
     serve.export_if_needed(SimpleNamespace(), tmp_path / "voice", tmp_path / "build")  # type: ignore[arg-type]
     assert built[0][1].endswith("export/build_engines.py")
-    assert built[0][2:6] == ["--model-dir", str(tmp_path / "voice"), "--out", str(tmp_path / "build")]
+    options = ["--model-dir", str(tmp_path / "voice"), "--out", str(tmp_path / "build"), "--target", "cpu"]
+    assert built[0][2:8] == options
 
 
 def test_failing_export_is_an_error_with_its_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -76,3 +80,52 @@ def test_committed_repository_is_used_when_it_fits(
     write(files, tmp_path / "committed" / "cpu")
     assert serve.repository(family, "cpu", tmp_path / "build") == tmp_path / "committed" / "cpu"
     assert not (tmp_path / "build").exists()
+
+
+def test_gpu_target_without_a_complete_server_says_where_to_run_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TRITONSERVER_DIR", str(tmp_path))
+    with pytest.raises(EnvironmentProblem, match=r"tensorrt backend, which nvidia-pytriton .* --profile gpu up"):
+        serve.start(serve.parse(["voice", "--target", "gpu"]))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tritonserver").touch()
+    with pytest.raises(EnvironmentProblem, match=r"there is no .*backends/tensorrt\."):
+        locate.complete_server("tensorrt")
+    (tmp_path / "backends" / "tensorrt").mkdir(parents=True)
+    assert locate.complete_server("tensorrt") == tmp_path
+
+
+def test_complete_server_is_run_as_it_is_installed(tmp_path: Path) -> None:
+    server = Server(tmp_path, tmp_path, Ports(), {}, home=tmp_path / "opt", options=serve.GPU_OPTIONS)
+    command = server.command()
+    assert command[0] == str(tmp_path / "opt" / "bin" / "tritonserver")
+    assert f"--backend-directory={tmp_path / 'opt' / 'backends'}" in command
+    assert [option for option in command if "metrics=" in option] == ["--allow-gpu-metrics=true"]
+    assert "--rate-limit=execution_count" in command
+    assert "pytriton" not in server.environment().get("LD_LIBRARY_PATH", "")
+
+
+def test_engines_of_tensorrt_rtx_are_refused_for_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve.gpu, "target_platform", lambda: "tensorrt_rtx 1.7.1.116 portable")
+    with pytest.raises(ArtifactError, match=r"Triton loads engines of tensorrt, this machine has tensorrt_rtx 1\.7"):
+        serve.wanted("gpu")
+    monkeypatch.setattr(serve.gpu, "target_platform", lambda: "tensorrt 11.2.1.2 sm89")
+    assert serve.wanted("gpu").platform == "tensorrt 11.2.1.2 sm89"
+    assert serve.wanted("cpu").platform == ""
+
+
+def test_gpu_repository_lies_in_the_build_folder_with_its_engines(tiny_v2: Path, tmp_path: Path) -> None:
+    family = open_family(tiny_v2)
+    for stage in family.stages:
+        plan = tmp_path / plan_key(stage.name)
+        plan.parent.mkdir(exist_ok=True)
+        plan.write_text(stage.name)
+    for _ in range(2):
+        folder = serve.repository(family, "gpu", tmp_path)
+        assert folder == tmp_path / "model_repository" / "gpu"
+        linked = {path.parts[-3]: path.read_text() for path in folder.glob("*/1/model.plan")}
+        assert linked == {f"{family.name}_stage_{stage.name}": stage.name for stage in family.stages}
+    (tmp_path / plan_key("vocoder")).unlink()
+    with pytest.raises(ArtifactError, match=r"vocoder\.fp16\.plan does not exist; build the engines on the GPU"):
+        serve.repository(family, "gpu", tmp_path)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -90,6 +92,82 @@ def test_every_decoded_token_is_counted() -> None:
     assert [session.step(token)[0] for token in (5, 6, 7)] == [5, 6, 7]
     session.close()
     assert len(seen) == 3 and closed == [True]
+
+
+def test_every_token_of_a_model_that_samples_itself_is_counted() -> None:
+    class Session:
+        def generate(self, prompt: list[int], *_: Any) -> Iterator[int]:
+            yield from prompt
+
+        def check(self) -> None:
+            checked.append(True)
+
+        def close(self) -> None:
+            closed.append(True)
+
+    seen: list[int] = []
+    closed: list[bool] = []
+    checked: list[bool] = []
+    llm = counted(Session, lambda: seen.append(1))
+    assert list(llm().generate([4, 5, 6], 1)) == [4, 5, 6]
+    steps.warm_up_llm(llm)
+    assert len(seen) == 3 and checked == [True] and closed == [True]
+
+
+def test_parameters_with_unknown_values_list_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="the parameter stages is 'torch'; it can be onnxruntime, triton"):
+        steps.chosen({"stages": "torch"}, "stages", steps.STAGES)
+    assert steps.chosen({}, "stages", steps.STAGES) == "onnxruntime"
+
+
+def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their process would hold the weights a second time, and ask the server for models it may not have loaded yet."""
+    family = Family(
+        "toy", (), None, (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve, ("absent",)),)
+    )
+    monkeypatch.setattr(steps, "open_family", lambda _folder: family)
+    monkeypatch.setattr(steps, "onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
+    monkeypatch.setattr(steps, "bls_call", lambda _stages, prefix: prefix)
+    opened = steps.open_step({"step": "halve", "model_dir": "m", "build_dir": "b", "stages": "triton"})
+    assert isinstance(opened, Step) and opened._call == "toy_stage_"
+
+
+def test_stream_stops_between_two_networks_when_cancelled(step: Callable[[str], Step]) -> None:
+    opened = step("stream")
+    asked: list[str] = []
+
+    def call(name: str, **_: np.ndarray) -> Arrays:
+        asked.append(name)
+        return {}
+
+    def synthesize(call: Any, *_: Any) -> Iterator[np.ndarray]:
+        for _ in range(10):
+            call("network")
+        yield np.zeros(2, np.float32)
+
+    opened._call = call
+    opened.family = dataclasses.replace(opened.family, synthesize=synthesize)
+    assert list(opened.stream(values(1)[0], lambda: len(asked) == 3)) == []
+    assert asked == ["network"] * 3
+
+
+def test_single_stage_answers_each_request_as_it_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage's requests carry several rows, and one at fault leaves the others alone."""
+
+    def opened(_build: Path, stages: list[str], **_: Any) -> Callable[..., Arrays]:
+        def call(name: str, x: np.ndarray) -> Arrays:
+            if x.shape[1] == 3:
+                raise InvalidRequest("x", "is odd")
+            return {"y": 2 * x}
+
+        return call
+
+    monkeypatch.setattr(steps, "open_family", lambda _folder: SimpleNamespace(stage=lambda name: name))
+    monkeypatch.setattr(steps, "onnx_call", opened)
+    stage = steps.open_step({"step": "stage:double", "model_dir": "m", "build_dir": "b"})
+    first, second = stage.run([{"x": np.ones((2, 3))}, {"x": np.ones((5, 2))}])
+    assert str(first) == "INVALID_ARGUMENT: x: is odd"
+    assert second["y"].shape == (5, 2) and not stage.streams
 
 
 def test_language_model_must_be_declared() -> None:

@@ -1,4 +1,4 @@
-"""Start the wheel's Triton server on a model repository, wait until it is ready, and stop it again."""
+"""Start a Triton server on a model repository, wait until it is ready, and stop it again."""
 
 from __future__ import annotations
 
@@ -37,43 +37,50 @@ class Server:
         repository: folder of models, each with a config.pbtxt.
         build: folder for the assembled backend and the log.
         env: variables the models' configs refer to (TRITONE_MODEL_DIR, ...), added to the process environment.
+        home: folder of a server installation (bin, backends); None for the one in the nvidia-pytriton wheel.
+        options: further options of the command line, without dashes.
     """
 
     def __init__(
-        self, repository: Path, build: Path, ports: Ports, env: Mapping[str, str], host: str = "127.0.0.1"
+        self,
+        repository: Path,
+        build: Path,
+        ports: Ports,
+        env: Mapping[str, str],
+        host: str = "127.0.0.1",
+        home: Path | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         self.repository, self.build, self.ports, self.host = repository.resolve(), build.resolve(), ports, host
-        self.env = dict(env)
+        self.env, self.home, self.options = dict(env), home, dict(options or {})
         self._region = f"tritone-{ports.http}-"
         self.log = self.build / f"tritonserver-{ports.http}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
-        """The server's environment: this interpreter's packages and repository, and the folder of libpython."""
+        """The server's environment: this interpreter's packages and repository, and the libraries the wheel needs."""
         env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "PYTHONSTARTUP"}}
         packages = [str(ROOT), *site.getsitepackages()]
         env["PYTHONPATH"] = os.pathsep.join(packages)
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
-        libraries = [
-            str(libpython().parent),
-            str(wheel().parents[1] / "nvidia_pytriton.libs"),
-            env.get("LD_LIBRARY_PATH", ""),
-        ]
-        env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
+        if self.home is None:
+            libraries = [libpython().parent, wheel().parents[1] / "nvidia_pytriton.libs"]
+            paths = [*map(str, libraries), env.get("LD_LIBRARY_PATH", "")]
+            env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
         return env | self.env
 
     def command(self) -> list[str]:
         """The command line; every setting that matters is spelled out in it."""
         pairs = {
             "model-repository": self.repository,
-            "backend-directory": assemble(self.build / "tritonserver"),
+            "backend-directory": self.home / "backends" if self.home else assemble(self.build / "tritonserver"),
             "http-address": self.host, "grpc-address": self.host, "metrics-address": self.host,
             "http-port": self.ports.http, "grpc-port": self.ports.grpc, "metrics-port": self.ports.metrics,
             "backend-config": f"python,shm-region-prefix-name={self._region}",
-            "allow-gpu-metrics": "false", "exit-timeout-secs": 5,
+            "allow-gpu-metrics": "false", "exit-timeout-secs": 5, **self.options,
         }  # fmt: skip
         return [
-            str(wheel() / "bin" / "tritonserver"),
+            str((self.home or wheel()) / "bin" / "tritonserver"),
             "--disable-auto-complete-config",
             *(f"--{key}={value}" for key, value in pairs.items()),
         ]

@@ -21,6 +21,8 @@ from tritone.errors import EnvironmentProblem
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
 STUB = "triton_python_backend_stub"
+CONTAINER = Path("/opt/tritonserver")
+"""Where NVIDIA's container has its server; TRITONSERVER_DIR names another place."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,19 @@ def wheel() -> Path:
         f"no Triton server for {sys.executable}: the nvidia-pytriton package "
         f"{'is damaged' if spec else 'is not installed'}; run: pip install 'tritone[serve]'"
     )
+
+
+def complete_server(backend: str) -> Path:
+    """The folder of a Triton server with that backend besides Python's, which the wheel does not have."""
+    home = Path(os.environ.get("TRITONSERVER_DIR") or CONTAINER)
+    missing = [path for path in (home / "bin" / "tritonserver", home / "backends" / backend) if not path.exists()]
+    if missing:
+        raise EnvironmentProblem(
+            f"this target needs a Triton server with the {backend} backend, which nvidia-pytriton does not have; "
+            f"there is no {missing[0]}. Run it in the container: docker compose --profile gpu up --build "
+            "(or name another installation with TRITONSERVER_DIR)"
+        )
+    return home
 
 
 def library_folders() -> list[Path]:
