@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,9 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from tritone.catalog import open_family
 from tritone.errors import ConfigError
-from tritone.server.repository import differences, render, write
+from tritone.server.repository import REPOSITORY, TARGETS, differences, render, write
 from tritone.stage import Axis, Family, Host, Stage, Tensor
 
 WORDS = Axis("words", 1, 5, 50)
@@ -139,3 +142,115 @@ def test_check_tells_stale_missing_and_left_over_files(tmp_path: Path) -> None:
     assert differences(files, tmp_path) == expected
     write(files, tmp_path)
     assert differences(files, tmp_path) == []
+
+
+BATCH = Axis("batch", 1, 1, 8)
+FRAMES = Axis("frames", 4, 20, 100)
+MEL = Tensor("mel", "float32", (BATCH, 80, FRAMES))
+LENGTH = Tensor("mel_len", "int32", (BATCH,), length_of=FRAMES)
+STAGED = (
+    Stage("vocoder", (MEL, LENGTH), (Tensor("waveform", "float32", (BATCH, FRAMES)),), None),
+    Stage("decoder", (MEL, Tensor("chunk_size", "int64", (1,), (5, 6))), (MEL,), None),
+)
+
+
+def staged(target: str, folder: Path) -> dict[str, bytes]:
+    return render(replace(toy(), stages=(*toy().stages, *STAGED)), target, folder)
+
+
+def test_gpu_target_has_the_cpu_targets_models_and_tensors_and_one_model_per_stage(tmp_path: Path) -> None:
+    cpu, gpu = staged("cpu", tmp_path), staged("gpu", tmp_path)
+    names = {name.split("/")[0] for name in cpu}
+    assert {name.split("/")[0] for name in gpu} - names == {
+        f"toy_stage_{stage}" for stage in ("single", "batched", "vocoder", "decoder")
+    }
+    for name in names:
+        ours, theirs = config(cpu, name), config(gpu, name)
+        assert (ours.input, ours.output) == (theirs.input, theirs.output), name
+        assert ours.ensemble_scheduling == theirs.ensemble_scheduling
+        assert ours.model_transaction_policy == theirs.model_transaction_policy
+
+
+def test_steps_are_told_how_their_stages_and_language_model_run(tmp_path: Path) -> None:
+    reader = {target: config(staged(target, tmp_path), "toy_reader").parameters for target in TARGETS}
+    assert {target: found["stages"].string_value for target, found in reader.items()} == {
+        "cpu": "onnxruntime", "gpu": "triton", "stages": "triton",
+    }  # fmt: skip
+    assert reader["gpu"]["llm"].string_value == "served"
+    assert reader["gpu"]["llm_url"].string_value == "${TRITONE_LLM_URL}"
+    assert "llm" not in reader["cpu"] and "llm" not in reader["stages"]
+
+
+def test_stage_whose_tensors_carry_a_batch_is_batched_by_triton(tmp_path: Path) -> None:
+    vocoder = config(staged("gpu", tmp_path), "toy_stage_vocoder")
+    assert (vocoder.platform, vocoder.default_model_filename) == ("tensorrt_plan", "model.plan")
+    assert vocoder.max_batch_size == 8
+    assert list(vocoder.dynamic_batching.preferred_batch_size) == [2, 4, 8]
+    assert vocoder.dynamic_batching.max_queue_delay_microseconds == 500
+    assert {tensor.name: list(tensor.dims) for tensor in vocoder.input} == {"mel": [80, -1], "mel_len": [1]}
+    # A plan takes the lengths as [batch]; Triton knows no tensor without a size besides the batch.
+    assert [tensor.HasField("reshape") for tensor in vocoder.input] == [False, True]
+    assert not vocoder.input[1].reshape.shape
+    assert vocoder.instance_group[0].kind == model_config_pb2.ModelInstanceGroup.KIND_GPU
+
+
+def test_stage_with_a_tensor_that_has_no_batch_takes_its_shapes_as_they_are(tmp_path: Path) -> None:
+    decoder = config(staged("gpu", tmp_path), "toy_stage_decoder")
+    assert decoder.max_batch_size == 0 and not decoder.HasField("dynamic_batching")
+    assert {tensor.name: list(tensor.dims) for tensor in decoder.input} == {"mel": [-1, 80, -1], "chunk_size": [1]}
+    assert config(staged("gpu", tmp_path), "toy_stage_single").max_batch_size == 0
+
+
+def test_warm_up_runs_the_usual_sizes_with_valid_ids_and_lengths(tmp_path: Path) -> None:
+    files = staged("gpu", tmp_path)
+    vocoder, decoder = (config(files, f"toy_stage_{name}").model_warmup[0] for name in ("vocoder", "decoder"))
+    assert (vocoder.batch_size, decoder.batch_size) == (1, 0)
+    assert list(vocoder.inputs["mel"].dims) == [80, 20] and vocoder.inputs["mel"].zero_data
+    assert list(decoder.inputs["mel"].dims) == [1, 80, 20]
+    assert vocoder.inputs["mel_len"].input_data_file == "mel_len"
+    assert np.frombuffer(files["toy_stage_vocoder/warmup/mel_len"], np.int32).tolist() == [20]
+    assert np.frombuffer(files["toy_stage_decoder/warmup/chunk_size"], np.int64).tolist() == [5]
+
+
+def test_stages_without_a_gpu_differ_from_the_gpu_targets_in_their_backend_alone(tmp_path: Path) -> None:
+    for name in ("toy_stage_vocoder", "toy_stage_decoder"):
+        gpu, python = config(staged("gpu", tmp_path), name), config(staged("stages", tmp_path), name)
+        assert python.backend == "python" and python.parameters["step"].string_value == name.replace(
+            "toy_stage_", "stage:"
+        )
+        for found in (gpu, python):
+            for field in ("platform", "backend", "default_model_filename", "instance_group", "parameters"):
+                found.ClearField(field)
+        assert gpu == python
+
+
+def test_unknown_target_lists_those_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no target 'tpu'; there are cpu, gpu, stages"):
+        render(toy(), "tpu", tmp_path)
+
+
+@pytest.mark.parametrize("target", [name for name, target in TARGETS.items() if target.committed])
+def test_committed_configs_are_tritons_and_name_their_folder(target: str) -> None:
+    """Parsed by the protobuf of the client; every file a config points at is there, except engines."""
+    paths = sorted((REPOSITORY / target).glob("*/config.pbtxt"))
+    assert len(paths) >= 7
+    for path in paths:
+        found = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+        assert found.name == path.parent.name
+        assert (path.parent / "1").is_dir()
+        for sample in found.model_warmup:
+            for name, entry in sample.inputs.items():
+                if entry.input_data_file:
+                    width = {model_config_pb2.TYPE_INT32: 4, model_config_pb2.TYPE_INT64: 8}[entry.data_type]
+                    size = (path.parent / "warmup" / entry.input_data_file).stat().st_size
+                    assert size == width * int(np.prod(entry.dims)), f"{path}: {name}"
+
+
+def test_training_again_changes_no_config(tiny_v2: Path, tmp_path: Path) -> None:
+    """Configs come from the checkpoint's own configuration, so that other weights need no other repository."""
+    before = render(open_family(tiny_v2), "gpu")
+    copy = tmp_path / "again"
+    shutil.copytree(tiny_v2, copy)
+    for weights in ("flow.pt", "hift.pt", "llm.pt"):
+        (copy / weights).write_bytes(b"other weights")
+    assert render(open_family(copy), "gpu") == before
