@@ -46,14 +46,15 @@ def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -
     methods = exported_methods(module)
     kept = full_precision_inputs(module)
     with quiet(), torch.no_grad():
-        inner, reason = compiled(stage, halved(module) if precision == "fp16" else module, methods)
+        inner, reason = compiled(stage, halved(module) if precision == "fp16" else module, precision, methods)
         outer = shell(stage, inner, precision, methods, kept)
         frozen = torch.jit.freeze(outer.eval(), preserved_attrs=list(methods))
         ready = torch.jit.optimize_for_inference(frozen, other_methods=list(methods))
     way = "trace" if reason else "script"
     label = Label(stage.name, precision, way, methods, torch.__version__, reason)
     with scratch(path) as part:
-        torch.jit.save(ready, str(part), _extra_files={LABEL: label.text()})
+        with quiet():
+            torch.jit.save(ready, str(part), _extra_files={LABEL: label.text()})
         open_module(stage, part, precision)
 
 
@@ -65,24 +66,32 @@ def exported_methods(module: Any) -> tuple[str, ...]:
     return tuple(n for n, f in found if callable(f) and get_torchscript_modifier(f) is FunctionModifiers.EXPORT)
 
 
-def compiled(stage: Stage, module: Any, methods: tuple[str, ...]) -> tuple[Any, str]:
+def compiled(stage: Stage, module: Any, precision: str, methods: tuple[str, ...]) -> tuple[Any, str]:
     """The module as TorchScript, and why it had to be traced (empty when it was scripted).
 
     A trace has no methods beside forward, so a module that exports some must be scripted.
     """
     import torch
+    from torch.jit import _recursive
+
+    from tritone.nn.precision import full_precision_inputs
 
     try:
         return torch.jit.script(module), ""
     except Exception as error:  # the compiler raises many types
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        # Else the half-compiled classes are found again, and the next attempt fails for that reason.
+        _recursive.concrete_type_store = _recursive.ConcreteTypeStore()
+        reason = " ".join(str(error).partition('\n  File "')[0].split())[:300] or type(error).__name__
         if methods:
             raise ArtifactError(
                 f"stage {stage.name} exports {', '.join(methods)} but cannot be scripted: {reason}"
             ) from error
-    example = stage.example(trace_sizes(stage))
-    inputs = tuple(torch.from_numpy(example[tensor.name]) for tensor in stage.inputs)
-    return torch.jit.trace(module, inputs, check_trace=False), reason
+    inputs = [torch.from_numpy(array) for array in stage.example(trace_sizes(stage)).values()]
+    if precision == "fp16":
+        kept = full_precision_inputs(module)
+        named = zip(stage.inputs, inputs, strict=True)
+        inputs = [x.half() if x.is_floating_point() and tensor.name not in kept else x for tensor, x in named]
+    return torch.jit.trace(module, tuple(inputs), check_trace=False), reason
 
 
 def shell(stage: Stage, inner: Any, precision: str, methods: Iterable[str], kept: tuple[str, ...]) -> Any:
@@ -121,8 +130,7 @@ def method_source(name: str, inner: Any, kept: tuple[str, ...], names: list[str]
         raise ArtifactError(f"{name} takes {len(arguments)} arguments, declared are {', '.join(names) or 'none'}")
     parameters, given = ["self"], []
     for public, argument in zip(names, arguments, strict=True):
-        default = f" = {argument.default_value!r}" if argument.has_default_value() else ""
-        parameters.append(f"{public}: {argument.type.annotation_str}{default}")
+        parameters.append(f"{public}: {argument.type.annotation_str}")
         given.append(public if argument.name in kept else cast("enter", public, argument.type, name))
     call = f"self.inner.{name}({', '.join(given)})"
     result = schema.returns[0].type
