@@ -4,6 +4,7 @@
 
 Every step - ONNX export, fp16 conversion, engine - runs in a process of its own, whose peak memory is what the system
 counts for it, so that none is hidden in another's. No checkpoint and no GPU are needed; weights do not change the time.
+The limit is on the CPU's seconds: those on the clock, given beside them, depend on what else the machine is doing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tritone.formats import PRECISIONS, check, plan_key, stage_key
 from tritone.stage import Stage
 
 RESULTS = Path(__file__).resolve().parent / "results" / "full_size_engine.json"
-LIMITS = {"seconds": 60.0, "peak_gib": 4.0}
+LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
 """What compiling the flow estimator must stay below."""
 
 
@@ -52,7 +53,7 @@ def full_size(name: str) -> Stage:
 
 
 def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str, Any]:
-    """One step in this process: its time, file and memory; of engines also platform and GPU memory at the largest sizes."""
+    """One step in this process: its time, file and memory; of engines also their platform and GPU memory."""
     fp32, fp16 = folder / stage_key(stage.name), folder / stage_key(stage.name, "fp16")
     began = time.monotonic()
     found: dict[str, Any] = {}
@@ -75,7 +76,7 @@ def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str
         found = {"platform": built.platform, "gpu_gib_at_largest": round((built.activations or 0) / 2**30, 2)}
     found |= {"seconds": round(time.monotonic() - began, 1), "megabytes": round(path.stat().st_size / 1e6, 1)}
     used = resource.getrusage(resource.RUSAGE_SELF)
-    # Importing is in these; on a busy machine they say more than the seconds on the clock.
+    # Of all threads, and with the time imports take.
     found["cpu_seconds"] = round(used.ru_utime + used.ru_stime, 1)
     return found | {"peak_gib": round(used.ru_maxrss / 2**20, 2)}
 

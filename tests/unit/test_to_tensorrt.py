@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import types
 from pathlib import Path
 
 import onnx
@@ -203,6 +204,35 @@ def test_without_tensorrt_both_packages_are_named(
         to_tensorrt.available()
     with pytest.raises(ArtifactError, match=message):
         build_stage(toy_stage(), source, tmp_path / "smooth.plan")
+
+
+def test_the_way_of_tensorrt_10_compiles_too(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strong typing by flag and a timing cache, on the real API; TensorRT-RTX keeps an empty cache, but keeps it."""
+    monkeypatch.setattr(gpu, "is_rtx", lambda module: False)
+    monkeypatch.setattr(gpu, "gpu", lambda device=0: "sm89")
+    given: list[bytes] = []
+    real = to_tensorrt.use_timing_cache
+
+    def spy(trt: object, config: object, path: Path) -> None:
+        given.append(path.read_bytes() if path.is_file() else b"")
+        real(trt, config, path)
+
+    monkeypatch.setattr(to_tensorrt, "use_timing_cache", spy)
+    cache = tmp_path / "tensorrt" / "timing.cache"
+    engine_options = options(tmp_path, None, [], [toy_stage()])
+    for _ in range(2):
+        assert build_stage(toy_stage(), source, tmp_path / "smooth.plan", engine_options).platform.endswith(" sm89")
+    assert given[0] == b"" and given[1] == cache.read_bytes() != b""
+    cache.write_bytes(b"torn")
+    build_stage(toy_stage(), source, tmp_path / "smooth.plan", engine_options)
+    assert cache.read_bytes() == given[1]
+
+
+@pytest.mark.parametrize(("version", "flags"), [("10.9.0.34", 1 << 1), ("11.4.0", 0)])
+def test_strong_typing_is_asked_for_where_it_is_a_choice(version: str, flags: int) -> None:
+    creation = types.SimpleNamespace(STRONGLY_TYPED=1)
+    module = types.SimpleNamespace(__name__="tensorrt", __version__=version, NetworkDefinitionCreationFlag=creation)
+    assert to_tensorrt.creation_flags(module) == flags
 
 
 @pytest.mark.parametrize(
