@@ -44,7 +44,11 @@ def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -
         raise ConfigError(f"TorchScript precision {precision!r}; there are {', '.join(PRECISIONS)}")
     module = (stage.build() if module is None and stage.build else module).eval()
     methods = exported_methods(module)
-    kept = full_precision_inputs(module)
+    kept, declared = full_precision_inputs(module), [tensor.name for tensor in stage.inputs]
+    if not set(kept) <= set(declared):
+        raise ArtifactError(
+            f"stage {stage.name}: full_precision_inputs names {', '.join(kept)}, its inputs are {', '.join(declared)}"
+        )
     with quiet(), torch.no_grad():
         inner, reason = compiled(stage, halved(module) if precision == "fp16" else module, precision, methods)
         outer = shell(stage, inner, precision, methods, kept)

@@ -25,7 +25,7 @@ from tritone.families.cosyvoice.flow_stages import flow_stages
 from tritone.families.cosyvoice.hift import Hift
 from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
 from tritone.formats import torchscript_key
-from tritone.nn.precision import halved
+from tritone.nn.precision import full_precision_inputs, halved
 from tritone.stage import Stage
 from tritone.stage import Tensor as Declared
 from tritone.torchscript import LABEL, Label, open_module, torchscript_call
@@ -166,6 +166,48 @@ def test_a_long_utterance_keeps_its_flow_time_in_half() -> None:
         kept, spoilt = twin(t), twin(t.half())
     assert twin.linear_1.weight.dtype == torch.float16 == kept.dtype
     assert (kept - wanted).abs().max() < 3e-3 * wanted.abs().max() < 0.1 * (spoilt - wanted).abs().max()
+
+
+class Turn(nn.Module):
+    """The sine of a thousand times its input, which half precision cannot hold."""
+
+    full_precision_inputs = ("x",)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(1000 * x)
+
+
+class Turned(Turn):
+    full_precision_inputs = ()
+
+
+class Misnamed(Turn):
+    full_precision_inputs = ("t",)
+
+
+def test_inputs_stay_float32_where_the_module_says_so(tmp_path: Path) -> None:
+    errors = {}
+    for kind in (Turn, Turned):
+        stage = running_stage(kind())
+        build(stage, tmp_path, "fp16")
+        inputs = stage.example(stage.sizes("hi"))
+        wanted, found = torch_call([stage])("running", **inputs), torchscript_call(tmp_path, [stage], "fp16")
+        errors[kind] = relative_error(wanted["y"], found("running", **inputs)["y"])
+    assert errors[Turn] < 1e-4 and errors[Turned] > 0.1
+    with pytest.raises(ArtifactError, match=r"stage running: full_precision_inputs names t, its inputs are x"):
+        build(running_stage(Misnamed()), tmp_path, "fp16")
+
+
+def test_the_networks_keep_time_and_phase_in_float32() -> None:
+    kept = {stage.name: full_precision_inputs(stage.build()) for stage in tiny_stages()}
+    assert kept == {
+        "flow_encoder": ("embedding",),
+        "flow_encoder_chunk": ("embedding",),
+        "flow_estimator": ("t",),
+        "flow_estimator_chunk": ("t",),
+        "f0_predictor": ("mel",),
+        "vocoder": ("harmonics",),
+    }
 
 
 def test_halving_copies_and_spares_what_needs_float32() -> None:
