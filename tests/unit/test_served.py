@@ -10,10 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from export.to_huggingface import export_llm
+from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError
 from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
+from tritone.families.cosyvoice.text import Vocabulary
 from tritone.lm.served import LlmFailed, ServedLlm, served_llm
 
 CONFIG = LmConfig(16, 10, SamplingConfig(0.8, 25))
@@ -283,3 +287,30 @@ def test_folder_without_the_model_says_what_to_run(tmp_path: Path) -> None:
         served_llm(tmp_path, "http://x:1", "trtllm")
     (folder / "request.json").write_text(json.dumps(ALWAYS))
     assert served_llm(tmp_path, "http://x:1", "trtllm").segments == IDS["segments"]
+
+
+def test_the_llm_step_speaks_the_servers_tokens(server: Server, tiny_v2: Path, tmp_path: Path) -> None:
+    """The package as it is exported, the step as the server runs it, and between them nothing but HTTP."""
+    family = open_family(tiny_v2)
+    assert family.language_model is not None and family.language_model.huggingface is not None
+    export_llm(family.language_model, tmp_path / "llm" / "huggingface")
+    layout = family.language_model.huggingface()
+    server.events = spoken(*(layout.first + code for code in (7, 3, 3, 11)))
+    served = served_llm(tmp_path, f"http://127.0.0.1:{server.server_port}", "vllm")
+    request = {
+        "text_token": np.array([[5, 6, 9]]),
+        "segment_len": np.array([[1, 2]]),
+        "prompt_text_token": np.zeros((1, 0), np.int64),
+        "llm_prompt_speech_token": np.zeros((1, 0), np.int64),
+        "seed_used": np.array([[1]]),
+    }
+    host = next(host for host in family.hosts if host.name == "llm")
+    (result,) = host.run(None, served, [request])
+    assert result["speech_token"].tolist() == [[7, 3, 3, 11] * 2]
+    first, second = server.bodies
+    vocabulary = Vocabulary(family.language_model.vocabulary)
+    assert first["prompt"] == layout.ids(vocabulary.prompt([5]))
+    assert second["prompt"] == layout.ids(vocabulary.prompt([6, 9]))
+    assert first["seed"] != second["seed"], "segments have draws of their own"
+    assert first["stop_token_ids"] == [layout.first + stop for stop in family.language_model.limits["stop_ids"]]
+    assert set(first["logit_bias"]) == {str(layout.first + i) for i in range(layout.rows)}
