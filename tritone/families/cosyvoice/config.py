@@ -137,9 +137,11 @@ class MelConfig:
 class CosyVoiceConfig:
     """Everything the checkpoint's YAML says about the networks.
 
-    `text_frontend` is "qwen" (text goes to the tokenizer as it is) or "phonemes" (through `tritone.text.phonemes`).
+    `text_frontend` is "qwen" (text goes to the tokenizer as it is) or "phonemes" (through `tritone.text.phonemes`);
+    `version` is the layout: 1 (CosyVoice-300M), 2 (CosyVoice2-0.5B) or 3 (Fun-CosyVoice3-0.5B).
     """
 
+    version: int = 2
     sample_rate: int = 24000
     text_frontend: str = "qwen"
     lm: LmConfig = LmConfig()
