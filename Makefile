@@ -18,7 +18,7 @@ PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METR
 export TEXT SPEAKER OUT TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help say serve check test lint check-generated smoke train bench clean libpython flite fortunes libb64
+.PHONY: help say serve check test lint check-generated engines smoke train bench clean libpython flite fortunes libb64
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,13 @@ lint: $(VENV)/.test ## ruff and mypy
 check-generated: $(VENV)/.test ## the committed model repository and tables equal what would be rendered
 	$(PY) export/repository.py --check
 	$(PY) export/docs.py --check
+
+engines: $(VENV)/.test ## every format of the voice in both precisions, compared and spoken: build/engines, parity.html
+	$(PY) export/build_engines.py --model-dir $(CHECKPOINT) --out build/engines --quick \
+		--formats torchscript,onnx,tensorrt,llm --precision fp32,fp16
+	$(PY) export/build_engines.py --model-dir $(CHECKPOINT) --out build/engines --quick --target gpu --formats llm
+	$(PY) export/parity.py --model-dir $(CHECKPOINT) --out build/engines --formats torchscript,onnx --precision fp16 --quick \
+		--say "$$TEXT" --json build/engines/parity.json --html build/engines/parity.html
 
 smoke: $(VENV)/.test flite fortunes ## the whole training recipe in miniature
 	$(PY) -m training cosyvoice --smoke
@@ -74,7 +81,7 @@ $(VENV)/.serve: pyproject.toml $(VENV)/.torch
 	@touch $@
 
 $(VENV)/.test: pyproject.toml $(VENV)/.torch
-	$(PY) -m pip install -e '.[client,serve,export,train,benchmark,test]'
+	$(PY) -m pip install -e '.[client,serve,export,train,benchmark,test,tensorrt-rtx]'
 	@touch $@ $(VENV)/.serve
 
 # Debian packages, each asked for only by the target that needs it.

@@ -7,30 +7,70 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from export.build_engines import FORMATS as BUILDABLE
+from tritone import formats
 from tritone.catalog import KINDS, open_family
-from tritone.serve import TARGETS
+from tritone.formats import HUGGINGFACE, Artefact, Selection
+from tritone.stage import Family
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: python export/docs.py -->", "<!-- end of table -->"
-FORMATS = {"onnx": "ONNX fp32", "llm": "onnxruntime-genai int8, int4, fp32"}
+EXAMPLES = {"cosyvoice2.yaml": ROOT / "checkpoints" / "nano"}
+"""A checkpoint of each kind, whose description stands for the kind."""
+NAMES = {
+    "torchscript": "TorchScript",
+    "onnx": "ONNX",
+    "tensorrt": "TensorRT, TensorRT-RTX engine",
+    "llm": "onnxruntime-genai",
+    HUGGINGFACE: "transformers folder for TensorRT-LLM, vLLM",
+}
+HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for target in formats.TARGETS))
 
 
 def table() -> str:
-    """The Markdown table of checkpoint kinds, stages, formats and targets."""
-    rows = ["| checkpoint | model | stages | stage formats | language model | served on |", "|---|---|---|---|---|---|"]
-    family = open_family(ROOT / "checkpoints" / "nano")
-    names = [f"`{stage.name}`" for stage in family.stages]
-    stage_format = ", ".join(FORMATS[name] for name in BUILDABLE if name != "llm")
-    targets = ", ".join(TARGETS)
+    """The Markdown table of models, formats and targets."""
+    rows = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     for kind in KINDS:
-        cells = (f"`{kind}`", family.name, ", ".join(names), stage_format, FORMATS["llm"], targets)
-        rows.append("| " + " | ".join(cells) + " |")
+        family = open_family(EXAMPLES[kind])
+        for name, cells in format_rows(family).items():
+            rows.append("| " + " | ".join((f"{family.name} (`{kind}`)", NAMES[name], *cells)) + " |")
     return "\n".join(rows)
+
+
+def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
+    """By format: its precisions, what of the family it covers, and what a server of each target loads of it."""
+    everything = Selection(formats.FORMATS, formats.PRECISIONS)
+    possible = [a for llm in formats.LLM_FOLDERS for a in formats.artefacts(family, replace(everything, llm=llm))]
+    served = {target: loaded(family, target) for target in formats.TARGETS}
+    rows = {}
+    for name in NAMES:
+        made = [artefact for artefact in possible if label(artefact) == name]
+        precisions = list(dict.fromkeys(a.precision for a in made if a.precision != HUGGINGFACE)) or ["as stored"]
+        covered = {a.name for a in made}
+        stages = [stage.name for stage in family.stages]
+        covers = "language model" if not covered & set(stages) else f"{len(covered)} of {len(stages)} stages"
+        loads = [
+            ", ".join(p for p in (*precisions, HUGGINGFACE) if (name, p) in served[target]).replace(HUGGINGFACE, "yes")
+            for target in formats.TARGETS
+        ]
+        rows[name] = (", ".join(precisions), covers, *(text or "-" for text in loads))
+    return rows
+
+
+def loaded(family: Family, target: str) -> set[tuple[str, str]]:
+    """Row and precision of everything a server of the target opens: what is only made into something else is not."""
+    wanted = formats.artefacts(family, formats.for_target(target))
+    sources = {artefact.source for artefact in wanted}
+    return {(label(artefact), artefact.precision) for artefact in wanted if artefact.key not in sources}
+
+
+def label(artefact: Artefact) -> str:
+    """The row an artefact belongs to."""
+    return HUGGINGFACE if artefact.precision == HUGGINGFACE else artefact.format
 
 
 def main() -> int:
