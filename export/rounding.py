@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from export.to_fp16 import FLOAT, FLOAT16, MOVERS, replace
+from export.onnx_graph import FLOAT, FLOAT16, replace, types
+from export.to_fp16 import MOVERS
 from tritone.call import check_inputs, check_signature, known_stage, open_session, run_session
 from tritone.stage import Arrays, Call, Stage
 
@@ -27,14 +28,11 @@ def rounded(model: Any) -> Any:
     import onnx
     from onnx import numpy_helper, shape_inference
 
-    known = shape_inference.infer_shapes(model)
-    values = {value.name: value.type.tensor_type.elem_type for value in (*known.graph.value_info, *known.graph.output)}
-    halves = {name for name, kind in values.items() if kind == FLOAT16}
+    halves = {name for name, kind in types(shape_inference.infer_shapes(model)).items() if kind == FLOAT16}
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for tensor in result.graph.initializer:
         if tensor.data_type == FLOAT16:
-            halves.add(tensor.name)
             wide = numpy_helper.to_array(tensor).astype("float32")
             tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
     replace(result.graph.node, [part for node in result.graph.node for part in round_node(node, halves)])

@@ -10,41 +10,25 @@ same name, rounds the weights of kept nodes, and clamps constants beyond the ran
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from export.onnx_graph import FLOAT, FLOAT16, captured, prepared, rename, replace, types
 from export.to_onnx import check_file, scratch
 from tritone.errors import ArtifactError
 from tritone.stage import Stage
 
 TOOLS = ("onnx", "onnxruntime")
-FLOAT, FLOAT16 = 1, 10
-"""ONNX element types."""
 SUFFIX = {FLOAT: ".fp32", FLOAT16: ".fp16"}
 LARGEST, SMALLEST = 65504.0, 2.0**-24
 """Of the numbers fp16 has."""
 MOVERS = frozenset(
-    [
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Identity",
-        "Reshape",
-        "Slice",
-        "SpaceToDepth",
-        "Split",
-        "Squeeze",
-        "Tile",
-        "Transpose",
-        "Unsqueeze",
-    ]
+    {"DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice"}
+    | {"SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
 """Operators that only move values: they run in the type their data already has."""
 
@@ -82,43 +66,20 @@ def mixed(model: Any, keep: Iterable[str], what: str) -> Any:
             f"{what} keeps {', '.join(lost)} in fp32, which matches none of its {len(names)} nodes; "
             "find the delicate ones with python export/bisect_fp16.py"
         )
-    kept = {name for name in names if any(fnmatchcase(name, pattern) for pattern in keep)}
-    rewriter = Rewriter(model, kept)
-    rewriter.run()
-    if rewriter.problems:
+    problems = rewrite(model, {name for name in names if any(fnmatchcase(name, pattern) for pattern in keep)})
+    if problems:
         raise ArtifactError(
-            f"{what}: {'; '.join(rewriter.problems)}; fp16 holds {SMALLEST:.1e} to {LARGEST:.0f}: "
+            f"{what}: {'; '.join(problems.values())}; fp16 holds {SMALLEST:.1e} to {LARGEST:.0f}: "
             "add the names to the stage's keep_fp32"
         )
     return model
 
 
-def prepared(model: Any) -> Any:
-    """The model without local functions and Constant nodes, every node named, every type inferred."""
-    import onnx
-    from onnx import helper, inliner, numpy_helper, shape_inference
-
-    if model.functions:
-        model = inliner.inline_local_functions(model)
-    graph, nodes, used = model.graph, [], set()
-    for node in graph.node:
-        if node.op_type == "Constant":
-            value = helper.get_attribute_value(node.attribute[0])
-            array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else constant(value)
-            graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
-            continue
-        if not node.name or node.name in used:
-            node.name = f"{node.op_type}:{node.output[0]}"
-        used.add(node.name)
-        nodes.append(node)
-    replace(graph.node, nodes)
-    return shape_inference.infer_shapes(model)
-
-
-def constant(value: Any) -> np.ndarray:
-    """A Constant node's plain number or list of them."""
-    array = np.asarray(value)
-    return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
+def rewrite(model: Any, kept: set[str]) -> dict[str, str]:
+    """Make a `prepared` model mixed, in place; returns the constants that have no fp16 value by their node's name."""
+    rewriter = Rewriter(model, kept)
+    rewriter.run()
+    return rewriter.problems
 
 
 class Rewriter:
@@ -129,17 +90,14 @@ class Rewriter:
         self.graph, self.kept = graph, kept
         self.opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
-        values = [*graph.input, *graph.value_info, *graph.output]
-        types = {value.name: value.type.tensor_type.elem_type for value in values}
-        types |= {name: tensor.data_type for name, tensor in self.weights.items()}
-        self.floats = {name for name, kind in types.items() if kind == FLOAT}
+        self.floats = {name for name, kind in types(model).items() if kind == FLOAT}
         self.outputs = {value.name for value in graph.output}
         # Value -> type -> its name in that type; and what a value was cast from when that was no float.
         self.forms: dict[str, dict[int, str]] = {v.name: {FLOAT: v.name} for v in graph.input if v.name in self.floats}
         self.forms |= {name: {FLOAT: name} for name in self.weights if name in self.floats}
         self.origins: dict[str, Any] = {}
         self.nodes: list[Any] = []
-        self.problems: list[str] = []
+        self.problems: dict[str, str] = {}
 
     def run(self) -> None:
         """Rewrite the graph in place."""
@@ -163,7 +121,7 @@ class Rewriter:
             if node.output[0] in self.outputs:
                 self.form(node.output[0], FLOAT, node)
             return
-        kinds, outcome = self.types(node)
+        kinds, outcome = self.settle(node)
         if node.op_type == "Cast" and float_outputs:
             next(a for a in node.attribute if a.name == "to").i = outcome[0]
         elif node.op_type == "ConstantOfShape" and float_outputs and outcome[0] == FLOAT16:
@@ -185,7 +143,7 @@ class Rewriter:
             else:
                 self.forms[name] = {outcome[index]: name}
 
-    def types(self, node: Any) -> tuple[list[int], list[int]]:
+    def settle(self, node: Any) -> tuple[list[int], list[int]]:
         """The type of each float input and output of a node: fp16 where the operator has it, unless it is kept."""
         from onnx import defs
 
@@ -261,40 +219,10 @@ class Rewriter:
             half = array.astype(np.float16)
         beyond = sizes.size > 0 and sizes.max() > LARGEST
         if beyond or (sizes.size and not np.any(half)):
-            self.problems.append(f"node {reader.name} ({reader.op_type}) has the constant {sizes.max():.3g}")
+            self.problems[reader.name] = f"node {reader.name} ({reader.op_type}) has the constant {sizes.max():.3g}"
         return half
 
 
 def formal(parameters: Any, index: int) -> Any:
     """The declared parameter at a position; the last one stands for all that follow."""
     return parameters[min(index, len(parameters) - 1)]
-
-
-def subgraphs(node: Any) -> Iterator[Any]:
-    """The graphs inside a node (the branches of an If, the body of a Loop), outermost first."""
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else [*attribute.graphs]:
-            yield graph
-            for inner in graph.node:
-                yield from subgraphs(inner)
-
-
-def captured(node: Any) -> set[str]:
-    """Names read inside the node's graphs, those of the outer graph among them."""
-    return {name for graph in subgraphs(node) for inner in graph.node for name in inner.input} | {
-        value.name for graph in subgraphs(node) for value in graph.output
-    }
-
-
-def rename(node: Any, names: dict[str, str]) -> None:
-    """Give the values of the outer graph other names inside the node's graphs."""
-    for graph in subgraphs(node):
-        for inner in graph.node:
-            replace(inner.input, [names.get(name, name) for name in inner.input])
-
-
-def replace(field: Any, values: Iterable[Any]) -> None:
-    """Set the whole content of a repeated protobuf field."""
-    values = list(values)
-    del field[:]
-    field.extend(values)

@@ -1,0 +1,76 @@
+"""Small operations on ONNX graphs that the fp16 tools share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+FLOAT, FLOAT16 = 1, 10
+"""ONNX element types."""
+
+
+def prepared(model: Any) -> Any:
+    """The model without local functions and Constant nodes, every node named, every type inferred."""
+    import onnx
+    from onnx import helper, inliner, numpy_helper, shape_inference
+
+    if model.functions:
+        model = inliner.inline_local_functions(model)
+    graph, nodes, used = model.graph, [], set()
+    for node in graph.node:
+        if node.op_type == "Constant":
+            value = helper.get_attribute_value(node.attribute[0])
+            array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else constant(value)
+            graph.initializer.append(numpy_helper.from_array(array, node.output[0]))
+            continue
+        if not node.name or node.name in used:
+            node.name = f"{node.op_type}:{node.output[0]}"
+        used.add(node.name)
+        nodes.append(node)
+    replace(graph.node, nodes)
+    return shape_inference.infer_shapes(model)
+
+
+def constant(value: Any) -> np.ndarray:
+    """A Constant node's plain number or list of them."""
+    array = np.asarray(value)
+    return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
+
+
+def subgraphs(node: Any) -> Iterator[Any]:
+    """The graphs inside a node (the branches of an If, the body of a Loop), outermost first."""
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else [*attribute.graphs]:
+            yield graph
+            for inner in graph.node:
+                yield from subgraphs(inner)
+
+
+def captured(node: Any) -> set[str]:
+    """Names read inside the node's graphs, those of the outer graph among them."""
+    return {name for graph in subgraphs(node) for inner in graph.node for name in inner.input} | {
+        value.name for graph in subgraphs(node) for value in graph.output
+    }
+
+
+def rename(node: Any, names: dict[str, str]) -> None:
+    """Give the values of the outer graph other names inside the node's graphs."""
+    for graph in subgraphs(node):
+        for inner in graph.node:
+            replace(inner.input, [names.get(name, name) for name in inner.input])
+
+
+def replace(field: Any, values: Iterable[Any]) -> None:
+    """Set the whole content of a repeated protobuf field."""
+    values = list(values)
+    del field[:]
+    field.extend(values)
+
+
+def types(model: Any) -> dict[str, int]:
+    """Element type of every value; those inside the graph as far as they were inferred."""
+    graph = model.graph
+    found = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
+    return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
