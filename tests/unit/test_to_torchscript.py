@@ -35,7 +35,7 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 
 
 class Unscriptable(Smooth):
-    """Smooth with a generator in it, which only a trace can follow."""
+    """Smooth called through its base class, and a generator: what only a trace can follow."""
 
     def forward(self, x: Tensor, x_len: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         y, after = super().forward(x, x_len, state)
