@@ -1,4 +1,4 @@
-"""Causal convolution written once for a whole utterance and for a stream of chunks."""
+"""Convolutions that choose their sides: causal with a state, or with so many zeros on the left and on the right."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class CausalConv1d(nn.Conv1d):
     The state is the last `kernel_size - 1` inputs; zeros at the start of an utterance are the left padding.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, groups: int = 1) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, groups=groups)
         self.context = kernel_size - 1
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
@@ -22,3 +22,26 @@ class CausalConv1d(nn.Conv1d):
             return self._conv_forward(nn.functional.pad(x, (self.context, 0)), self.weight, self.bias), None
         x = torch.cat((state, x), dim=2)
         return self._conv_forward(x, self.weight, self.bias), x[:, :, -self.context :]
+
+
+class PaddedConv1d(nn.Conv1d):
+    """Convolution of `[batch, in, frames]` with `left` and `right` zeros around it, each frame `repeat` times first."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        dilation: int = 1,
+        left: int = 0,
+        right: int = 0,
+        repeat: int = 1,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, dilation=dilation)
+        self.left, self.right, self.repeat = left, right, repeat
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.repeat > 1:
+            x = x[..., None].expand(-1, -1, -1, self.repeat).flatten(2)
+        return self._conv_forward(nn.functional.pad(x, (self.left, self.right)), self.weight, self.bias)

@@ -21,10 +21,17 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class LmConfig:
-    """The speech-token language model around a Qwen2 backbone (whose own sizes are in its config.json)."""
+    """The speech-token language model around a Qwen2 backbone (whose own sizes are in its config.json).
+
+    `extra_ids` rows follow the codes in the speech head and embedding. In v2 they are three (end, a second stop, fill)
+    and sos and task_id have a table of their own; with `inline_markers` (v3) the first four are sos, end, task_id and
+    fill, and the head has no bias.
+    """
 
     hidden_size: int = 896
     speech_token_size: int = 6561
+    extra_ids: int = 3
+    inline_markers: bool = False
     sampling: SamplingConfig = SamplingConfig()
     mix_ratio: tuple[int, int] = (5, 15)
     min_token_text_ratio: float = 2.0
@@ -32,12 +39,22 @@ class LmConfig:
 
     @property
     def head_size(self) -> int:
-        """Rows of the speech head and embedding: the codes and three stop/fill ids."""
-        return self.speech_token_size + 3
+        """Rows of the speech head and embedding: the codes and what follows them."""
+        return self.speech_token_size + self.extra_ids
+
+    @property
+    def end_id(self) -> int:
+        """The id that says the speech is complete."""
+        return self.speech_token_size + (1 if self.inline_markers else 0)
+
+    @property
+    def fill_id(self) -> int:
+        """The id that asks for more text where text and speech alternate."""
+        return self.speech_token_size + (3 if self.inline_markers else 2)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a sequence; the first is the one suppressed before the minimum length."""
+        """Ids that end a sequence: all that are no codes."""
         return tuple(range(self.speech_token_size, self.head_size))
 
 
@@ -70,8 +87,8 @@ class EstimatorConfig:
 
 
 @dataclass(frozen=True)
-class FlowConfig:
-    """Speech tokens to mel: encoder, conditional flow matching, and how they join."""
+class CommonFlowConfig:
+    """Speech tokens to mel: what flows of every layout have. `input_size` is the width of the token embedding."""
 
     vocab_size: int = 6561
     input_size: int = 512
@@ -84,13 +101,23 @@ class FlowConfig:
     cfg_rate: float = 0.7
     training_cfg_rate: float = 0.2
     sigma_min: float = 1e-6
+
+
+@dataclass(frozen=True)
+class FlowConfig(CommonFlowConfig):
+    """The flow of the v2 layout: an upsampling conformer, and a U-Net in its decoder."""
+
     encoder: EncoderConfig = EncoderConfig()
     estimator: EstimatorConfig = EstimatorConfig()
 
 
 @dataclass(frozen=True)
 class HiftConfig:
-    """The HiFT vocoder: harmonic source filter network with an inverse STFT head."""
+    """The HiFT vocoder: harmonic source filter network with an inverse STFT head.
+
+    With `look_right` > 0 (v3) every convolution sees the past only, but the first, which sees so many frames ahead;
+    its excitation has noise from a fixed table, which starts `noise_offset` draws into the published random stream.
+    """
 
     in_channels: int = 80
     base_channels: int = 512
@@ -110,6 +137,8 @@ class HiftConfig:
     lrelu_slope: float = 0.1
     audio_limit: float = 0.99
     f0_channels: int = 512
+    look_right: int = 0
+    noise_offset: int = 0
 
     @property
     def hop(self) -> int:

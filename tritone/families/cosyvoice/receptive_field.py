@@ -7,7 +7,9 @@ import math
 from tritone.families.cosyvoice.config import HiftConfig
 
 PRE_KERNEL = POST_KERNEL = 7
-F0_LAYERS = 5
+F0_LAYERS, F0_KERNEL = 5, 3
+F0_LOOK_RIGHT = 3
+"""Frames the causal f0 network sees ahead, all of them in its first layer."""
 
 
 def source_steps(config: HiftConfig) -> list[int]:
