@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from export.onnx_graph import FLOAT16, captured, prepared, types
+from export.onnx_graph import FLOAT16, ancestors, captured, prepared, types
 from export.to_fp16 import MOVERS, SUFFIX
 from tritone.errors import ArtifactError
 from tritone.stage import Stage
@@ -51,7 +51,7 @@ class BadNode:
     Args:
         error: largest difference from the fp32 tensor over that tensor's peak; infinite when not `finite`.
         own: the part of it the node makes by itself from exact inputs.
-        introduced_by: the node up to here that adds the largest error of its own; often this one.
+        introduced_by: of this node and those before it, the one with the largest error of its own.
     """
 
     name: str
@@ -81,34 +81,41 @@ def first_bad_node(
     """
     import onnx
 
-    return first_bad(stage, onnx.load(str(fp32_path)), onnx.load(str(fp16_path)), inputs, tolerance)
+    return first_bad(stage, prepared(onnx.load(str(fp32_path))), onnx.load(str(fp16_path)), inputs, tolerance)
 
 
 def first_bad(
-    stage: Stage, fp32: Any, mixed: Any, inputs: Mapping[str, np.ndarray], tolerance: float
+    stage: Stage,
+    fp32: Any,
+    mixed: Any,
+    inputs: Mapping[str, np.ndarray],
+    tolerance: float,
+    outputs: float | None = None,
 ) -> BadNode | None:
-    """`first_bad_node` of models already loaded."""
-    worst: Measure | None = None
+    """`first_bad_node` of models already loaded; `outputs` is another tolerance for the outputs of the graph."""
+    last = {value.name for value in fp32.graph.output}
+    own: dict[str, float] = {}
     for measure in measures(stage, fp32, mixed, inputs):
-        if worst is None or measure.own >= worst.own:
-            worst = measure
-        if not measure.error <= tolerance:
+        own[measure.name] = max(measure.own, own.get(measure.name, 0.0))
+        if not measure.error <= (outputs if outputs is not None and measure.output in last else tolerance):
+            before = [name for name in own if name in ancestors(fp32, measure.name)]
+            introduced = max([measure.name, *reversed(before)], key=lambda name: own[name])
             return BadNode(
                 measure.name, measure.op, measure.output, measure.error, measure.own,
-                bool(np.isfinite(measure.error)), measure.peak, worst.name,
+                bool(np.isfinite(measure.error)), measure.peak, introduced,
             )  # fmt: skip
     return None
 
 
 def measures(stage: Stage, fp32: Any, mixed: Any, inputs: Mapping[str, np.ndarray]) -> Iterator[Measure]:
-    """Every node that computes floats, in order; those that only move values are left out.
+    """Every node of the `prepared` fp32 model that computes floats, in order; those that only move are left out.
 
     Raises:
         ArtifactError: the mixed model was not made from the fp32 one.
     """
     from onnx import numpy_helper, shape_inference
 
-    fp32, mixed = prepared(fp32), shape_inference.infer_shapes(mixed)
+    mixed = shape_inference.infer_shapes(mixed)
     twins = {base(node.name): node for node in mixed.graph.node}
     kinds = types(mixed)
     exact = {tensor.name: numpy_helper.to_array(tensor) for tensor in fp32.graph.initializer}

@@ -74,3 +74,21 @@ def types(model: Any) -> dict[str, int]:
     graph = model.graph
     found = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
     return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def ancestors(fp32: Any, name: str) -> set[str]:
+    """The nodes of a `prepared` model whose floats reach the node."""
+    floats, found = float_inputs(fp32), {name}
+    pending = [name]
+    while pending:
+        fresh = [node for node in floats[pending.pop()] if node not in found]
+        found.update(fresh)
+        pending += fresh
+    return found - {name}
+
+
+def float_inputs(fp32: Any) -> dict[str, list[str]]:
+    """Node of a `prepared` model -> the nodes that make the floats it reads."""
+    kinds = types(fp32)
+    maker = {value: node.name for node in fp32.graph.node for value in node.output if kinds.get(value) == FLOAT}
+    return {node.name: [maker[v] for v in node.input if v in maker] for node in fp32.graph.node}

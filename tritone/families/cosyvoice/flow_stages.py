@@ -18,6 +18,20 @@ SPEECH_TOKENS = Axis("speech_tokens", 1, 100, 1500)
 FRAMES = Axis("frames", 4, 200, 3000)
 CHUNK_TOKENS = Axis("chunk_tokens", 1, 25, 128)
 CHUNK_FRAMES = Axis("chunk_frames", 2, 50, 256)
+ENCODER_FP32 = (
+    # Angles of the position encoding grow with the position: rounded to fp16 they are off by 1 radian at 3000.
+    *(f"/encoder/*encoders/{name}" for name in ("Mul*", "Exp", "Sin", "Cos")),
+    # The speaker's norm is bounded below by 1e-12, which fp16 does not have: an all-zero speaker would give 0 / 0.
+    *("/ReduceL2", "/Clip_1", "/Div"),
+)
+ESTIMATOR_FP32 = (
+    # The angle 1000 t of the time embedding: in fp16 its sine is off by 0.2.
+    *("/estimator/time_mlp/Mul", "/estimator/time_mlp/Mul_1", "/estimator/time_mlp/Sin", "/estimator/time_mlp/Cos"),
+    # Mish squares exp(x), which overflows fp16 from x = 5.5 on; activations reach 11.
+    *("/estimator/*/mlp.0/*", "/estimator/*/Exp"),
+    *(f"/estimator/*block{n}/{name}*" for n in ("[12]", "") for name in ("Add", "Mul", "Div")),
+)
+FP16_TOLERANCE = 1e-2
 
 
 def flow_stages(config: FlowConfig, flow_loader: Callable[[], Flow]) -> tuple[Stage, ...]:
@@ -71,6 +85,8 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
             (*token(SPEECH_TOKENS), embedding, chunk_size),
             (Tensor("mu", "float32", (BATCH, mel, Scaled(config.token_mel_ratio, SPEECH_TOKENS))), spks),
             whole_module,
+            keep_fp32=ENCODER_FP32,
+            fp16_tolerance=FP16_TOLERANCE,
         ),
         Stage(
             "flow_encoder_chunk",
@@ -81,6 +97,8 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
                 *state("next_", after),
             ),
             chunk_module,
+            keep_fp32=ENCODER_FP32,
+            fp16_tolerance=FP16_TOLERANCE,
         ),
     )
 
@@ -123,6 +141,8 @@ def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Sta
             (mels("x", FRAMES), mask, mels("mu", FRAMES), *conditions, mels("cond", FRAMES), chunk_size),
             (mels("velocity", FRAMES),),
             whole_module,
+            keep_fp32=ESTIMATOR_FP32,
+            fp16_tolerance=FP16_TOLERANCE,
         ),
         Stage(
             "flow_estimator_chunk",
@@ -135,5 +155,7 @@ def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Sta
             ),
             (mels("velocity", CHUNK_FRAMES), *state("next_", after)),
             chunk_module,
+            keep_fp32=ESTIMATOR_FP32,
+            fp16_tolerance=FP16_TOLERANCE,
         ),
     )

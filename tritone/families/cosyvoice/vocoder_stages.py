@@ -44,11 +44,17 @@ def vocoder_stages(config: HiftConfig, hift_loader: Callable[[], Hift]) -> tuple
             inputs=(mel, mel_len),
             outputs=(Tensor("f0", "float32", (BATCH, FRAMES)),),
             build=f0_predictor,
+            # A near-cancelling sum of large terms, in Hz, whose integral is a phase; the network has 1 MB.
+            keep_fp32=("*",),
         ),
         Stage(
             name="vocoder",
             inputs=(mel, mel_len, harmonics),
             outputs=(Tensor("waveform", "float32", (BATCH, samples)),),
             build=vocoder,
+            # The inverse transform divides by a sum of windows bounded below by 1e-8, which fp16 does not have: past
+            # the end of a ragged row that is a division by zero. And the magnitudes are exp(x) before they are clipped.
+            keep_fp32=("/hift/*stft/*", "/hift/Exp"),
+            fp16_tolerance=1e-2,
         ),
     )
