@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config import FlowConfig
+from tritone.families.cosyvoice.config import CommonFlowConfig, FlowConfig
 from tritone.families.cosyvoice.estimator import Estimator, EstimatorState
 from tritone.families.cosyvoice.upsample_encoder import EncoderState, UpsampleConformerEncoder
 
@@ -13,26 +13,44 @@ from tritone.families.cosyvoice.upsample_encoder import EncoderState, UpsampleCo
 class Decoder(nn.Module):
     """Holder of the estimator, under the name the checkpoints use; the solver is host work (`cfm.py`)."""
 
-    def __init__(self, config: FlowConfig) -> None:
+    def __init__(self, estimator: nn.Module) -> None:
         super().__init__()
-        self.estimator = Estimator(config.estimator)
+        self.estimator = estimator
 
 
-class Flow(nn.Module):
-    """All weights of `flow.pt`, loadable strictly.
+class FlowBase(nn.Module):
+    """What flows of every layout have: embeddings of tokens and of the speaker."""
+
+    def __init__(self, config: CommonFlowConfig) -> None:
+        super().__init__()
+        self.token_mel_ratio = config.token_mel_ratio
+        self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
+        self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
+
+    def within(self, mu: Tensor, length: Tensor) -> Tensor:
+        """Features `[batch, 80, 2 x tokens]`, zero beyond their rows' numbers of tokens `[batch]`."""
+        frames = torch.arange(mu.shape[2], device=mu.device)[None]
+        return mu * (frames < self.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
+
+    def speaker(self, embedding: Tensor) -> Tensor:
+        """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""
+        direction = nn.functional.normalize(embedding, dim=1)
+        return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))
+
+
+class Flow(FlowBase):
+    """All weights of a v2 `flow.pt`, loadable strictly.
 
     Source: CosyVoice 2 (Du et al. 2024), section 2.4; the class the checkpoints name is CausalMaskedDiffWithXvec.
     """
 
     def __init__(self, config: FlowConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
-        self.ahead, self.token_mel_ratio = config.pre_lookahead_len, config.token_mel_ratio
-        self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
-        self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
+        self.ahead = config.pre_lookahead_len
         self.encoder = UpsampleConformerEncoder(config.encoder, config.input_size, config.pre_lookahead_len)
         self.encoder_proj = nn.Linear(config.encoder.dim, config.output_size)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(Estimator(config.estimator))
 
     def encode(
         self, token: Tensor, length: Tensor, chunk_size: Tensor, state: EncoderState | None = None
@@ -44,13 +62,7 @@ class Flow(nn.Module):
     def encode_whole(self, token: Tensor, length: Tensor, chunk_size: Tensor) -> Tensor:
         """Features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their lengths."""
         mu, _ = self.encode(nn.functional.pad(token, (0, self.ahead)), length, chunk_size)
-        frames = torch.arange(mu.shape[2], device=mu.device)[None]
-        return mu * (frames < self.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
-
-    def speaker(self, embedding: Tensor) -> Tensor:
-        """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""
-        direction = nn.functional.normalize(embedding, dim=1)
-        return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))
+        return self.within(mu, length)
 
 
 class FlowEncoder(nn.Module):
@@ -101,9 +113,9 @@ class FlowEstimator(nn.Module):
 
     full_precision_inputs = ("t",)
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: FlowBase) -> None:
         super().__init__()
-        self.estimator = flow.decoder.estimator
+        self.estimator = flow.get_submodule("decoder.estimator")
 
     def forward(
         self, x: Tensor, mask: Tensor, mu: Tensor, t: Tensor, spks: Tensor, cond: Tensor, chunk_size: Tensor
@@ -117,9 +129,9 @@ class FlowEstimatorChunk(nn.Module):
 
     full_precision_inputs = ("t",)
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: FlowBase) -> None:
         super().__init__()
-        self.estimator = flow.decoder.estimator
+        self.estimator = flow.get_submodule("decoder.estimator")
 
     def forward(
         self,

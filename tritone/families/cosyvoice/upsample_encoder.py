@@ -39,13 +39,13 @@ class Embed(nn.Module):
 
 class Lookahead(nn.Module):
     """Residual convolutions that see `ahead` tokens of the future, then the past: `[batch, tokens + ahead, dim]` to
-    `[batch, tokens, dim]`."""
+    `[batch, tokens, dim]`, `channels` wide between."""
 
-    def __init__(self, dim: int, ahead: int) -> None:
+    def __init__(self, dim: int, ahead: int, channels: int) -> None:
         super().__init__()
         self.ahead = ahead
-        self.conv1 = nn.Conv1d(dim, dim, ahead + 1)
-        self.conv2 = CausalConv1d(dim, dim, 3)
+        self.conv1 = nn.Conv1d(dim, channels, ahead + 1)
+        self.conv2 = CausalConv1d(channels, dim, 3)
 
     def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         hidden = nn.functional.leaky_relu(self.conv1(x.transpose(1, 2)))
@@ -121,6 +121,11 @@ class Blocks(nn.ModuleList):
         return x, torch.stack(following, dim=1) if len(following) > 0 else None
 
 
+def existing(x: Tensor, length: Tensor) -> Tensor:
+    """1 where a position of `x` `[batch, positions, dim]` is within its length, else 0: `[batch, positions, 1]`."""
+    return (torch.arange(x.shape[1], device=x.device)[None] < length[:, None])[..., None].to(x.dtype)
+
+
 class UpsampleConformerEncoder(nn.Module):
     """Token embeddings with lookahead `[batch, tokens + ahead, in]` to features `[batch, 2 x tokens, dim]`."""
 
@@ -128,7 +133,7 @@ class UpsampleConformerEncoder(nn.Module):
         super().__init__()
         keep = config.left_chunks * config.chunk_size if config.left_chunks >= 0 else -1
         self.embed = Embed(in_dim, config.dim)
-        self.pre_lookahead_layer = Lookahead(config.dim, ahead)
+        self.pre_lookahead_layer = Lookahead(config.dim, ahead, config.dim)
         self.encoders = Blocks(config, config.num_blocks, keep)
         self.up_layer = Upsample(config.dim)
         self.up_embed = Embed(config.dim, config.dim)
@@ -153,8 +158,8 @@ class UpsampleConformerEncoder(nn.Module):
         if state is not None:
             token_att, frame_att = state.token_att, state.frame_att
             lookahead_state, up_state = state.conv.chunk(2, dim=1)
-        exists = torch.arange(x.shape[1], device=x.device)[None] < length[:, None]
-        x = self.embed(x) * exists[..., None].to(x.dtype)
+        x = self.embed(x)
+        x = x * existing(x, length)
         x, lookahead_state = self.pre_lookahead_layer(x, lookahead_state)
         x, token_att = self.encoders(x, length, chunk_size, token_att)
         x, up_state = self.up_layer(x, up_state)
