@@ -153,11 +153,12 @@ def test_a_missing_directory_or_file_says_what_is_needed(tmp_path: Path) -> None
         load_config(tmp_path / "gone")
     with pytest.raises(CheckpointError, match=r"has no cosyvoice2\.yaml; it has no files, and a checkpoint needs"):
         load_config(tmp_path)
-    (tmp_path / "cosyvoice3.yaml").touch()
-    with pytest.raises(CheckpointError, match="It looks like a v3 checkpoint; this reads the v2 layout"):
+    with pytest.raises(CheckpointError, match=r"config\.json \(or cosyvoice\.yaml or cosyvoice3\.yaml\)\."):
         load_config(tmp_path)
     (tmp_path / YAML).write_text(OFFICIAL)
-    with pytest.raises(CheckpointError, match=r"has no llm\.pt; it has cosyvoice2\.yaml, cosyvoice3\.yaml"):
+    with pytest.raises(
+        CheckpointError, match=r"has no llm\.pt; it has cosyvoice2\.yaml, and a .*BlankEN/config\.json\."
+    ):
         CosyVoiceCheckpoint(tmp_path)
 
 

@@ -3,7 +3,8 @@
     cosyvoice2.yaml  llm.pt  flow.pt  hift.pt  campplus.onnx  speech_tokenizer_v2.onnx  [spk2info.pt]
     CosyVoice-BlankEN/: the backbone's config.json and the text tokenizer
 
-Reading the configuration needs no torch; only reading and writing weights does.
+The name of the YAML says which version it is; v1 (`cosyvoice.yaml`) has no backbone. Reading the configuration needs
+no torch; only reading and writing weights does.
 """
 
 from __future__ import annotations
@@ -20,13 +21,25 @@ from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
 if TYPE_CHECKING:
     from torch import Tensor
 
-YAML = "cosyvoice2.yaml"
+YAMLS = {1: "cosyvoice.yaml", 2: "cosyvoice2.yaml", 3: "cosyvoice3.yaml"}
+"""By version, in the order in which the published code looks for them."""
+YAML = YAMLS[2]
 BACKBONE = "CosyVoice-BlankEN"
 STATES = ("llm", "flow", "hift")
 SPEAKERS = "spk2info.pt"
 SPEAKER_EMBEDDER = "campplus.onnx"
 SPEECH_TOKENIZER = "speech_tokenizer_v2.onnx"
-NEEDED = (YAML, *(f"{name}.pt" for name in STATES), f"{BACKBONE}/config.json")
+
+
+def needed(version: int) -> tuple[str, ...]:
+    """Files without which a checkpoint of that version cannot be opened."""
+    backbone = () if version == 1 else (f"{BACKBONE}/config.json",)
+    return (YAMLS[version], *(f"{name}.pt" for name in STATES), *backbone)
+
+
+def found_version(directory: Path) -> int:
+    """The version whose YAML the directory has; 2 where it has none."""
+    return next((version for version, name in YAMLS.items() if (directory / name).is_file()), 2)
 
 
 class CosyVoiceCheckpoint:
@@ -38,7 +51,7 @@ class CosyVoiceCheckpoint:
     def __init__(self, model_dir: Path | str) -> None:
         self.dir = Path(model_dir)
         self.config = load_config(self.dir)
-        for name in NEEDED:
+        for name in needed(self.config.version):
             self.path(name)
 
     def __repr__(self) -> str:
@@ -65,12 +78,13 @@ class CosyVoiceCheckpoint:
 def load_config(model_dir: Path | str) -> CosyVoiceConfig:
     """The configuration in the directory's YAML; keys that are absent keep the published classes' values."""
     directory = Path(model_dir)
-    path = _required(directory, YAML)
+    version = found_version(directory)
+    path = _required(directory, YAMLS[version])
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    return parse_yaml(text, path)
+    return parse_yaml(text, path, version)
 
 
 def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
@@ -94,22 +108,19 @@ def write_checkpoint(
         if name not in STATES:
             raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
         write_state(directory / f"{name}.pt", state)
-    write_text(directory / YAML, render_yaml(config))
+    write_text(directory / YAMLS[config.version], render_yaml(config))
 
 
 def _required(directory: Path, name: str) -> Path:
-    """`directory / name`, or a CheckpointError that says what is there and what a checkpoint needs."""
+    """`directory / name`, or a CheckpointError that says what is there and what a checkpoint of its version needs."""
+    wanted = ", ".join(needed(found_version(directory)))
     if not directory.is_dir():
-        raise CheckpointError(f"there is no checkpoint directory {directory}; it needs {', '.join(NEEDED)}.")
+        raise CheckpointError(f"there is no checkpoint directory {directory}; it needs {wanted}.")
     path = directory / name
     if path.is_file():
         return path
     present = sorted(entry.name for entry in directory.iterdir())
-    hint = ""
-    for other, version in (("cosyvoice.yaml", "v1"), ("cosyvoice3.yaml", "v3")):
-        if name == YAML and other in present:
-            hint = f" It looks like a {version} checkpoint; this reads the v2 layout."
     raise CheckpointError(
         f"{directory} has no {name}; it has {', '.join(present) if present else 'no files'}, "
-        f"and a checkpoint needs {', '.join(NEEDED)}.{hint}"
+        f"and a checkpoint needs {wanted}" + (f" (or {YAMLS[1]} or {YAMLS[3]})." if name == YAML else ".")
     )

@@ -1,19 +1,14 @@
-"""Where each field of the configuration stands in the official YAML, and which class each mapping is tagged with.
-
-One table serves reading and writing, so what is written reads back equal.
-"""
+"""The official YAML of each version: the table of v2's, and which table is whose."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tritone.errors import CheckpointError
-from tritone.families.cosyvoice import hyperyaml
 from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.hyperyaml import Reference
+from tritone.families.cosyvoice.layout import Layout, parse, render
+from tritone.families.cosyvoice.layout_v1 import V1_LAYOUT
 
 _KEYS: dict[str, str] = {
     "sample_rate": "sample_rate",
@@ -101,125 +96,38 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def parse_yaml(text: str, path: Path) -> CosyVoiceConfig:
-    """The configuration in HyperPyYAML text; absent keys keep the published classes' values. `path` is for errors."""
-    try:
-        document = hyperyaml.parse(text)
-    except (hyperyaml.HyperYamlError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    _check_classes(document, path)
-    values = {}
-    for field, key in (_KEYS | _EXTENSIONS).items():
-        found, value = _get(document, key)
-        if found:
-            values[field] = value
-    config = _replace(CosyVoiceConfig(), values, path)
-    if config.text_frontend not in ("qwen", "phonemes"):
-        raise CheckpointError(f'{path}: text_frontend is {config.text_frontend!r}; it is "qwen" or "phonemes".')
-    return config
+V2_LAYOUT = Layout(
+    default=CosyVoiceConfig(),
+    keys=_KEYS,
+    extensions=_EXTENSIONS,
+    classes=_CLASSES,
+    decisive=("llm", "flow", "flow.encoder", "flow.decoder.estimator", "hift"),
+    constants={
+        "flow.decoder.cfm_params.content.solver": "euler",
+        "flow.decoder.cfm_params.content.t_scheduler": "cosine",
+        "flow.decoder.cfm_params.content.reg_loss_type": "l1",
+        "qwen_pretrain_path": "",
+        "llm.llm.pretrain_path": Reference("<qwen_pretrain_path>"),
+        "get_tokenizer.token_path": Reference("<qwen_pretrain_path>"),
+        "allowed_special": "all",
+    },
+    repeated={
+        "llm.llm_output_size": "lm.hidden_size",
+        "flow.encoder.input_size": "flow.input_size",
+        "hift.f0_predictor.in_channels": "hift.in_channels",
+    },
+)
+LAYOUTS = {1: V1_LAYOUT, 2: V2_LAYOUT}
+
+
+def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
+    """The configuration in HyperPyYAML text of a version's layout; `path` is for errors.
+
+    Absent keys keep the published classes' values.
+    """
+    return parse(LAYOUTS[version], text, path)
 
 
 def render_yaml(config: CosyVoiceConfig) -> str:
     """HyperPyYAML text with the official class names that `parse_yaml` reads back to an equal configuration."""
-    document: dict[str, Any] = {}
-    for key, (_, constants) in _CLASSES.items():
-        for name, value in constants.items():
-            _put(document, f"{key}.{name}", value)
-    default = CosyVoiceConfig()
-    for field, key in (_KEYS | _EXTENSIONS).items():
-        value = _field(config, field)
-        if field in _KEYS or value != _field(default, field):
-            _put(document, key, _plain(value))
-    _put(document, "llm.llm_output_size", config.lm.hidden_size)
-    _put(document, "flow.encoder.input_size", config.flow.input_size)
-    _put(document, "flow.decoder.cfm_params.content.solver", "euler")
-    _put(document, "flow.decoder.cfm_params.content.t_scheduler", "cosine")
-    _put(document, "flow.decoder.cfm_params.content.reg_loss_type", "l1")
-    _put(document, "hift.f0_predictor.in_channels", config.hift.in_channels)
-    document["qwen_pretrain_path"] = ""
-    _put(document, "llm.llm.pretrain_path", hyperyaml.Reference("<qwen_pretrain_path>"))
-    _put(document, "get_tokenizer.token_path", hyperyaml.Reference("<qwen_pretrain_path>"))
-    document["allowed_special"] = "all"
-    first = {key: document.pop(key) for key in ("sample_rate", "qwen_pretrain_path", "allowed_special")}
-    tagged = _tag(document, "")
-    return hyperyaml.render(first | tagged)
-
-
-def _check_classes(document: Mapping[str, Any], path: Path) -> None:
-    for key in ("llm", "flow", "flow.encoder", "flow.decoder.estimator", "hift"):
-        expected = _CLASSES[key][0].rpartition(".")[2]
-        _, node = _get(document, key)
-        name = node.get("!new") if isinstance(node, dict) else None
-        if str(name).rpartition(".")[2] != expected:
-            found = f"class {name}" if name else "no class"
-            raise CheckpointError(f"{path}: {key} has {found}; this layout is {expected}.")
-
-
-def _get(document: Mapping[str, Any], key: str) -> tuple[bool, Any]:
-    value: Any = document
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return False, None
-        value = value[part]
-    return True, value
-
-
-def _put(document: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        document = document.setdefault(part, {})
-    document[last] = value
-
-
-def _tag(node: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The nested dict with each mapping that has a class wrapped in its tag."""
-    result: dict[str, Any] = {}
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict):
-            value = _tag(value, f"{key}.")
-            value = hyperyaml.Tagged(_CLASSES[key][0], value) if key in _CLASSES else value
-        result[name] = value
-    return result
-
-
-def _field(config: Any, path: str) -> Any:
-    for part in path.split("."):
-        config = getattr(config, part)
-    return config
-
-
-def _replace(config: Any, values: Mapping[str, Any], path: Path) -> Any:
-    """The dataclass with the dotted fields replaced, each checked against the type of its default."""
-    changes: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        current = getattr(config, field.name)
-        if dataclasses.is_dataclass(current):
-            inner = {k.partition(".")[2]: v for k, v in values.items() if k.partition(".")[0] == field.name}
-            changes[field.name] = _replace(current, inner, path)
-        elif field.name in values:
-            changes[field.name] = _typed(values[field.name], current, field, path)
-    return dataclasses.replace(config, **changes)
-
-
-def _typed(value: Any, default: Any, field: dataclasses.Field[Any], path: Path) -> Any:
-    value = _frozen(value)
-    if value is None and "None" in str(field.type):
-        return None
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if isinstance(default, float) and isinstance(value, str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-06 (no dot) as a string
-            value = float(value)
-    if type(value) is not type(default):
-        expected = type(default).__name__.replace("tuple", "list")
-        raise CheckpointError(f"{path}: {field.name} is {value!r}; expected {expected}.")
-    return value
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+    return render(LAYOUTS[config.version], config)

@@ -1,0 +1,89 @@
+"""Sizes and settings of the v1 layout (CosyVoice-300M) where it has networks of its own.
+
+The defaults are those of the official file or, where it is silent, those the published classes hard-code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tritone.families.cosyvoice.config import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig, MelConfig
+
+
+@dataclass(frozen=True)
+class ConformerConfig:
+    """Transformer blocks with relative positions; `chunk_size` 1 sees the past alone, 0 everything."""
+
+    dim: int = 512
+    attention_heads: int = 8
+    linear_units: int = 2048
+    num_blocks: int = 6
+    chunk_size: int = 0
+    left_chunks: int = -1
+
+
+@dataclass(frozen=True)
+class TransformerLmConfig(LmConfig):
+    """The language model: a causal conformer over text, then a causal transformer over text and speech."""
+
+    hidden_size: int = 1024
+    speech_token_size: int = 4096
+    extra_ids: int = 1
+    text_token_size: int = 51866
+    text_size: int = 512
+    spk_embed_dim: int = 192
+    text_encoder: ConformerConfig = ConformerConfig(1024, 16, 4096, 6, 1)
+    decoder: ConformerConfig = ConformerConfig(1024, 16, 4096, 14, 1)
+
+
+@dataclass(frozen=True)
+class UnetConfig:
+    """The U-Net estimating the flow's velocity; between two `channels` the frame rate is halved."""
+
+    in_channels: int = 320
+    out_channels: int = 80
+    channels: tuple[int, ...] = (256, 256)
+    attention_head_dim: int = 64
+    n_blocks: int = 4
+    num_mid_blocks: int = 12
+    num_heads: int = 8
+
+
+@dataclass(frozen=True)
+class InterpolatingFlowConfig(CommonFlowConfig):
+    """The flow of the v1 layout: a conformer, interpolation from token to mel rate, and a U-Net in its decoder.
+
+    The rates are not whole multiples and there is no lookahead; `sample_rate` / `hop` mel frames are one second.
+    """
+
+    vocab_size: int = 4096
+    token_frame_rate: int = 50
+    token_mel_ratio: int = 0
+    pre_lookahead_len: int = 0
+    sample_rate: int = 22050
+    hop: int = 256
+    sampling_ratios: tuple[int, ...] = (1, 1, 1, 1)
+    encoder: ConformerConfig = ConformerConfig()
+    estimator: UnetConfig = UnetConfig()
+
+    def frames(self, tokens: int) -> int:
+        """Mel frames of so many speech tokens, rounded down as published."""
+        return int(tokens / self.token_frame_rate * self.sample_rate / self.hop)
+
+
+V1 = CosyVoiceConfig(
+    version=1,
+    sample_rate=22050,
+    text_frontend="whisper",
+    lm=TransformerLmConfig(),
+    flow=InterpolatingFlowConfig(),
+    hift=HiftConfig(
+        sample_rate=22050,
+        upsample_rates=(8, 8),
+        upsample_kernel_sizes=(16, 16),
+        source_resblock_kernel_sizes=(7, 11),
+        source_resblock_dilation_sizes=((1, 3, 5), (1, 3, 5)),
+    ),
+    mel=MelConfig(n_fft=1024, sample_rate=22050, hop=256, win=1024),
+)
+"""The official sizes."""
