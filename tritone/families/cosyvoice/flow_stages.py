@@ -21,6 +21,8 @@ CHUNK_FRAMES = Axis("chunk_frames", 2, 50, 256)
 ENCODER_FP32 = (
     # Angles of the position encoding grow with the position: rounded to fp16 they are off by 1 radian at 3000.
     *(f"/encoder/*encoders/{name}" for name in ("Mul*", "Exp", "Sin", "Cos")),
+    # Attention scores are a sum of two products in front of an exponential.
+    *(f"/encoder/*self_attn/{name}" for name in ("Add*", "Mul*", "Softmax")),
     # The speaker's norm is bounded below by 1e-12, which fp16 does not have: an all-zero speaker would give 0 / 0.
     *("/ReduceL2", "/Clip_1", "/Div"),
 )
@@ -98,7 +100,6 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
             ),
             chunk_module,
             keep_fp32=ENCODER_FP32,
-            fp16_tolerance=FP16_TOLERANCE,
         ),
     )
 
