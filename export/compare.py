@@ -121,10 +121,16 @@ def as_sound(stage: Stage, wanted: Arrays, found: Arrays, rate: int) -> dict[str
 
 
 def compare_artefact(
-    artefact: Artefact, family: Family, reference: Call, engine: Call, out: Path, seed: int, quick: bool = False
+    artefact: Artefact,
+    stage: Stage,
+    family: Family,
+    reference: Call,
+    engine: Call,
+    out: Path,
+    seed: int,
+    quick: bool = False,
 ) -> list[Row]:
     """One file of a build folder beside the reference; a mixed fp16 graph that fails has its first bad node named."""
-    stage = family.stage(artefact.name)
     form = f"{artefact.format} {artefact.precision}"
     tolerance = stage.fp16_tolerance if artefact.precision == "fp16" else stage.tolerance
     sounds = {tensor.name for tensor in family.response}

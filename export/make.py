@@ -104,6 +104,11 @@ def make_llm(artefact: Artefact, llm: LanguageModel, bench: Bench) -> Made:
 
 def compare(artefact: Artefact, stage: Stage, bench: Bench) -> list[Row]:
     """The artefact beside the fp32 reference at each size."""
+    if artefact.format == "tensorrt":
+        from export.engine_options import profiled
+
+        # An engine for a narrower range is compared within it.
+        stage = profiled(stage, bench.engine.profile)
     reference = reference_call(bench.family, bench.reference, bench.out)
     engine = engine_call(artefact.format, artefact.precision, [stage], bench.out)
-    return compare_artefact(artefact, bench.family, reference, engine, bench.out, bench.seed, bench.quick)
+    return compare_artefact(artefact, stage, bench.family, reference, engine, bench.out, bench.seed, bench.quick)

@@ -81,7 +81,7 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
             skipped.append(f"{artefact.key}: needs the kind of GPU it was compiled for")
         else:
             engine = engine_call(artefact.format, artefact.precision, [stage], args.out, args.threads)
-            rows += compare_artefact(artefact, family, reference, engine, args.out, args.seed, args.quick)
+            rows += compare_artefact(artefact, stage, family, reference, engine, args.out, args.seed, args.quick)
     if args.say:
         from export.end_to_end import compare_speech
 

@@ -62,7 +62,7 @@ def rows_in_fp16(stage: Stage, folder: Path) -> list[Any]:
     convert_stage(stage, stage_path(folder, stage.name), stage_path(folder, stage.name, "fp16"))
     artefact = Artefact(stage_key(stage.name, "fp16"), stage.name, "onnx", "fp16")
     engine = engine_call("onnx", "fp16", [stage], folder)
-    return compare_artefact(artefact, toy_family(stage), torch_call([stage]), engine, folder, seed=1)
+    return compare_artefact(artefact, stage, toy_family(stage), torch_call([stage]), engine, folder, seed=1)
 
 
 def test_an_overflow_in_fp16_is_named(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_sound_is_compared_where_a_stage_makes_it(tmp_path: Path) -> None:
         return {"waveform": (x * 1.01).astype(np.float32)}
 
     artefact = Artefact(stage_key("smooth"), "smooth", "onnx", "fp32")
-    found = compare_artefact(artefact, family, torch_call([stage]), noisy, tmp_path, seed=1)
+    found = compare_artefact(artefact, stage, family, torch_call([stage]), noisy, tmp_path, seed=1)
     assert not found[0].passed  # 1 % is far above fp32 rounding
     assert found[0].sound["snr_db"] == pytest.approx(40, abs=0.1)
     assert found[0].sound["log_mel"] == pytest.approx(np.log(1.01), rel=0.05)
