@@ -89,6 +89,7 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
             whole_module,
             keep_fp32=ENCODER_FP32,
             fp16_tolerance=FP16_TOLERANCE,
+            published="flow.encoder",
         ),
         Stage(
             "flow_encoder_chunk",
@@ -142,6 +143,7 @@ def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Sta
             (mels("x", FRAMES), mask, mels("mu", FRAMES), *conditions, mels("cond", FRAMES), chunk_size),
             (mels("velocity", FRAMES),),
             whole_module,
+            published="flow.decoder.estimator",
             keep_fp32=ESTIMATOR_FP32,
             fp16_tolerance=FP16_TOLERANCE,
         ),
