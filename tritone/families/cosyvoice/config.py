@@ -141,6 +141,11 @@ class HiftConfig:
     noise_offset: int = 0
 
     @property
+    def causal(self) -> bool:
+        """Whether the vocoder looks back only, but for `look_right` frames."""
+        return self.look_right > 0
+
+    @property
     def hop(self) -> int:
         """Samples per mel frame."""
         product = self.istft_hop

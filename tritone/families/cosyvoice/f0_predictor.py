@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.receptive_field import F0_LAYERS
+from tritone.families.cosyvoice.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
+from tritone.nn.conv import PaddedConv1d
 from tritone.nn.stft import length_mask
 from tritone.nn.weight_norm import weight_norm
 
@@ -12,16 +13,18 @@ from tritone.nn.weight_norm import weight_norm
 class F0Network(nn.Module):
     """Five convolutions over mel frames and a linear read-out in Hz; keys as in published checkpoints.
 
-    In half precision rounding the mel alone moves f0 by 0.2 Hz, and phase is integrated over it.
+    A causal network looks ahead in its first layer and back in the others. In half precision rounding the mel alone
+    moves f0 by 0.2 Hz, and phase is integrated over it. The published causal network computes in float64, which few
+    engines have; phase is integrated in float64 here, once per frame, so that float32 moves it by 1e-4 cycles a minute.
     """
 
     full_precision = True
 
-    def __init__(self, in_channels: int, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int, causal: bool = False) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for index in range(F0_LAYERS):
-            layers += [weight_norm(nn.Conv1d(channels if index else in_channels, channels, 3, padding=1)), nn.ELU()]
+            layers += [weight_norm(_conv(channels if index else in_channels, channels, index, causal)), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
 
@@ -40,3 +43,11 @@ class F0Network(nn.Module):
                 hidden = hidden * mask
         f0 = self.classifier(hidden.transpose(1, 2))[..., 0].abs()
         return f0 if mask is None else f0 * mask[:, 0]
+
+
+def _conv(channels: int, out: int, index: int, causal: bool) -> nn.Conv1d:
+    if not causal:
+        return nn.Conv1d(channels, out, F0_KERNEL, padding=F0_KERNEL // 2)
+    if index == 0:
+        return PaddedConv1d(channels, out, F0_LOOK_RIGHT + 1, right=F0_LOOK_RIGHT)
+    return PaddedConv1d(channels, out, F0_KERNEL, left=F0_KERNEL - 1)

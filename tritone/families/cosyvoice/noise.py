@@ -1,8 +1,13 @@
-"""The fixed starting noise of the v2 flow, reproduced in NumPy so that a server needs no torch to draw it."""
+"""The fixed noise of the published models, reproduced in NumPy so that a server needs no torch to draw it.
+
+v2 and v3 draw the flow's starting noise once, and v3 the noise of its vocoder; both from torch's CPU generator, which is
+a Mersenne Twister whose 32-bit outputs give 24-bit uniforms.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -20,16 +25,43 @@ def published_noise(channels: int = 80, frames: int = FRAMES, seed: int = 0) -> 
     count = channels * frames
     if count % 16:
         raise ValueError(f"the noise needs a multiple of 16 values, got {channels} x {frames}")
-    twister = np.random.Generator(_legacy_twister(seed))
-    bits = twister.integers(0, 1 << 32, count, dtype=np.uint32)
-    uniform = (bits & np.uint32((1 << 24) - 1)).astype(np.float32) * np.float32(2.0**-24)
-    blocks = uniform.reshape(-1, 2, 8)
+    blocks = uniform(_legacy_twister(seed), (count // 16, 2, 8))
     radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - blocks[:, 0]))
     angle = np.float32(2 * np.pi) * blocks[:, 1]
     values = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     noise = values.reshape(1, channels, frames).astype(np.float32)
     noise.setflags(write=False)
     return noise
+
+
+class PublishedUniforms:
+    """The stream of torch's CPU `rand` after `manual_seed(0)` and `offset` other draws, read in order.
+
+    A table of it is a window of the stream: reading as far as an utterance goes costs 36 bytes a sample, where the
+    published table of 300 s takes 259 MB.
+    """
+
+    def __init__(self, offset: int) -> None:
+        self._twister = np.random.MT19937()
+        self._twister.state = _skipped(offset)
+
+    def take(self, *shape: int) -> np.ndarray:
+        """The next numbers of the stream, in 0..1, float32 of that shape."""
+        return uniform(self._twister, shape)
+
+
+def uniform(twister: np.random.MT19937, shape: tuple[int, ...]) -> np.ndarray:
+    """The next numbers of a generator as torch's uniforms in 0..1, float32 of that shape."""
+    bits = np.random.Generator(twister).integers(0, 1 << 32, shape, dtype=np.uint32)
+    return (bits & np.uint32((1 << 24) - 1)).astype(np.float32) * np.float32(2.0**-24)
+
+
+@lru_cache(maxsize=2)
+def _skipped(offset: int) -> Any:
+    """State of torch's generator after `manual_seed(0)` and `offset` draws; takes tens of milliseconds, once."""
+    twister = _legacy_twister(0)
+    twister.random_raw(offset, output=False)
+    return twister.state
 
 
 def _legacy_twister(seed: int) -> np.random.MT19937:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from tritone.families.cosyvoice.config import HiftConfig
 
@@ -10,6 +11,56 @@ PRE_KERNEL = POST_KERNEL = 7
 F0_LAYERS, F0_KERNEL = 5, 3
 F0_LOOK_RIGHT = 3
 """Frames the causal f0 network sees ahead, all of them in its first layer."""
+
+
+class Reach(NamedTuple):
+    """Frames a window needs around the frames that are kept: of mel on the left and right, of source on the right."""
+
+    left: int
+    right: int
+    source_right: int
+
+
+def vocoder_reach(config: HiftConfig) -> Reach:
+    """Context for the waveform of a window to equal that of the whole utterance."""
+    if config.causal:
+        return _causal_reach(config)
+    around = context_frames(config)
+    return Reach(around, around, around)
+
+
+def f0_reach(config: HiftConfig) -> tuple[int, int]:
+    """Mel frames needed left and right of a window for its f0 to equal that of the whole utterance."""
+    if config.causal:
+        return (F0_LAYERS - 1) * (F0_KERNEL - 1), F0_LOOK_RIGHT
+    return f0_context_frames(), f0_context_frames()
+
+
+def _causal_reach(config: HiftConfig) -> Reach:
+    """What the first and the last sample of frame 0 depend on, walked back through the layers.
+
+    A range of positions `low..high` at the rate of each level becomes one of spectra, of samples, of frames.
+    """
+    n_fft, hop = config.istft_n_fft, config.istft_hop
+    low, high = -((n_fft // 2 - 1) // hop), (config.hop - 1 + n_fft // 2) // hop
+    low -= POST_KERNEL - 1
+    left = source_right = 0
+    for level in reversed(range(len(config.upsample_rates))):
+        low -= max(
+            2 * _block_reach(size, dilations)
+            for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
+        )
+        kernel, dilations = config.source_resblock_kernel_sizes[level], config.source_resblock_dilation_sizes[level]
+        step = source_steps(config)[level]
+        first = (low - 2 * _block_reach(kernel, dilations)) * step - (step - 1)
+        last = high * step + (step if step > 1 else 0)
+        left = max(left, -((first * hop - n_fft // 2) // config.hop))
+        source_right = max(source_right, (last * hop + n_fft // 2 - 1) // config.hop)
+        if level == len(config.upsample_rates) - 1:  # the mirrored frame stands in front of the others
+            low, high = low - 1, high - 1
+        low = (low - config.upsample_kernel_sizes[level] + 1) // config.upsample_rates[level]
+        high = high // config.upsample_rates[level]
+    return Reach(max(left, -low), high + config.look_right, source_right)
 
 
 def source_steps(config: HiftConfig) -> list[int]:

@@ -1,8 +1,9 @@
 """The excitation of the vocoder: harmonics of f0 with noise, frame by frame, the same for every way of cutting it.
 
 The v2 layout integrates phase once per frame and interpolates it linearly between the centres of frames; before the
-first centre and after the last it stands still. (The random start phase of the published code falls between the two
-samples its downsampling looks at, so it has no effect and does not exist here.)
+first centre and after the last it stands still. The v3 layout holds it for a frame and jumps. (The random start phase
+of the published code falls between the two samples its downsampling looks at, so it has no effect and does not exist
+here.)
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from tritone.families.cosyvoice.config import HiftConfig
+from tritone.families.cosyvoice.noise import PublishedUniforms
 
 
 class HarmonicSource:
@@ -36,9 +38,7 @@ class HarmonicSource:
         Args:
             f0: `[frames]` in Hz; at or below the voicing threshold the frame is noise.
         """
-        f0 = np.asarray(f0, dtype=np.float32)
-        if f0.ndim != 1:
-            raise ValueError(f"HarmonicSource.push needs f0 of shape [frames], got {list(f0.shape)}")
+        f0 = _frames(f0)
         # Cycles per sample; modulo 1 because interpolation, unlike the sine, would see whole cycles.
         rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate % 1.0
         # Left unwrapped and summed in one order, so that cutting the input elsewhere cannot change a bit.
@@ -68,11 +68,48 @@ class HarmonicSource:
         return np.ascontiguousarray(excitation(cycles, f0, noise, self._config).reshape(-1, count).T)
 
 
+class SteppedSource:
+    """Turns f0 into harmonics of the v3 layout, fed in order and in any pieces; nothing waits for the next frame.
+
+    Noise is uniform in 0..1, of the published table, and the same in every utterance.
+    """
+
+    def __init__(self, config: HiftConfig) -> None:
+        self._config = config
+        self._multiples = np.arange(1, config.nb_harmonics + 2, dtype=np.float64)
+        self._noise = PublishedUniforms(config.noise_offset)
+        self._phase = np.zeros((1, len(self._multiples)))
+
+    def push(self, f0: np.ndarray) -> np.ndarray:
+        """Harmonics `[nb_harmonics + 1, hop * frames]` of these frames; f0 `[frames]` in Hz as in `HarmonicSource`."""
+        f0 = _frames(f0)
+        hop, count = self._config.hop, len(self._multiples)
+        rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate % 1.0
+        # Left unwrapped and summed in one order, so that cutting the input elsewhere cannot change a bit.
+        phases = np.cumsum(np.concatenate([self._phase, hop * rates]), axis=0)
+        self._phase = phases[-1:]
+        cycles = np.broadcast_to((phases[1:] % 1.0)[:, None], (len(f0), hop, count))
+        mixed = excitation(cycles, f0, self._noise.take(len(f0), hop, count), self._config)
+        return np.ascontiguousarray(mixed.reshape(-1, count).T)
+
+    def finish(self) -> np.ndarray:
+        """Nothing, `[nb_harmonics + 1, 0]`: every frame has been given."""
+        return np.zeros((len(self._multiples), 0), np.float32)
+
+
+def _frames(f0: np.ndarray) -> np.ndarray:
+    """f0 as float32 `[frames]`; ValueError for another rank."""
+    f0 = np.asarray(f0, dtype=np.float32)
+    if f0.ndim != 1:
+        raise ValueError(f"a source's push needs f0 of shape [frames], got {list(f0.shape)}")
+    return f0
+
+
 def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: HiftConfig) -> np.ndarray:
     """Sines with a little noise in voiced frames, noise alone in the others, `[frames, hop, harmonics]` float32.
 
     Args:
-        cycles: phase in cycles within 0..1 and noise: standard normal, both `[frames, hop, harmonics]`.
+        cycles: phase in cycles within 0..1; noise: of unit size. Both `[frames, hop, harmonics]`.
         f0: `[frames]` in Hz.
     """
     voiced = (f0 > config.nsf_voiced_threshold)[:, None, None]
@@ -82,7 +119,12 @@ def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: Hi
     return mixed
 
 
+def harmonic_source(config: HiftConfig, seed: int) -> HarmonicSource | SteppedSource:
+    """The excitation of that vocoder; the seed decides its noise, unless the layout fixes it."""
+    return SteppedSource(config) if config.causal else HarmonicSource(config, seed)
+
+
 def harmonics(f0: np.ndarray, config: HiftConfig, seed: int) -> np.ndarray:
     """Harmonics `[nb_harmonics + 1, hop * frames]` of a whole utterance, f0 `[frames]` in Hz."""
-    source = HarmonicSource(config, seed)
+    source = harmonic_source(config, seed)
     return np.concatenate([source.push(f0), source.finish()], axis=1)
