@@ -53,7 +53,7 @@ def solve(
     cond: np.ndarray,
     mask: np.ndarray,
     noise: np.ndarray,
-    chunk_size: int = FULL_ATTENTION,
+    chunk_size: int | None = FULL_ATTENTION,
     steps: int = 10,
     cfg_rate: float = 0.7,
 ) -> np.ndarray:
@@ -62,7 +62,7 @@ def solve(
     Args:
         mu, cond, noise: `[batch, 80, frames]`; cond is the known mel at the front, zero elsewhere.
         spks: `[batch, 80]`; mask: `[batch, 1, frames]`, 1 on frames that exist.
-        chunk_size: frames per chunk of the attention mask.
+        chunk_size: frames per chunk of the attention mask; None for an estimator that has none.
     """
     fixed = {"mask": twice(mask), **_conditions(mu, spks, cond, chunk_size)}
 
@@ -125,5 +125,6 @@ def next_state(outputs: Arrays) -> Arrays:
     return {name.removeprefix("next_"): array for name, array in outputs.items() if name.startswith("next_")}
 
 
-def _conditions(mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, chunk_size: int) -> Arrays:
-    return {"mu": guide(mu), "spks": guide(spks), "cond": guide(cond), "chunk_size": np.array([chunk_size], np.int64)}
+def _conditions(mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, chunk_size: int | None) -> Arrays:
+    fixed = {"mu": guide(mu), "spks": guide(spks), "cond": guide(cond)}
+    return fixed if chunk_size is None else {**fixed, "chunk_size": np.array([chunk_size], np.int64)}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config import EncoderConfig
+from tritone.families.cosyvoice.config_v1 import ConformerConfig
 from tritone.nn.attention import RelativeAttention, attention_bias
 from tritone.nn.conv import CausalConv1d
 from tritone.nn.embedding import distance_embedding
@@ -85,7 +86,7 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Relative self-attention and feed-forward, each normed before and added: `[batch, positions, dim]`."""
 
-    def __init__(self, config: EncoderConfig, keep: int) -> None:
+    def __init__(self, config: EncoderConfig | ConformerConfig, keep: int) -> None:
         super().__init__()
         self.self_attn = RelativeAttention(config.dim, config.attention_heads, keep)
         self.feed_forward = FeedForward(config.dim, config.linear_units)
@@ -99,18 +100,23 @@ class Block(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """Conformer blocks of one rate, under the key names of a list: `[batch, positions, dim]`."""
+    """Blocks of one rate, conformer ones unless told otherwise, under the key names of a list:
+    `[batch, positions, dim]`."""
 
-    def __init__(self, config: EncoderConfig, number: int, keep: int) -> None:
-        super().__init__(Block(config, keep) for _ in range(number))
+    def __init__(
+        self, config: EncoderConfig | ConformerConfig, number: int, keep: int, block: type[nn.Module] = Block
+    ) -> None:
+        super().__init__(block(config, keep) for _ in range(number))
         self.left_chunks = config.left_chunks
 
     def forward(
-        self, x: Tensor, length: Tensor, chunk_size: Tensor, state: Tensor | None
+        self, x: Tensor, length: Tensor | None, chunk_size: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; this step's keys from `length` `[batch]` on are not seen."""
+        """Output and next state; this step's keys from `length` `[batch]` on (None: of all rows alike) are not seen."""
         past = 0 if state is None else state.shape[3]
-        valid = torch.arange(past + x.shape[1], device=x.device)[None] < (length + past)[:, None]
+        valid: Tensor | None = None
+        if length is not None:
+            valid = torch.arange(past + x.shape[1], device=x.device)[None] < (length + past)[:, None]
         bias = attention_bias(x.shape[1], past, chunk_size, self.left_chunks, valid)
         distances = distance_embedding(x.shape[1], past, x)
         following: list[Tensor] = []

@@ -1,0 +1,149 @@
+"""The network that estimates the flow's velocity in the v1 layout: a U-Net over frames, blind to padding.
+
+Source: Matcha-TTS (Mehta et al. 2023) as CosyVoice (Du et al. 2024), section 2.3, uses it: residual convolution blocks
+with the flow time mixed in, each followed by transformer blocks; halved rates in the middle, skip connections across.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tritone.families.cosyvoice.config_v1 import UnetConfig
+from tritone.families.cosyvoice.estimator import Parts, TransformerBlock
+from tritone.nn.activations import Mish, mish
+from tritone.nn.attention import MASKED
+from tritone.nn.embedding import TimeEmbedding
+from tritone.nn.norm import MaskedGroupNorm
+
+GROUPS = 8
+
+
+class ConvBlock(nn.Module):
+    """Convolution over three frames, group norm, Mish: `[batch, channels, frames]`, zero where `mask` is."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__()
+        self.block = nn.ModuleList([nn.Conv1d(in_channels, channels, 3, padding=1), MaskedGroupNorm(GROUPS, channels)])
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return mish(self.block[1](self.block[0](x * mask), mask)) * mask
+
+
+class ResnetBlock(nn.Module):
+    """Two convolution blocks with the flow time added between, and a residual path."""
+
+    def __init__(self, in_channels: int, channels: int, time_dim: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(Mish(), nn.Linear(time_dim, channels))
+        self.block1 = ConvBlock(in_channels, channels)
+        self.block2 = ConvBlock(channels, channels)
+        self.res_conv = nn.Conv1d(in_channels, channels, 1)
+
+    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        hidden = self.block1(x, mask) + self.mlp(time)[..., None]
+        return self.block2(hidden, mask) + self.res_conv(x * mask)
+
+
+class Half(nn.Module):
+    """Every second frame, from three: `[batch, channels, frames]` to half the frames, rounded up."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(channels, channels, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Double(nn.Module):
+    """Two frames from each and its neighbours: `[batch, channels, frames]` to twice the frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.ConvTranspose1d(channels, channels, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Level(nn.ModuleList):
+    """A residual block and its transformer blocks, and what more a kind of level has.
+
+    A list, so that its parts have the published key names.
+    """
+
+    def __init__(self, config: UnetConfig, in_channels: int, channels: int, *more: nn.Module) -> None:
+        heads, head_dim = config.num_heads, config.attention_head_dim
+        blocks = nn.ModuleList(TransformerBlock(channels, heads, head_dim, -1) for _ in range(config.n_blocks))
+        super().__init__([ResnetBlock(in_channels, channels, 4 * config.channels[0]), blocks, *more])
+
+    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        """What the blocks make of `x` `[batch, channels, frames]`; padding is not attended to."""
+        x = self[0](x, mask, time).transpose(1, 2)
+        bias = torch.where(mask[:, None] > 0.5, 0.0, MASKED)
+        for block in self[1].children():
+            x = block(x, bias, Parts([], []))
+        return x.transpose(1, 2)
+
+
+class OuterLevel(Level):
+    """A level that ends by changing the rate."""
+
+    def resample(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The frames at the rate of the next level."""
+        return self[2](x * mask)
+
+
+class Unet(nn.Module):
+    """Velocity `[batch, 80, frames]` of the flow at noisy mel `x`, given mu, speaker and known mel."""
+
+    def __init__(self, config: UnetConfig) -> None:
+        super().__init__()
+        widths, last = config.channels, len(config.channels) - 1
+        self.time_mlp = TimeEmbedding(config.in_channels, 4 * widths[0])
+        before = (config.in_channels, *widths)
+        self.down_blocks = nn.ModuleList(
+            OuterLevel(config, before[i], width, Half(width) if i < last else same(width))
+            for i, width in enumerate(widths)
+        )
+        self.mid_blocks = nn.ModuleList(Level(config, widths[-1], widths[-1]) for _ in range(config.num_mid_blocks))
+        back = (*widths[::-1], widths[0])
+        self.up_blocks = nn.ModuleList(
+            OuterLevel(config, 2 * back[i], width, Double(width) if i < last else same(width))
+            for i, width in enumerate(back[1:])
+        )
+        self.final_block = ConvBlock(widths[0], widths[0])
+        self.final_proj = nn.Conv1d(widths[0], config.out_channels, 1)
+
+    def forward(self, x: Tensor, mask: Tensor, mu: Tensor, t: Tensor, spks: Tensor, cond: Tensor) -> Tensor:
+        """Velocity, zero where `mask` is.
+
+        Args:
+            x, mu, cond: `[batch, 80, frames]`; t: `[batch]` in 0..1; spks: `[batch, 80]`.
+            mask: `[batch, 1, frames]`, 1 on frames that exist, which come first.
+        """
+        time = self.time_mlp(t)
+        spread = spks[..., None].expand(-1, -1, x.shape[2])
+        x = torch.cat((x, mu, spread, cond), dim=1)
+        masks: list[Tensor] = [mask]
+        skips: list[Tensor] = []
+        for level in self.down_blocks:
+            x = level(x, masks[-1], time)
+            skips.append(x)
+            x = level.resample(x, masks[-1])
+            masks.append(masks[-1][:, :, ::2])
+        # The innermost level keeps its rate.
+        masks.pop()
+        for level in self.mid_blocks:
+            x = level(x, masks[-1], time)
+        for level in self.up_blocks:
+            skip, inside = skips.pop(), masks.pop()
+            x = level(torch.cat((x[:, :, : skip.shape[2]], skip), dim=1), inside, time)
+            x = level.resample(x, inside)
+        return self.final_proj(self.final_block(x, mask)) * mask
+
+
+def same(channels: int) -> nn.Conv1d:
+    """A convolution over three frames that keeps the rate."""
+    return nn.Conv1d(channels, channels, 3, padding=1)
