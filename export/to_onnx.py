@@ -111,11 +111,20 @@ def fix_output_sizes(stage: Stage, model: Any) -> None:
 
 
 def simplified(model: Any) -> Any:
-    """The same graph with constants folded, shape arithmetic simplified and dead nodes removed."""
+    """The same graph with constants folded, shape arithmetic simplified and dead nodes removed; every node named.
+
+    The exporter names nodes by their modules and their outputs after them; a node the optimizer put in place of another
+    gets that one's name back, so that what is said of a node by name holds in the next export.
+    """
     import onnxscript.optimizer
 
     with quiet():
-        return onnxscript.optimizer.optimize(model)
+        model = onnxscript.optimizer.optimize(model)
+    for node in model.graph.node:
+        scope, found, _ = node.output[0].rpartition("_output_")
+        if found and not node.name.startswith("/"):
+            node.name = scope
+    return model
 
 
 @contextlib.contextmanager
