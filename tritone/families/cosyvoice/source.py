@@ -3,7 +3,7 @@
 The v2 layout integrates phase once per frame and interpolates it linearly between the centres of frames; before the
 first centre and after the last it stands still. The v3 layout holds it for a frame and jumps. (The random start phase
 of the published code falls between the two samples its downsampling looks at, so it has no effect and does not exist
-here.)
+here.) The v1 layout integrates it sample by sample from random start phases.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import numpy as np
 
 from tritone.families.cosyvoice.config import HiftConfig
 from tritone.families.cosyvoice.noise import PublishedUniforms
+
+RUNNING_RATE = 22050
+"""The sample rate by which the published classes know that the excitation is v1's."""
 
 
 class HarmonicSource:
@@ -97,6 +100,37 @@ class SteppedSource:
         return np.zeros((len(self._multiples), 0), np.float32)
 
 
+class RunningSource:
+    """Turns f0 into harmonics of the v1 layout, fed in order and in any pieces; nothing waits for the next frame.
+
+    f0 is constant within a frame and each harmonic but the fundamental starts somewhere. Start phases and noise are
+    drawn from a generator of the seed, phase kept in float64.
+    """
+
+    def __init__(self, config: HiftConfig, seed: int) -> None:
+        self._config = config
+        self._multiples = np.arange(1, config.nb_harmonics + 2, dtype=np.float64)
+        self._noise = np.random.Generator(np.random.Philox(seed))
+        self._phase = self._noise.uniform(-0.5, 0.5, (1, len(self._multiples)))
+        self._phase[0, 0] = 0.0
+
+    def push(self, f0: np.ndarray) -> np.ndarray:
+        """Harmonics `[nb_harmonics + 1, hop * frames]` of these frames; f0 `[frames]` in Hz as in `HarmonicSource`."""
+        f0 = _frames(f0)
+        hop, count = self._config.hop, len(self._multiples)
+        rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate
+        # Summed in one order, so that cutting the input elsewhere cannot change a bit.
+        phases = np.cumsum(np.concatenate([self._phase, hop * rates]), axis=0)
+        self._phase = phases[-1:]
+        cycles = (phases[:-1, None] + np.arange(1, hop + 1)[:, None] * rates[:, None]) % 1.0
+        noise = self._noise.standard_normal((len(f0), hop, count), dtype=np.float32)
+        return np.ascontiguousarray(excitation(cycles, f0, noise, self._config).reshape(-1, count).T)
+
+    def finish(self) -> np.ndarray:
+        """Nothing, `[nb_harmonics + 1, 0]`: every frame has been given."""
+        return np.zeros((len(self._multiples), 0), np.float32)
+
+
 def _frames(f0: np.ndarray) -> np.ndarray:
     """f0 as float32 `[frames]`; ValueError for another rank."""
     f0 = np.asarray(f0, dtype=np.float32)
@@ -119,8 +153,10 @@ def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: Hi
     return mixed
 
 
-def harmonic_source(config: HiftConfig, seed: int) -> HarmonicSource | SteppedSource:
+def harmonic_source(config: HiftConfig, seed: int) -> HarmonicSource | SteppedSource | RunningSource:
     """The excitation of that vocoder; the seed decides its noise, unless the layout fixes it."""
+    if config.sample_rate == RUNNING_RATE:
+        return RunningSource(config, seed)
     return SteppedSource(config) if config.causal else HarmonicSource(config, seed)
 
 
