@@ -7,6 +7,11 @@ published classes hard-code. `left_chunks` < 0 means unlimited left context, as 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
+    from tritone.families.cosyvoice.config_v3 import DitFlowConfig
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,6 @@ class CosyVoiceConfig:
     sample_rate: int = 24000
     text_frontend: str = "qwen"
     lm: LmConfig = LmConfig()
-    flow: FlowConfig = FlowConfig()
+    flow: FlowConfig | InterpolatingFlowConfig | DitFlowConfig = FlowConfig()
     hift: HiftConfig = HiftConfig()
     mel: MelConfig = MelConfig()

@@ -44,6 +44,11 @@ class Layout:
     frontends: tuple[str, ...] = ("qwen", "phonemes")
 
 
+def same(prefix: str, key: str, *names: str) -> dict[str, str]:
+    """Entries of `keys` for fields of one part of the configuration that have the YAML's own names."""
+    return {f"{prefix}.{name}": f"{key}.{name}" for name in names}
+
+
 def parse(layout: Layout, text: str, path: Path) -> CosyVoiceConfig:
     """The configuration in HyperPyYAML text; absent keys keep the layout's defaults. `path` is for errors."""
     try:

@@ -5,19 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tritone.families.cosyvoice.config_v1 import V1
-from tritone.families.cosyvoice.layout import Layout
-
-
-def _same(prefix: str, key: str, *names: str) -> dict[str, str]:
-    """Fields of a part of the configuration that have the YAML's own names."""
-    return {f"{prefix}.{name}": f"{key}.{name}" for name in names}
+from tritone.families.cosyvoice.layout import Layout, same
 
 
 def _blocks(prefix: str, key: str) -> dict[str, str]:
     """Sizes of a stack of transformer blocks."""
     return {
         f"{prefix}.dim": f"{key}.output_size",
-        **_same(prefix, key, "attention_heads", "linear_units", "num_blocks"),
+        **same(prefix, key, "attention_heads", "linear_units", "num_blocks"),
         f"{prefix}.chunk_size": f"{key}.static_chunk_size",
     }
 
@@ -34,22 +29,22 @@ _KEYS: dict[str, str] = {
     "sample_rate": "sample_rate",
     "lm.hidden_size": "llm.llm_input_size",
     "lm.text_size": "llm.text_encoder_input_size",
-    **_same("lm", "llm", "text_token_size", "speech_token_size", "spk_embed_dim"),
-    **_same("lm.sampling", "llm.sampling", "top_p", "top_k", "win_size", "tau_r"),
+    **same("lm", "llm", "text_token_size", "speech_token_size", "spk_embed_dim"),
+    **same("lm.sampling", "llm.sampling", "top_p", "top_k", "win_size", "tau_r"),
     **_blocks("lm.text_encoder", "llm.text_encoder"),
     **_blocks("lm.decoder", "llm.llm"),
-    **_same("flow", "flow", "input_size", "output_size", "spk_embed_dim", "vocab_size"),
+    **same("flow", "flow", "input_size", "output_size", "spk_embed_dim", "vocab_size"),
     "flow.token_frame_rate": "flow.input_frame_rate",
     **_blocks("flow.encoder", "flow.encoder"),
     "flow.sampling_ratios": "flow.length_regulator.sampling_ratios",
-    **_same("flow", _CFM, "sigma_min", "training_cfg_rate"),
+    **same("flow", _CFM, "sigma_min", "training_cfg_rate"),
     "flow.cfg_rate": f"{_CFM}.inference_cfg_rate",
-    **_same(
+    **same(
         *("flow.estimator", "flow.decoder.estimator"),
         *("in_channels", "out_channels", "channels", "attention_head_dim", "n_blocks", "num_mid_blocks", "num_heads"),
     ),
     "hift.sample_rate": "hift.sampling_rate",
-    **_same(
+    **same(
         *("hift", "hift"),
         *("in_channels", "base_channels", "nb_harmonics", "nsf_alpha", "nsf_sigma", "nsf_voiced_threshold"),
         *("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes"),
@@ -58,7 +53,7 @@ _KEYS: dict[str, str] = {
     "hift.istft_n_fft": "hift.istft_params.n_fft",
     "hift.istft_hop": "hift.istft_params.hop_len",
     "hift.f0_channels": "hift.f0_predictor.cond_channels",
-    **_same("mel", "feat_extractor", "n_fft", "num_mels", "fmin", "fmax"),
+    **same("mel", "feat_extractor", "n_fft", "num_mels", "fmin", "fmax"),
     "mel.sample_rate": "feat_extractor.sampling_rate",
     "mel.hop": "feat_extractor.hop_size",
     "mel.win": "feat_extractor.win_size",

@@ -1,7 +1,7 @@
 """The fixed noise of the published models, reproduced in NumPy so that a server needs no torch to draw it.
 
-v2 and v3 draw the flow's starting noise once, and v3 the noise of its vocoder; both from torch's CPU generator, which is
-a Mersenne Twister whose 32-bit outputs give 24-bit uniforms.
+v2 and v3 draw the starting noise of the flow once, and v3 the noise of its vocoder; both from the CPU generator of
+torch, a Mersenne Twister whose 32-bit outputs give 24-bit uniforms.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.hyperyaml import Reference
 from tritone.families.cosyvoice.layout import Layout, parse, render
 from tritone.families.cosyvoice.layout_v1 import V1_LAYOUT
+from tritone.families.cosyvoice.layout_v3 import V3_LAYOUT, completed
 
 _KEYS: dict[str, str] = {
     "sample_rate": "sample_rate",
@@ -117,7 +118,7 @@ V2_LAYOUT = Layout(
         "hift.f0_predictor.in_channels": "hift.in_channels",
     },
 )
-LAYOUTS = {1: V1_LAYOUT, 2: V2_LAYOUT}
+LAYOUTS = {1: V1_LAYOUT, 2: V2_LAYOUT, 3: V3_LAYOUT}
 
 
 def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
@@ -125,7 +126,8 @@ def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
 
     Absent keys keep the published classes' values.
     """
-    return parse(LAYOUTS[version], text, path)
+    config = parse(LAYOUTS[version], text, path)
+    return completed(config, path) if version == 3 else config
 
 
 def render_yaml(config: CosyVoiceConfig) -> str:
