@@ -6,9 +6,8 @@ Nothing in a checkpoint is ever executed: `torch.load(weights_only=True)` refuse
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.errors import CheckpointError
+from tritone.files import write_atomic
 
 _LISTED = 10
 
@@ -66,26 +66,6 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str
         foreign = " It looks like the file of another model." if len(missing) > len(own) // 2 else ""
         found = [_listed("missing keys", missing), _listed("unexpected keys", unexpected)]
         raise CheckpointError(f"{path} does not fit its network: {'; '.join(part for part in found if part)}.{foreign}")
-
-
-def write_atomic(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Makes `path` either the complete new file or what it was before, whatever happens in between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    # The rename itself survives a power cut only once the directory is written, too.
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:

@@ -16,7 +16,9 @@ BOUND = 2 * LONGEST
 """No segment is longer; a sentence that is gets cut at a comma, then at a space, then anywhere but inside a tag."""
 
 _MARKS = {True: "。？！；：、.?!;", False: ".?!;:"}
-_CUTS = tuple(map(re.compile, (r".*?(?:[，,、；;：:](?:\s+)?|$)", r"\s*\S+\s*", r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|.")))
+_CUTS = tuple(
+    map(re.compile, (r".*?(?:[，,、；;：:](?:\s+)?|$)", r"\s*\S+\s*", r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|."))
+)
 
 
 def paragraphs(text: str, length: Callable[[str], int], chinese: bool) -> list[str]:

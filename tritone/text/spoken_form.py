@@ -47,8 +47,10 @@ def spoken_form(text: str) -> str:
     if has_special_tokens(text):
         return text
     parts = [part if index % 2 else _rewrite(part) for index, part in enumerate(_TAG.split(text.strip()))]
-    return _chinese("".join(parts)) if has_chinese(text) else "".join(
-        part if _TAG.fullmatch(part) else _spell_digits(part) for part in parts
+    return (
+        _chinese("".join(parts))
+        if has_chinese(text)
+        else "".join(part if _TAG.fullmatch(part) else _spell_digits(part) for part in parts)
     )
 
 

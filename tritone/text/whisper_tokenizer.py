@@ -18,14 +18,14 @@ _LANGUAGES = (
     "en zh de es ru ko fr ja pt tr pl ca nl ar sv it id hi fi vi he uk el ms cs ro da hu ta no th ur hr bg lt la mi ml "
     "cy sk te fa lv bn sr az sl kn et mk br eu is hy ne mn bs kk sq sw gl mr pa si km sn yo so af oc ka be tg sd gu am "
     "yi lo uz fo ht ps tk nn mt sa lb my bo tl mg as tt haw ln ha ba jw su yue"
-).split()
+)
 _TASKS = ("translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps")
 # How Whisper cuts text before byte-pair merging; part of the published tokenizer's definition.
 _SPLIT = r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 SPECIAL_TOKENS: tuple[str, ...] = (
     *("<|endoftext|>", "<|startoftranscript|>"),
-    *(f"<|{name}|>" for name in (*_LANGUAGES, *_TASKS)),
+    *(f"<|{name}|>" for name in (*_LANGUAGES.split(), *_TASKS)),
     *(f"<|{step * 0.02:.2f}|>" for step in range(1501)),
 )
 """Special tokens in id order after the mergeable ones: languages, tasks, then time stamps from 0 to 30 s."""

@@ -1,7 +1,7 @@
-"""The voices of a checkpoint (`spk2info.pt`): an embedding each, and for zero-shot voices the prompt they speak after.
+"""The voices of a checkpoint: an embedding each, and for zero-shot voices the prompt they speak after.
 
-Three layouts are in use and all are read: `embedding` alone (fine-tuned speakers), a whole cached zero-shot prompt with
-`llm_` and `flow_` keys, and `embedding` with `prompt_text`, `speech_token`, `speech_feat`. The last is written.
+Three layouts of an entry are in use and all are read: `embedding` alone (fine-tuned speakers), a whole cached zero-shot
+prompt with `llm_` and `flow_` keys, and `embedding` with `prompt_text`, `speech_token`, `speech_feat`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.checkpoint import SPEAKERS
-from tritone.torch_file import read_torch_file
+from tritone.families.cosyvoice.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
 
 
 def _no_tokens() -> np.ndarray:
@@ -36,6 +35,9 @@ class Voice:
         speech_token: the prompt's speech tokens for the flow, int64 `[speech_tokens]`.
         llm_speech_token: the prompt's speech tokens for the language model; usually the same.
         mel: the prompt's mel, float32 `[frames, 80]`.
+        llm_embedding: what the language model hears of the voice, where it hears one (v1): float32 `[192]`, or `[0]`
+            for nothing; None means `embedding`.
+        trained: the entry has an `embedding` of its own, as the speakers a model was fine-tuned on do.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Voice:
     speech_token: np.ndarray = field(default_factory=_no_tokens)
     llm_speech_token: np.ndarray = field(default_factory=_no_tokens)
     mel: np.ndarray = field(default_factory=_no_frames)
+    llm_embedding: np.ndarray | None = None
+    trained: bool = True
 
 
 class Voices:
@@ -66,37 +70,69 @@ class Voices:
 
 
 def read_voices(model_dir: Path | str) -> Voices:
-    """The voices in the directory's `spk2info.pt`, none when there is no such file."""
-    path = Path(model_dir) / SPEAKERS
-    if not path.exists():
-        return Voices()
-    entries = read_torch_file(path)
-    if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
-        raise CheckpointError(f"{path} is not a dict of speakers, each a dict.")
-    return Voices(_voice(str(name), entry, path) for name, entry in entries.items())
+    """The voices in the directory's `spk2info.pt` or `spk2info.safetensors`, none when there is no such file."""
+    path = find_file(model_dir)
+    return (
+        Voices(read_voice(name, entry, path) for name, entry in read_entries(model_dir).items()) if path else Voices()
+    )
 
 
 def write_voices(model_dir: Path | str, voices: Iterable[Voice]) -> None:
-    """Writes `spk2info.pt` with the given voices, in the order of their names."""
-    import torch
-
-    from tritone.checkpoint import write_atomic
-
-    entries: dict[str, dict[str, Any]] = {}
-    for voice in sorted(voices, key=lambda v: v.name):
-        entry: dict[str, Any] = {"embedding": torch.from_numpy(voice.embedding.astype(np.float32)[None].copy())}
-        if voice.prompt_text is not None:
-            entry["prompt_text"] = voice.prompt_text
-        if len(voice.speech_token):
-            entry["speech_token"] = torch.from_numpy(voice.speech_token.astype(np.int64)[None].copy())
-        if len(voice.mel):
-            entry["speech_feat"] = torch.from_numpy(voice.mel.astype(np.float32)[None].copy())
-        entries[voice.name] = entry
-    write_atomic(Path(model_dir) / SPEAKERS, lambda file: torch.save(entries, file))
+    """Writes `spk2info.pt` with the given voices and no others, in the order of their names."""
+    write_entries(model_dir, {voice.name: plain_entry(voice) for voice in sorted(voices, key=lambda v: v.name)}, "pt")
 
 
-def _voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
-    """A voice from any of the three layouts."""
+def add_voice(model_dir: Path | str, name: str, entry: Entry, *, replace: bool = False, kind: str = "") -> None:
+    """Adds one entry, leaving the others as they are; CheckpointError if the name is taken and not to be replaced."""
+    if not name.strip():
+        raise CheckpointError("a voice needs a name.")
+    with edit_entries(model_dir, kind) as entries:
+        if name in entries and not replace:
+            raise CheckpointError(f"{model_dir} already has a voice {name!r}; add --replace to overwrite it.")
+        entries[name] = entry
+
+
+def remove_voice(model_dir: Path | str, name: str) -> None:
+    """Removes one entry; CheckpointError lists the names there are if it is not among them."""
+    with edit_entries(model_dir) as entries:
+        if name not in entries:
+            known = ", ".join(sorted(entries)) or "none"
+            raise CheckpointError(f"{model_dir} has no voice {name!r}; it has {known}.")
+        del entries[name]
+
+
+def plain_entry(voice: Voice) -> Entry:
+    """The layout of `embedding` with the prompt as text, where the voice has one."""
+    entry: Entry = {"embedding": voice.embedding.astype(np.float32)[None]}
+    if voice.prompt_text is not None:
+        entry["prompt_text"] = voice.prompt_text
+    if len(voice.speech_token):
+        entry["speech_token"] = voice.speech_token.astype(np.int64)[None]
+    if len(voice.mel):
+        entry["speech_feat"] = voice.mel.astype(np.float32)[None]
+    return entry
+
+
+def zero_shot_entry(voice: Voice) -> Entry:
+    """The layout in which the published tools keep a zero-shot voice: everything but the text, ready for the networks.
+
+    It has no `embedding`, so that it cannot be taken for a fine-tuned speaker.
+    """
+    entry: Entry = {}
+    for key, value in (
+        ("prompt_text", voice.prompt_ids.astype(np.int32)),
+        ("llm_prompt_speech_token", voice.llm_speech_token.astype(np.int32)),
+        ("flow_prompt_speech_token", voice.speech_token.astype(np.int32)),
+        ("prompt_speech_feat", voice.mel.astype(np.float32)),
+    ):
+        entry[key] = value[None]
+        entry[f"{key}_len"] = np.array([len(value)], np.int32)
+    embedding = voice.embedding.astype(np.float32)[None]
+    return entry | {"llm_embedding": embedding, "flow_embedding": embedding.copy()}
+
+
+def read_voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
+    """A voice from an entry of any of the three layouts; CheckpointError names what does not fit."""
 
     def array(keys: tuple[str, ...], dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         for key in keys:
@@ -112,13 +148,14 @@ def _voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
         found = ", ".join(sorted(map(str, entry))) or "nothing"
         raise CheckpointError(f"{path}: speaker {name!r} has no embedding of 192 numbers; it has {found}.")
     text = entry.get("prompt_text")
-    speech = array(("flow_prompt_speech_token", "speech_token"), np.int64, (-1,))
     return Voice(
         name,
         embedding,
         prompt_text=text if isinstance(text, str) else None,
         prompt_ids=array(("prompt_text",), np.int64, (-1,)),
-        speech_token=speech,
+        speech_token=array(("flow_prompt_speech_token", "speech_token"), np.int64, (-1,)),
         llm_speech_token=array(("llm_prompt_speech_token", "speech_token"), np.int64, (-1,)),
         mel=array(("prompt_speech_feat", "speech_feat"), np.float32, (-1, 80)),
+        llm_embedding=array(("llm_embedding",), np.float32, (-1,)) if "llm_embedding" in entry else None,
+        trained="embedding" in entry,
     )

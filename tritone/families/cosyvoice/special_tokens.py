@@ -15,8 +15,9 @@ V2: tuple[str, ...] = (
 """The first two are in the Qwen2 tokenizer already, the rest follow it."""
 
 _ARPABET = (
-    "AA* AE* AH* AO* AW* AY* B CH D DH EH* ER* EY* F G HH IH* IY* JH K L M N NG OW* OY* P R S SH T TH UH* UW* V W Y Z ZH"
-).split()
+    "AA* AE* AH* AO* AW* AY* B CH D DH EH* ER* EY* F G HH IH* IY* JH K L M N NG "
+    "OW* OY* P R S SH T TH UH* UW* V W Y Z ZH"
+)
 _PINYIN = (
     "a ai an ang ao b c ch d e ei en eng f g h i ian in ing iu "
     "ià iàn iàng iào iá ián iáng iáo iè ié iòng ióng iù iú iā iān iāng iāo iē iě iōng iū iǎ iǎn iǎng iǎo iǒng iǔ "
@@ -25,17 +26,17 @@ _PINYIN = (
     "w x y z zh à ài àn àng ào á ái án áng áo è èi èn èng èr é éi én éng ér ì ìn ìng í ín íng ò òng òu ó óng óu "
     "ù ùn ú ún ā āi ān āng āo ē ēi ēn ēng ě ěi ěn ěng ěr ī īn īng ō ōng ōu ū ūn ǎ ǎi ǎn ǎng ǎo ǐ ǐn ǐng ǒ ǒng ǒu "
     "ǔ ǔn ǘ ǚ ǜ"
-).split()
+)
 
 V3: tuple[str, ...] = (
     *V2,
     "<|endofsystem|>",
     *(
         f"[{phone.rstrip('*')}{stress}]"
-        for phone in _ARPABET
+        for phone in _ARPABET.split()
         for stress in (("", "0", "1", "2") if phone.endswith("*") else ("",))
     ),
-    *(f"[{sound}]" for sound in _PINYIN),
+    *(f"[{sound}]" for sound in _PINYIN.split()),
 )
 """The same with ARPAbet phones (vowels also with their stress) and pinyin initials and finals with their tone."""
 

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tritone.errors import CheckpointError
+from tritone.families.cosyvoice import special_tokens
 from tritone.families.cosyvoice.checkpoint import BACKBONE, load_config
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT, END_OF_TEXT
+from tritone.text.paragraph import bounded, paragraphs
 from tritone.text.phonemes import SYMBOLS, phonemize
+from tritone.text.split import split_text
+from tritone.text.spoken_form import has_chinese, has_special_tokens, spoken_form
 from tritone.text.tokenizer import TextTokenizer
+from tritone.text.whisper_tokenizer import WhisperTokenizer
 
-END_OF_TEXT = "<|endoftext|>"
-END_OF_PROMPT = "<|endofprompt|>"
-SPECIAL_TOKENS: tuple[str, ...] = (
-    *("<|im_start|>", "<|im_end|>", END_OF_PROMPT),
-    *("[breath]", "<strong>", "</strong>", "[noise]", "[laughter]", "[cough]", "[clucking]", "[accent]"),
-    *("[quick_breath]", "<laughter>", "</laughter>", "[hissing]", "[sigh]", "[vocalized-noise]", "[lipsmack]", "[mn]"),
-)
-"""Special tokens of the v2 models in id order; the first two are in the published tokenizer, the rest follow it."""
-
+SPECIAL_TOKENS = special_tokens.V2
 _LEADING_TAGS = re.compile(r"(?:<\|[^|<>]+\|>)*")
 
 
@@ -57,24 +56,74 @@ class Vocabulary:
 
 
 class TextFrontend:
-    """Request text to text ids `[0, vocabulary)` of the checkpoint's backbone."""
+    """Request text to text ids `[0, vocabulary)` of the checkpoint's language model.
 
-    def __init__(self, model_dir: Path | str) -> None:
-        self.kind = load_config(model_dir).text_frontend
+    `kind` is "whisper" (v1), "qwen" (v2, v3) or "phonemes" (checkpoints of our own recipe in the v2 layout).
+
+    Raises:
+        CheckpointError: the tokenizer's files are missing, damaged, or not of the size the model was trained with.
+    """
+
+    def __init__(self, model_dir: Path | str, config: CosyVoiceConfig | None = None) -> None:
+        config = config or load_config(model_dir)
+        self.kind, self.version = config.text_frontend, config.version
+        self.tokenizer: TextTokenizer | WhisperTokenizer
+        if self.kind == "whisper":
+            self.tokenizer = WhisperTokenizer(model_dir)
+            rows = int(getattr(config.lm, "text_token_size", len(self.tokenizer)))
+            if rows != len(self.tokenizer):
+                raise CheckpointError(
+                    f"{model_dir} was trained on {rows} text tokens; Whisper's tokenizer has {len(self.tokenizer)}, "
+                    f"and no other is known for the v1 layout (its 25 Hz variant is not supported)."
+                )
+            return
         directory = Path(model_dir) / BACKBONE
-        self.tokenizer = TextTokenizer(directory, SPECIAL_TOKENS)
+        own = special_tokens.OF_VERSION[self.version]
+        self.tokenizer = TextTokenizer(directory, own)
+        if self.kind == "qwen":
+            check_base(directory, self.tokenizer, own)
         rows = json.loads((directory / "config.json").read_text(encoding="utf-8"))["vocab_size"]
         if len(self.tokenizer) > rows:
             raise CheckpointError(f"{directory} has {len(self.tokenizer)} text tokens but its config.json says {rows}.")
+
+    def normalize(self, text: str) -> str:
+        """The text in words, where numbers and symbols stand for them; unchanged when it holds `<|...|>`."""
+        return text if self.kind == "phonemes" else spoken_form(text)
+
+    def segments(self, text: str, normalize: bool = True) -> list[list[int]]:
+        """Ids of the text's segments, each to be spoken on its own, in order.
+
+        As published, text with `<|...|>` is neither rewritten nor divided, unless it is longer than any segment may be.
+
+        Args:
+            normalize: put the text in words and divide it; False treats it like text with `<|...|>`.
+        """
+        if self.kind == "phonemes":
+            return [self.encode(segment) for segment in split_text(text)]
+        chinese = has_chinese(text)
+
+        def length(piece: str) -> int:
+            return len(piece) if chinese else len(self.tokenizer.encode(piece))
+
+        if normalize and not has_special_tokens(text):
+            pieces = paragraphs(self.normalize(text), length, chinese)
+        else:
+            pieces = bounded(text, length)
+        return [self.encode(piece) for piece in pieces]
+
+    def stream(self, parts: Iterable[str]) -> Iterator[int]:
+        """Ids of text that arrives in parts, one by one and as it is: no part is rewritten or joined to the next."""
+        for part in parts:
+            yield from self.encode(part)
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text to speak.
 
         Raises InvalidRequest when the phoneme front end finds nothing it can speak.
         """
-        return (
-            encode_symbols(self.tokenizer, phonemize(text)) if self.kind == "phonemes" else self.tokenizer.encode(text)
-        )
+        if self.kind == "phonemes" and isinstance(self.tokenizer, TextTokenizer):
+            return encode_symbols(self.tokenizer, phonemize(text))
+        return self.tokenizer.encode(text)
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
@@ -89,6 +138,18 @@ class TextFrontend:
         """The prompt that asks for a voice by name, None when the checkpoint has no tag for it."""
         tag = speaker_tag(name)
         return tag + END_OF_PROMPT if self.tokenizer.token_to_id(tag) is not None else None
+
+
+def check_base(directory: Path, tokenizer: TextTokenizer, own: Sequence[str]) -> None:
+    """Raise CheckpointError unless the model's own special tokens have the ids it was trained with."""
+    new = own[own.index(END_OF_PROMPT) :]
+    base = tokenizer.token_to_id(END_OF_PROMPT)
+    if base != special_tokens.BASE_SIZE or len(tokenizer) != special_tokens.BASE_SIZE + len(new):
+        raise CheckpointError(
+            f"the text tokenizer {directory} gives {END_OF_PROMPT} the id {base} and has {len(tokenizer)} entries, but "
+            f"the model needs id {special_tokens.BASE_SIZE} and {special_tokens.BASE_SIZE + len(new)} entries: its base "
+            f"must be Qwen2's tokenizer of {special_tokens.BASE_SIZE}. Use the files that came with the checkpoint."
+        )
 
 
 def encode_symbols(tokenizer: TextTokenizer, symbols: Sequence[str]) -> list[int]:
