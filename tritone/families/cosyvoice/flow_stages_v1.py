@@ -1,0 +1,71 @@
+"""The two flow stages of the v1 layout: names, shapes and ranges, declared once for every exporter, server and check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow_stages import BATCH, ROWS
+from tritone.stage import Axis, Stage, Tensor
+
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.flow_v1 import InterpolatingFlow
+
+SPEECH_TOKENS = Axis("speech_tokens", 1, 200, 3000)
+FRAMES = Axis("frames", 4, 344, 5168)
+"""Of prompt and speech together: a minute of 22.05 kHz mel."""
+
+
+def interpolating_flow_stages(
+    config: InterpolatingFlowConfig, flow_loader: Callable[[], InterpolatingFlow]
+) -> tuple[Stage, Stage]:
+    """`flow_encoder` and `flow_estimator` of a checkpoint; `flow_loader` returns the loaded flow, the same each time.
+
+    Where each frame reads in the tokens, `frame_token` and `frame_fraction`, comes from `interpolation`.
+    """
+    mel = config.output_size
+
+    def encoder() -> object:
+        from tritone.families.cosyvoice.flow_v1 import InterpolatingEncoder
+
+        return InterpolatingEncoder(flow_loader()).eval()
+
+    def estimator() -> object:
+        from tritone.families.cosyvoice.flow_v1 import UnetEstimator
+
+        return UnetEstimator(flow_loader()).eval()
+
+    def mels(name: str) -> Tensor:
+        return Tensor(name, "float32", (ROWS, mel, FRAMES))
+
+    return (
+        Stage(
+            "flow_encoder",
+            (
+                Tensor("speech_token", "int64", (BATCH, SPEECH_TOKENS), (0, config.vocab_size)),
+                Tensor("speech_token_len", "int32", (BATCH,), length_of=SPEECH_TOKENS),
+                Tensor("embedding", "float32", (BATCH, config.spk_embed_dim)),
+                Tensor("frame_token", "int64", (BATCH, FRAMES), (0, SPEECH_TOKENS.opt)),
+                Tensor("frame_fraction", "float32", (BATCH, FRAMES), (0.5, 0.2)),
+                Tensor("frame_len", "int32", (BATCH,), length_of=FRAMES),
+            ),
+            (Tensor("mu", "float32", (BATCH, mel, FRAMES)), Tensor("spks", "float32", (BATCH, mel))),
+            encoder,
+            published="flow.encoder",
+        ),
+        Stage(
+            "flow_estimator",
+            (
+                mels("x"),
+                Tensor("mask", "float32", (ROWS, 1, FRAMES), (1, 0)),
+                mels("mu"),
+                Tensor("t", "float32", (ROWS,), (0.5, 0.1)),
+                Tensor("spks", "float32", (ROWS, mel)),
+                mels("cond"),
+            ),
+            (mels("velocity"),),
+            estimator,
+            published="flow.decoder.estimator",
+        ),
+    )

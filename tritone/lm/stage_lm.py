@@ -1,0 +1,106 @@
+"""A language model whose steps are stages: decoding sessions over any `call`, so every engine that runs stages runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.cfm import initial_state, next_state
+from tritone.families.cosyvoice.config_v1 import TransformerLmConfig
+from tritone.families.cosyvoice.lm_stages import PAST, TEXT
+from tritone.families.cosyvoice.text import Vocabulary
+from tritone.stage import Arrays, Call, Stage
+
+
+class StageSession:
+    """One sequence; logits are float32 `[head_size]` after the last position. One thread at a time.
+
+    Args:
+        call: runs `llm_text_encoder` and `llm_step`.
+        stages: these two, by name.
+        embedding: the speaker `[1, 192]`, or `[0, 192]` for none.
+    """
+
+    def __init__(
+        self, call: Call, stages: Mapping[str, Stage], config: TransformerLmConfig, embedding: np.ndarray
+    ) -> None:
+        self._call, self._stages, self._config, self._embedding = call, stages, config, embedding
+        self._vocabulary = Vocabulary(config.head_size)
+        self._state: Arrays = {}
+
+    def __enter__(self) -> StageSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def length(self) -> int:
+        """Positions decoded so far."""
+        return int(self._state["kv_state"].shape[3]) if self._state else 0
+
+    def prefill(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Logits after a prompt [sos, text, task_id, speech] of merged ids; starts the sequence over."""
+        ids = np.asarray(ids, np.int64)
+        first = self._vocabulary
+        starts = np.flatnonzero(ids == first.task_id)
+        if len(starts) != 1 or ids[0] != first.sos or not (ids[1 : starts[0]] >= first.text).all():
+            raise InvalidRequest("prompt", "is not [sos, text, task_id, speech] in ids of the merged vocabulary")
+        text = ids[1 : starts[0]] - first.text
+        if not 0 < len(text) <= TEXT.hi:
+            raise InvalidRequest("prompt", f"has {len(text)} text tokens; the language model takes 1 to {TEXT.hi}")
+        encoded = self._call("llm_text_encoder", text_token=text[None], embedding=self._embedding)
+        self._state = initial_state(self._stages["llm_step"])
+        return self._append(encoded["prefix"], ids[starts[0] :])
+
+    def step(self, token: int) -> np.ndarray:
+        """Logits after one more speech token."""
+        if not self._state:
+            raise ValueError("this session has no prompt; call prefill first")
+        return self._append(np.zeros((1, 0, self._config.hidden_size), np.float32), np.array([token], np.int64))
+
+    def close(self) -> None:
+        """Free the keys and values; more than once does no harm."""
+        self._state = {}
+
+    def _append(self, prefix: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        wanted = self.length + prefix.shape[1] + len(ids)
+        if wanted > PAST.hi:
+            raise InvalidRequest(
+                "prompt",
+                f"{self.length} + {wanted - self.length} tokens do not fit the language model's {PAST.hi} positions; "
+                "send a shorter text or reference",
+            )
+        result = self._call("llm_step", prefix=prefix, token=ids[None], **self._state)
+        self._state = next_state(result)
+        return result["logits"][0]
+
+
+class StageLlm:
+    """`llm() -> session` for one speaker; `StageLlm(...).of(embedding)` is the same model for another.
+
+    Args:
+        call: runs the stages.
+        stages: `llm_text_encoder` and `llm_step` of the checkpoint.
+        embedding: the speaker `[1, 192]`; None where none is given (instructed speech).
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        stages: Sequence[Stage],
+        config: TransformerLmConfig,
+        embedding: np.ndarray | None = None,
+    ) -> None:
+        self._call, self._config = call, config
+        self._stages = {stage.name: stage for stage in stages}
+        self._embedding = np.zeros((0, config.spk_embed_dim), np.float32) if embedding is None else embedding
+
+    def of(self, embedding: np.ndarray | None) -> StageLlm:
+        """The same model speaking as that speaker, or as none."""
+        return StageLlm(self._call, tuple(self._stages.values()), self._config, embedding)
+
+    def __call__(self) -> StageSession:
+        return StageSession(self._call, self._stages, self._config, self._embedding)
