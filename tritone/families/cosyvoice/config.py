@@ -90,6 +90,16 @@ class EstimatorConfig:
     chunk_size: int = 50
     left_chunks: int = -1
 
+    @property
+    def attention_layers(self) -> int:
+        """Layers that keep their past keys and values."""
+        return (self.num_mid_blocks + 2) * self.n_blocks
+
+    @property
+    def conv_state(self) -> tuple[int, int]:
+        """Channels and frames of what the convolutions keep of their past inputs."""
+        return self.in_channels + (2 * self.num_mid_blocks + 7) * self.channels[0], 2
+
 
 @dataclass(frozen=True)
 class CommonFlowConfig:

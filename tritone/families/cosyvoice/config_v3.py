@@ -27,15 +27,26 @@ class DitConfig:
 
     dim: int = 1024
     depth: int = 22
-    heads: int = 16
-    head_dim: int = 64
+    num_heads: int = 16
+    attention_head_dim: int = 64
     ff_mult: int = 2
     mel_channels: int = 80
     mu_channels: int = 80
     spk_channels: int = 80
     out_channels: int = 80
+    position_kernel: int = 31
     chunk_size: int = 50
     left_chunks: int = -1
+
+    @property
+    def attention_layers(self) -> int:
+        """Layers that keep their past keys and values."""
+        return self.depth
+
+    @property
+    def conv_state(self) -> tuple[int, int]:
+        """Channels and frames of what the convolutions keep of their past inputs."""
+        return 2 * self.dim, self.position_kernel - 1
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tritone.nn.embedding import sinusoid
 from tritone.nn.rotary import Rotary, rotate
 
 TIME_CHANNELS = 256
-POSITION_KERNEL, POSITION_GROUPS = 31, 16
+POSITION_GROUPS = 16
 
 
 class TimeEmbedding(nn.Module):
@@ -38,13 +38,13 @@ class TimeEmbedding(nn.Module):
 class PositionConvs(nn.Module):
     """Two wide causal convolutions that tell a frame where it stands: `[batch, dim, frames]`.
 
-    The state is the past inputs of both, `[batch, 2 x dim, 30]`.
+    The state is the past inputs of both, `[batch, 2 x dim, kernel - 1]`.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, kernel: int) -> None:
         super().__init__()
-        self.conv1 = nn.ModuleList([CausalConv1d(dim, dim, POSITION_KERNEL, POSITION_GROUPS)])
-        self.conv2 = nn.ModuleList([CausalConv1d(dim, dim, POSITION_KERNEL, POSITION_GROUPS)])
+        self.conv1 = nn.ModuleList([CausalConv1d(dim, dim, kernel, POSITION_GROUPS)])
+        self.conv2 = nn.ModuleList([CausalConv1d(dim, dim, kernel, POSITION_GROUPS)])
 
     def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         first: Tensor | None = None
@@ -64,7 +64,7 @@ class InputEmbedding(nn.Module):
         super().__init__()
         channels = 2 * config.mel_channels + config.mu_channels + config.spk_channels
         self.proj = nn.Linear(channels, config.dim)
-        self.conv_pos_embed = PositionConvs(config.dim)
+        self.conv_pos_embed = PositionConvs(config.dim, config.position_kernel)
 
     def forward(self, given: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
         x = self.proj(given.transpose(1, 2))
@@ -92,8 +92,8 @@ class Attention(nn.Module):
 
     def __init__(self, config: DitConfig, keep: int) -> None:
         super().__init__()
-        inner = config.heads * config.head_dim
-        self.heads, self.scale, self.keep = config.heads, config.head_dim**-0.5, keep
+        inner = config.num_heads * config.attention_head_dim
+        self.heads, self.scale, self.keep = config.num_heads, config.attention_head_dim**-0.5, keep
         self.to_q = nn.Linear(config.dim, inner)
         self.to_k = nn.Linear(config.dim, inner)
         self.to_v = nn.Linear(config.dim, inner)
@@ -152,7 +152,7 @@ class Dit(nn.Module):
         self.left_chunks = config.left_chunks
         self.time_embed = TimeEmbedding(config.dim)
         self.input_embed = InputEmbedding(config)
-        self.rotary_embed = Rotary(config.head_dim)
+        self.rotary_embed = Rotary(config.attention_head_dim)
         self.transformer_blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm_out = Modulation(config.dim, 2)
         self.norm = nn.LayerNorm(config.dim, eps=1e-6, elementwise_affine=False)

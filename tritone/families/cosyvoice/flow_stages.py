@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tritone.families.cosyvoice.config import FlowConfig
+from tritone.families.cosyvoice.config import CommonFlowConfig, FlowConfig
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.flow import Flow
+    from tritone.families.cosyvoice.config_v3 import DitFlowConfig
+    from tritone.families.cosyvoice.flow import Flow, FlowBase
 
 BATCH = Axis("batch", 1, 1, 8)
 ROWS = Axis("rows", 1, 2, 16)
@@ -37,12 +38,20 @@ FP16_TOLERANCE = 1e-2
 
 
 def flow_stages(config: FlowConfig, flow_loader: Callable[[], Flow]) -> tuple[Stage, ...]:
-    """`flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of a checkpoint.
+    """`flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of a v2 checkpoint.
 
     `flow_loader` returns the loaded flow, the same one each time. State inputs are called `<x>_state` and come back as
     `next_<x>_state`; `cfm.initial_state` makes the first.
     """
-    return (*_encoder_stages(config, flow_loader), *_estimator_stages(config, flow_loader))
+    return (*_encoder_stages(config, flow_loader), *estimator_stages(config, flow_loader, ESTIMATOR_FP32))
+
+
+def token_inputs(config: CommonFlowConfig, size: Axis | Scaled) -> tuple[Tensor, Tensor]:
+    """`speech_token` and `speech_token_len` of an encoder stage."""
+    return (
+        Tensor("speech_token", "int64", (BATCH, size), (0, config.vocab_size)),
+        Tensor("speech_token_len", "int32", (BATCH,), length_of=size),
+    )
 
 
 def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage, Stage]:
@@ -54,12 +63,6 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
     embedding = Tensor("embedding", "float32", (BATCH, config.spk_embed_dim))
     chunk_size = Tensor("chunk_size", "int64", (1,), (encoder.chunk_size, encoder.chunk_size + 1))
     spks = Tensor("spks", "float32", (BATCH, mel))
-
-    def token(size: Axis | Scaled) -> tuple[Tensor, Tensor]:
-        return (
-            Tensor("speech_token", "int64", (BATCH, size), (0, config.vocab_size)),
-            Tensor("speech_token_len", "int32", (BATCH,), length_of=size),
-        )
 
     def state(prefix: str, past: Axis) -> tuple[Tensor, ...]:
         heads, width = encoder.attention_heads, 2 * encoder.dim // encoder.attention_heads
@@ -84,7 +87,7 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
     return (
         Stage(
             "flow_encoder",
-            (*token(SPEECH_TOKENS), embedding, chunk_size),
+            (*token_inputs(config, SPEECH_TOKENS), embedding, chunk_size),
             (Tensor("mu", "float32", (BATCH, mel, Scaled(config.token_mel_ratio, SPEECH_TOKENS))), spks),
             whole_module,
             keep_fp32=ENCODER_FP32,
@@ -93,7 +96,7 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
         ),
         Stage(
             "flow_encoder_chunk",
-            (*token(with_lookahead), embedding, chunk_size, *state("", past)),
+            (*token_inputs(config, with_lookahead), embedding, chunk_size, *state("", past)),
             (
                 Tensor("mu", "float32", (BATCH, mel, Scaled(config.token_mel_ratio, CHUNK_TOKENS))),
                 spks,
@@ -105,13 +108,14 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
     )
 
 
-def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage, Stage]:
-    estimator, mel, width = config.estimator, config.output_size, config.estimator.channels[0]
+def estimator_stages(
+    config: FlowConfig | DitFlowConfig, flow: Callable[[], FlowBase], keep_fp32: tuple[str, ...]
+) -> tuple[Stage, Stage]:
+    """`flow_estimator` and `flow_estimator_chunk` of any estimator that streams."""
+    estimator, mel = config.estimator, config.output_size
     bound = estimator.left_chunks * estimator.chunk_size if estimator.left_chunks >= 0 else FRAMES.hi
     past = Axis("past_frames", 0, min(bound, 2 * estimator.chunk_size), bound)
     after = Axis("next_past_frames", 0, past.opt, bound)
-    levels = estimator.num_mid_blocks + 2
-    conv_channels = estimator.in_channels + (2 * estimator.num_mid_blocks + 7) * width
 
     def mels(name: str, frames: Axis) -> Tensor:
         return Tensor(name, "float32", (ROWS, mel, frames))
@@ -120,10 +124,10 @@ def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Sta
     chunk_size = Tensor("chunk_size", "int64", (1,), (estimator.chunk_size, estimator.chunk_size + 1))
 
     def state(prefix: str, past: Axis) -> tuple[Tensor, Tensor]:
-        layers, heads = levels * estimator.n_blocks, estimator.num_heads
+        layers, heads = estimator.attention_layers, estimator.num_heads
         return (
             Tensor(f"{prefix}att_state", "float32", (ROWS, layers, heads, past, 2 * estimator.attention_head_dim)),
-            Tensor(f"{prefix}conv_state", "float32", (ROWS, conv_channels, 2)),
+            Tensor(f"{prefix}conv_state", "float32", (ROWS, *estimator.conv_state)),
         )
 
     def whole_module() -> object:
@@ -144,7 +148,7 @@ def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Sta
             (mels("velocity", FRAMES),),
             whole_module,
             published="flow.decoder.estimator",
-            keep_fp32=ESTIMATOR_FP32,
+            keep_fp32=keep_fp32,
             fp16_tolerance=FP16_TOLERANCE,
         ),
         Stage(
@@ -158,7 +162,7 @@ def _estimator_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Sta
             ),
             (mels("velocity", CHUNK_FRAMES), *state("next_", after)),
             chunk_module,
-            keep_fp32=ESTIMATOR_FP32,
+            keep_fp32=keep_fp32,
             fp16_tolerance=FP16_TOLERANCE,
         ),
     )

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.flow_stages import flow_stages
 from tritone.families.cosyvoice.hosts import MEL, hosts
 from tritone.families.cosyvoice.request import REQUEST, prepare
 from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.synthesize import never, synthesize
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.versions import flow_network, stages_of_flow
 from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.flow import Flow
+    from torch import nn
+
     from tritone.families.cosyvoice.hift import Hift
     from tritone.families.cosyvoice.lm import SpeechLM
     from tritone.lm.hf_model import HfModel
@@ -71,11 +72,10 @@ def family(model_dir: str | Path) -> Family:
     voices = read_voices(folder)
 
     @lru_cache(maxsize=1)
-    def flow() -> Flow:
+    def flow() -> nn.Module:
         from tritone.checkpoint import load_strict
-        from tritone.families.cosyvoice.flow import Flow
 
-        network = Flow(config.flow)
+        network = flow_network(config)
         load_strict(network, checkpoint.state("flow"), checkpoint.path("flow.pt"))
         return network.eval()
 
@@ -104,7 +104,7 @@ def family(model_dir: str | Path) -> Family:
 
         return hf_model(checkpoint, front, POSITIONS)
 
-    stages = (*flow_stages(config.flow, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
+    stages = (*stages_of_flow(config, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
     by_name = {stage.name: stage for stage in stages}
 
     def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig, HiftConfig
+from tritone.families.cosyvoice.grid import chunk_tokens, encoder_chunk, estimator_chunk
 from tritone.families.cosyvoice.noise import published_noise
 from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.source import harmonic_source
@@ -30,10 +31,11 @@ class FlowStream:
     """
 
     def __init__(self, call: Call, stages: dict[str, Stage], config: CosyVoiceConfig, voice: Voice, hop: int) -> None:
-        chunk = config.flow.encoder.chunk_size
+        chunk = chunk_tokens(config)
         if hop <= 0 or hop % chunk:
             raise ValueError(f"hop must be a positive multiple of the {chunk}-token chunk, got {hop}")
         self._call, self._config, self._voice, self._hop = call, config.flow, voice, hop
+        self._encoder_chunk, self._estimator_chunk = encoder_chunk(config, True), estimator_chunk(config, True)
         self._encoder_state = cfm.initial_state(stages["flow_encoder_chunk"])
         self._estimator_state = cfm.initial_solver_state(stages["flow_estimator_chunk"], config.flow.steps)
         self._tokens: list[int] = []
@@ -67,11 +69,12 @@ class FlowStream:
             speech_token=window,
             speech_token_len=np.array([len(self._tokens)], np.int32),
             embedding=self._voice.embedding[None],
-            chunk_size=np.array([self._config.encoder.chunk_size], np.int64),
+            **self._encoder_chunk,
             **self._encoder_state,
         )
         self._encoder_state = cfm.next_state(encoded)
         del self._tokens[:count]
+        assert self._estimator_chunk is not None  # a flow with chunks has them in both of its networks
         frames = count * ratio
         start, self._frame = self._frame, self._frame + frames
         cond = np.zeros((1, self._config.output_size, frames), np.float32)
@@ -84,7 +87,7 @@ class FlowStream:
             cond,
             noise_frames(start, self._frame),
             self._estimator_state,
-            chunk_size=self._config.estimator.chunk_size,
+            chunk_size=self._estimator_chunk,
             steps=self._config.steps,
             cfg_rate=self._config.cfg_rate,
         )

@@ -9,6 +9,7 @@ import numpy as np
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.grid import encoder_chunk, estimator_chunk
 from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
@@ -85,7 +86,7 @@ def whole_mel(
         speech_token=np.array([sequence], np.int64),
         speech_token_len=np.array([len(sequence)], np.int32),
         embedding=voice.embedding[None],
-        chunk_size=np.array([flow.encoder.chunk_size if streaming_mask else cfm.FULL_ATTENTION], np.int64),
+        **encoder_chunk(config, streaming_mask),
     )
     frames = len(sequence) * flow.token_mel_ratio
     cond = np.zeros((1, flow.output_size, frames), np.float32)
@@ -98,7 +99,7 @@ def whole_mel(
         cond,
         np.ones((1, 1, frames), np.float32),
         noise_frames(0, frames),
-        chunk_size=flow.estimator.chunk_size if streaming_mask else cfm.FULL_ATTENTION,
+        chunk_size=estimator_chunk(config, streaming_mask),
         steps=flow.steps,
         cfg_rate=flow.cfg_rate,
     )

@@ -1,0 +1,37 @@
+"""Which networks and stages a layout has, told by the kind of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tritone.families.cosyvoice.config import CosyVoiceConfig, FlowConfig
+from tritone.families.cosyvoice.config_v3 import DitFlowConfig
+from tritone.families.cosyvoice.dit_flow_stages import dit_flow_stages
+from tritone.families.cosyvoice.flow_stages import flow_stages
+from tritone.stage import Stage
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def flow_network(config: CosyVoiceConfig) -> nn.Module:
+    """The flow with weights still to be loaded."""
+    if isinstance(config.flow, DitFlowConfig):
+        from tritone.families.cosyvoice.dit_flow import DitFlow
+
+        return DitFlow(config.flow)
+    if isinstance(config.flow, FlowConfig):
+        from tritone.families.cosyvoice.flow import Flow
+
+        return Flow(config.flow)
+    raise NotImplementedError(f"the flow of layout v{config.version}")
+
+
+def stages_of_flow(config: CosyVoiceConfig, flow: Callable[[], Any]) -> tuple[Stage, ...]:
+    """The flow's stages; `flow` returns what `flow_network` gives, loaded, the same one each time."""
+    if isinstance(config.flow, DitFlowConfig):
+        return dit_flow_stages(config.flow, flow)
+    if isinstance(config.flow, FlowConfig):
+        return flow_stages(config.flow, flow)
+    raise NotImplementedError(f"the flow stages of layout v{config.version}")
