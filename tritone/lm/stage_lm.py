@@ -1,4 +1,4 @@
-"""A language model whose steps are stages: decoding sessions over any `call`, so every engine that runs stages runs it."""
+"""A language model whose steps are stages: decoding sessions on every engine that runs stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two flow stages of the v1 layout: names, shapes and ranges, declared once for every exporter, server and check."""
+"""The two flow stages of the v1 layout: their names, shapes and ranges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.flow_stages import BATCH, ROWS
+from tritone.families.cosyvoice.flow_stages import BATCH, ENCODER_FP32, ESTIMATOR_FP32, FP16_TOLERANCE, ROWS
 from tritone.stage import Axis, Stage, Tensor
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 SPEECH_TOKENS = Axis("speech_tokens", 1, 200, 3000)
 FRAMES = Axis("frames", 4, 344, 5168)
 """Of prompt and speech together: a minute of 22.05 kHz mel."""
+# A group norm's sums over a long row overflow fp16, and so does the square of exp(x) in Mish.
+REGULATOR_FP32 = ("/length_regulator/model.*/[!C]*",)
+NORMS_FP32 = ("/estimator/*/block.1/*",)
 
 
 def interpolating_flow_stages(
@@ -53,6 +56,8 @@ def interpolating_flow_stages(
             (Tensor("mu", "float32", (BATCH, mel, FRAMES)), Tensor("spks", "float32", (BATCH, mel))),
             encoder,
             published="flow.encoder",
+            keep_fp32=(*ENCODER_FP32, *REGULATOR_FP32),
+            fp16_tolerance=FP16_TOLERANCE,
         ),
         Stage(
             "flow_estimator",
@@ -67,5 +72,7 @@ def interpolating_flow_stages(
             (mels("velocity"),),
             estimator,
             published="flow.decoder.estimator",
+            keep_fp32=(*ESTIMATOR_FP32, *NORMS_FP32),
+            fp16_tolerance=FP16_TOLERANCE,
         ),
     )

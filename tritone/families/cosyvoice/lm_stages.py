@@ -23,6 +23,15 @@ TOKENS = Axis("llm_tokens", 1, 100, 1501)
 PAST = Axis("llm_past", 0, 200, 4095)
 
 
+def angles(encoder: str) -> tuple[str, ...]:
+    """Nodes of an encoder's position angles, which grow with the position: in fp16 they are off by 1 rad at 1500."""
+    return tuple(f"/{encoder}/encoders/{name}" for name in ("Mul*", "Exp", "Sin", "Cos"))
+
+
+SPEAKER_FP32 = ("/ReduceL2", "/Clip", "/Div")
+"""The speaker's norm is bounded below by 1e-12, which fp16 does not have."""
+
+
 def lm_stages(config: TransformerLmConfig, lm_loader: Callable[[], TransformerLm]) -> tuple[Stage, Stage]:
     """`llm_text_encoder` and `llm_step` of a checkpoint; `lm_loader` returns the loaded network, the same each time.
 
@@ -56,6 +65,8 @@ def lm_stages(config: TransformerLmConfig, lm_loader: Callable[[], TransformerLm
             (prefix,),
             text_encoder,
             published="llm.text_encoder",
+            keep_fp32=(*angles("text_encoder"), *SPEAKER_FP32),
+            fp16_tolerance=1e-2,
         ),
         Stage(
             "llm_step",
@@ -66,5 +77,7 @@ def lm_stages(config: TransformerLmConfig, lm_loader: Callable[[], TransformerLm
             ),
             step,
             published="llm.llm",
+            keep_fp32=angles("llm"),
+            fp16_tolerance=1e-2,
         ),
     )

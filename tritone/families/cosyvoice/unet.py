@@ -78,7 +78,7 @@ class Level(nn.ModuleList):
         blocks = nn.ModuleList(TransformerBlock(channels, heads, head_dim, -1) for _ in range(config.n_blocks))
         super().__init__([ResnetBlock(in_channels, channels, 4 * config.channels[0]), blocks, *more])
 
-    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+    def transform(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
         """What the blocks make of `x` `[batch, channels, frames]`; padding is not attended to."""
         x = self[0](x, mask, time).transpose(1, 2)
         bias = torch.where(mask[:, None] > 0.5, 0.0, MASKED)
@@ -87,12 +87,19 @@ class Level(nn.ModuleList):
         return x.transpose(1, 2)
 
 
-class OuterLevel(Level):
-    """A level that ends by changing the rate."""
+class MiddleLevel(Level):
+    """The blocks alone."""
 
-    def resample(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The frames at the rate of the next level."""
-        return self[2](x * mask)
+    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
+        return self.transform(x, mask, time)
+
+
+class OuterLevel(Level):
+    """The blocks, and what changes the rate after them; gives the outputs of both."""
+
+    def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.transform(x, mask, time)
+        return x, self[2](x * mask)
 
 
 class Unet(nn.Module):
@@ -107,7 +114,9 @@ class Unet(nn.Module):
             OuterLevel(config, before[i], width, Half(width) if i < last else same(width))
             for i, width in enumerate(widths)
         )
-        self.mid_blocks = nn.ModuleList(Level(config, widths[-1], widths[-1]) for _ in range(config.num_mid_blocks))
+        self.mid_blocks = nn.ModuleList(
+            MiddleLevel(config, widths[-1], widths[-1]) for _ in range(config.num_mid_blocks)
+        )
         back = (*widths[::-1], widths[0])
         self.up_blocks = nn.ModuleList(
             OuterLevel(config, 2 * back[i], width, Double(width) if i < last else same(width))
@@ -129,9 +138,8 @@ class Unet(nn.Module):
         masks: list[Tensor] = [mask]
         skips: list[Tensor] = []
         for level in self.down_blocks:
-            x = level(x, masks[-1], time)
-            skips.append(x)
-            x = level.resample(x, masks[-1])
+            skip, x = level(x, masks[-1], time)
+            skips.append(skip)
             masks.append(masks[-1][:, :, ::2])
         # The innermost level keeps its rate.
         masks.pop()
@@ -139,8 +147,7 @@ class Unet(nn.Module):
             x = level(x, masks[-1], time)
         for level in self.up_blocks:
             skip, inside = skips.pop(), masks.pop()
-            x = level(torch.cat((x[:, :, : skip.shape[2]], skip), dim=1), inside, time)
-            x = level.resample(x, inside)
+            _, x = level(torch.cat((x[:, :, : skip.shape[2]], skip), dim=1), inside, time)
         return self.final_proj(self.final_block(x, mask)) * mask
 
 
