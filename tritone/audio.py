@@ -131,33 +131,36 @@ def check_rate(rate: int, field: str = "reference_wav") -> None:
         raise InvalidRequest(field, f"is sampled at {rate} Hz; record it at {LOWEST_RATE} Hz or more")
 
 
-def check_reference(wav: np.ndarray, wav_len: np.ndarray | int | None = None, rate: int = 16000) -> np.ndarray:
+def check_reference(
+    wav: np.ndarray, wav_len: np.ndarray | int | None = None, rate: int = 16000, field: str = "reference_wav"
+) -> np.ndarray:
     """The usable part of a request's reference recording, float32 `[samples]`; InvalidRequest if there is none.
 
     Args:
         wav: `[samples]` or `[1, samples]` float32 at `rate`; wav_len: valid samples, as a number or any array of one.
+        field: the request's name for the recording.
     """
     if wav.dtype != np.float32:
-        raise InvalidRequest("reference_wav", f"must be float32 (FP32) samples in -1..1, got {wav.dtype}")
+        raise InvalidRequest(field, f"must be float32 (FP32) samples in -1..1, got {wav.dtype}")
     if wav.ndim not in (1, 2) or (wav.ndim == 2 and wav.shape[0] != 1):
-        raise InvalidRequest("reference_wav", f"must have shape [1, samples], got {list(wav.shape)}")
+        raise InvalidRequest(field, f"must have shape [1, samples], got {list(wav.shape)}")
     samples = wav.reshape(-1)
     if wav_len is not None:
         lengths = np.asarray(wav_len).reshape(-1)
         if lengths.size != 1 or not 0 < int(lengths[0]) <= len(samples):
             found = int(lengths[0]) if lengths.size == 1 else lengths.tolist()
             problem = f"must be one number from 1 to {len(samples)} samples, got {found}"
-            raise InvalidRequest("reference_wav_len", problem)
+            raise InvalidRequest(f"{field}_len", problem)
         samples = samples[: int(lengths[0])]
     seconds, (shortest, longest) = len(samples) / rate, REFERENCE_SECONDS
     if seconds < shortest:
-        raise InvalidRequest("reference_wav", f"too short: {seconds:.2f} s at {rate} Hz, need at least {shortest:g} s")
+        raise InvalidRequest(field, f"too short: {seconds:.2f} s at {rate} Hz, need at least {shortest:g} s")
     if seconds > longest:
-        raise InvalidRequest("reference_wav", f"too long: {seconds:.2f} s at {rate} Hz, at most {longest:g} s is used")
+        raise InvalidRequest(field, f"too long: {seconds:.2f} s at {rate} Hz, at most {longest:g} s is used")
     if not np.isfinite(samples).all():
-        raise InvalidRequest("reference_wav", "contains NaN or infinite samples")
+        raise InvalidRequest(field, "contains NaN or infinite samples")
     if np.abs(samples).max() < SILENCE_PEAK:
-        raise InvalidRequest("reference_wav", f"is silent: no sample exceeds {SILENCE_PEAK:g} of full scale")
+        raise InvalidRequest(field, f"is silent: no sample exceeds {SILENCE_PEAK:g} of full scale")
     return samples
 
 

@@ -16,8 +16,10 @@ BOUND = 2 * LONGEST
 """No segment is longer; a sentence that is gets cut at a comma, then at a space, then anywhere but inside a tag."""
 
 _MARKS = {True: "。？！；：、.?!;", False: ".?!;:"}
-_CUTS = tuple(
-    map(re.compile, (r".*?(?:[，,、；;：:](?:\s+)?|$)", r"\s*\S+\s*", r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|."))
+_CUTS = (
+    re.compile(r".*?(?:[，,、；;：:]\s*|\Z)", re.DOTALL),
+    re.compile(r"\s*\S+\s*|\s+"),
+    re.compile(r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|.", re.DOTALL),
 )
 
 

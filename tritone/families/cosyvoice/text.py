@@ -67,7 +67,7 @@ class TextFrontend:
     def __init__(self, model_dir: Path | str, config: CosyVoiceConfig | None = None) -> None:
         config = config or load_config(model_dir)
         self.kind, self.version = config.text_frontend, config.version
-        self.tokenizer: TextTokenizer | WhisperTokenizer
+        self.tokenizer: Any  # a TextTokenizer, of v1 a WhisperTokenizer
         if self.kind == "whisper":
             self.tokenizer = WhisperTokenizer(model_dir)
             rows = int(getattr(config.lm, "text_token_size", len(self.tokenizer)))
@@ -121,18 +121,18 @@ class TextFrontend:
 
         Raises InvalidRequest when the phoneme front end finds nothing it can speak.
         """
-        if self.kind == "phonemes" and isinstance(self.tokenizer, TextTokenizer):
+        if self.kind == "phonemes":
             return encode_symbols(self.tokenizer, phonemize(text))
-        return self.tokenizer.encode(text)
+        return list(self.tokenizer.encode(text))
 
     def encode_prompt(self, text: str) -> list[int]:
         """Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
         if self.kind != "phonemes":
-            return self.tokenizer.encode(text)
+            return self.encode(text)
         tags = _LEADING_TAGS.match(text)
         head = tags.group() if tags else ""
         rest = text[len(head) :].strip()
-        return self.tokenizer.encode(head) + (self.encode(rest) if rest else [])
+        return [*self.tokenizer.encode(head), *(self.encode(rest) if rest else [])]
 
     def speaker_prompt(self, name: str) -> str | None:
         """The prompt that asks for a voice by name, None when the checkpoint has no tag for it."""
@@ -142,13 +142,13 @@ class TextFrontend:
 
 def check_base(directory: Path, tokenizer: TextTokenizer, own: Sequence[str]) -> None:
     """Raise CheckpointError unless the model's own special tokens have the ids it was trained with."""
-    new = own[own.index(END_OF_PROMPT) :]
-    base = tokenizer.token_to_id(END_OF_PROMPT)
-    if base != special_tokens.BASE_SIZE or len(tokenizer) != special_tokens.BASE_SIZE + len(new):
+    base, found = special_tokens.BASE_SIZE, tokenizer.token_to_id(END_OF_PROMPT)
+    size = base + len(own[own.index(END_OF_PROMPT) :])
+    if found != base or len(tokenizer) != size:
         raise CheckpointError(
-            f"the text tokenizer {directory} gives {END_OF_PROMPT} the id {base} and has {len(tokenizer)} entries, but "
-            f"the model needs id {special_tokens.BASE_SIZE} and {special_tokens.BASE_SIZE + len(new)} entries: its base "
-            f"must be Qwen2's tokenizer of {special_tokens.BASE_SIZE}. Use the files that came with the checkpoint."
+            f"the text tokenizer {directory} gives {END_OF_PROMPT} the id {found} and has {len(tokenizer)} entries; "
+            f"the model was trained with id {base} and {size} entries, on Qwen2's own tokenizer of {base}. "
+            f"Use the files that came with the checkpoint."
         )
 
 

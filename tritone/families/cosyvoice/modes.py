@@ -1,0 +1,206 @@
+"""The ways to ask for speech, and which inputs of the networks each of them fills.
+
+A mode is a row of `MODES`; `mode_inputs` applies it. Which modes a model has depends on its version: instruct is v1's
+(a fine-tuned speaker reads in the manner described), instruct2 that of v2 and v3 (a recorded voice does).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.text import TextFrontend
+
+SYSTEM = "You are a helpful assistant."
+"""What every prompt of v3 began with in training, up to `<|endofprompt|>`; without that marker v3 does not speak."""
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What a mode needs and what it passes on.
+
+    Args:
+        versions: the layouts that were trained for it.
+        needs: fields of a request it cannot do without; "voice" is a recording or a speaker stored with one.
+        prompt: what the language model reads before the text: the voice's "transcript", an "instruction", or nothing.
+        llm_speech: the language model continues the voice's own speech.
+        llm_embedding: the language model hears the speaker embedding (only v1's listens).
+        flow_prompt: the flow continues the voice's own mel.
+    """
+
+    name: str
+    versions: tuple[int, ...]
+    needs: tuple[str, ...]
+    prompt: str = ""
+    llm_speech: bool = False
+    llm_embedding: bool = True
+    flow_prompt: bool = True
+
+
+ALL = (1, 2, 3)
+MODES: dict[str, Mode] = {
+    mode.name: mode
+    for mode in (
+        Mode("sft", ALL, ("target_text", "speaker"), flow_prompt=False),
+        Mode("zero_shot", ALL, ("target_text", "voice"), prompt="transcript", llm_speech=True),
+        Mode("cross_lingual", ALL, ("target_text", "voice")),
+        Mode(
+            "instruct",
+            (1,),
+            ("target_text", "speaker", "instruct_text"),
+            prompt="instruction",
+            llm_embedding=False,
+            flow_prompt=False,
+        ),
+        Mode("instruct2", (2, 3), ("target_text", "voice", "instruct_text"), prompt="instruction"),
+        Mode("vc", ALL, ("source_wav", "voice")),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ModeInputs:
+    """What the networks take for one request.
+
+    Args:
+        segments: text ids of each segment; empty for voice conversion.
+        voice: its prompts reduced to what the mode passes on; `prompt_ids` is the whole prompt in text ids, and
+            `llm_embedding` is `[192]` or `[0]`.
+        source: speech tokens to be spoken in the place of the language model's, int64 `[speech_tokens]`.
+    """
+
+    segments: list[list[int]]
+    voice: Voice
+    source: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+def find_mode(name: str, version: int) -> Mode:
+    """The mode of that name; InvalidRequest lists those the version has."""
+    mode = MODES.get(name)
+    if mode is None or version not in mode.versions:
+        have = ", ".join(m.name for m in MODES.values() if version in m.versions)
+        problem = "there is no mode" if mode is None else f"CosyVoice {version} has no mode"
+        raise InvalidRequest("mode", f"{problem} {name[:40]!r}; CosyVoice {version} has {have}")
+    return mode
+
+
+def usual_mode(version: int, voice: Voice, transcript: str, instruct_text: str, converts: bool = False) -> str:
+    """The mode a request means that names none, told by what it brings."""
+    if converts:
+        return "vc"
+    if instruct_text:
+        return "instruct" if version == 1 else "instruct2"
+    if transcript or voice.prompt_text is not None or len(voice.prompt_ids):
+        return "zero_shot"
+    return "cross_lingual" if len(voice.speech_token) else "sft"
+
+
+def mode_inputs(
+    mode: Mode,
+    front: TextFrontend,
+    voice: Voice,
+    *,
+    text: str = "",
+    transcript: str = "",
+    instruct_text: str = "",
+    source: np.ndarray | None = None,
+    normalize: bool = True,
+) -> ModeInputs:
+    """The networks' inputs of one request; InvalidRequest names the field that is missing or does not fit the mode.
+
+    v3 gets the prompt it was trained with where the request has no `<|endofprompt|>`, and an instruction that lacks
+    the marker gets one, in every version. A prompt at the head of the text is moved to where prompts stand, which is
+    the same sequence of ids, so that long text can still be divided.
+
+    Args:
+        voice: a registered voice, or `reference_voice` of a recording.
+        transcript: what the recording says; "" uses what a registered voice has stored.
+        source: for voice conversion, the speech tokens of the words to say.
+        normalize: put numbers and symbols in words and divide the text; text with `<|...|>` is left alone anyway.
+    """
+    check_voice(mode, voice)
+    if mode.name == "vc":
+        if source is None or not len(source):
+            raise InvalidRequest("source_wav", "is missing; voice conversion needs the recording to convert")
+        return ModeInputs([], passed_on(mode, voice, []), source.astype(np.int64))
+    if mode.prompt == "instruction" and not instruct_text.strip():
+        raise InvalidRequest("instruct_text", f"is missing; mode {mode.name} needs to be told how to speak")
+    head, rest = "", text
+    if front.kind == "qwen" and END_OF_PROMPT in text:
+        before, marker, rest = text.rpartition(END_OF_PROMPT)
+        head, normalize = before + marker, False
+    prompt = prompt_ids(mode, front, voice, transcript, instruct_text, head, normalize)
+    if not rest.strip() or not (segments := front.segments(rest, normalize)):
+        raise InvalidRequest("target_text", f"has nothing to speak: {text[:40]!r}")
+    return ModeInputs(segments, passed_on(mode, voice, prompt))
+
+
+def check_voice(mode: Mode, voice: Voice) -> None:
+    """Raise InvalidRequest unless the voice has what the mode passes on."""
+    if "speaker" in mode.needs and not voice.trained:
+        raise InvalidRequest(
+            "speaker",
+            f"{voice.name!r} was stored from a recording and has no embedding to be used without it; mode {mode.name} "
+            f"needs a fine-tuned speaker, with this one use zero_shot or cross_lingual",
+        )
+    if "voice" in mode.needs and not len(voice.speech_token) and voice.prompt_text is None:
+        raise InvalidRequest(
+            "speaker",
+            f"{voice.name!r} has an embedding but no recording; mode {mode.name} needs reference_wav or a speaker "
+            f"stored with one, with this speaker use sft",
+        )
+
+
+def prompt_ids(
+    mode: Mode, front: TextFrontend, voice: Voice, transcript: str, instruct_text: str, head: str, normalize: bool
+) -> list[int]:
+    """Text ids the language model reads before the text; `head` is a prompt that the text itself began with."""
+    if mode.prompt == "instruction":
+        ids = front.encode_prompt(instruction(instruct_text, front.version))
+    elif mode.prompt == "transcript":
+        ids = transcript_ids(front, voice, transcript, normalize)
+    else:
+        ids = []
+    if front.kind == "qwen" and front.version == 3 and front.tokenizer.token_to_id(END_OF_PROMPT) not in ids:
+        return [*front.encode_prompt(head or SYSTEM + END_OF_PROMPT), *ids]
+    return [*ids, *front.encode_prompt(head)] if head else ids
+
+
+def transcript_ids(front: TextFrontend, voice: Voice, transcript: str, normalize: bool) -> list[int]:
+    """Text ids of what the voice's recording says: as sent with the request, or as stored with the voice."""
+    if transcript.strip():
+        return front.encode_prompt(front.normalize(transcript.strip()) if normalize else transcript)
+    if voice.prompt_text is not None:
+        return front.encode_prompt(voice.prompt_text)
+    if not len(voice.prompt_ids):
+        problem = "is missing; zero_shot needs what reference_wav says, without that use cross_lingual"
+        raise InvalidRequest("reference_text", problem)
+    return [int(index) for index in voice.prompt_ids]
+
+
+def instruction(text: str, version: int) -> str:
+    """The instruction as the models were trained to read it; one that has the marker already is left alone."""
+    text = text.strip()
+    if END_OF_PROMPT in text or text.endswith("<endofprompt>"):  # v1's first release spelled it so
+        return text
+    if version == 3 and not text.startswith(SYSTEM):
+        text = f"{SYSTEM} {text}"
+    return text + END_OF_PROMPT
+
+
+def passed_on(mode: Mode, voice: Voice, prompt: list[int]) -> Voice:
+    """The voice with only those of its prompts that the mode gives to the networks."""
+    heard = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
+    return replace(
+        voice,
+        prompt_text=None,
+        prompt_ids=np.array(prompt, np.int64),
+        llm_speech_token=voice.llm_speech_token if mode.llm_speech else voice.llm_speech_token[:0],
+        llm_embedding=heard if mode.llm_embedding else heard[:0],
+        speech_token=voice.speech_token if mode.flow_prompt else voice.speech_token[:0],
+        mel=voice.mel if mode.flow_prompt else voice.mel[:0],
+    )
