@@ -18,6 +18,12 @@ def read_wav(source: str | Path | bytes, rate: int) -> np.ndarray:
     Args:
         source: a path or a file's bytes, in any format libsndfile reads (wav, flac, ogg, mp3).
     """
+    samples, found = read_samples(source)
+    return resample(samples, found, rate)
+
+
+def read_samples(source: str | Path | bytes) -> tuple[np.ndarray, int]:
+    """Mono samples, float32 `[samples]` in -1..1, as `read_wav` gives them, but at the file's own rate, and that."""
     import soundfile
 
     name = "the given bytes" if isinstance(source, bytes) else str(source)
@@ -29,7 +35,7 @@ def read_wav(source: str | Path | bytes, rate: int) -> np.ndarray:
         )
     except soundfile.LibsndfileError as error:
         raise TritoneError(f"{name} is not a sound file that can be read (wav, flac, ogg or mp3): {error}") from error
-    return resample(samples.mean(axis=1), found, rate)
+    return samples.mean(axis=1), int(found)
 
 
 def write_wav(path: str | Path, wav: np.ndarray, rate: int) -> None:

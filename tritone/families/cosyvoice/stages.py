@@ -28,21 +28,23 @@ if TYPE_CHECKING:
 
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
 FBANK = Axis("fbank_frames", 4, 500, 3000)
+REFERENCE_TOKENS = Axis("reference_tokens", 1, 125, 750)
 POSITIONS = 4096
 """Longest sequence of the language model: prompt, text and speech together."""
 
 
-def ready_made_stages() -> tuple[Stage, ...]:
+def ready_made_stages(version: int = 2) -> tuple[Stage, ...]:
     """The two networks every checkpoint brings as ONNX files; their tensors go by position."""
+    codes, tokens = (4096, Axis("reference_tokens", 1, 250, 1500)) if version == 1 else (6561, REFERENCE_TOKENS)
     tokenizer = Stage(
         "speech_tokenizer",
         (
             Tensor("feats", "float32", (1, 128, FEATURES)),
             Tensor("feats_length", "int32", (1,), length_of=FEATURES),
         ),
-        (Tensor("indices", "int32", (1, Axis("reference_tokens", 1, 125, 750)), values=(0, 6561)),),
+        (Tensor("indices", "int32", (1, tokens), values=(0, codes)),),
         None,
-        file="speech_tokenizer_v2.onnx",
+        file=f"speech_tokenizer_v{version}.onnx",
         # Its outputs are code numbers: a rounding before the quantiser gives another code, which no tolerance can mean.
         keep_fp32=("*",),
     )
@@ -104,7 +106,7 @@ def family(model_dir: str | Path) -> Family:
 
         return hf_model(checkpoint, front, POSITIONS)
 
-    stages = (*stages_of_flow(config, flow), *vocoder_stages(config.hift, hift), *ready_made_stages())
+    stages = (*stages_of_flow(config, flow), *vocoder_stages(config.hift, hift), *ready_made_stages(config.version))
     by_name = {stage.name: stage for stage in stages}
 
     def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:

@@ -1,0 +1,120 @@
+"""The voices stored with a checkpoint: `python -m tritone.voices checkpoints/nano list`.
+
+    list                                  every voice and what it can be used for
+    add NAME --wav FILE [--text WORDS]    a voice from a recording of 0.5 to 30 s and what it says
+    remove NAME
+
+Without `--text` a voice can speak cross-lingually and by instruction, not zero-shot. With `--embedding-only` just the
+speaker embedding is kept, as fine-tuned speakers have it. A server reads the voices when it starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tritone.call import check_inputs, open_session, run_session
+from tritone.errors import TritoneError
+from tritone.families.cosyvoice.checkpoint import load_config
+from tritone.families.cosyvoice.modes import MODES, find_mode, mode_inputs
+from tritone.families.cosyvoice.reference import reference_voice
+from tritone.families.cosyvoice.speaker_file import FORMATS, find_file
+from tritone.families.cosyvoice.speakers import Voice, add_voice, read_voices, remove_voice, zero_shot_entry
+from tritone.families.cosyvoice.stages import ready_made_stages
+from tritone.families.cosyvoice.text import TextFrontend
+from tritone.stage import Arrays, Call
+from tritone.wav import read_samples
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line as a namespace."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tritone.voices", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every voice and what it can be used for")
+    add = commands.add_parser("add", help="a voice from a recording")
+    add.add_argument("name")
+    add.add_argument("--wav", type=Path, required=True, help="the recording (wav, flac, ogg or mp3), 16 kHz or more")
+    add.add_argument("--text", default="", help="what the recording says, word for word")
+    add.add_argument("--embedding-only", action="store_true", help="keep the speaker embedding, no prompt (mode sft)")
+    add.add_argument("--replace", action="store_true", help="overwrite a voice of that name")
+    add.add_argument(
+        "--format", default="", choices=("", *FORMATS), help="file to write (default: the one there is, or safetensors)"
+    )
+    commands.add_parser("remove", help="forget a voice").add_argument("name")
+    return parser.parse_args(arguments)
+
+
+def recording_call(model_dir: Path, version: int) -> Call:
+    """A Call of the two networks that hear recordings, from the checkpoint's own ONNX files."""
+    stages = {stage.name: stage for stage in ready_made_stages(version)}
+
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        stage = stages[stage_name]
+        check_inputs(stage, arrays)
+        return run_session(open_session(model_dir / stage.file), stage, arrays)
+
+    return call
+
+
+def record(model_dir: Path, wav: Path, text: str) -> Voice:
+    """The voice of a recording with the whole prompt a zero-shot request would give the language model."""
+    config = load_config(model_dir)
+    samples, rate = read_samples(wav)
+    voice = reference_voice(recording_call(model_dir, config.version), samples, rate, config)
+    if not text.strip():
+        return voice
+    front = TextFrontend(model_dir, config)
+    # Any text will do for the target: only the prompt is kept.
+    return mode_inputs(find_mode("zero_shot", config.version), front, voice, text="a", transcript=text).voice
+
+
+def uses(voice: Voice, version: int) -> str:
+    """The modes a voice can be used for, in words."""
+    recorded, prompted = bool(len(voice.speech_token)), voice.prompt_text is not None or bool(len(voice.prompt_ids))
+    fits = {
+        "sft": voice.trained,
+        "instruct": voice.trained,
+        "zero_shot": prompted,
+        "cross_lingual": recorded,
+        "instruct2": recorded,
+        "vc": recorded,
+    }
+    return ", ".join(name for name, mode in MODES.items() if version in mode.versions and fits[name])
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does what the command line asks for; problems are TritoneErrors."""
+    if args.command == "list":
+        voices = read_voices(args.checkpoint)
+        version = load_config(args.checkpoint).version
+        for name in voices.names:
+            print(f"{name}\t{uses(voices.get(name), version)}")
+        print(f"{len(voices.names)} voices in {find_file(args.checkpoint) or args.checkpoint}", file=sys.stderr)
+    elif args.command == "remove":
+        remove_voice(args.checkpoint, args.name)
+    else:
+        voice = record(args.checkpoint, args.wav, args.text)
+        only = {"embedding": voice.embedding.astype(np.float32)[None]}
+        entry = only if args.embedding_only else zero_shot_entry(voice)
+        add_voice(args.checkpoint, args.name, entry, replace=args.replace, kind=args.format)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Edit or show the voices; returns the exit status."""
+    try:
+        run(parse(arguments))
+    except TritoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
