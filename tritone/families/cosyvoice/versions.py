@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig, FlowConfig
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
 from tritone.families.cosyvoice.config_v3 import DitFlowConfig
 from tritone.families.cosyvoice.dit_flow_stages import dit_flow_stages
 from tritone.families.cosyvoice.flow_stages import flow_stages
+from tritone.families.cosyvoice.flow_stages_v1 import interpolating_flow_stages
+from tritone.families.cosyvoice.lm_stages import lm_stages
 from tritone.stage import Stage
 
 if TYPE_CHECKING:
@@ -21,17 +24,24 @@ def flow_network(config: CosyVoiceConfig) -> nn.Module:
         from tritone.families.cosyvoice.dit_flow import DitFlow
 
         return DitFlow(config.flow)
-    if isinstance(config.flow, FlowConfig):
-        from tritone.families.cosyvoice.flow import Flow
+    if isinstance(config.flow, InterpolatingFlowConfig):
+        from tritone.families.cosyvoice.flow_v1 import InterpolatingFlow
 
-        return Flow(config.flow)
-    raise NotImplementedError(f"the flow of layout v{config.version}")
+        return InterpolatingFlow(config.flow)
+    from tritone.families.cosyvoice.flow import Flow
+
+    return Flow(config.flow)
 
 
 def stages_of_flow(config: CosyVoiceConfig, flow: Callable[[], Any]) -> tuple[Stage, ...]:
     """The flow's stages; `flow` returns what `flow_network` gives, loaded, the same one each time."""
     if isinstance(config.flow, DitFlowConfig):
         return dit_flow_stages(config.flow, flow)
-    if isinstance(config.flow, FlowConfig):
-        return flow_stages(config.flow, flow)
-    raise NotImplementedError(f"the flow stages of layout v{config.version}")
+    if isinstance(config.flow, InterpolatingFlowConfig):
+        return interpolating_flow_stages(config.flow, flow)
+    return flow_stages(config.flow, flow)
+
+
+def stages_of_lm(config: CosyVoiceConfig, lm: Callable[[], Any]) -> tuple[Stage, ...]:
+    """The language model's stages where it has any (v1); `lm` returns it loaded, the same one each time."""
+    return lm_stages(config.lm, lm) if isinstance(config.lm, TransformerLmConfig) else ()
