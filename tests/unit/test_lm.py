@@ -13,7 +13,7 @@ from golden_weights import golden
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.lm import SpeechLM, load_lm, merge_vocabulary
-from tritone.families.cosyvoice.text import Vocabulary
+from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
 from tritone.lm.torch_lm import TorchSession
 

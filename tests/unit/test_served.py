@@ -17,7 +17,7 @@ from export.to_huggingface import export_llm
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError
 from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
-from tritone.families.cosyvoice.text import Vocabulary
+from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.lm.served import LlmFailed, ServedLlm, served_llm
 
 CONFIG = LmConfig(16, 10, SamplingConfig(0.8, 25))

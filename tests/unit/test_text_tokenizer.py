@@ -13,10 +13,10 @@ from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.text import (
     SPECIAL_TOKENS,
     TextFrontend,
-    Vocabulary,
     build_phoneme_tokenizer,
     encode_symbols,
 )
+from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.text.phonemes import SYMBOLS, phonemize
 from tritone.text.tokenizer import TextTokenizer
 

@@ -98,6 +98,10 @@ class GenaiSession:
         """Logits after one more token."""
         return self._append(np.array([token], np.int32))
 
+    def extend(self, ids: Sequence[int]) -> np.ndarray:
+        """Logits after more merged ids, text or speech."""
+        return self._append(np.asarray(ids, np.int32))
+
     def rewind(self, length: int) -> None:
         """Forget everything from position `length` on."""
         if not 0 <= length <= self.length:

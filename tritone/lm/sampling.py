@@ -84,7 +84,7 @@ def tokens(
 ) -> Iterator[int]:
     """Speech codes until the model stops, `max_token_text_ratio` per text token is reached, or `cancelled()` is true.
 
-    Before `min_token_text_ratio` per text token the stop id is excluded, as published.
+    Before `min_token_text_ratio` per text token `config.early_ids` are excluded.
 
     Args:
         prompt: merged ids of [sos, text, task_id, prompt speech].
@@ -99,7 +99,7 @@ def tokens(
         logits = session.prefill(prompt) if logits is None else session.step(out[-1])
         if len(out) < least:
             logits = logits.copy()
-            logits[config.stop_ids[0]] = -np.inf
+            logits[list(config.early_ids)] = -np.inf
         token = sample(logits, out, config.sampling, draw)
         if token in stops:
             return

@@ -10,7 +10,7 @@ from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.cfm import initial_state, next_state
 from tritone.families.cosyvoice.config_v1 import TransformerLmConfig
 from tritone.families.cosyvoice.lm_stages import PAST, TEXT
-from tritone.families.cosyvoice.text import Vocabulary
+from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.stage import Arrays, Call, Stage
 
 

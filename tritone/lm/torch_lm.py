@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tritone.families.cosyvoice.lm import SpeechLM
-from tritone.families.cosyvoice.text import Vocabulary
+from tritone.families.cosyvoice.vocabulary import vocabulary
 
 
 class TorchSession:
@@ -18,7 +18,7 @@ class TorchSession:
 
     def __init__(self, lm: SpeechLM) -> None:
         self.lm = lm
-        self.vocabulary = Vocabulary(lm.config.head_size)
+        self.vocabulary = vocabulary(lm.config)
         self.cache = DynamicCache()
 
     @torch.inference_mode()
@@ -27,10 +27,14 @@ class TorchSession:
         self.cache = DynamicCache()
         return self._forward(self._embed(torch.tensor(list(ids), dtype=torch.int64)))
 
-    @torch.inference_mode()
     def step(self, token: int) -> np.ndarray:
         """Logits after one more speech token."""
-        return self._forward(self.lm.speech_embedding(torch.tensor([token])))
+        return self.extend([token])
+
+    @torch.inference_mode()
+    def extend(self, ids: Sequence[int]) -> np.ndarray:
+        """Logits after more merged ids, text or speech."""
+        return self._forward(self._embed(torch.tensor(list(ids), dtype=torch.int64)))
 
     def close(self) -> None:
         """Frees the cache."""
@@ -39,7 +43,9 @@ class TorchSession:
     def _embed(self, ids: Tensor) -> Tensor:
         """`[positions, hidden]` of merged ids, each from the table that owns it."""
         v, lm = self.vocabulary, self.lm
-        owners = ((lm.speech_embedding, 0), (lm.llm_embedding, v.sos), (lm.llm.model.model.embed_tokens, v.text))
+        owners = [(lm.speech_embedding, 0), (lm.llm.model.model.embed_tokens, v.text)]
+        if not lm.config.inline_markers:
+            owners.append((lm.llm_embedding, v.sos))
         out = torch.empty(len(ids), lm.config.hidden_size)
         for table, start in owners:
             own = (ids >= start) & (ids < start + table.num_embeddings)

@@ -37,6 +37,7 @@ class LmConfig:
     speech_token_size: int = 6561
     extra_ids: int = 3
     inline_markers: bool = False
+    published_minimum: bool = False
     sampling: SamplingConfig = SamplingConfig()
     mix_ratio: tuple[int, int] = (5, 15)
     min_token_text_ratio: float = 2.0
@@ -61,6 +62,15 @@ class LmConfig:
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end a sequence: all that are no codes."""
         return tuple(range(self.speech_token_size, self.head_size))
+
+    @property
+    def early_ids(self) -> tuple[int, ...]:
+        """Ids excluded before the minimum length.
+
+        In v2 that is the end alone, as published. In v3 the published code takes sos for it, so that speech may end at
+        once; here every stop id is excluded, unless `published_minimum` asks for the published ids.
+        """
+        return self.stop_ids if self.inline_markers and not self.published_minimum else self.stop_ids[:1]
 
 
 @dataclass(frozen=True)

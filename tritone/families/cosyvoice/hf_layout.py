@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.text import END_OF_TEXT, TextFrontend, Vocabulary
+from tritone.families.cosyvoice.text import END_OF_TEXT, TextFrontend
+from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.lm.hf_model import ROWS, HfModel, HfWeights, identical
 
 if TYPE_CHECKING:

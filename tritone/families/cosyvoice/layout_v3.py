@@ -54,6 +54,7 @@ _EXTENSIONS: dict[str, str] = {
     "text_frontend": "text_frontend",
     "lm.min_token_text_ratio": "llm.min_token_text_ratio",
     "lm.max_token_text_ratio": "llm.max_token_text_ratio",
+    "lm.published_minimum": "llm.published_minimum",
     "flow.steps": "flow.decoder.n_timesteps",
 }
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {

@@ -1,8 +1,9 @@
 """The speech-token language model: a Qwen2 backbone between text tokens and speech tokens (CosyVoice 2, section 2.3).
 
 A sequence is [sos, text, task_id, speech ...]; text ids are embedded by the backbone's own table, speech ids by
-`speech_embedding`, the two markers by `llm_embedding`. The head `llm_decoder` scores the speech codes and three stop
-ids after each position from task_id on. Keys are the official ones (`llm.model.model.*`, `llm.model.lm_head.weight`).
+`speech_embedding`, the two markers by `llm_embedding` or, in v3, as the speech ids they are there. The head
+`llm_decoder` scores the speech codes and the stop ids after each position from task_id on. Keys are the official ones
+(`llm.model.model.*`, `llm.model.lm_head.weight`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from tritone.checkpoint import load_strict
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.text import Vocabulary
+from tritone.families.cosyvoice.vocabulary import Vocabulary, vocabulary
 
 SOS, TASK_ID = 0, 1
+"""Rows of `llm_embedding`."""
 
 
 class Backbone(nn.Module):
@@ -48,16 +50,24 @@ class SpeechLM(nn.Module):
                 f"{config.hidden_size}: the config.json belongs to another model."
             )
         self.config = config
-        self.llm_embedding = nn.Embedding(2, config.hidden_size)
+        if not config.inline_markers:
+            self.llm_embedding = nn.Embedding(2, config.hidden_size)
         self.llm = Backbone(qwen)
-        self.llm_decoder = nn.Linear(config.hidden_size, config.head_size)
+        self.llm_decoder = nn.Linear(config.hidden_size, config.head_size, bias=not config.inline_markers)
         self.speech_embedding = nn.Embedding(config.head_size, config.hidden_size)
 
     def embed(self, text: Tensor, speech: Tensor) -> Tensor:
         """[sos, text, task_id, speech] `[batch, 2 + text + speech, hidden]` from ids `[batch, n]` without padding."""
-        markers = self.llm_embedding.weight[:, None, None].expand(2, text.shape[0], 1, -1)
+        sos, task_id = (marker.expand(text.shape[0], 1, -1) for marker in self.markers())
         embedded = self.llm.model.model.embed_tokens(text)
-        return torch.cat((markers[SOS], embedded, markers[TASK_ID], self.speech_embedding(speech)), dim=1)
+        return torch.cat((sos, embedded, task_id, self.speech_embedding(speech)), dim=1)
+
+    def markers(self) -> tuple[Tensor, Tensor]:
+        """Embeddings `[hidden]` of sos and task_id."""
+        if self.config.inline_markers:
+            v, table = vocabulary(self.config), self.speech_embedding.weight
+            return table[v.sos], table[v.task_id]
+        return self.llm_embedding.weight[SOS], self.llm_embedding.weight[TASK_ID]
 
     def hidden(self, embedded: Tensor, mask: Tensor | None = None, cache: Any = None) -> tuple[Tensor, Any]:
         """Last hidden states (after the final norm) and the key-value cache.
@@ -106,18 +116,18 @@ def load_lm(checkpoint: CosyVoiceCheckpoint) -> SpeechLM:
     return lm.eval()
 
 
-def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor, Vocabulary]:
+def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor | None, Vocabulary]:
     """A plain causal LM over one vocabulary that computes what `lm` computes, for exporters that know only such models.
 
     Returns (model, head_bias, vocabulary). The model's embedding has the rows [speech ids | sos, task_id | text ids],
-    so its logits' first `head_size` entries plus `head_bias` `[head_size]` are the speech logits; the rest scores
-    markers and text, is zero, and must be cut off before sampling. The bias is returned beside the model because
-    plain Qwen2 heads have none: a runner adds it to the logits. Speech ids come first so that a head, too, can be cut
-    to its first `head_size` rows without renumbering anything.
+    the middle ones only where the markers are no speech ids, so its logits' first `head_size` entries plus `head_bias`
+    `[head_size]` are the speech logits; the rest scores markers and text, is zero, and must be cut off before sampling.
+    The bias (None in v3) is returned beside the model because plain Qwen2 heads have none: a runner adds it to the
+    logits. Speech ids come first so that a head, too, can be cut to its first `head_size` rows without renumbering.
     """
     size = lm.config.head_size
-    vocabulary = Vocabulary(size)
-    table = torch.cat((lm.speech_embedding.weight, lm.llm_embedding.weight, lm.llm.model.model.embed_tokens.weight))
+    markers = () if lm.config.inline_markers else (lm.llm_embedding.weight,)
+    table = torch.cat((lm.speech_embedding.weight, *markers, lm.llm.model.model.embed_tokens.weight))
     config = Qwen2Config(**(lm.llm.model.config.to_dict() | {"vocab_size": len(table), "tie_word_embeddings": False}))
     with torch.device("meta"):
         merged = Qwen2ForCausalLM(config)
@@ -129,4 +139,5 @@ def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor, Vocabulary
     with torch.no_grad():
         merged.model.rotary_emb = type(merged.model.rotary_emb)(config=config)  # its buffers are not in the state
     load_strict(merged, {key: value.detach() for key, value in state.items()}, Path("merged vocabulary"))
-    return merged.eval(), lm.llm_decoder.bias.detach().clone(), vocabulary
+    bias = None if lm.config.inline_markers else lm.llm_decoder.bias.detach().clone()
+    return merged.eval(), bias, vocabulary(lm.config)

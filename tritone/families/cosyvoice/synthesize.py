@@ -14,7 +14,7 @@ from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream, noise_frames
-from tritone.families.cosyvoice.text import Vocabulary
+from tritone.families.cosyvoice.vocabulary import vocabulary
 from tritone.lm.sampling import seeded_draw, tokens
 from tritone.stage import Call, Llm, Stage
 
@@ -32,9 +32,7 @@ def speech_tokens(
     A session with `generate` samples by itself; any other gives logits, and the sampling is done here.
     """
     voice = prepared.voice
-    prompt = Vocabulary(config.lm.head_size).prompt(
-        [*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist()
-    )
+    prompt = vocabulary(config.lm).prompt([*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist())
     seed = int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
     session = llm()
     try:

@@ -1,7 +1,6 @@
 """Text to the language model's ids: the official tokenizer, or phones for checkpoints that were trained on them.
 
-Also the merged vocabulary (`Vocabulary`) in which a prompt travels to a language-model engine, and the writer of a
-phoneme tokenizer in the official directory layout.
+Also the writer of a phoneme tokenizer in the official directory layout.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +25,6 @@ from tritone.text.whisper_tokenizer import WhisperTokenizer
 
 SPECIAL_TOKENS = special_tokens.V2
 _LEADING_TAGS = re.compile(r"(?:<\|[^|<>]+\|>)*")
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Where each kind of id stands in the merged vocabulary: speech first, then the two markers, then text.
-
-    Speech ids (codes and stop ids) are unchanged, `sos` and `task_id` follow, and text id t becomes `text + t`.
-    """
-
-    speech: int
-
-    @property
-    def sos(self) -> int:
-        return self.speech
-
-    @property
-    def task_id(self) -> int:
-        return self.speech + 1
-
-    @property
-    def text(self) -> int:
-        return self.speech + 2
-
-    def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> list[int]:
-        """Merged ids of [sos, text, task_id, speech]."""
-        return [self.sos, *(self.text + t for t in text), self.task_id, *speech]
 
 
 class TextFrontend:

@@ -1,0 +1,50 @@
+"""The merged vocabulary in which a prompt travels to a language-model engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tritone.families.cosyvoice.config import LmConfig
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Where each kind of id stands in the merged vocabulary: speech first, then the two markers, then text.
+
+    Speech ids (codes and stop ids) are unchanged, `sos` and `task_id` follow, and text id t becomes `text + t`. Where
+    the markers are speech ids themselves (v3), text follows the speech at once.
+
+    Args:
+        speech: rows of the speech head and embedding.
+        codes: how many of them are codes, where the markers stand behind these; None where they have a table of
+            their own.
+    """
+
+    speech: int
+    codes: int | None = None
+
+    @property
+    def sos(self) -> int:
+        return self.speech if self.codes is None else self.codes
+
+    @property
+    def task_id(self) -> int:
+        return self.speech + 1 if self.codes is None else self.codes + 2
+
+    @property
+    def text(self) -> int:
+        return self.speech + 2 if self.codes is None else self.speech
+
+    def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> list[int]:
+        """Merged ids of [sos, text, task_id, speech]."""
+        return [self.sos, *self.text_ids(text), self.task_id, *speech]
+
+    def text_ids(self, text: Sequence[int]) -> list[int]:
+        """Merged ids of text ids."""
+        return [self.text + t for t in text]
+
+
+def vocabulary(config: LmConfig) -> Vocabulary:
+    """The merged vocabulary of that language model."""
+    return Vocabulary(config.head_size, config.speech_token_size if config.inline_markers else None)
