@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-FLOAT, FLOAT16 = 1, 10
+FLOAT, BOOL, FLOAT16 = 1, 9, 10
 """ONNX element types."""
 
 

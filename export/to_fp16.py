@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from export.onnx_graph import FLOAT, FLOAT16, captured, prepared, rename, replace, types
+from export.onnx_graph import BOOL, FLOAT, FLOAT16, captured, prepared, rename, replace, types
 from export.to_onnx import check_file, scratch
 from tritone.errors import ArtifactError
 from tritone.stage import Stage
@@ -90,7 +90,8 @@ class Rewriter:
         self.graph, self.kept = graph, kept
         self.opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
-        self.floats = {name for name, kind in types(model).items() if kind == FLOAT}
+        self.kinds = types(model)
+        self.floats = {name for name, kind in self.kinds.items() if kind == FLOAT}
         self.outputs = {value.name for value in graph.output}
         # Value -> type -> its name in that type; and what a value was cast from when that was no float.
         self.forms: dict[str, dict[int, str]] = {v.name: {FLOAT: v.name} for v in graph.input if v.name in self.floats}
@@ -157,8 +158,7 @@ class Rewriter:
         only_reads = not any(name in self.floats for name in node.output) and len(float_inputs) == 1
         moves = node.op_type in MOVERS and node.input[0] not in self.weights
         if (only_reads or moves) and float_inputs and node.name not in self.kept:
-            at_hand = next(iter(self.forms[node.input[float_inputs[0]]]), FLOAT16)
-            if at_hand == FLOAT:
+            if self.at_hand(node.input[float_inputs[0]]) == FLOAT:
                 return fp32
         elif node.name in self.kept or captured(node):
             return fp32
@@ -174,6 +174,12 @@ class Rewriter:
             [kind(formal(schema.inputs, i), False) for i in range(size[0])],
             [kind(formal(schema.outputs, i), True) for i in range(size[1])],
         )
+
+    def at_hand(self, name: str) -> int:
+        """The type a float value was made in; of one that was cast from no float, the type that holds it exactly."""
+        if name in self.origins:
+            return FLOAT16 if self.kinds.get(self.origins[name].input[0]) == BOOL else FLOAT
+        return next(iter(self.forms[name]))
 
     def form(self, name: str, kind: int, reader: Any) -> str:
         """The name of a float value in the type asked for, made now if it does not exist yet."""

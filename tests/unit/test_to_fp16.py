@@ -161,10 +161,27 @@ def test_whole_numbers_are_cast_once_to_the_type_of_each_reader() -> None:
         helper.make_node("Cast", ["s"], ["f"], "/Cast", to=FLOAT),
         ("/low/Mul", "Mul", "x f", "y"),
         ("/kept/Mul", "Mul", "x f", "z"),
+        ("/Unsqueeze", "Unsqueeze", "f axes", "u"),
+        ("/Reshape", "Reshape", "u flat", "m"),
+        ("/kept/Mul_1", "Mul", "x m", "w"),
+        ("/low/Mul_1", "Mul", "x m", "v"),
     ]
-    result = rounded(mixed(graph(nodes, {}, ("y", "z")), ("/kept/*",), "toy"))
-    y, z = run(result, np.ones(4001, np.float32))
-    assert set(z) == {4001.0} and set(y) == {4000.0}
+    weights = {"axes": np.int64([0]), "flat": np.int64([-1])}
+    result = rounded(mixed(graph(nodes, weights, ("y", "z", "w", "v")), ("/kept/*",), "toy"))
+    y, z, w, v = run(result, np.ones(4001, np.float32))
+    assert set(z) == set(w) == {4001.0} and set(y) == set(v) == {4000.0}
+
+
+def test_truth_values_are_moved_in_fp16() -> None:
+    nodes = [
+        ("/Less", "Less", "x k", "l"),
+        helper.make_node("Cast", ["l"], ["f"], "/Cast", to=FLOAT),
+        ("/Reshape", "Reshape", "f flat", "m"),
+        ("/Mul", "Mul", "x m", "y"),
+    ]
+    result = mixed(graph(nodes, {"flat": np.int64([-1]), "k": np.float32(0)}), (), "toy")
+    assert kinds(result)["m"] == HALF
+    assert np.array_equal(run(result, np.float32([-2, 3]))[0], [-2, 0])
 
 
 def test_operators_with_fixed_float_inputs_branches_and_fills() -> None:
