@@ -13,14 +13,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tritone import formats
-from tritone.catalog import KINDS, open_family
+from tritone.catalog import open_family
 from tritone.formats import HUGGINGFACE, Artefact, Selection
 from tritone.stage import Family
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: python export/docs.py -->", "<!-- end of table -->"
 EXAMPLES = {"cosyvoice2.yaml": ROOT / "checkpoints" / "nano"}
-"""A checkpoint of each kind, whose description stands for the kind."""
+"""Checkpoints of this repository, whose descriptions stand for their kinds."""
 NAMES = {
     "torchscript": "TorchScript",
     "onnx": "ONNX",
@@ -34,8 +34,8 @@ HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for t
 def table() -> str:
     """The Markdown table of models, formats and targets."""
     rows = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for kind in KINDS:
-        family = open_family(EXAMPLES[kind])
+    for kind, checkpoint in EXAMPLES.items():
+        family = open_family(checkpoint)
         for name, cells in format_rows(family).items():
             rows.append("| " + " | ".join((f"{family.name} (`{kind}`)", NAMES[name], *cells)) + " |")
     return "\n".join(rows)

@@ -39,14 +39,26 @@ BACKBONE = {
 @pytest.fixture(scope="session")
 def tiny_v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An official-layout directory with the tiny weights (read-only by agreement; copy it to change it)."""
+    return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny_v2", 2)
+
+
+@pytest.fixture(scope="session")
+def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in the v3 layout."""
+    return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny_v3", 3)
+
+
+def write_tiny(directory: Path, version: int) -> Path:
+    """The directory, filled with a tiny checkpoint of a version that has a Qwen2 backbone."""
     import torch
 
-    directory = tmp_path_factory.mktemp("checkpoints") / "tiny_v2"
     (directory / "CosyVoice-BlankEN").mkdir(parents=True)
-    for name in ("cosyvoice2.yaml", "campplus.onnx"):
-        shutil.copyfile(GOLDEN / "cosyvoice_v2" / name, directory / name)
+    shutil.copyfile(
+        GOLDEN / f"cosyvoice_v{version}" / f"cosyvoice{version}.yaml", directory / f"cosyvoice{version}.yaml"
+    )
+    shutil.copyfile(GOLDEN / "cosyvoice_v2" / "campplus.onnx", directory / "campplus.onnx")
     for name in ("llm", "flow", "hift"):
-        torch.save(tiny_state(name), directory / f"{name}.pt")
+        torch.save(tiny_state(name, f"v{version}"), directory / f"{name}.pt")
     rng = np.random.default_rng(0)
     voices = {name: {"embedding": torch.from_numpy(rng.standard_normal((1, 192), np.float32))} for name in ("a", "b")}
     torch.save(voices, directory / "spk2info.pt")

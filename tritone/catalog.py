@@ -10,6 +10,7 @@ from tritone.stage import Family
 
 KINDS = {
     "cosyvoice2.yaml": "tritone.families.cosyvoice.stages",
+    "cosyvoice3.yaml": "tritone.families.cosyvoice.stages",
 }
 """The file that tells a family's checkpoints apart, and the module whose `family(model_dir)` describes them."""
 

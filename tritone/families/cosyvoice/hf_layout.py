@@ -84,13 +84,24 @@ class HfLayout:
 
     def segments(self) -> tuple[tuple[int, int, int], ...]:
         """Runs of ids of the merged vocabulary (`Vocabulary`: speech, markers, text) and where they stand in this."""
+        if not self.markers:
+            return ((0, self.text, self.speech), (self.speech, 0, self.text))
         v = Vocabulary(self.speech)
         markers = ((v.sos, self.id_of(SOS), 1), (v.task_id, self.id_of(TASK_ID), 1))
         return ((0, self.text, self.speech), *markers, (v.text, 0, self.text))
 
 
-def v2_layout(config: LmConfig, text: int) -> HfLayout:
-    """The layout of v2 checkpoints: three stop ids behind the codes, markers in a table of their own."""
+def layout_of(config: LmConfig, text: int) -> HfLayout:
+    """The layout of that language model's checkpoints over a text tokenizer of `text` entries.
+
+    v2: three stop ids behind the codes, markers in a table of their own. v3: two hundred ids behind the codes, all of
+    which stop, the markers among them; the one that is meant to stop comes first.
+    """
+    if config.inline_markers:
+        codes, end = config.speech_token_size, config.end_id
+        names = {codes: SOS, end: "<|eos1|>", codes + 2: TASK_ID, config.fill_id: "<|fill|>"}
+        others = tuple(stop for stop in config.stop_ids if stop != end)
+        return HfLayout(text, config.head_size, names, (), (end, *others))
     names = {stop: f"<|eos{index}|>" for index, stop in enumerate(config.stop_ids, 1)}
     return HfLayout(text, config.head_size, names, (SOS, TASK_ID), config.stop_ids)
 
@@ -100,7 +111,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
 
     Raises CheckpointError when the backbone is of another kind.
     """
-    layout = v2_layout(checkpoint.config.lm, len(front.tokenizer))
+    layout = layout_of(checkpoint.config.lm, len(front.tokenizer))
     backbone, sampling = checkpoint.backbone, checkpoint.config.lm.sampling
     if backbone.get("model_type") != "qwen2":
         raise CheckpointError(

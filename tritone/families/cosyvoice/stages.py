@@ -115,7 +115,7 @@ def family(model_dir: str | Path) -> Family:
 
     samples = Scaled(config.hift.hop, MEL)
     return Family(
-        name="cosyvoice2",
+        name=f"cosyvoice{config.version}",
         stages=stages,
         language_model=LanguageModel(
             "llm",
