@@ -46,12 +46,12 @@ def spoken_form(text: str) -> str:
     """
     if has_special_tokens(text):
         return text
-    parts = [part if index % 2 else _rewrite(part) for index, part in enumerate(_TAG.split(text.strip()))]
-    return (
-        _chinese("".join(parts))
-        if has_chinese(text)
-        else "".join(part if _TAG.fullmatch(part) else _spell_digits(part) for part in parts)
-    )
+    # The language is told once for the whole: wetext by itself takes a lone number for Chinese.
+    language = "zh" if has_chinese(text) else "en"
+    parts = [part if index % 2 else _rewrite(part, language) for index, part in enumerate(_TAG.split(text.strip()))]
+    if language == "zh":
+        return _chinese("".join(parts))
+    return "".join(part if index % 2 else _spell_digits(part) for index, part in enumerate(parts))
 
 
 def missing_packages() -> list[str]:
@@ -76,7 +76,7 @@ def _wetext() -> Any:
         return None
     import wetext
 
-    return wetext.Normalizer(lang="auto", operator="tn", remove_erhua=False)
+    return wetext.Normalizer(operator="tn", remove_erhua=False)
 
 
 @lru_cache(maxsize=1)
@@ -88,7 +88,7 @@ def _inflect() -> Any:
     return inflect.engine()
 
 
-def _rewrite(text: str) -> str:
+def _rewrite(text: str, language: str) -> str:
     """The text through wetext, with the space around it; as it was where wetext is missing or cannot read it."""
     bare = text.strip()
     if not bare or (normalizer := _wetext()) is None:
@@ -96,7 +96,7 @@ def _rewrite(text: str) -> str:
     before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     try:
         with _LOCK:
-            spoken = str(normalizer.normalize(bare))
+            spoken = str(normalizer.normalize(bare, lang=language))
     except (AssertionError, IndexError, KeyError, RuntimeError, ValueError) as error:
         _LOG.warning("text stays as it is written, wetext cannot read it (%s): %.60s", type(error).__name__, bare)
         return text

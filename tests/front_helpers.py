@@ -1,0 +1,59 @@
+"""What the front-end tests share: recorded inputs and outputs, a vocabulary file, and the networks that hear."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from golden_weights import GOLDEN
+
+from tritone.call import open_session
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.config_v1 import V1
+from tritone.families.cosyvoice.config_v3 import V3
+from tritone.wav import read_samples
+
+CONFIGS: dict[int, CosyVoiceConfig] = {1: V1, 2: CosyVoiceConfig(), 3: V3}
+
+
+def recorded(version: int) -> dict[str, np.ndarray]:
+    """Inputs of the networks in each mode, as the published front end made them of the texts below and `prompt()`."""
+    with np.load(GOLDEN / f"cosyvoice_v{version}" / "front.npz") as arrays:
+        return dict(arrays)
+
+
+def prompt() -> tuple[np.ndarray, int]:
+    """The recording behind them: 2 s at 24 kHz."""
+    return read_samples(GOLDEN / "prompt.wav")
+
+
+def write_whisper_vocabulary(directory: Path) -> Path:
+    """A vocabulary file of the real size: the published ranks of all bytes and of whatever the tests' texts need.
+
+    The other ids belong to tokens that begin with a byte no UTF-8 text has.
+    """
+    ranks: dict[int, bytes] = {}
+    for line in (GOLDEN / "cosyvoice_v1" / "whisper_ranks.tiktoken").read_text().splitlines():
+        token, rank = line.split()
+        ranks[int(rank)] = base64.b64decode(token)
+    entries = [ranks.get(rank, b"\xff" + rank.to_bytes(3, "big")) for rank in range(50257)]
+    path = directory / "multilingual.tiktoken"
+    path.write_text("".join(f"{base64.b64encode(token).decode() or '='} {i}\n" for i, token in enumerate(entries)))
+    return path
+
+
+def hearing(tokens: np.ndarray) -> Callable[..., dict[str, Any]]:
+    """A Call with the real speaker embedding network and a speech tokenizer that answers with `tokens`."""
+    session = open_session(GOLDEN / "cosyvoice_v2" / "campplus.onnx")
+
+    def call(stage_name: str, **arrays: np.ndarray) -> dict[str, Any]:
+        if stage_name == "speaker_embedding":
+            return {"output": session.run(None, {session.get_inputs()[0].name: arrays["input"]})[0]}
+        assert stage_name == "speech_tokenizer"
+        assert arrays["feats"].shape == (1, 128, int(arrays["feats_length"][0]))
+        return {"indices": tokens.reshape(1, -1).astype(np.int32)}
+
+    return call

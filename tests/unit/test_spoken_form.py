@@ -1,0 +1,117 @@
+"""Numbers and symbols in words, and paragraphs of the published length."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from tritone.text import spoken_form as module
+from tritone.text.paragraph import BOUND, bounded, is_punctuation, paragraphs
+from tritone.text.spoken_form import spoken_form
+
+
+@pytest.fixture
+def no_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    caches = (module._wetext, module._inflect, module._warn_once)
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    for cache in caches:
+        cache.cache_clear()
+    yield
+    for cache in caches:
+        cache.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("Dr. Smith paid 3 lbs", "doctor Smith paid three pounds"),
+        ("It's 50% off [laughter] in 2024.", "It's fifty percent off [laughter] in twenty twenty four."),
+        ('He said "3 \\ 4"', 'He said "three \\ four"'),
+        ("Say [AA1] and <strong>5</strong>.", "Say [AA1] and <strong>five</strong>."),
+        ("今天有3.5元，2024年1月5日。", "今天有三点五元，二零二四年一月五日。"),
+        ("高管[j][ǐ]予好评，", "高管[j][ǐ]予好评。"),
+        ("你 好 hello world（真）的，", "你好hello world真的。"),
+        ("<|en|>50% off", "<|en|>50% off"),
+        ("你好 5 <|endofprompt|>", "你好 5 <|endofprompt|>"),
+    ],
+)
+def test_text_in_words(text: str, spoken: str) -> None:
+    pytest.importorskip("wetext")
+    pytest.importorskip("inflect")
+    assert spoken_form(text) == spoken
+
+
+def test_text_that_the_library_cannot_read_stays(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("wetext")
+    with caplog.at_level(logging.WARNING):
+        assert spoken_form("[AA1] x_y@z.com #3").startswith("[AA1] x_y@z.com #")
+    assert "text stays as it is written, wetext cannot read it" in caplog.text
+
+
+def test_numbers_beyond_words_are_read_digit_by_digit() -> None:
+    pytest.importorskip("inflect")
+    assert module._spell_digits("1" * 40) == " ".join(["one"] * 40)
+    assert module._spell_digits("x² 12 ٣") == "x² twelve three"
+
+
+def test_without_the_packages_text_passes_and_one_warning_says_so(
+    no_packages: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert spoken_form("It is 50% off.") == "It is 50% off."
+        assert spoken_form("今天 3 元.") == "今天3元。"
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        "numbers, dates and symbols in text stay as they are written, because text normalisation is not fully "
+        "installed; run: pip install wetext==0.1.8 inflect==7.6.0"
+    ]
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "chinese", "segments"),
+    [
+        ("Hello there", False, ["Hello there."]),
+        ("One. Two? Three!", False, ["One. Two? Three!"]),
+        ('He said "stop!" and left', False, ['He said "stop!" and left.']),
+        ("Wait... what?!", False, ["Wait. what?"]),
+        ("你好", True, ["你好。"]),
+        ("!?..", False, []),
+        ("", False, []),
+        (" .", False, []),
+    ],
+)
+def test_paragraphs_end_with_one_mark(text: str, chinese: bool, segments: list[str]) -> None:
+    assert paragraphs(text, len if chinese else words, chinese) == segments
+
+
+def test_sentences_join_up_to_the_published_length() -> None:
+    sentence = " ".join(["word"] * 25) + "."
+    found = paragraphs(" ".join([sentence] * 6), words, False)
+    assert [words(piece) for piece in found] == [75, 75]
+    assert found[1].startswith(" word")
+    stub = paragraphs(" ".join([sentence] * 3) + " The end.", words, False)
+    assert [words(piece) for piece in stub] == [77]
+    chinese = "今天天气很好我们去公园散步吧好不好呢。" * 9
+    assert [len(piece) for piece in paragraphs(chinese, len, True)] == [76, 95]
+
+
+def test_no_segment_is_longer_than_the_bound_and_nothing_is_lost() -> None:
+    for text in ("字" * 500 + "，" + "好" * 100, "x" * 999, "，".join(["好" * 150] * 5), "a\nb " * 300):
+        pieces = bounded(text, len)
+        assert "".join(pieces) == text and max(map(len, pieces)) <= BOUND
+    assert [len(piece) for piece in bounded("，".join(["好" * 150] * 5), len)] == [151, 151, 151, 151, 150]
+
+
+def test_a_tag_is_never_cut() -> None:
+    text = "字" * 155 + "[laughter]" + "字" * 200
+    assert bounded(text, len)[1].startswith("[laughter]")
+
+
+def test_punctuation_alone_is_told_from_words() -> None:
+    assert is_punctuation("?!… ，€") and not is_punctuation("a!") and not is_punctuation("1")
