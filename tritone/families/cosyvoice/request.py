@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tritone.audio import check_reference, kaldi_fbank, mel_spectrogram, resample, whisper_mel
+from tritone.audio import check_reference
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.modes import find_mode, mode_inputs, usual_mode
+from tritone.families.cosyvoice.reference import reference_voice
 from tritone.families.cosyvoice.speakers import Voice, Voices
 from tritone.families.cosyvoice.text import TextFrontend
 from tritone.stage import Arrays, Axis, Call, Tensor
-from tritone.text.split import check_text, split_text
+from tritone.text.split import check_text
 
 SPEEDS = (0.5, 2.0)
 REFERENCE_RATE = 16000
@@ -45,14 +47,17 @@ def prepare(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFro
     if unknown:
         raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(tensor.name for tensor in REQUEST)}")
     text = check_text(read_text(request, "target_text"))
-    segments = [front.encode(segment) for segment in split_text(text)]
     speed = read_number(request, "speed", 1.0)
     if not SPEEDS[0] <= speed <= SPEEDS[1]:
         raise InvalidRequest("speed", f"asked for {speed:g}, the range is {SPEEDS[0]:g} to {SPEEDS[1]:g}")
     seed = int(read_number(request, "seed", 0))
     if seed < 0:
         raise InvalidRequest("seed", f"asked for {seed}, a seed is 0 or more")
-    return Prepared(segments, read_voice(call, request, config, front, voices), speed, seed)
+    transcript = read_text(request, "reference_text").strip()
+    voice = read_voice(call, request, config, voices)
+    mode = find_mode(usual_mode(config.version, voice, transcript, ""), config.version)
+    inputs = mode_inputs(mode, front, voice, text=text, transcript=transcript)
+    return Prepared(inputs.segments, inputs.voice, speed, seed)
 
 
 def read_text(request: Arrays, field: str) -> str:
@@ -76,7 +81,7 @@ def read_number(request: Arrays, field: str, default: float) -> float:
     return value
 
 
-def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> Voice:
+def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voices) -> Voice:
     """The registered speaker, or the voice of the reference audio; without either, the first registered speaker."""
     name = read_text(request, "speaker")
     wav = request.get("reference_wav", np.zeros((1, 0), np.float32)).reshape(-1)
@@ -84,41 +89,28 @@ def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, front: Text
     if length == 0:
         if read_text(request, "reference_text"):
             raise InvalidRequest("reference_text", "came without reference_wav; send both or neither")
-        return registered(name, front, voices)
+        return stored(name, voices)
     if name:
         raise InvalidRequest("speaker", "came together with reference_wav; send one of the two")
-    return clone(call, check_reference(wav, length), read_text(request, "reference_text"), config, front)
+    heard = check_reference(wav, length)
+    return voices.recent.get(
+        heard,
+        REFERENCE_RATE,
+        read_text(request, "reference_text"),
+        lambda: reference_voice(call, heard, REFERENCE_RATE, config),
+    )
+
+
+def stored(name: str, voices: Voices) -> Voice:
+    """The registered voice of that name, of "" the first there is."""
+    if not name and not voices.names:
+        raise InvalidRequest("speaker", "this checkpoint has no registered speakers; send reference_wav")
+    return voices.get(name or voices.names[0])
 
 
 def registered(name: str, front: TextFrontend, voices: Voices) -> Voice:
     """The voice of that name ("" for the first there is) with its prompt text in ids."""
-    if not name and not voices.names:
-        raise InvalidRequest("speaker", "this checkpoint has no registered speakers; send reference_wav")
-    voice = voices.get(name or voices.names[0])
+    voice = stored(name, voices)
     if voice.prompt_text is None:
         return voice
     return replace(voice, prompt_ids=np.array(front.encode_prompt(voice.prompt_text), np.int64))
-
-
-def clone(call: Call, wav: np.ndarray, text: str, config: CosyVoiceConfig, front: TextFrontend) -> Voice:
-    """A voice from reference audio `[samples]` at 16 kHz and its transcript ("" for cross-lingual use).
-
-    Prompt tokens and prompt mel are cut to the same length, two frames to a token, as published for zero-shot use.
-    Without a transcript the language model gets no prompt, while the flow keeps its own.
-    """
-    feats = whisper_mel(wav)
-    length = np.array([feats.shape[1]], np.int32)
-    tokens = call("speech_tokenizer", feats=feats[None], feats_length=length)["indices"].reshape(-1)
-    embedding = call("speaker_embedding", input=kaldi_fbank(wav, subtract_mean=True)[None])["output"].reshape(-1)
-    mel = mel_spectrogram(resample(wav, REFERENCE_RATE, config.sample_rate), config.mel)
-    ratio = config.flow.token_mel_ratio
-    count = min(len(tokens), mel.shape[1] // ratio)
-    speech = tokens[:count].astype(np.int64)
-    return Voice(
-        "reference",
-        embedding.astype(np.float32),
-        prompt_ids=np.array(front.encode_prompt(text) if text.strip() else [], np.int64),
-        speech_token=speech,
-        llm_speech_token=speech if text.strip() else speech[:0],
-        mel=np.ascontiguousarray(mel[:, : count * ratio].T, np.float32),
-    )

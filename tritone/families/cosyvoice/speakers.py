@@ -15,6 +15,7 @@ import numpy as np
 
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
+from tritone.families.cosyvoice.voice_cache import VoiceCache
 
 
 def _no_tokens() -> np.ndarray:
@@ -52,10 +53,14 @@ class Voice:
 
 
 class Voices:
-    """The voices of one checkpoint by name; a checkpoint without the file has none."""
+    """The voices of one checkpoint by name; a checkpoint without the file has none.
+
+    `recent` keeps those of the recordings that came with requests.
+    """
 
     def __init__(self, voices: Iterable[Voice] = ()) -> None:
         self._voices = {voice.name: voice for voice in voices}
+        self.recent = VoiceCache()
 
     @property
     def names(self) -> list[str]:

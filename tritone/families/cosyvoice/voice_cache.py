@@ -7,10 +7,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritone.families.cosyvoice.speakers import Voice
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.speakers import Voice
 
 CAPACITY = 64
 """Voices kept; one of the longest recordings takes about half a megabyte."""
