@@ -159,13 +159,13 @@ def _typed(value: Any, default: Any, item: dataclasses.Field[Any], path: Path) -
     value = _frozen(value)
     if value is None and "None" in str(item.type):
         return None
-    if isinstance(default, float) and type(value) is int:
-        value = float(value)
-    if isinstance(default, float) and isinstance(value, str):
-        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-06 (no dot) as a string
-            value = float(value)
     # A default of None says nothing about the type of what may stand in its place: a number.
     expected = float if default is None else type(default)
+    if expected is float and type(value) is int:
+        value = float(value)
+    if expected is float and isinstance(value, str):
+        with contextlib.suppress(ValueError):  # YAML 1.1 reads 1e-06 (no dot) as a string
+            value = float(value)
     if type(value) is not expected:
         raise CheckpointError(
             f"{path}: {item.name} is {value!r}; expected {expected.__name__.replace('tuple', 'list')}."

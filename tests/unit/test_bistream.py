@@ -1,0 +1,163 @@
+"""Speech while text arrives: the published ids, the published turns, and an end in every case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden_weights import golden
+from v3_helpers import END_OF_PROMPT_ID, tiny_config, tiny_lm
+
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.bistream import UnexpectedId, bistream
+from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config import LmConfig
+from tritone.families.cosyvoice.lm import SpeechLM, load_lm
+from tritone.families.cosyvoice.vocabulary import vocabulary
+from tritone.lm.torch_lm import TorchSession
+
+V2 = LmConfig()
+
+
+class Script:
+    """A session that keeps what it is given and makes the next id of a list certain, then an ordinary code."""
+
+    def __init__(self, config: LmConfig, ids: Sequence[int] = ()) -> None:
+        self.config, self.ids, self.given = config, list(ids), []
+
+    def prefill(self, ids: Sequence[int]) -> np.ndarray:
+        self.given = []
+        return self.extend(ids)
+
+    def extend(self, ids: Sequence[int]) -> np.ndarray:
+        self.given += ids
+        logits = np.zeros(self.config.head_size, np.float32)
+        logits[len(self.given) % 1000] = 20.0
+        if self.ids:
+            logits[self.ids.pop(0)] = 90.0
+        return logits
+
+    def step(self, token: int) -> np.ndarray:
+        return self.extend([token])
+
+    def close(self) -> None:
+        pass
+
+
+def likeliest(probabilities: np.ndarray) -> int:
+    return int(np.argmax(probabilities))
+
+
+def multinomial(probabilities: np.ndarray) -> int:
+    return int(torch.multinomial(torch.from_numpy(probabilities), 1, replacement=True))
+
+
+def spoken(version: str, lm: SpeechLM, published: bool) -> Iterator[int]:
+    """Codes of the golden request, its text given one token at a time."""
+    known = golden("llm", version)
+    prompt = known["prompt_text"][0].tolist()
+    head = prompt.index(END_OF_PROMPT_ID) + 1 if version == "v3" else 0
+    torch.manual_seed(1234)
+    return bistream(
+        TorchSession(lm),
+        ([token] for token in known["text"][0].tolist()),
+        lm.config,
+        multinomial,
+        instruction=prompt[:head],
+        prompt_text=prompt[head:],
+        prompt_speech=known["prompt_speech_token"][0].tolist(),
+        published=published,
+    )
+
+
+def test_v2_draws_the_published_ids(tiny_v2: Path) -> None:
+    wanted = golden("llm", "v2")["bistream_ids"].tolist()
+    lm = load_lm(CosyVoiceCheckpoint(tiny_v2))
+    assert list(islice(spoken("v2", lm, published=True), 60)) == wanted and len(wanted) == 60
+
+
+def test_v3_draws_the_published_ids_up_to_where_the_published_code_fails() -> None:
+    wanted, found = golden("llm", "v3")["bistream_ids"].tolist(), []
+    with pytest.raises(UnexpectedId, match="sampled id 6643 while text was arriving; only 6564 may"):
+        for token in spoken("v3", tiny_lm(), published=True):
+            found.append(token)
+    assert found == wanted and len(wanted) == 8
+    assert len(list(islice(spoken("v3", tiny_lm(), published=False), 60))) == 60
+
+
+@pytest.mark.parametrize("config", [V2, tiny_config().lm], ids=["v2", "v3"])
+def test_turns_of_text_and_speech(config: LmConfig) -> None:
+    """Five text tokens, fifteen codes, and so on; the prompt's last turn is finished first; the rest after task_id."""
+    session, v = Script(config, []), vocabulary(config)
+    prompt_speech = [1] * 22
+    pieces = [list(range(100, 103)), [], list(range(103, 112)), list(range(112, 117))]
+    codes = []
+    for code in bistream(
+        session, pieces, config, likeliest, instruction=[9], prompt_text=[50, 51], prompt_speech=prompt_speech
+    ):
+        codes.append(code)
+        if len(codes) == 40:
+            break
+    text = v.text_ids([50, 51, *range(100, 117)])
+    expected = [v.sos, *v.text_ids([9]), *text[:5], *prompt_speech[:15], *text[5:10], *prompt_speech[15:]]
+    expected += codes[:8] + text[10:15] + codes[8:23] + text[15:] + [v.task_id] + codes[23:39]
+    assert session.given == expected
+
+
+def test_speech_begins_as_soon_as_one_turn_of_text_is_there() -> None:
+    read: list[int] = []
+
+    def pieces() -> Iterator[list[int]]:
+        for token in range(20):
+            read.append(token)
+            yield [token]
+
+    stream = bistream(Script(V2), pieces(), V2, likeliest)
+    next(stream)
+    assert len(read) == 5
+    list(islice(stream, 15))
+    assert len(read) == 10
+
+
+def test_text_that_is_too_short_for_a_turn_or_for_the_prompt() -> None:
+    session, v = Script(V2), vocabulary(V2)
+    codes = list(islice(bistream(session, [[4], [5]], V2, likeliest, prompt_speech=[7] * 20), 2))
+    assert session.given == [v.sos, *v.text_ids([4, 5]), v.task_id, *[7] * 20, codes[0]]
+    published = Script(V2)
+    next(bistream(published, [[4], [5]], V2, likeliest, prompt_speech=[7] * 20, published=True))
+    assert published.given == [v.sos, *v.text_ids([4, 5]), v.task_id]  # which drops the prompt's speech
+
+
+def test_a_fill_of_the_models_own_begins_the_next_turn() -> None:
+    session, v = Script(V2, [10, 11, V2.fill_id]), vocabulary(V2)
+    codes = list(islice(bistream(session, [range(10)], V2, likeliest), 4))
+    assert codes[:2] == [10, 11]
+    assert session.given[: 1 + 5 + 2 + 5] == [v.sos, *v.text_ids(range(5)), 10, 11, *v.text_ids(range(5, 10))]
+
+
+def test_it_always_ends() -> None:
+    """Without a stop by the model: at twenty codes per text token, or at the limit; and when it is told to."""
+    assert len(list(bistream(Script(V2), [range(5), range(2)], V2, likeliest))) == 140
+    assert len(list(bistream(Script(V2), [range(5), range(2)], V2, likeliest, limit=31))) == 31
+    assert len(list(bistream(Script(V2), [range(5)], V2, likeliest, limit=4))) == 4
+    stopping = Script(V2, [*range(16), V2.end_id])
+    assert len(list(bistream(stopping, [range(5)], V2, likeliest))) == 15
+    seen: list[int] = []
+    cancelled = bistream(Script(V2), [range(5)] * 9, V2, likeliest, cancelled=lambda: len(seen) == 18)
+    for code in cancelled:
+        seen.append(code)
+    assert len(seen) == 18
+    with pytest.raises(InvalidRequest, match="target_text: no speech fits: 0 text tokens"):
+        list(bistream(Script(V2), [[], []], V2, likeliest, prompt_text=[1, 2]))
+
+
+def test_ids_without_a_meaning_are_not_sampled_unless_as_published() -> None:
+    assert len(list(islice(bistream(Script(V2, [V2.end_id, 6562]), [range(9)], V2, likeliest), 16))) == 16
+    with pytest.raises(UnexpectedId, match="sampled id 6562 where speech was to end; only 6561 may"):
+        list(bistream(Script(V2, [6562]), [[1]], V2, likeliest, published=True))
+    late = Script(V2, [*range(16), 6562, 6563])
+    assert len(list(islice(bistream(late, [range(9)], V2, likeliest), 20))) == 20

@@ -1,0 +1,78 @@
+"""The tiny v3 checkpoint behind the golden numbers: its configuration, its networks and all its stages."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+from pathlib import Path
+
+from conftest import BACKBONE
+from golden_weights import GOLDEN, tiny_state
+
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.config_v3 import DitConfig, DitFlowConfig, LookaheadConfig
+from tritone.families.cosyvoice.dit_flow import DitFlow
+from tritone.families.cosyvoice.dit_flow_stages import dit_flow_stages
+from tritone.families.cosyvoice.hift import Hift
+from tritone.families.cosyvoice.lm import SpeechLM
+from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
+from tritone.families.cosyvoice.yaml_layout import parse_yaml
+from tritone.stage import Stage
+
+YAML_FILE = GOLDEN / "cosyvoice_v3" / "cosyvoice3.yaml"
+END_OF_PROMPT_ID = 151646
+
+
+@functools.cache
+def tiny_config() -> CosyVoiceConfig:
+    return parse_yaml(YAML_FILE.read_text(), Path("cosyvoice3.yaml"), 3)
+
+
+@functools.cache
+def tiny_flow() -> DitFlow:
+    flow = DitFlow(tiny_config().flow)
+    flow.load_state_dict(tiny_state("flow", "v3"), strict=True)
+    return flow.eval()
+
+
+def tiny_hift() -> Hift:
+    """A new one each time: stages fold its weights."""
+    hift = Hift(tiny_config().hift)
+    hift.load_state_dict(tiny_state("hift", "v3"), strict=True)
+    return hift.eval()
+
+
+@functools.cache
+def tiny_lm() -> SpeechLM:
+    lm = SpeechLM(tiny_config().lm, BACKBONE)
+    lm.load_state_dict(tiny_state("llm", "v3"), strict=True)
+    return lm.eval()
+
+
+def tiny_stages() -> dict[str, Stage]:
+    config = tiny_config()
+    return {s.name: s for s in (*dit_flow_stages(config.flow, tiny_flow), *vocoder_stages(config.hift, tiny_hift))}
+
+
+def random_flow(left_chunks: int, chunk: int) -> tuple[DitFlowConfig, DitFlow]:
+    """A flow with random weights whose mask has `chunk` tokens (2 x frames) and `left_chunks`."""
+    import torch
+
+    config = DitFlowConfig(
+        vocab_size=50,
+        spk_embed_dim=8,
+        encoder=LookaheadConfig(24, chunk),
+        estimator=DitConfig(
+            dim=32, depth=3, num_heads=2, attention_head_dim=16, chunk_size=2 * chunk, left_chunks=left_chunks
+        ),
+    )
+    torch.manual_seed(0)
+    return config, DitFlow(config).eval()
+
+
+def full_size_shapes(network: str) -> dict[str, list[int]]:
+    """Key -> shape of an official checkpoint's "llm", "flow" or "hift"."""
+    packed = (GOLDEN / "cosyvoice_v3" / "manifest.json.gz").read_bytes()
+    shapes: dict[str, list[int]] = json.loads(gzip.decompress(packed))[network]
+    return shapes
