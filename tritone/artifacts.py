@@ -28,6 +28,8 @@ from tritone.stage import Family, LanguageModel, Stage
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
 CHECKPOINT_FILES = (".pt", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
+VOICES = "spk2info"
+"""Stem of the registry of voices: adding one changes no network."""
 CHUNK = 1 << 22
 FORMAT = 1
 """Raise it when an exporter's output changes, so that folders built before are rebuilt."""
@@ -96,11 +98,15 @@ class Hashes:
         self._known[str(path.resolve())] = [*stamp, digest.hexdigest()]
         return digest.hexdigest()
 
-    def tree(self, root: Path, suffixes: tuple[str, ...] = ("",)) -> str:
-        """Hex digest over the names and contents of the files below `root`; a file counts by its content alone."""
+    def tree(self, root: Path, suffixes: tuple[str, ...] = ("",), without: str = "") -> str:
+        """Hex digest over the names and contents of the files below `root`; a file counts by its content alone.
+
+        Args:
+            suffixes: endings of the names that count; without: stem of files that do not.
+        """
         if root.is_file():
             return self.file(root)
-        paths = sorted(p for p in root.rglob("*") if p.is_file() and p.name.endswith(suffixes))
+        paths = sorted(p for p in root.rglob("*") if p.is_file() and p.name.endswith(suffixes) and p.stem != without)
         lines = [f"{path.relative_to(root)} {self.file(path)}\n" for path in paths]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -111,10 +117,10 @@ class Hashes:
 
 
 def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:
-    """Hash over the checkpoint's weights, settings and tokenizer, not its documents."""
+    """Hash over the checkpoint's weights, settings and tokenizer, not its documents and registered voices."""
     if not model_dir.is_dir():
         raise CheckpointError(f"{model_dir} is not a directory; give the folder that holds the checkpoint's files")
-    return hashes.tree(model_dir, CHECKPOINT_FILES)
+    return hashes.tree(model_dir, CHECKPOINT_FILES, without=VOICES)
 
 
 def description_hash(node: Stage | LanguageModel, precision: str = "fp32") -> str:

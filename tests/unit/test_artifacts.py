@@ -56,6 +56,7 @@ def test_what_was_just_built_is_current(build: Path, model: Path) -> None:
     assert reason(build, model) is None
     verify(build, toy_family(), model)
     (model / "README.md").write_text("documents do not count")
+    (model / "spk2info.pt").write_bytes(b"a voice more")
     assert reason(build, model) is None
 
 
