@@ -138,9 +138,8 @@ def test_streaming_equals_the_published_waveform(numbers: Arrays, cuts: list[int
     for count in cuts:
         waves.append(stream.push(numbers["mel"][:, :, done : done + count]))
         done += count
-        assert (
-            sum(map(len, waves)) == max(0, done - 5) * HOP
-        )  # five frames of delay, where the published code has eight
+        # Five frames of delay, where the published code has eight.
+        assert sum(map(len, waves)) == max(0, done - 5) * HOP
     waves.append(stream.push(numbers["mel"][:, :, :0], last=True))
     assert relative(np.concatenate(waves)[None], numbers["wav_f1"]) < 1e-4
     assert max(widths) <= max(cuts) + 29 + 5

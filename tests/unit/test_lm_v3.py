@@ -11,7 +11,7 @@ import torch
 from golden_weights import golden
 from v3_helpers import tiny_config, tiny_lm
 
-from tritone.families.cosyvoice.hf_layout import join, layout_of, split
+from tritone.families.cosyvoice.hf_layout import join, published_layout, split
 from tritone.families.cosyvoice.lm import merge_vocabulary
 from tritone.families.cosyvoice.vocabulary import Vocabulary, vocabulary
 from tritone.lm.sampling import tokens
@@ -101,7 +101,7 @@ def test_the_merged_vocabulary_computes_the_same(prompt: list[int]) -> None:
 
 
 def test_the_published_layout_of_one_vocabulary() -> None:
-    layout = layout_of(tiny_config().lm, 151924)
+    layout = published_layout(tiny_config().lm, 151924)
     assert layout.size == 158720 and layout.stops[0] == 6562 and sorted(layout.stops) == list(range(6561, 6761))
     names = ("<|s_0|>", "<|s_6560|>", "<|sos|>", "<|eos1|>", "<|task_id|>", "<|fill|>", "<|s_6565|>", "<|s_6760|>")
     assert [layout.id_of(n) for n in names] == [151924, 158484, 158485, 158486, 158487, 158488, 158489, 158684]

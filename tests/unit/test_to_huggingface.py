@@ -25,7 +25,7 @@ from tritone.checkpoint import read_state
 from tritone.errors import ArtifactError, CheckpointError, ConfigError
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.hf_layout import HfLayout, join, layout_of, split
+from tritone.families.cosyvoice.hf_layout import HfLayout, join, published_layout, split
 from tritone.families.cosyvoice.lm import load_lm
 from tritone.families.cosyvoice.text import SPECIAL_TOKENS, TextFrontend
 from tritone.lm.hf_model import BIAS, EXTRA, identical
@@ -209,7 +209,7 @@ def test_log_probabilities_equal_the_speech_model(exported: Callable[[str], tupl
 
 
 def layout_of(checkpoint: Path) -> HfLayout:
-    return layout_of(LmConfig(), len(TextFrontend(checkpoint).tokenizer))
+    return published_layout(LmConfig(), len(TextFrontend(checkpoint).tokenizer))
 
 
 @pytest.mark.parametrize("name", ["qwen", "nano"])

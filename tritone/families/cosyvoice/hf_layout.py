@@ -91,7 +91,7 @@ class HfLayout:
         return ((0, self.text, self.speech), *markers, (v.text, 0, self.text))
 
 
-def layout_of(config: LmConfig, text: int) -> HfLayout:
+def published_layout(config: LmConfig, text: int) -> HfLayout:
     """The layout of that language model's checkpoints over a text tokenizer of `text` entries.
 
     v2: three stop ids behind the codes, markers in a table of their own. v3: two hundred ids behind the codes, all of
@@ -111,7 +111,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
 
     Raises CheckpointError when the backbone is of another kind.
     """
-    layout = layout_of(checkpoint.config.lm, len(front.tokenizer))
+    layout = published_layout(checkpoint.config.lm, len(front.tokenizer))
     backbone, sampling = checkpoint.backbone, checkpoint.config.lm.sampling
     if backbone.get("model_type") != "qwen2":
         raise CheckpointError(
