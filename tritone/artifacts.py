@@ -31,7 +31,7 @@ CHECKPOINT_FILES = (".pt", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
 VOICES = "spk2info"
 """Stem of the registry of voices: adding one changes no network."""
 CHUNK = 1 << 22
-FORMAT = 1
+FORMAT = 2
 """Raise it when an exporter's output changes, so that folders built before are rebuilt."""
 DEFAULT = Selection()
 
