@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import v3_helpers
 from export_helpers import FRAMES, Smooth, toy_stage, worse
 from flow_helpers import random_flow
 from golden_weights import tiny_state
@@ -135,9 +136,11 @@ def test_wrong_weights_are_seen(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("precision", TOLERANCE)
+@pytest.mark.parametrize("version", ["v2", "v3"])
 @pytest.mark.parametrize("name", [stage.name for stage in tiny_stages()])
-def test_every_network_is_scripted_and_right(name: str, precision: str, tmp_path: Path) -> None:
-    stage = next(stage for stage in tiny_stages() if stage.name == name)
+def test_every_network_is_scripted_and_right(name: str, version: str, precision: str, tmp_path: Path) -> None:
+    stages = tiny_stages() if version == "v2" else v3_helpers.tiny_stages().values()
+    stage = next(stage for stage in stages if stage.name == name)
     _, label = open_module(stage, build(stage, tmp_path, precision), precision)
     assert (label.way, label.reason, label.torch) == ("script", "", torch.__version__)
     reference, engine = torch_call([stage]), torchscript_call(tmp_path, [stage], precision)

@@ -27,11 +27,12 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
+        self.channels = TIME_CHANNELS
         self.time_mlp = nn.Sequential(nn.Linear(TIME_CHANNELS, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor, like: Tensor) -> Tensor:
         """In the dtype of `like`."""
-        angles = torch.cat(sinusoid(1000.0 * t, TIME_CHANNELS, TIME_CHANNELS // 2 - 1), dim=-1)
+        angles = torch.cat(sinusoid(1000.0 * t, self.channels, self.channels // 2 - 1), dim=-1)
         return self.time_mlp(angles.to(like.dtype))
 
 
