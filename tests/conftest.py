@@ -37,6 +37,16 @@ BACKBONE = {
 
 
 @pytest.fixture(scope="session")
+def tiny_v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint of the v1 layout, which has no backbone but a vocabulary file of Whisper's."""
+    from front_helpers import write_whisper_vocabulary
+
+    directory = write_networks(tmp_path_factory.mktemp("checkpoints") / "tiny_v1", 1)
+    write_whisper_vocabulary(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
 def tiny_v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An official-layout directory with the tiny weights (read-only by agreement; copy it to change it)."""
     return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny_v2", 2)
@@ -50,19 +60,24 @@ def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_tiny(directory: Path, version: int) -> Path:
     """The directory, filled with a tiny checkpoint of a version that has a Qwen2 backbone."""
+    (directory / "CosyVoice-BlankEN").mkdir(parents=True)
+    write_byte_tokenizer(directory / "CosyVoice-BlankEN")
+    return write_networks(directory, version)
+
+
+def write_networks(directory: Path, version: int) -> Path:
+    """The directory, filled with all that a tiny checkpoint has but its text tokenizer."""
     import torch
 
-    (directory / "CosyVoice-BlankEN").mkdir(parents=True)
-    shutil.copyfile(
-        GOLDEN / f"cosyvoice_v{version}" / f"cosyvoice{version}.yaml", directory / f"cosyvoice{version}.yaml"
-    )
+    directory.mkdir(parents=True, exist_ok=True)
+    yaml = f"cosyvoice{version if version > 1 else ''}.yaml"
+    shutil.copyfile(GOLDEN / f"cosyvoice_v{version}" / yaml, directory / yaml)
     shutil.copyfile(GOLDEN / "cosyvoice_v2" / "campplus.onnx", directory / "campplus.onnx")
     for name in ("llm", "flow", "hift"):
         torch.save(tiny_state(name, f"v{version}"), directory / f"{name}.pt")
     rng = np.random.default_rng(0)
     voices = {name: {"embedding": torch.from_numpy(rng.standard_normal((1, 192), np.float32))} for name in ("a", "b")}
     torch.save(voices, directory / "spk2info.pt")
-    write_byte_tokenizer(directory / "CosyVoice-BlankEN")
     return directory
 
 

@@ -9,6 +9,7 @@ from tritone.errors import CheckpointError
 from tritone.stage import Family
 
 KINDS = {
+    "cosyvoice.yaml": "tritone.families.cosyvoice.stages",
     "cosyvoice2.yaml": "tritone.families.cosyvoice.stages",
     "cosyvoice3.yaml": "tritone.families.cosyvoice.stages",
 }

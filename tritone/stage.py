@@ -183,8 +183,11 @@ class LanguageModel:
 Call = Callable[..., Arrays]
 """`call(stage_name, **arrays) -> {output: array}`: torch in tests, onnxruntime offline, Triton BLS in the server."""
 
-Llm = Callable[[], Any]
-"""`llm() -> session`: a fresh decoding session with `prefill(ids) -> logits`, `step(id) -> logits` and `close()`."""
+Llm = Callable[..., Any]
+"""`llm() -> session`: a fresh decoding session with `prefill(ids) -> logits`, `step(id) -> logits` and `close()`.
+
+A model that hears more than ids is given it: `llm(embedding)`.
+"""
 
 
 @dataclass(frozen=True)
@@ -195,6 +198,7 @@ class Family:
         hosts: the steps of the whole-utterance ensemble, in order; each output feeds later inputs of the same name.
         synthesize: `synthesize(call, llm, request, cancelled) -> iterator of waveform chunks`, the streaming order.
         settings: what servers and clients publish about the model (sample_rate, speakers).
+        stage_llm: of a language model whose steps are stages, in the place of `language_model`: `stage_llm(call)`.
     """
 
     name: str
@@ -205,6 +209,7 @@ class Family:
     synthesize: Callable[..., Iterator[np.ndarray]]
     hosts: tuple[Host, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    stage_llm: Callable[[Call], Llm] | None = None
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; KeyError names those that exist."""

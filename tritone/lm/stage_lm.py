@@ -79,7 +79,7 @@ class StageSession:
 
 
 class StageLlm:
-    """`llm() -> session` for one speaker; `StageLlm(...).of(embedding)` is the same model for another.
+    """`llm() -> session` for one speaker; `llm(embedding)`, or `llm.of(embedding)()`, is one for another.
 
     Args:
         call: runs the stages.
@@ -102,5 +102,6 @@ class StageLlm:
         """The same model speaking as that speaker, or as none."""
         return StageLlm(self._call, tuple(self._stages.values()), self._config, embedding)
 
-    def __call__(self) -> StageSession:
-        return StageSession(self._call, self._stages, self._config, self._embedding)
+    def __call__(self, embedding: np.ndarray | None = None) -> StageSession:
+        heard = self._embedding if embedding is None else embedding
+        return StageSession(self._call, self._stages, self._config, heard)

@@ -48,7 +48,7 @@ class Step:
         else:
             self._call = onnx_call(Path(values["build_dir"]), self.family.stages, threads=threads(values))
         uses_llm = self._host is None or "llm" in self._host.uses
-        self._llm = counted(open_llm(values), on_token) if uses_llm else no_llm
+        self._llm = counted(open_llm(values, self.family, self._call), on_token) if uses_llm else no_llm
         self.warm_up()
 
     def warm_up(self) -> None:
@@ -58,7 +58,9 @@ class Step:
             return
         for name in ("llm",) if self._host is None else self._host.uses:
             if name == "llm":
-                warm_up_llm(self._llm)
+                # Of one made of stages these are warmed up, by this step or by the server.
+                if self.family.stage_llm is None:
+                    warm_up_llm(self._llm)
             elif not self._stages_elsewhere:
                 stage = self.family.stage(name)
                 self._call(name, **stage.example(stage.sizes("opt")))
@@ -145,8 +147,10 @@ def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def open_llm(values: Mapping[str, str]) -> Llm:
-    """The language model the parameters ask for."""
+def open_llm(values: Mapping[str, str], family: Family, call: Call) -> Llm:
+    """The language model the parameters ask for, or the one made of the family's stages."""
+    if family.stage_llm is not None:
+        return family.stage_llm(call)
     build = Path(values["build_dir"])
     if chosen(values, "llm", LLMS) == "onnxruntime-genai":
         return genai_llm(build, threads=threads(values))
@@ -231,8 +235,8 @@ class CountedSampler:
 def counted(llm: Llm, on_token: Callable[[], None]) -> Llm:
     """`llm` whose sessions call `on_token` for every decoded token."""
 
-    def session() -> Any:
-        opened = llm()
+    def session(*heard: Any) -> Any:
+        opened = llm(*heard)
         return CountedSampler(opened, on_token) if hasattr(opened, "generate") else Counted(opened, on_token)
 
     return session

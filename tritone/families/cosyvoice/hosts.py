@@ -14,20 +14,25 @@ import numpy as np
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
+from tritone.families.cosyvoice.flow_inputs import Row, encoder_inputs, frame_count, starting_noise
+from tritone.families.cosyvoice.grid import estimator_chunk
 from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice, Voices
-from tritone.families.cosyvoice.streaming import SpeedStream, noise_frames
-from tritone.families.cosyvoice.synthesize import whole_tokens
+from tritone.families.cosyvoice.streaming import SpeedStream
+from tritone.families.cosyvoice.synthesize import heard, whole_tokens
 from tritone.families.cosyvoice.text import TextFrontend
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1
-TEXT = Axis("text_tokens", 1, 60, 4000)
-SEGMENTS = Axis("segments", 1, 1, 200)
+TEXT = Axis("text_tokens", 0, 60, 4000)
+SEGMENTS = Axis("segments", 0, 1, 200)
 PROMPT_TEXT = Axis("prompt_text_tokens", 0, 2, 400)
-PROMPT = Axis("prompt_tokens", 0, 0, 750)
+PROMPT = Axis("prompt_tokens", 0, 0, 1500)
+PROMPT_FRAMES = Axis("prompt_frames", 0, 0, 3000)
 SPEECH = Axis("generated_tokens", 1, 100, 1500)
+"""A minute of 25 tokens a second, half a minute of v1's 50: with a prompt, what the flow's stages take."""
 TOTAL = Axis("sequence_frames", 2, 200, 4500)
 MEL = Axis("spoken_frames", 1, 200, 6000)
 
@@ -35,8 +40,12 @@ TEXT_TOKEN = Tensor("text_token", "int64", (ROW, TEXT))
 SEGMENT_LEN = Tensor("segment_len", "int64", (ROW, SEGMENTS))
 PROMPT_TEXT_TOKEN = Tensor("prompt_text_token", "int64", (ROW, PROMPT_TEXT))
 PROMPT_SPEECH_TOKEN = Tensor("prompt_speech_token", "int64", (ROW, PROMPT))
-LLM_PROMPT = Tensor("llm_prompt_speech_token", "int64", (ROW, Axis("llm_prompt_tokens", 0, 0, 750)))
-PROMPT_FEAT = Tensor("prompt_feat", "float32", (ROW, 80, Scaled(2, PROMPT)))
+LLM_PROMPT = Tensor("llm_prompt_speech_token", "int64", (ROW, Axis("llm_prompt_tokens", 0, 0, 1500)))
+LLM_EMBEDDING = Tensor("llm_embedding", "float32", (ROW, Axis("heard", 0, 192, 192)))
+"""What v1's language model hears of the voice: an embedding or nothing."""
+SOURCE_TOKEN = Tensor("source_token", "int64", (ROW, Axis("source_tokens", 0, 0, 1500)))
+"""Voice conversion's speech, which the language model leaves as it is."""
+PROMPT_FEAT = Tensor("prompt_feat", "float32", (ROW, 80, PROMPT_FRAMES))
 EMBEDDING = Tensor("embedding", "float32", (ROW, 192))
 SPEED_USED = Tensor("speed_used", "float32", (ROW, 1))
 SEED_USED = Tensor("seed_used", "int64", (ROW, 1))
@@ -58,7 +67,7 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
         return [answer(decode_tokens, llm, request, config) for request in requests]
 
     def flow_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
-        return encode_speech(call, requests)
+        return encode_speech(call, requests, config)
 
     def flow_decoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
         return decode_flow(call, requests, config)
@@ -66,7 +75,13 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
     def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
         return vocode(call, requests, config)
 
-    prompt = (PROMPT_TEXT_TOKEN, LLM_PROMPT)
+    prompt: tuple[Tensor, ...] = (PROMPT_TEXT_TOKEN, LLM_PROMPT, SOURCE_TOKEN)
+    lm_stages: tuple[str, ...] = ()
+    drawn: tuple[Tensor, ...] = ()
+    if isinstance(config.lm, TransformerLmConfig):
+        prompt, lm_stages = (*prompt, LLM_EMBEDDING), ("llm_text_encoder", "llm_step")
+    if isinstance(config.flow, InterpolatingFlowConfig):
+        drawn = (SEED_USED,)
     return (
         Host(
             "text_encoder",
@@ -75,11 +90,15 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
             text_encoder,
             ("speech_tokenizer", "speaker_embedding"),
         ),
-        Host("llm", (TEXT_TOKEN, SEGMENT_LEN, *prompt, SEED_USED), (SPEECH_TOKEN,), llm, ("llm",)),
+        Host("llm", (TEXT_TOKEN, SEGMENT_LEN, *prompt, SEED_USED), (SPEECH_TOKEN,), llm, ("llm", *lm_stages)),
         Host(
-            "flow_encoder", (SPEECH_TOKEN, PROMPT_SPEECH_TOKEN, EMBEDDING), (MU, SPKS), flow_encoder, ("flow_encoder",)
+            "flow_encoder",
+            (SPEECH_TOKEN, PROMPT_SPEECH_TOKEN, PROMPT_FEAT, EMBEDDING),
+            (MU, SPKS),
+            flow_encoder,
+            ("flow_encoder",),
         ),
-        Host("flow_decoder", (MU, SPKS, PROMPT_FEAT, SPEED_USED), (SPOKEN,), flow_decoder, ("flow_estimator",)),
+        Host("flow_decoder", (MU, SPKS, PROMPT_FEAT, SPEED_USED, *drawn), (SPOKEN,), flow_decoder, ("flow_estimator",)),
         Host("vocoder", (SPOKEN, SEED_USED), (waveform,), vocoder, ("f0_predictor", "vocoder")),
     )
 
@@ -96,48 +115,54 @@ def encode_text(call: Call, request: Arrays, config: CosyVoiceConfig, front: Tex
     """Text tokens, prompts, voice and controls of one request as arrays for the later steps."""
     prepared = prepare(call, request, config, front, voices)
     voice = prepared.voice
-    return {
+    arrays = {
         "text_token": row([token for segment in prepared.segments for token in segment]),
         "segment_len": row([len(segment) for segment in prepared.segments]),
         "prompt_text_token": row(voice.prompt_ids),
         "prompt_speech_token": row(voice.speech_token),
         "llm_prompt_speech_token": row(voice.llm_speech_token),
+        "source_token": row(prepared.source),
         "prompt_feat": np.ascontiguousarray(voice.mel.T)[None],
         "embedding": voice.embedding[None],
         "speed_used": np.array([[prepared.speed]], np.float32),
         "seed_used": np.array([[prepared.seed]], np.int64),
     }
+    embedding = heard(voice, config)
+    return {**arrays, "llm_embedding": embedding[0].reshape(1, -1)} if embedding else arrays
 
 
 def decode_tokens(llm: Llm, request: Arrays, config: CosyVoiceConfig) -> Arrays:
     """Speech tokens of one request's segments, joined."""
+    nobody = np.zeros(config.flow.spk_embed_dim, np.float32)
     voice = Voice(
         "request",
-        np.zeros(config.flow.spk_embed_dim, np.float32),
+        nobody,
         prompt_ids=request["prompt_text_token"][0],
         llm_speech_token=request["llm_prompt_speech_token"][0],
+        llm_embedding=request["llm_embedding"][0] if "llm_embedding" in request else None,
     )
     ends = np.cumsum(request["segment_len"][0])
-    segments = [part.tolist() for part in np.split(request["text_token"][0], ends[:-1])]
-    prepared = Prepared(segments, voice, 1.0, int(request["seed_used"][0, 0]))
+    segments = [part.tolist() for part in np.split(request["text_token"][0], ends)[:-1]]
+    prepared = Prepared(segments, voice, 1.0, int(request["seed_used"][0, 0]), request["source_token"][0])
     return {"speech_token": row(whole_tokens(llm, prepared, config, SPEECH.hi))}
 
 
-def encode_speech(call: Call, requests: list[Arrays]) -> list[Any]:
+def encode_speech(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Any]:
     """`mu` and `spks` of each request's prompt and generated tokens, in one padded batch."""
     tokens = [np.concatenate([r["prompt_speech_token"], r["speech_token"]], axis=1) for r in requests]
-    lengths = np.array([t.shape[1] for t in tokens], np.int32)
+    rows = [
+        Row(r["prompt_speech_token"].shape[1], r["prompt_feat"].shape[2], r["speech_token"].shape[1]) for r in requests
+    ]
     encoded = call(
         "flow_encoder",
         speech_token=stack(tokens),
-        speech_token_len=lengths,
+        speech_token_len=np.array([t.shape[1] for t in tokens], np.int32),
         embedding=np.concatenate([r["embedding"] for r in requests]),
-        chunk_size=np.array([cfm.FULL_ATTENTION], np.int64),
+        **encoder_inputs(config, rows),
     )
-    ratio = encoded["mu"].shape[2] // max(1, int(lengths.max()))
     return [
-        {"mu": encoded["mu"][i : i + 1, :, : ratio * n], "spks": encoded["spks"][i : i + 1]}
-        for i, n in enumerate(lengths)
+        {"mu": encoded["mu"][i : i + 1, :, : frame_count(config, found)], "spks": encoded["spks"][i : i + 1]}
+        for i, found in enumerate(rows)
     ]
 
 
@@ -146,14 +171,15 @@ def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> 
     frames = [r["mu"].shape[2] for r in requests]
     longest = max(frames)
     known = [r["prompt_feat"].shape[2] for r in requests]
+    seeds = [int(r["seed_used"][0, 0]) if "seed_used" in r else 0 for r in requests]
     mel = cfm.solve(
         call,
         stack([r["mu"] for r in requests]),
         np.concatenate([r["spks"] for r in requests]),
         pad(stack([r["prompt_feat"] for r in requests]), longest),
         (np.arange(longest) < np.array(frames)[:, None]).astype(np.float32)[:, None],
-        np.repeat(noise_frames(0, longest), len(requests), axis=0),
-        chunk_size=cfm.FULL_ATTENTION,
+        stack([starting_noise(config, seed)(count) for seed, count in zip(seeds, frames, strict=True)]),
+        chunk_size=estimator_chunk(config, streaming=False),
         steps=config.flow.steps,
         cfg_rate=config.flow.cfg_rate,
     )

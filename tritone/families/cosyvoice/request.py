@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from tritone.audio import check_reference
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.modes import find_mode, mode_inputs, usual_mode
-from tritone.families.cosyvoice.reference import reference_voice
+from tritone.families.cosyvoice.modes import Mode, find_mode, mode_inputs, usual_mode
+from tritone.families.cosyvoice.reference import reference_voice, source_tokens
 from tritone.families.cosyvoice.speakers import Voice, Voices
 from tritone.families.cosyvoice.text import TextFrontend
 from tritone.stage import Arrays, Axis, Call, Tensor
@@ -20,33 +20,48 @@ from tritone.text.split import check_text
 SPEEDS = (0.5, 2.0)
 REFERENCE_RATE = 16000
 REFERENCE = Axis("reference_samples", 1, 80000, 480000)
+SOURCE = Axis("source_samples", 1, 80000, 480000)
 REQUEST = (
-    Tensor("target_text", "bytes", (1, 1)),
+    Tensor("target_text", "bytes", (1, 1), optional=True),
+    Tensor("mode", "bytes", (1, 1), optional=True),
     Tensor("speaker", "bytes", (1, 1), optional=True),
     Tensor("reference_wav", "float32", (1, REFERENCE), optional=True),
     Tensor("reference_wav_len", "int32", (1, 1), optional=True),
     Tensor("reference_text", "bytes", (1, 1), optional=True),
+    Tensor("instruct_text", "bytes", (1, 1), optional=True),
+    Tensor("source_wav", "float32", (1, SOURCE), optional=True),
+    Tensor("source_wav_len", "int32", (1, 1), optional=True),
     Tensor("speed", "float32", (1, 1), optional=True),
     Tensor("seed", "int64", (1, 1), optional=True),
 )
+"""What a mode needs of these is checked when the mode is known; only voice conversion goes without text."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What synthesis needs of a request: text tokens of each segment, the voice, speed and seed."""
+    """What synthesis needs of a request: text tokens of each segment, the voice, speed and seed.
+
+    `source` are the speech tokens of voice conversion, which has no text; int64 `[speech_tokens]`.
+    """
 
     segments: list[list[int]]
     voice: Voice
     speed: float
     seed: int
+    source: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 def prepare(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> Prepared:
-    """Text tokens, voice and controls of one request; InvalidRequest names the field at fault."""
+    """Text tokens, voice and controls of one request; InvalidRequest names the field at fault.
+
+    The mode is the one asked for or else, by what the request brings, the usual one.
+    """
     unknown = sorted(set(request) - {tensor.name for tensor in REQUEST})
     if unknown:
         raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(tensor.name for tensor in REQUEST)}")
-    text = check_text(read_text(request, "target_text"))
+    asked = read_text(request, "mode").strip()
+    converts = asked == "vc" or (not asked and sound_length(request, "source_wav") > 0)
+    text = "" if converts else check_text(read_text(request, "target_text"))
     speed = read_number(request, "speed", 1.0)
     if not SPEEDS[0] <= speed <= SPEEDS[1]:
         raise InvalidRequest("speed", f"asked for {speed:g}, the range is {SPEEDS[0]:g} to {SPEEDS[1]:g}")
@@ -54,10 +69,34 @@ def prepare(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFro
     if seed < 0:
         raise InvalidRequest("seed", f"asked for {seed}, a seed is 0 or more")
     transcript = read_text(request, "reference_text").strip()
+    instruct = read_text(request, "instruct_text").strip()
+    if asked:
+        find_mode(asked, config.version)  # before anything is heard
     voice = read_voice(call, request, config, voices)
-    mode = find_mode(usual_mode(config.version, voice, transcript, ""), config.version)
-    inputs = mode_inputs(mode, front, voice, text=text, transcript=transcript)
-    return Prepared(inputs.segments, inputs.voice, speed, seed)
+    mode = find_mode(asked or usual_mode(config.version, voice, transcript, instruct, converts), config.version)
+    check_fields(mode, request)
+    source = source_tokens(call, read_sound(request, "source_wav"), REFERENCE_RATE) if converts else None
+    inputs = mode_inputs(mode, front, voice, text=text, transcript=transcript, instruct_text=instruct, source=source)
+    return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source)
+
+
+def check_fields(mode: Mode, request: Arrays) -> None:
+    """Raise InvalidRequest for a field that the mode would leave unheard, or needs otherwise than it was sent."""
+    if "instruct_text" not in mode.needs and read_text(request, "instruct_text").strip():
+        raise InvalidRequest("instruct_text", f"has no effect in mode {mode.name}; send it in an instruct mode")
+    if "instruct_text" in mode.needs:
+        check_text(read_text(request, "instruct_text"), "instruct_text")
+    if "source_wav" in mode.needs:
+        if read_text(request, "target_text").strip():
+            raise InvalidRequest("target_text", f"has no effect in mode {mode.name}, which says what source_wav says")
+        if not sound_length(request, "source_wav"):
+            raise InvalidRequest("source_wav", "is missing; voice conversion needs the recording to convert")
+    elif sound_length(request, "source_wav"):
+        raise InvalidRequest("source_wav", f"has no effect in mode {mode.name}; it is what mode vc converts")
+    if "speaker" in mode.needs and sound_length(request, "reference_wav"):
+        raise InvalidRequest(
+            "reference_wav", f"mode {mode.name} speaks with a registered speaker; send that"
+        )
 
 
 def read_text(request: Arrays, field: str) -> str:
@@ -81,18 +120,27 @@ def read_number(request: Arrays, field: str, default: float) -> float:
     return value
 
 
+def sound_length(request: Arrays, field: str) -> int:
+    """Samples of a sound input, 0 where it was left out; `<field>_len` counts those that are valid."""
+    return int(read_number(request, f"{field}_len", request[field].size if field in request else 0))
+
+
+def read_sound(request: Arrays, field: str) -> np.ndarray:
+    """The valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
+    wav = request.get(field, np.zeros((1, 0), np.float32))
+    return check_reference(wav.reshape(-1), sound_length(request, field), field=field)
+
+
 def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voices) -> Voice:
     """The registered speaker, or the voice of the reference audio; without either, the first registered speaker."""
     name = read_text(request, "speaker")
-    wav = request.get("reference_wav", np.zeros((1, 0), np.float32)).reshape(-1)
-    length = int(read_number(request, "reference_wav_len", wav.size))
-    if length == 0:
+    if sound_length(request, "reference_wav") == 0:
         if read_text(request, "reference_text"):
             raise InvalidRequest("reference_text", "came without reference_wav; send both or neither")
         return stored(name, voices)
     if name:
         raise InvalidRequest("speaker", "came together with reference_wav; send one of the two")
-    heard = check_reference(wav, length)
+    heard = read_sound(request, "reference_wav")
     return voices.recent.get(
         heard,
         REFERENCE_RATE,

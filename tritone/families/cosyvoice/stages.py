@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config_v1 import TransformerLmConfig
 from tritone.families.cosyvoice.hosts import MEL, hosts
+from tritone.families.cosyvoice.modes import MODES
 from tritone.families.cosyvoice.request import REQUEST, prepare
 from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.synthesize import never, synthesize
 from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.versions import flow_network, stages_of_flow
+from tritone.families.cosyvoice.versions import flow_network, stages_of_flow, stages_of_lm
 from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled, Stage, Tensor
 
@@ -90,24 +92,30 @@ def family(model_dir: str | Path) -> Family:
         load_strict(network, checkpoint.state("hift"), checkpoint.path("hift.pt"))
         return network.eval()
 
-    def language_model() -> SpeechLM:
-        from tritone.families.cosyvoice.lm import load_lm
+    @lru_cache(maxsize=1)
+    def transformer_lm() -> nn.Module:
+        from tritone.checkpoint import load_strict
+        from tritone.families.cosyvoice.lm_v1 import TransformerLm
 
-        return load_lm(checkpoint)
+        assert isinstance(config.lm, TransformerLmConfig)
+        network = TransformerLm(config.lm)
+        load_strict(network, checkpoint.state("llm"), checkpoint.path("llm.pt"))
+        return network.eval()
 
-    def merged() -> tuple[Any, Any]:
-        from tritone.families.cosyvoice.lm import merge_vocabulary
-
-        model, bias, _ = merge_vocabulary(language_model())
-        return model, bias
-
-    def huggingface() -> HfModel:
-        from tritone.families.cosyvoice.hf_layout import hf_model
-
-        return hf_model(checkpoint, front, POSITIONS)
-
-    stages = (*stages_of_flow(config, flow), *vocoder_stages(config.hift, hift), *ready_made_stages(config.version))
+    of_lm = stages_of_lm(config, transformer_lm)
+    stages = (
+        *of_lm,
+        *stages_of_flow(config, flow),
+        *vocoder_stages(config.hift, hift),
+        *ready_made_stages(config.version),
+    )
     by_name = {stage.name: stage for stage in stages}
+
+    def stage_llm(call: Call) -> Llm:
+        from tritone.lm.stage_lm import StageLlm
+
+        assert isinstance(config.lm, TransformerLmConfig)
+        return StageLlm(call, of_lm, config.lm)
 
     def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
         prepared = prepare(call, request, config, front, voices)
@@ -117,18 +125,46 @@ def family(model_dir: str | Path) -> Family:
     return Family(
         name=f"cosyvoice{config.version}",
         stages=stages,
-        language_model=LanguageModel(
-            "llm",
-            vocabulary=config.lm.head_size,
-            channels=1,
-            limits={"stop_ids": config.lm.stop_ids, "positions": POSITIONS},
-            build=language_model,
-            merged=merged,
-            huggingface=huggingface,
-        ),
+        language_model=None if of_lm else language_model(checkpoint, front),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, samples)),),
         synthesize=speak,
         hosts=hosts(config, front, voices),
-        settings={"sample_rate": config.sample_rate, "speakers": voices.names},
+        settings={
+            "sample_rate": config.sample_rate,
+            "speakers": voices.names,
+            "modes": [name for name, mode in MODES.items() if config.version in mode.versions],
+        },
+        stage_llm=stage_llm if of_lm else None,
+    )
+
+
+def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> LanguageModel:
+    """The language model of the layouts in which it is a Qwen2."""
+    lm = checkpoint.config.lm
+
+    def build() -> SpeechLM:
+        from tritone.families.cosyvoice.lm import load_lm
+
+        return load_lm(checkpoint)
+
+    def merged() -> tuple[Any, Any]:
+        from tritone.families.cosyvoice.lm import merge_vocabulary
+
+        model, bias, _ = merge_vocabulary(build())
+        return model, bias
+
+    def huggingface() -> HfModel:
+        from tritone.families.cosyvoice.hf_layout import hf_model
+
+        return hf_model(checkpoint, front, POSITIONS)
+
+    return LanguageModel(
+        "llm",
+        vocabulary=lm.head_size,
+        channels=1,
+        limits={"stop_ids": lm.stop_ids, "positions": POSITIONS},
+        build=build,
+        merged=merged,
+        huggingface=huggingface,
     )

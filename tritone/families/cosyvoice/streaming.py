@@ -12,8 +12,8 @@ import numpy as np
 
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig, HiftConfig
+from tritone.families.cosyvoice.flow_inputs import noise_frames
 from tritone.families.cosyvoice.grid import chunk_tokens, encoder_chunk, estimator_chunk
-from tritone.families.cosyvoice.noise import published_noise
 from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.source import harmonic_source
 from tritone.families.cosyvoice.speakers import Voice
@@ -93,14 +93,6 @@ class FlowStream:
         )
         if known.shape[2] < frames:
             yield mel[:, :, known.shape[2] :]
-
-
-def noise_frames(start: int, stop: int) -> np.ndarray:
-    """The published noise at frames `start..stop`; beyond its 15000 frames it repeats."""
-    noise = published_noise()
-    if stop <= noise.shape[2]:
-        return noise[:, :, start:stop]
-    return noise[:, :, np.arange(start, stop) % noise.shape[2]]
 
 
 class SpeedStream:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.grid import encoder_chunk, estimator_chunk
+from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
+from tritone.families.cosyvoice.flow_inputs import Draw, Row, encoder_inputs, frame_count, starting_noise
+from tritone.families.cosyvoice.grid import chunk_tokens, estimator_chunk
 from tritone.families.cosyvoice.request import Prepared
+from tritone.families.cosyvoice.silence import without_long_silence
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
-from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream, noise_frames
+from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream
+from tritone.families.cosyvoice.streaming_v1 import HOP, InterpolatingStream
 from tritone.families.cosyvoice.vocabulary import vocabulary
 from tritone.lm.sampling import seeded_draw, tokens
 from tritone.stage import Call, Llm, Stage
@@ -29,19 +33,38 @@ def speech_tokens(
 ) -> Iterator[int]:
     """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own.
 
-    A session with `generate` samples by itself; any other gives logits, and the sampling is done here.
+    A session with `generate` samples by itself; any other gives logits, and the sampling is done here. What the model
+    sampled it goes on hearing; of v3's long silences only the beginning is spoken.
     """
     voice = prepared.voice
     prompt = vocabulary(config.lm).prompt([*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist())
     seed = int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
-    session = llm()
+    session = llm(*heard(voice, config))
     try:
         if hasattr(session, "generate"):
-            yield from session.generate(prompt, len(text), config.lm, seed, cancelled)
+            sampled = session.generate(prompt, len(text), config.lm, seed, cancelled)
         else:
-            yield from tokens(session, prompt, len(text), config.lm, seeded_draw(seed), cancelled)
+            sampled = tokens(session, prompt, len(text), config.lm, seeded_draw(seed), cancelled)
+        yield from without_long_silence(sampled, config.version)
     finally:
         session.close()
+
+
+def heard(voice: Voice, config: CosyVoiceConfig) -> tuple[np.ndarray, ...]:
+    """What the language model is given besides ids: v1's the speaker, `[1, 192]` or `[0, 192]`; others nothing."""
+    if not isinstance(config.lm, TransformerLmConfig):
+        return ()
+    embedding = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
+    return (embedding.astype(np.float32).reshape(-1, config.lm.spk_embed_dim),)
+
+
+def flow_stream(
+    call: Call, stages: dict[str, Stage], config: CosyVoiceConfig, voice: Voice, seed: int, hop: int | None = None
+) -> FlowStream | InterpolatingStream:
+    """The layout's way from tokens to mel in steps of `hop` tokens, by default as few as it may be."""
+    if isinstance(config.flow, InterpolatingFlowConfig):
+        return InterpolatingStream(call, config, voice, starting_noise(config, seed), hop or HOP)
+    return FlowStream(call, stages, config, voice, chunk_tokens(config) if hop is None else hop)
 
 
 def stream_waveform(
@@ -53,10 +76,10 @@ def stream_waveform(
     *,
     seed: int,
     speed: float = 1.0,
-    hop: int = 25,
+    hop: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Waveform chunks `[samples]` of one segment while its speech tokens are still arriving."""
-    flow = FlowStream(call, stages, config, voice, hop)
+    flow = flow_stream(call, stages, config, voice, seed, hop)
     pace = SpeedStream(speed)
     vocoder = VocoderStream(call, config.hift, seed)
     for token in speech:
@@ -74,21 +97,31 @@ def _spoken(wave: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def whole_mel(
-    call: Call, config: CosyVoiceConfig, speech: list[int], voice: Voice, *, streaming_mask: bool, speed: float = 1.0
+    call: Call,
+    config: CosyVoiceConfig,
+    speech: Sequence[int],
+    voice: Voice,
+    *,
+    streaming_mask: bool,
+    speed: float = 1.0,
+    draw: Draw | None = None,
 ) -> np.ndarray:
-    """Mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full attention."""
-    flow = config.flow
+    """Mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full attention.
+
+    `draw` gives the noise it starts from, by default that of seed 0.
+    """
+    flow, known = config.flow, len(voice.mel)
     sequence = [*voice.speech_token, *speech]
+    row = Row(len(voice.speech_token), known, len(speech))
     encoded = call(
         "flow_encoder",
         speech_token=np.array([sequence], np.int64),
         speech_token_len=np.array([len(sequence)], np.int32),
         embedding=voice.embedding[None],
-        **encoder_chunk(config, streaming_mask),
+        **encoder_inputs(config, [row], streaming_mask),
     )
-    frames = len(sequence) * flow.token_mel_ratio
+    frames = frame_count(config, row)
     cond = np.zeros((1, flow.output_size, frames), np.float32)
-    known = len(voice.mel)
     cond[0, :, :known] = voice.mel.T
     mel = cfm.solve(
         call,
@@ -96,7 +129,7 @@ def whole_mel(
         encoded["spks"],
         cond,
         np.ones((1, 1, frames), np.float32),
-        noise_frames(0, frames),
+        (draw or starting_noise(config, 0))(frames),
         chunk_size=estimator_chunk(config, streaming_mask),
         steps=flow.steps,
         cfg_rate=flow.cfg_rate,
@@ -118,11 +151,16 @@ def synthesize(
     stages: dict[str, Stage],
     config: CosyVoiceConfig,
     cancelled: Callable[[], bool] = never,
-    hop: int = 25,
+    hop: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks `[samples]` of a whole request, segment after segment, ending early once `cancelled`."""
-    for index, text in enumerate(prepared.segments):
-        speech = speech_tokens(llm, text, prepared, index, config, cancelled)
+    """Waveform chunks `[samples]` of a whole request, segment after segment, ending early once `cancelled`.
+
+    Of voice conversion, which brings its speech tokens, all is one segment.
+    """
+    segments: list[Iterable[int]] = [
+        speech_tokens(llm, text, prepared, index, config, cancelled) for index, text in enumerate(prepared.segments)
+    ]
+    for index, speech in enumerate(segments or [prepared.source.tolist()]):
         spoken = False
         for wave in stream_waveform(
             call, stages, config, speech, prepared.voice, seed=prepared.seed, speed=prepared.speed, hop=hop
@@ -137,6 +175,8 @@ def synthesize(
 
 def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:
     """Speech tokens of all segments joined, for the ensemble; InvalidRequest beyond `limit` tokens."""
+    if not prepared.segments:
+        return prepared.source.tolist()
     speech: list[int] = []
     for index, text in enumerate(prepared.segments):
         before = len(speech)

@@ -1,0 +1,116 @@
+"""Speech tokens to mel in chunks for the v1 layout, whose flow sees a whole utterance at once.
+
+Chunks overlap by 20 tokens. Where they do, they share noise and features (`flow_cache`), so that they nearly agree, and
+are cross-faded. Each costs the same: the prompt, its own tokens and the overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tritone.families.cosyvoice import cfm
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow_cache import continued, empty_cache, next_cache
+from tritone.families.cosyvoice.flow_inputs import Draw, Row, encoder_inputs, frame_count
+from tritone.families.cosyvoice.interpolation import EDGE
+from tritone.families.cosyvoice.speakers import Voice
+from tritone.stage import Call
+
+HOP = 100
+"""Tokens by which a chunk moves on, as published: 2 s."""
+
+
+class InterpolatingStream:
+    """Mel frames from speech tokens as they arrive.
+
+    Args:
+        call: runs `flow_encoder` and `flow_estimator`.
+        voice: its prompt tokens and prompt mel come first in every chunk and are not part of the output.
+        draw: the noise of a chunk, prompt included; what the chunk before already has is replaced.
+        hop: tokens per chunk, besides the overlap.
+        published: cross-fade with the published windows, whose sum is 1.08 and not 1.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        config: CosyVoiceConfig,
+        voice: Voice,
+        draw: Draw,
+        hop: int = HOP,
+        published: bool = False,
+    ) -> None:
+        if hop < EDGE:
+            raise ValueError(f"hop must be {EDGE} tokens or more, which is what chunks overlap by; got {hop}")
+        assert isinstance(config.flow, InterpolatingFlowConfig)
+        self._call, self._config, self._flow = call, config, config.flow
+        self._voice, self._draw, self._hop = voice, draw, hop
+        self._cache = empty_cache(config.flow)
+        self._tokens: list[int] = []
+        self._tail = np.zeros((1, config.flow.output_size, 0), np.float32)
+        self._fade_in, self._fade_out = fades(config.flow.frames(EDGE), published)
+
+    def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
+        """Mel `[1, 80, frames]` of every chunk the tokens complete."""
+        for token in tokens:
+            self._tokens.append(int(token))
+            if len(self._tokens) == self._hop + EDGE:
+                yield self._chunk(last=False)
+                del self._tokens[: self._hop]
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """Mel of the tokens still waiting."""
+        if self._tokens:
+            yield self._chunk(last=True)
+            self._tokens = []
+
+    def _chunk(self, last: bool) -> np.ndarray:
+        voice, known = self._voice, len(self._voice.mel)
+        sequence = np.concatenate([voice.speech_token, np.array(self._tokens, np.int64)])
+        row = Row(len(voice.speech_token), known, len(self._tokens))
+        encoded = self._call(
+            "flow_encoder",
+            speech_token=sequence[None],
+            speech_token_len=np.array([len(sequence)], np.int32),
+            embedding=voice.embedding[None],
+            **encoder_inputs(self._config, [row]),
+        )
+        frames = frame_count(self._config, row)
+        noise, mu = continued(self._draw(frames), encoded["mu"], self._cache)
+        cond = np.zeros_like(mu)
+        cond[0, :, :known] = voice.mel.T
+        mel = cfm.solve(
+            self._call,
+            mu,
+            encoded["spks"],
+            cond,
+            np.ones((1, 1, frames), np.float32),
+            noise,
+            chunk_size=None,
+            steps=self._flow.steps,
+            cfg_rate=self._flow.cfg_rate,
+        )[:, :, known:]
+        shared = self._tail.shape[2]
+        mel[:, :, :shared] = self._fade_in[:shared] * mel[:, :, :shared] + self._fade_out[:shared] * self._tail
+        if last:
+            return mel
+        self._cache = next_cache(self._flow, noise, mu, known)
+        keep = mel.shape[2] - len(self._fade_in)
+        self._tail = mel[:, :, keep:]
+        return mel[:, :, :keep]
+
+
+def fades(frames: int, published: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Weights `[frames]` of the new and of the old chunk, which add up to one: the level stays what it was.
+
+    The frames agree but for what each chunk saw around them, so it is amplitudes that are kept, here in log mel. The
+    published halves of a Hamming window add up to 1.08, which makes every seam of a log mel quieter.
+    """
+    if published:
+        window = np.hamming(2 * frames).astype(np.float32)
+        return window[:frames], window[frames:]
+    rising = ((np.arange(frames) + 0.5) / frames).astype(np.float32)
+    return rising, 1 - rising
