@@ -20,7 +20,7 @@ from tritone.lm.genai import genai_llm
 from tritone.stage import Family
 
 NANO = Path(__file__).parents[2] / "checkpoints" / "nano"
-NAMES = ["tiny"] + (["nano"] if (NANO / "cosyvoice2.yaml").is_file() else [])
+NAMES = ["tiny_v2", "tiny_v3"] + (["nano"] if (NANO / "cosyvoice2.yaml").is_file() else [])
 STAGES = ("flow_encoder", "flow_encoder_chunk", "flow_estimator", "flow_estimator_chunk", "f0_predictor", "vocoder")
 
 
@@ -35,7 +35,7 @@ class Exported:
 
 @pytest.fixture(scope="module", params=NAMES)
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    folder = NANO if request.param == "nano" else request.getfixturevalue("tiny_v2")
+    folder = NANO if request.param == "nano" else request.getfixturevalue(request.param)
     family = open_family(folder)
     return Exported(family, torch_call(family.stages), tmp_path_factory.mktemp("build"))
 
