@@ -40,6 +40,8 @@ class Target:
 
 
 SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "${TRITONE_LLM_ENGINE}"}
+NO_LLM = ("stages",)
+"""Parameters of a step that say nothing about the language model."""
 TARGETS = {
     "cpu": Target(parameters={"stages": "onnxruntime"}),
     "gpu": Target(PLAN, {"stages": "triton", **SERVED_LLM}),
@@ -58,8 +60,10 @@ def render(family: Family, target: str, overrides: Path | None = None) -> dict[s
         raise ConfigError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
     plan = TARGETS[target]
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
-    configs = {f"{family.name}_{host.name}": step(family, host, plan.parameters) for host in family.hosts}
-    configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, plan.parameters)}
+    # A language model made of stages runs where these run.
+    parameters = {key: value for key, value in plan.parameters.items() if family.language_model or key in NO_LLM}
+    configs = {f"{family.name}_{host.name}": step(family, host, parameters) for host in family.hosts}
+    configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
     files: dict[str, bytes] = {}
     if plan.stages:
         configs |= stage_models(family, plan.stages)

@@ -94,9 +94,7 @@ def check_fields(mode: Mode, request: Arrays) -> None:
     elif sound_length(request, "source_wav"):
         raise InvalidRequest("source_wav", f"has no effect in mode {mode.name}; it is what mode vc converts")
     if "speaker" in mode.needs and sound_length(request, "reference_wav"):
-        raise InvalidRequest(
-            "reference_wav", f"mode {mode.name} speaks with a registered speaker; send that"
-        )
+        raise InvalidRequest("reference_wav", f"mode {mode.name} speaks with a registered speaker; send that")
 
 
 def read_text(request: Arrays, field: str) -> str:
