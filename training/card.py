@@ -18,6 +18,9 @@ RUNS = {
     "lm": "language model (phones to speech tokens)",
 }
 
+TAKEN_LAST = ("vocoder",)
+"""Runs whose newest network is the voice's, not the one best by its metric."""
+
 
 def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[Path]) -> str:
     """Markdown text.
@@ -66,10 +69,10 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
 
 
 def _run_row(run: Path, title: str) -> str:
-    """One line of the training table: how the run ended and its best evaluation."""
+    """One line of the training table: how the run ended and the evaluation of the network that was taken."""
     finished = json.loads((run / FINISHED).read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    best = min(rows, key=lambda row: float(row[finished["metric"]]))
+    best = rows[-1] if run.name in TAKEN_LAST else min(rows, key=lambda row: float(row[finished["metric"]]))
     scores = ", ".join(f"{k} {v:.4g}" for k, v in best.items() if k not in ("step", "epoch", "minutes"))
     took = " | ".join(str(finished[name]) for name in ("steps", "epochs", "minutes"))
     return f"| {title} | {took} | {scores} (step {best['step']}) |"

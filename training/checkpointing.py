@@ -79,7 +79,16 @@ def prune(out: Path, keep: int) -> None:
 
 def best_network(out: Path, name: str) -> dict[str, torch.Tensor]:
     """State dict of network `name` from `out`'s best checkpoint."""
-    path = out / "best.pt"
+    return _network(out / "best.pt", name)
+
+
+def last_network(out: Path, name: str) -> dict[str, torch.Tensor]:
+    """State dict of network `name` from `out`'s newest checkpoint."""
+    found = steps_saved(out)
+    return _network(found[-1][1] if found else out / "step-*.pt", name)
+
+
+def _network(path: Path, name: str) -> dict[str, torch.Tensor]:
     if not path.exists():
         raise CheckpointError(
             f"{path} does not exist: no evaluation has finished there. Train first (python -m training --help)."

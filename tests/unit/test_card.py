@@ -32,6 +32,7 @@ def test_card_quotes_runs_and_reports(tmp_path: Path) -> None:
     card = model_card(corpus, tmp_path, {"llm": 5_000_000}, [tmp_path / "quality.json"])  # type: ignore[arg-type]
     assert "| ann | 1 | 0.50 |" in card and "| bob | 2 | 1.00 |" in card and "| all | 3 | 1.50 |" in card
     assert "| llm.pt | 5.00 M |" in card
-    assert "| HiFT vocoder | 90 | 2 | 7.5 | loss 1.25 (step 30) |" in card
+    assert "| flow (speech tokens to mel) | 90 | 2 | 7.5 | loss 1.25 (step 30) |" in card
+    assert "| HiFT vocoder | 90 | 2 | 7.5 | loss 1.5 (step 60) |" in card  # the newest, as it is taken
     assert "Speech quality, 2026-01-02, P, 2 cores." in card
     assert "| speakers | wer | sentences |" in card and "| ann | 0.25 | 30 |" in card and "heard" not in card

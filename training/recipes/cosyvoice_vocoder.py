@@ -239,7 +239,11 @@ def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device
 
 
 def trained(out: Path, smoke: bool = False) -> Hift:
-    """The best generator of the run in `out`; its state_dict is the checkpoint's `hift.pt`."""
+    """The last generator of the run in `out`; its state_dict is the checkpoint's `hift.pt`.
+
+    Not the one nearest to the mel: discriminators trade some of that distance for what is heard. Measured when they had
+    run for 2000 steps: word error rate of re-synthesis from 0.33 to 0.29, mel distance from 0.219 to 0.227.
+    """
     generator = Hift(replace(SMOKE if smoke else NANO))
-    generator.load_state_dict(checkpointing.best_network(out, "generator"))
+    generator.load_state_dict(checkpointing.last_network(out, "generator"))
     return generator.eval()
