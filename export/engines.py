@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from tritone.artifacts import stage_path
-from tritone.call import TorchCall, known_stage, onnx_call
+from tritone.call import TorchCall, by_kind, onnx_call
 from tritone.errors import ConfigError
-from tritone.stage import Arrays, Call, Family, Stage
+from tritone.stage import Call, Family, Stage
 
 
 def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, threads: int = 1) -> Call:
@@ -40,14 +39,3 @@ def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, t
 def reference_call(family: Family, modules: TorchCall, out: Path, threads: int = 1) -> Call:
     """What every format is compared with: the module in fp32, or for a ready-made network its own ONNX file."""
     return by_kind(family.stages, modules, onnx_call(out, [s for s in family.stages if s.build is None], threads))
-
-
-def by_kind(stages: Iterable[Stage], modules: Call, ready_made: Call) -> Call:
-    """A Call that sends stages with a torch module one way and ready-made ones the other."""
-    by_name: Mapping[str, Stage] = {stage.name: stage for stage in stages}
-
-    def call(stage_name: str, **arrays: Any) -> Arrays:
-        stage = known_stage(by_name, stage_name)
-        return (ready_made if stage.build is None else modules)(stage_name, **arrays)
-
-    return call

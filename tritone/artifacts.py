@@ -34,6 +34,12 @@ CHUNK = 1 << 22
 FORMAT = 2
 """Raise it when an exporter's output changes, so that folders built before are rebuilt."""
 DEFAULT = Selection()
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def default_folder(model_dir: str | Path) -> Path:
+    """The build folder of a checkpoint where none is given: `build/<its name>` of this repository."""
+    return ROOT / "build" / Path(model_dir).resolve().name
 
 
 def stage_path(folder: str | Path, name: str, precision: str = "fp32") -> Path:

@@ -6,15 +6,18 @@ Both check what they are given against the declaration first, so a wrong array i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tritone.artifacts import stage_path
-from tritone.errors import ArtifactError, InvalidRequest
+from tritone.errors import ArtifactError, CheckpointError, InvalidRequest
 from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, Tensor
+from tritone.torch_run import TorchRun
+
+CPU = TorchRun()
 
 ONNX_TYPES = {
     "float32": "tensor(float)",
@@ -69,10 +72,10 @@ def check_inputs(stage: Stage, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class TorchCall:
-    """A Call that runs the stages' own modules on the CPU, without gradients."""
+    """A Call that runs the stages' own modules, without gradients."""
 
-    def __init__(self, stages: Iterable[Stage]) -> None:
-        self._stages = {stage.name: stage for stage in stages}
+    def __init__(self, stages: Iterable[Stage], how: TorchRun = CPU) -> None:
+        self._stages, self._how = {stage.name: stage for stage in stages}, how
         self._modules: dict[str, Any] = {}
 
     def module(self, name: str) -> Any:
@@ -81,24 +84,25 @@ class TorchCall:
         if stage.build is None:
             raise ArtifactError(f"stage {name} is the ready-made file {stage.file}; it has no torch module")
         if name not in self._modules:
-            self._modules[name] = stage.build()
+            self._modules[name] = self._how.placed(stage.build())
         return self._modules[name]
 
     def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
-        import torch
-
         stage = known_stage(self._stages, stage_name)
         check_inputs(stage, arrays)
-        with torch.inference_mode():
-            inputs = [torch.from_numpy(np.ascontiguousarray(arrays[tensor.name])) for tensor in stage.inputs]
-            result = self.module(stage_name)(*inputs)
+        with self._how.scope():
+            result = self.module(stage_name)(*(self._how.entered(arrays[tensor.name]) for tensor in stage.inputs))
         values = result if isinstance(result, tuple) else (result,)
-        return {tensor.name: value.numpy() for tensor, value in zip(stage.outputs, values, strict=True)}
+        half = self._how.fp16
+        return {
+            tensor.name: (value.float() if half and tensor.dtype == "float32" else value).cpu().numpy()
+            for tensor, value in zip(stage.outputs, values, strict=True)
+        }
 
 
-def torch_call(stages: Iterable[Stage]) -> TorchCall:
-    """The reference every other engine is compared with: the stages in torch, fp32, on the CPU."""
-    return TorchCall(stages)
+def torch_call(stages: Iterable[Stage], how: TorchRun = CPU) -> TorchCall:
+    """The stages in torch; in fp32 on the CPU, the default, the reference every other engine is compared with."""
+    return TorchCall(stages, how)
 
 
 def open_session(path: Path, threads: int = 1) -> Any:
@@ -160,6 +164,28 @@ def onnx_call(
         eager: open every session now, so that a bad file is reported before the first request.
         precision: "fp32", or "fp16" for the mixed-precision files (the CPU rounds their values, but is not faster).
     """
+    return session_call(lambda stage: stage_path(folder, stage.name, precision), stages, threads, eager)
+
+
+def ready_made_call(model_dir: str | Path, stages: Iterable[Stage], threads: int = 1) -> Call:
+    """A Call on the networks a checkpoint brings as ONNX files, where they lie.
+
+    Raises:
+        CheckpointError: on a call, the checkpoint lacks the stage's file.
+    """
+
+    def path(stage: Stage) -> Path:
+        file = Path(model_dir) / stage.file
+        if not file.is_file():
+            present = listed(sorted(p.name for p in Path(model_dir).glob("*.onnx")))
+            raise CheckpointError(f"{file} does not exist; stage {stage.name} needs it; ONNX files found: {present}")
+        return file
+
+    return session_call(path, [stage for stage in stages if stage.build is None], threads)
+
+
+def session_call(path: Callable[[Stage], Path], stages: Iterable[Stage], threads: int, eager: bool = False) -> Call:
+    """A Call on onnxruntime sessions, each opened on first use from the file `path(stage)`."""
     by_name = {stage.name: stage for stage in stages}
     sessions: dict[str, Any] = {}
     lock = threading.Lock()
@@ -167,9 +193,9 @@ def onnx_call(
     def session(name: str) -> Any:
         with lock:
             if name not in sessions:
-                path = stage_path(folder, name, precision)
-                opened = open_session(path, threads)
-                check_signature(by_name[name], opened, path)
+                file = path(by_name[name])
+                opened = open_session(file, threads)
+                check_signature(by_name[name], opened, file)
                 sessions[name] = opened
             return sessions[name]
 
@@ -181,6 +207,17 @@ def onnx_call(
     if eager:
         for name in by_name:
             session(name)
+    return call
+
+
+def by_kind(stages: Iterable[Stage], modules: Call, ready_made: Call) -> Call:
+    """A Call that sends stages with a torch module one way and ready-made ones the other."""
+    by_name = {stage.name: stage for stage in stages}
+
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        stage = known_stage(by_name, stage_name)
+        return (ready_made if stage.build is None else modules)(stage_name, **arrays)
+
     return call
 
 

@@ -119,7 +119,7 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
-    build = (args.build_dir or ROOT / "build" / args.checkpoint.resolve().name).resolve()
+    build = (args.build_dir or artifacts.default_folder(args.checkpoint)).resolve()
     export_if_needed(family, args.checkpoint.resolve(), build, args.target)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     env = {

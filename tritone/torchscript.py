@@ -20,6 +20,7 @@ from tritone.call import check_inputs, known_stage, listed
 from tritone.errors import ArtifactError
 from tritone.formats import torchscript_key
 from tritone.stage import Arrays, Call, Stage
+from tritone.torch_run import TorchRun
 
 LABEL = "tritone.json"
 REBUILD = "build it with python export/build_engines.py --formats torchscript"
@@ -112,6 +113,7 @@ def torchscript_call(
     """
     by_name = {stage.name: stage for stage in stages}
     modules: dict[str, Any] = {}
+    how = TorchRun(device, threads)
     lock = threading.Lock()
 
     def module(stage: Stage) -> Any:
@@ -122,15 +124,10 @@ def torchscript_call(
             return modules[stage.name]
 
     def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
-        import torch
-
         stage = known_stage(by_name, stage_name)
         check_inputs(stage, arrays)
-        opened, before = module(stage), torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
+        opened = module(stage)
+        with how.scope():
             return run_module(opened, stage, arrays, device)
-        finally:
-            torch.set_num_threads(before)
 
     return call

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,30 +12,36 @@ from transformers import DynamicCache
 
 from tritone.families.cosyvoice.lm import SpeechLM
 from tritone.families.cosyvoice.vocabulary import vocabulary
+from tritone.torch_run import TorchRun
+
+CPU = TorchRun()
 
 
 class TorchSession:
-    """One sequence with its key-value cache; logits come back as float32 `[head_size]`."""
+    """One sequence with its key-value cache; logits come back as float32 `[head_size]`.
 
-    def __init__(self, lm: SpeechLM) -> None:
-        self.lm = lm
+    Args:
+        lm: the model, where `how` has placed it.
+    """
+
+    def __init__(self, lm: SpeechLM, how: TorchRun = CPU) -> None:
+        self.lm, self.how = lm, how
         self.vocabulary = vocabulary(lm.config)
         self.cache = DynamicCache()
 
-    @torch.inference_mode()
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
         """Logits after a prompt of merged ids; starts the sequence over."""
         self.cache = DynamicCache()
-        return self._forward(self._embed(torch.tensor(list(ids), dtype=torch.int64)))
+        return self.extend(ids)
 
     def step(self, token: int) -> np.ndarray:
         """Logits after one more speech token."""
         return self.extend([token])
 
-    @torch.inference_mode()
     def extend(self, ids: Sequence[int]) -> np.ndarray:
         """Logits after more merged ids, text or speech."""
-        return self._forward(self._embed(torch.tensor(list(ids), dtype=torch.int64)))
+        with self.how.scope():
+            return self._forward(self._embed(self.how.entered(np.array(ids, np.int64))))
 
     def close(self) -> None:
         """Frees the cache."""
@@ -46,7 +53,7 @@ class TorchSession:
         owners = [(lm.speech_embedding, 0), (lm.llm.model.model.embed_tokens, v.text)]
         if not lm.config.inline_markers:
             owners.append((lm.llm_embedding, v.sos))
-        out = torch.empty(len(ids), lm.config.hidden_size)
+        out = torch.empty(len(ids), lm.config.hidden_size, device=ids.device)
         for table, start in owners:
             own = (ids >= start) & (ids < start + table.num_embeddings)
             out[own] = table(ids[own] - start)
@@ -54,4 +61,24 @@ class TorchSession:
 
     def _forward(self, embedded: Tensor) -> np.ndarray:
         hidden, self.cache = self.lm.hidden(embedded[None], cache=self.cache)
-        return self.lm.llm_decoder(hidden[0, -1]).float().numpy()
+        return self.lm.llm_decoder(hidden[0, -1]).float().cpu().numpy()
+
+
+class TorchLlm:
+    """`llm() -> session`, the model being built by the first call."""
+
+    def __init__(self, build: Callable[[], SpeechLM], how: TorchRun) -> None:
+        self._build, self._how = build, how
+        self._lm: SpeechLM | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> TorchSession:
+        with self._lock:
+            if self._lm is None:
+                self._lm = self._how.placed(self._build())
+        return TorchSession(self._lm, self._how)
+
+
+def torch_llm(build: Callable[[], SpeechLM], how: TorchRun = CPU) -> TorchLlm:
+    """The checkpoint's own language model, as `synthesize` and the host steps take it."""
+    return TorchLlm(build, how)

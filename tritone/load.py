@@ -1,0 +1,242 @@
+"""A checkpoint as one object that speaks, in this process, on the engine that is asked for.
+
+model = load_model("checkpoints/nano", engine="onnx")
+wave = model.synthesize("The birch canoe slid on the smooth planks.", speaker=model.speakers[0], seed=1)
+for chunk in model.stream("And this one starts sooner."): ...
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritone import artifacts, gpu
+from tritone.call import by_kind, onnx_call, ready_made_call, torch_call
+from tritone.catalog import open_family
+from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest
+from tritone.formats import Selection
+from tritone.stage import Arrays, Call, Family, Llm, Tensor
+from tritone.torch_run import TorchRun
+
+ENGINES = ("torch", "torchscript", "onnx", "tensorrt")
+ON_CPU = "torch, torchscript and onnx run on the CPU (device='cpu')"
+ON_GPU = "torch, torchscript and tensorrt run on a GPU (device='cuda')"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded checkpoint; networks are opened when first used. Requests may run in several threads.
+
+    Args:
+        call: runs the family's stages; llm: opens sessions of its language model.
+    """
+
+    family: Family
+    call: Call
+    llm: Llm
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples of a waveform per second."""
+        return int(self.family.settings["sample_rate"])
+
+    @property
+    def speakers(self) -> tuple[str, ...]:
+        """Names of the registered voices, as they were when the model was loaded."""
+        return tuple(self.family.settings.get("speakers", ()))
+
+    def synthesize(self, text: str = "", speaker: str = "", **request: Any) -> np.ndarray:
+        """The whole waveform, float32 `[samples]`, by the order of steps that sees the whole utterance at once.
+
+        Args:
+            text: may be left out only where the mode brings something else to say.
+            speaker: a registered voice; "" for the first there is, or the one of `reference_wav`.
+            request: other inputs of the family's requests by name (`seed=1`, `speed=1.2`, `reference_wav=samples`).
+
+        Raises:
+            InvalidRequest: names the input at fault.
+        """
+        if not self.family.hosts:
+            chunks = list(self.stream(text, speaker, **request))
+            return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+        known = read_request(self.family, text, speaker, request)
+        for host in self.family.hosts:
+            given = {tensor.name: known[tensor.name] for tensor in host.inputs if tensor.name in known}
+            result = host.run(self.call, self.llm, [given])[0]
+            if isinstance(result, Exception):
+                raise result
+            known |= result
+        return known[self.family.response[0].name].reshape(-1)
+
+    def stream(
+        self, text: str = "", speaker: str = "", cancelled: Callable[[], bool] = lambda: False, **request: Any
+    ) -> Iterator[np.ndarray]:
+        """Chunks of the waveform, float32 `[samples]`, as early as they can be had; no limit on the length.
+
+        Takes what `synthesize` takes; the work ends soon after `cancelled()` is true.
+        """
+        arrays = read_request(self.family, text, speaker, request)
+        for chunk in self.family.synthesize(self.call, self.llm, arrays, cancelled):
+            yield chunk.reshape(-1)
+
+
+def load_model(
+    model_dir: str | Path,
+    fp16: bool = False,
+    device: str = "cpu",
+    engine: str = "torch",
+    build_dir: str | Path | None = None,
+    threads: int = 1,
+) -> Model:
+    """The checkpoint in `model_dir`, ready to speak.
+
+    Args:
+        fp16: float16 arithmetic inside the networks: autocast on torch, the fp16 files elsewhere.
+        device: "cpu", "cuda" or a certain GPU as "cuda:1".
+        engine: "torch" needs the checkpoint alone; "torchscript", "onnx" and "tensorrt" run what
+            `export/build_engines.py` built. On a GPU the language model runs on torch, on a CPU on onnxruntime-genai.
+        build_dir: folder of the exported networks (default: build/<checkpoint name>).
+        threads: of each network on the CPU.
+
+    Raises:
+        ConfigError: the combination makes no sense; the message says which ones do.
+        EnvironmentProblem: there is no such GPU, or torch cannot use it.
+        CheckpointError: no checkpoint there, or a file of it is missing or damaged.
+        ArtifactError: exported networks are missing or stale; the message has the command that builds them.
+    """
+    index = check_choice(engine, device, fp16)
+    check_gpu(engine, index)
+    folder = Path(model_dir)
+    family = open_family(folder)
+    build = artifacts.default_folder(folder) if build_dir is None else Path(build_dir)
+    how = TorchRun(device, threads, fp16)
+    needed = selection(engine, fp16, index, build)
+    if needed is not None:
+        artifacts.verify(build, family, folder, needed)
+    call = open_call(engine, family, folder, build, how, index)
+    return Model(family, call, open_llm(engine, family, call, build, how))
+
+
+def check_choice(engine: str, device: str, fp16: bool) -> int | None:
+    """The GPU's number, None for the CPU; ConfigError when engine, device and precision do not go together."""
+    if engine not in ENGINES:
+        raise ConfigError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
+        raise ConfigError(f"unknown device {device!r}; there are cpu, cuda, and cuda:1 for a certain GPU")
+    if kind == "cuda":
+        if engine == "onnx":
+            raise ConfigError(f"engine onnx was asked for on {device}; here onnxruntime computes on the CPU. {ON_GPU}")
+        return int(number or 0)
+    if engine == "tensorrt":
+        raise ConfigError(f"engine tensorrt was asked for on the CPU; TensorRT computes on NVIDIA GPUs alone. {ON_CPU}")
+    if fp16 and engine == "torch":
+        raise ConfigError(
+            "engine torch was asked for with fp16 on the CPU, where autocast makes it slower and less exact. Use "
+            "fp16=False, or device='cuda'; engines onnx and torchscript run their fp16 files on the CPU, for checking"
+        )
+    if fp16:
+        warnings.warn(
+            f"engine {engine} with fp16 on the CPU shows how the fp16 files sound; it is not faster than fp16=False",
+            stacklevel=3,
+        )
+    return None
+
+
+def check_gpu(engine: str, index: int | None) -> None:
+    """Raise EnvironmentProblem unless this machine has the GPU and torch, which holds the tensors, can use it."""
+    if index is None:
+        return
+    if not gpu.gpu(index):
+        raise EnvironmentProblem(
+            f"engine {engine} was asked for on CUDA device {index}, which this machine does not have; {ON_CPU}"
+        )
+    from tritone.plan import require_cuda
+
+    require_cuda()
+
+
+def selection(engine: str, fp16: bool, index: int | None, build: Path) -> Selection | None:
+    """What must be built for it; None when the checkpoint is enough."""
+    precisions = ("fp16",) if fp16 else ("fp32",)
+    if engine == "tensorrt":
+        assert index is not None
+        return Selection(("onnx", "tensorrt"), precisions, platform=engines_platform(build, index))
+    if engine == "torch":
+        return None
+    return Selection((engine, "llm") if index is None else (engine,), precisions)
+
+
+def engines_platform(build: Path, index: int) -> str:
+    """What the build folder's engines were built for where this GPU can run them, else what they should be."""
+    found = gpu.found_platform(index)
+    recorded = {entry.identity.platform for entry in artifacts.read_manifest(build).values()} - {""}
+    return next((name for name in sorted(recorded) if not gpu.mismatch(name, found)), "") or gpu.target_platform()
+
+
+def open_call(engine: str, family: Family, folder: Path, build: Path, how: TorchRun, index: int | None) -> Call:
+    """The family's stages on the engine; networks the checkpoint brings as ONNX run on onnxruntime beside torch."""
+    precision, threads = "fp16" if how.fp16 else "fp32", how.threads or 1
+    if engine == "tensorrt":
+        from tritone.plan import plan_call
+
+        return plan_call(build, family.stages, precision, index or 0)
+    if engine == "onnx":
+        return onnx_call(build, family.stages, threads, precision=precision)
+    if engine == "torchscript":
+        from tritone.torchscript import torchscript_call
+
+        modules: Call = torchscript_call(build, family.stages, precision, threads, how.device)
+    else:
+        modules = torch_call(family.stages, how)
+    return by_kind(family.stages, modules, ready_made_call(folder, family.stages, threads))
+
+
+def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun) -> Llm:
+    """The family's language model: of stages where it is made of them, on torch with torch or a GPU, else on genai."""
+    if family.stage_llm is not None:
+        return family.stage_llm(call)
+    model = family.language_model
+    if model is None:
+        raise ConfigError(f"{family.name} describes no language model")
+    if engine != "torch" and how.device == "cpu":
+        from tritone.lm.genai import genai_llm
+
+        return genai_llm(build, threads=how.threads or 1)
+    from tritone.lm.torch_lm import torch_llm
+
+    return torch_llm(model.build, how)
+
+
+def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]) -> Arrays:
+    """The request's tensors by name, batch of one; what is None or "" is left out."""
+    declared = {tensor.name: tensor for tensor in family.request}
+    fields = {"target_text": text, "speaker": speaker, **others}
+    arrays = {}
+    for name, value in fields.items():
+        if value is None or (isinstance(value, str) and not value):
+            continue
+        if name not in declared:
+            raise InvalidRequest(name, f"no such input; inputs are {', '.join(declared)}")
+        arrays[name] = read_value(declared[name], value)
+    return arrays
+
+
+def read_value(tensor: Tensor, value: Any) -> np.ndarray:
+    """One input as `[1, n]`; InvalidRequest when it is not what the declaration takes."""
+    if tensor.dtype == "bytes":
+        if not isinstance(value, str):
+            raise InvalidRequest(tensor.name, f"is a {type(value).__name__}; give a string")
+        return np.array([[value.encode()]], object)
+    array = np.asarray(value)
+    # An array of whole numbers where sound is asked for has another scale; a single number has not.
+    kinds = "iu" if tensor.dtype.startswith("int") else "f" if array.ndim else "fiu"
+    if array.dtype.kind not in kinds or array.ndim > 2 or (array.ndim == 2 and len(array) != 1):
+        given = f"{array.dtype} {list(array.shape)}"
+        raise InvalidRequest(tensor.name, f"takes one number or one row of {tensor.dtype}, got {given}")
+    return array.astype(tensor.dtype).reshape(1, -1)
