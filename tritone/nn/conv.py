@@ -25,7 +25,11 @@ class CausalConv1d(nn.Conv1d):
 
 
 class PaddedConv1d(nn.Conv1d):
-    """Convolution of `[batch, in, frames]` with `left` and `right` zeros around it, each frame `repeat` times first."""
+    """Convolution of `[batch, in, frames]` with `left` and `right` zeros around it, each frame `repeat` times first.
+
+    Both sides get the larger number and what it gives too much is cut off: unlike padding to different widths, that is
+    two nodes in a graph, where exporters write ten.
+    """
 
     def __init__(
         self,
@@ -38,10 +42,16 @@ class PaddedConv1d(nn.Conv1d):
         right: int = 0,
         repeat: int = 1,
     ) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, stride, dilation=dilation)
+        both = max(left, right) if stride == 1 else 0
+        super().__init__(in_channels, out_channels, kernel_size, stride, both, dilation)
         self.left, self.right, self.repeat = left, right, repeat
 
     def forward(self, x: Tensor) -> Tensor:
         if self.repeat > 1:
             x = x[..., None].expand(-1, -1, -1, self.repeat).flatten(2)
-        return self._conv_forward(nn.functional.pad(x, (self.left, self.right)), self.weight, self.bias)
+        if self.stride[0] > 1:  # a position cut off is no output of its own
+            return self._conv_forward(nn.functional.pad(x, (self.left, self.right)), self.weight, self.bias)
+        y = self._conv_forward(x, self.weight, self.bias)
+        if self.left > self.right:
+            return y[:, :, : self.right - self.left]
+        return y[:, :, self.right - self.left :]
