@@ -14,9 +14,19 @@ from tritone.call import open_session
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.config_v1 import V1
 from tritone.families.cosyvoice.config_v3 import V3
+from tritone.families.cosyvoice.modes import MODES, SYSTEM, ModeInputs, find_mode, mode_inputs
+from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.text import TextFrontend
 from tritone.wav import read_samples
 
 CONFIGS: dict[int, CosyVoiceConfig] = {1: V1, 2: CosyVoiceConfig(), 3: V3}
+
+
+TEXT, TRANSCRIPT = "Hello there.", "I am a prompt text, ok."
+LEAD = SYSTEM + END_OF_PROMPT
+CASES = [(v, name) for v in (1, 2, 3) for name, mode in MODES.items() if v in mode.versions]
+"""Every mode of every version."""
 
 
 def recorded(version: int) -> dict[str, np.ndarray]:
@@ -57,3 +67,19 @@ def hearing(tokens: np.ndarray) -> Callable[..., dict[str, Any]]:
         return {"indices": tokens.reshape(1, -1).astype(np.int32)}
 
     return call
+
+
+def published(version: int, name: str, front: TextFrontend, voice: Voice) -> ModeInputs:
+    """The request that was recorded: v3's texts begin with the prompt its callers must write."""
+    speaker = Voice("spk_a", recorded(version)["spk_a"][0])
+    lead = LEAD if version == 3 else ""
+    instruct = "A calm speaker." if version == 1 else f"{SYSTEM} Speak softly."
+    return mode_inputs(
+        find_mode(name, version),
+        front,
+        speaker if "speaker" in MODES[name].needs else voice,
+        text=(lead if name in ("cross_lingual", "sft") else "") + TEXT,
+        transcript=(lead + TRANSCRIPT) if name == "zero_shot" else "",
+        instruct_text=instruct + END_OF_PROMPT if "instruct" in name else "",
+        source=recorded(version)["vc_source"][0] if name == "vc" else None,
+    )

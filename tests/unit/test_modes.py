@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_helpers import CONFIGS, hearing, prompt, recorded, write_whisper_vocabulary
+from front_helpers import (
+    CASES, CONFIGS, LEAD, TEXT, TRANSCRIPT, hearing, prompt, published, recorded, write_whisper_vocabulary,
+)  # fmt: skip
 
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.checkpoint import BACKBONE
@@ -16,10 +18,6 @@ from tritone.families.cosyvoice.reference import reference_voice
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.special_tokens import BASE_SIZE, END_OF_PROMPT, V3
 from tritone.families.cosyvoice.text import TextFrontend
-
-TEXT, TRANSCRIPT = "Hello there.", "I am a prompt text, ok."
-LEAD = SYSTEM + END_OF_PROMPT
-CASES = [(v, name) for v in (1, 2, 3) for name, mode in MODES.items() if v in mode.versions]
 
 
 @pytest.fixture(scope="module")
@@ -32,22 +30,6 @@ def fronts(tiny_v2: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int,
 @pytest.fixture(scope="module")
 def voices() -> dict[int, Voice]:
     return {v: reference_voice(hearing(recorded(v)["llm_prompt_speech_token"]), *prompt(), CONFIGS[v]) for v in CONFIGS}
-
-
-def published(version: int, name: str, front: TextFrontend, voice: Voice) -> ModeInputs:
-    """The request that was recorded: v3's texts begin with the prompt its callers must write."""
-    speaker = Voice("spk_a", recorded(version)["spk_a"][0])
-    lead = LEAD if version == 3 else ""
-    instruct = "A calm speaker." if version == 1 else f"{SYSTEM} Speak softly."
-    return mode_inputs(
-        find_mode(name, version),
-        front,
-        speaker if "speaker" in MODES[name].needs else voice,
-        text=(lead if name in ("cross_lingual", "sft") else "") + TEXT,
-        transcript=(lead + TRANSCRIPT) if name == "zero_shot" else "",
-        instruct_text=instruct + END_OF_PROMPT if "instruct" in name else "",
-        source=recorded(version)["vc_source"][0] if name == "vc" else None,
-    )
 
 
 @pytest.mark.parametrize(("version", "name"), CASES)

@@ -1,0 +1,135 @@
+"""A server of each version with random weights: published clients, every mode, both entries."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from server.conftest import text, write_speech_tokenizer
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from tritone.serve import check, parse, start
+from tritone.server.launch import ROOT, Server
+from tritone.server.locate import free_ports
+
+RATES = {1: 22050, 2: 24000, 3: 24000}
+CODES = {1: 4096, 2: 6561, 3: 6561}
+Inputs = dict[str, tuple[np.ndarray, str]]
+
+
+@pytest.fixture(scope="module", params=[1, 2, 3], ids=lambda version: f"cosyvoice{version}")
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Server]]:
+    """The version and its running server, which has spoken once through each entry."""
+    version = request.param
+    folder = tmp_path_factory.mktemp("served") / f"tiny-v{version}"
+    shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), folder)
+    write_speech_tokenizer(folder / f"speech_tokenizer_v{version}.onnx")
+    ports = free_ports()
+    options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
+    build = ROOT / "build" / f"tests-tiny-v{version}"
+    family, server = start(parse([str(folder), f"--build-dir={build}", "--threads=1", *options]))
+    with server:
+        check(family, ports.http)
+        yield version, server
+
+
+@pytest.fixture
+def client(served: tuple[int, Server]) -> Iterator[grpc.InferenceServerClient]:
+    connection = grpc.InferenceServerClient(f"127.0.0.1:{served[1].ports.grpc}")
+    yield connection
+    connection.close()
+
+
+def recording(seconds: float, field: str = "reference_wav") -> Inputs:
+    """A recording as the published client sends it."""
+    time = np.arange(int(16000 * seconds), dtype=np.float32) / 16000
+    wav = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
+    return {field: (wav, "FP32"), f"{field}_len": (np.array([[wav.shape[1]]], np.int32), "INT32")}
+
+
+def tensors(inputs: Inputs) -> list[Any]:
+    found = []
+    for name, (array, datatype) in inputs.items():
+        tensor = grpc.InferInput(name, list(array.shape), datatype)
+        tensor.set_data_from_numpy(array)
+        found.append(tensor)
+    return found
+
+
+def whole(client: grpc.InferenceServerClient, model: str, inputs: Inputs) -> np.ndarray:
+    answer = client.infer(model, tensors(inputs), client_timeout=120)
+    wave: np.ndarray = answer.as_numpy("waveform")
+    assert wave.dtype == np.float32 and wave.shape[0] == 1 and np.isfinite(wave).all()
+    return wave[0]
+
+
+def stream(client: grpc.InferenceServerClient, model: str, inputs: Inputs) -> list[np.ndarray]:
+    """Chunks of the decoupled entry, read as the published client reads them."""
+    answers: queue.Queue[Any] = queue.Queue()
+    client.start_stream(lambda result, error: answers.put(error or result))
+    chunks = []
+    try:
+        client.async_stream_infer(f"{model}_stream", tensors(inputs), enable_empty_final_response=True)
+        while True:
+            answer = answers.get(timeout=120)
+            if isinstance(answer, InferenceServerException):
+                raise answer
+            if answer.get_response().parameters["triton_final_response"].bool_param:
+                return chunks
+            chunks.append(answer.as_numpy("waveform").reshape(-1))
+    finally:
+        client.stop_stream()
+
+
+def test_published_client_speaks_through_both_entries(
+    served: tuple[int, Server], client: grpc.InferenceServerClient
+) -> None:
+    model = f"cosyvoice{served[0]}"
+    inputs = recording(2.0) | {"reference_text": text("A word."), "target_text": text("Hi you.")}
+    spoken, chunks = whole(client, model, inputs), stream(client, model, inputs)
+    assert spoken.size > 10000 and np.abs(spoken).max() > 1e-3
+    assert len(chunks) > 1 and sum(chunk.size for chunk in chunks) == pytest.approx(spoken.size, rel=0.01)
+    config = client.get_model_config(model, as_json=True)["config"]
+    assert config["parameters"]["sample_rate"]["string_value"] == str(RATES[served[0]])
+
+
+def test_every_mode_speaks_and_each_says_something_else(
+    served: tuple[int, Server], client: grpc.InferenceServerClient
+) -> None:
+    version, model = served[0], f"cosyvoice{served[0]}"
+    say, told = {"target_text": text("Hi you.")}, {"instruct_text": text("Calm.")}
+    instruct = say | told | (recording(2.0) if version > 1 else {"speaker": text("a")})
+    requests = [
+        say | {"speaker": text("a")},
+        say | recording(2.0),
+        say | recording(2.0) | {"reference_text": text("A word.")},
+        instruct,
+        recording(2.0) | recording(1.0, "source_wav") | {"mode": text("vc")},
+    ]
+    waves = [whole(client, model, request) for request in requests]
+    for index, wave in enumerate(waves):
+        assert wave.size > 5000
+        for other in waves[:index]:
+            assert wave.shape != other.shape or np.abs(wave - other).max() > 1e-3
+    # A second of speech becomes as much, whatever the rate of tokens and frames.
+    assert waves[-1].size == pytest.approx(RATES[version] * (0.5 if version == 1 else 1.0), rel=0.03)
+
+
+def test_a_mode_of_another_version_is_refused_by_name(
+    served: tuple[int, Server], client: grpc.InferenceServerClient
+) -> None:
+    version, model = served[0], f"cosyvoice{served[0]}"
+    wrong = "instruct2" if version == 1 else "instruct"
+    inputs = {"target_text": text("Hi."), "mode": text(wrong), "instruct_text": text("Calm."), "speaker": text("a")}
+    message = f"INVALID_ARGUMENT: mode: CosyVoice {version} has no mode '{wrong}'"
+    with pytest.raises(InferenceServerException, match=message) as error:
+        whole(client, model, inputs)
+    assert str(error.value.status()) == "StatusCode.INVALID_ARGUMENT"
+    with pytest.raises(InferenceServerException, match=message):
+        stream(client, model, inputs)
