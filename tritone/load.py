@@ -118,7 +118,7 @@ def load_model(
     needed = selection(engine, fp16, index, build)
     if needed is not None:
         artifacts.verify(build, family, folder, needed)
-    call = open_call(engine, family, folder, build, how, index)
+    call = open_call(engine, family, folder, build, how, index or 0)
     return Model(family, call, open_llm(engine, family, call, build, how))
 
 
@@ -179,13 +179,13 @@ def engines_platform(build: Path, index: int) -> str:
     return next((name for name in sorted(recorded) if not gpu.mismatch(name, found)), "") or gpu.target_platform()
 
 
-def open_call(engine: str, family: Family, folder: Path, build: Path, how: TorchRun, index: int | None) -> Call:
+def open_call(engine: str, family: Family, folder: Path, build: Path, how: TorchRun, index: int = 0) -> Call:
     """The family's stages on the engine; networks the checkpoint brings as ONNX run on onnxruntime beside torch."""
     precision, threads = "fp16" if how.fp16 else "fp32", how.threads or 1
     if engine == "tensorrt":
         from tritone.plan import plan_call
 
-        return plan_call(build, family.stages, precision, index or 0)
+        return plan_call(build, family.stages, precision, index)
     if engine == "onnx":
         return onnx_call(build, family.stages, threads, precision=precision)
     if engine == "torchscript":

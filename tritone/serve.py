@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tritone import artifacts, gpu
 from tritone.catalog import open_family
-from tritone.errors import ArtifactError, TritoneError
+from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.formats import TARGETS, Selection, for_target
 from tritone.lm.served import ENGINES
 from tritone.server.health import speak_stream, speak_whole
@@ -32,6 +32,8 @@ from tritone.stage import Family
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
 """What the server is told on a GPU: the resources in the stages' configs count."""
 LLM_URL = "http://127.0.0.1:8355"
+ENGINES_ON_CPU = {"onnx": ("onnx", "llm"), "torchscript": ("torchscript", "llm"), "torch": ("llm",)}
+"""What may run the networks of the cpu target, and the formats to be built for it."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,6 +43,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--target", default="cpu", choices=TARGETS, help="which rendered model repository to serve")
+    parser.add_argument(
+        "--engine", choices=tuple(ENGINES_ON_CPU), help="cpu: what runs the networks in each model (default: onnx)"
+    )
     parser.add_argument(
         "--build-dir", type=Path, help="folder of the exported networks (default: build/<checkpoint name>)"
     )
@@ -67,15 +72,24 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def wanted(target: str) -> Selection:
+def wanted(target: str, engine: str | None = None) -> Selection:
     """What a server of the target loads on this machine.
 
+    Args:
+        engine: of the cpu target, onnx unless given; the gpu target has one of its own.
+
     Raises:
+        ConfigError: an engine was asked for on the gpu target.
         ArtifactError: engines are wanted and this machine cannot have those that Triton loads.
     """
     selection = for_target(target)
     if "tensorrt" not in selection.formats:
-        return selection
+        return replace(selection, formats=ENGINES_ON_CPU[engine or "onnx"])
+    if engine:
+        raise ConfigError(
+            f"engine {engine} was asked for on the {target} target, whose networks are TensorRT engines; leave out "
+            f"--engine, or choose --target cpu, which runs {', '.join(ENGINES_ON_CPU)}"
+        )
     platform = gpu.target_platform()
     if platform.split()[0] != gpu.TENSORRT:
         raise ArtifactError(
@@ -85,9 +99,11 @@ def wanted(target: str) -> Selection:
     return replace(selection, platform=platform)
 
 
-def export_if_needed(family: Family, checkpoint: Path, build: Path, target: str = "cpu") -> None:
+def export_if_needed(
+    family: Family, checkpoint: Path, build: Path, target: str = "cpu", engine: str | None = None
+) -> None:
     """Make the build directory current, showing the exporter's own progress; nothing happens when it already is."""
-    selection = wanted(target)
+    selection = wanted(target, engine)
     try:
         artifacts.verify(build, family, checkpoint, selection)
         return
@@ -107,6 +123,7 @@ def export_if_needed(family: Family, checkpoint: Path, build: Path, target: str 
         target,
         # The largest sizes take most of the time and are the test suite's to check.
         "--quick",
+        *(["--formats", ",".join(selection.formats)] if engine else []),
     ]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status:
@@ -120,7 +137,7 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
     build = (args.build_dir or artifacts.default_folder(args.checkpoint)).resolve()
-    export_if_needed(family, args.checkpoint.resolve(), build, args.target)
+    export_if_needed(family, args.checkpoint.resolve(), build, args.target, args.engine)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     env = {
         "TRITONE_MODEL_DIR": str(args.checkpoint.resolve()),
@@ -132,20 +149,21 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
         "OMP_WAIT_POLICY": "passive",
     }
     options = GPU_OPTIONS if on_gpu else {}
-    server = Server(repository(family, args.target, build), build, ports, env, args.host, home, options)
+    server = Server(repository(family, args.target, build, args.engine), build, ports, env, args.host, home, options)
     server.start(args.timeout, show)
     return family, server
 
 
-def repository(family: Family, target: str, build: Path) -> Path:
+def repository(family: Family, target: str, build: Path, engine: str | None = None) -> Path:
     """The committed model repository when it is this checkpoint's, else one rendered into the build directory.
 
     Engines lie beside their models' configs, so a repository with engines is always in the build directory.
     """
-    files = render(family, target)
+    other = "" if engine in (None, "onnx") else engine
+    files = render(family, target, stages=other)
     folder = REPOSITORY / target
     if target == "gpu" or differences(files, folder):
-        folder = build / "model_repository" / target
+        folder = build / "model_repository" / (f"{target}_{other}" if other else target)
         write(files, folder)
     if target == "gpu":
         link_plans(folder, family, build)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tritone import serve
+from tritone import artifacts, serve
 from tritone.catalog import open_family
-from tritone.errors import ArtifactError, EnvironmentProblem
+from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
 from tritone.formats import plan_key
 from tritone.server import locate
 from tritone.server.launch import Server
@@ -52,6 +52,37 @@ def test_stale_exports_are_built_and_checked_again(monkeypatch: pytest.MonkeyPat
     assert built[0][1].endswith("export/build_engines.py")
     options = ["--model-dir", str(tmp_path / "voice"), "--out", str(tmp_path / "build"), "--target", "cpu"]
     assert built[0][2:8] == options
+
+
+@pytest.mark.parametrize(("engine", "formats"), [("torchscript", "torchscript,llm"), ("torch", "llm")])
+def test_another_engine_gets_its_files_and_its_repository(
+    tiny_v2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine: str, formats: str
+) -> None:
+    family = open_family(tiny_v2)
+    built: list[list[str]] = []
+
+    def verify(*arguments: Any) -> None:
+        if not built:
+            raise ArtifactError(artifacts.rebuild_command(tiny_v2, tmp_path, arguments[3]))
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
+        built.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(serve.artifacts, "verify", verify)
+    monkeypatch.setattr(serve.subprocess, "run", run)
+    serve.export_if_needed(family, tiny_v2, tmp_path, "cpu", engine)
+    assert built[0][-2:] == ["--formats", formats]
+    folder = serve.repository(family, "cpu", tmp_path, engine)
+    assert folder == tmp_path / "model_repository" / f"cpu_{engine}"
+    configs = [path.read_text() for path in folder.glob("*/config.pbtxt")]
+    said = [f'key: "stages"\n  value {{\n    string_value: "{engine}"' in text for text in configs]
+    assert sum(said) == len(family.hosts) + 1  # every step and the streaming entry, not the ensemble
+
+
+def test_engine_on_the_gpu_target_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"torch was asked for on the gpu target, .* cpu, which runs onnx, torchscr"):
+        serve.wanted("gpu", "torch")
 
 
 def test_failing_export_is_an_error_with_its_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

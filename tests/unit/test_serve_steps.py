@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tritone.errors import ConfigError, InvalidRequest
+from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.server import steps
 from tritone.server.steps import Step, counted, no_llm, refuse_batches
 from tritone.stage import Arrays, Family, Host, Tensor
@@ -115,8 +115,8 @@ def test_every_token_of_a_model_that_samples_itself_is_counted() -> None:
 
 
 def test_parameters_with_unknown_values_list_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="the parameter stages is 'torch'; it can be onnxruntime, triton"):
-        steps.chosen({"stages": "torch"}, "stages", steps.STAGES)
+    with pytest.raises(ConfigError, match="the parameter stages is 'jax'; it can be onnxruntime, torchscript, torch"):
+        steps.chosen({"stages": "jax"}, "stages", steps.STAGES)
     assert steps.chosen({}, "stages", steps.STAGES) == "onnxruntime"
 
 
@@ -130,6 +130,20 @@ def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(steps, "bls_call", lambda _stages, prefix: prefix)
     opened = steps.open_step({"step": "halve", "model_dir": "m", "build_dir": "b", "stages": "triton"})
     assert isinstance(opened, Step) and opened._call == "toy_stage_"
+
+
+@pytest.mark.parametrize("stages", ["torch", "torchscript"])
+def test_networks_run_on_what_the_config_says(monkeypatch: pytest.MonkeyPatch, tiny_v2: Path, stages: str) -> None:
+    monkeypatch.setattr(Step, "warm_up", lambda _self: None)
+    monkeypatch.setattr(steps, "onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
+    values = {"step": "vocoder", "model_dir": str(tiny_v2), "build_dir": "nowhere", "stages": stages}
+    step = steps.Step(values)
+    frames = {"mel": np.zeros((1, 80, 4), np.float32), "mel_len": np.array([4], np.int32)}
+    if stages == "torch":
+        assert step._call("f0_predictor", **frames)["f0"].shape == (1, 4)
+    else:
+        with pytest.raises(ArtifactError, match=r"nowhere/torchscript/.*zip does not exist; .* --formats torchscript"):
+            step._call("f0_predictor", **frames)
 
 
 def test_stream_stops_between_two_networks_when_cancelled(step: Callable[[str], Step]) -> None:

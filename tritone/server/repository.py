@@ -50,11 +50,12 @@ TARGETS = {
 """The repositories there are; "stages" is the gpu one without a GPU, its stage models running on onnxruntime."""
 
 
-def render(family: Family, target: str, overrides: Path | None = None) -> dict[str, bytes]:
+def render(family: Family, target: str, overrides: Path | None = None, stages: str = "") -> dict[str, bytes]:
     """Every file of the family's repository by relative path.
 
     Args:
         overrides: folder of `<model>.pbtxt` texts merged into the rendered configs (default: the target's own).
+        stages: what runs the networks of each step, as `tritone.server.steps` reads it (default: the target's own).
     """
     if target not in TARGETS:
         raise ConfigError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
@@ -62,6 +63,7 @@ def render(family: Family, target: str, overrides: Path | None = None) -> dict[s
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
     # A language model made of stages runs where these run.
     parameters = {key: value for key, value in plan.parameters.items() if family.language_model or key in NO_LLM}
+    parameters |= {"stages": stages} if stages else {}
     configs = {f"{family.name}_{host.name}": step(family, host, parameters) for host in family.hosts}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
     files: dict[str, bytes] = {}

@@ -1,7 +1,7 @@
 """One step of a family as a server process runs it: its networks opened once, then lists of requests in, results out.
 
 The networks run in the process itself on onnxruntime, or as models of the same server, whatever the config says.
-The checkpoint's torch weights are never touched.
+The checkpoint's torch weights are not touched unless the config asks for torch.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from tritone.catalog import open_family
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.lm.genai import genai_llm
 from tritone.lm.served import served_llm
+from tritone.load import open_call
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
 from tritone.stage import Arrays, Call, Family, Llm
+from tritone.torch_run import TorchRun
 
 STREAM = "stream"
-STAGES = ("onnxruntime", "triton")
+STAGES = ("onnxruntime", "torchscript", "torch", "triton")
 LLMS = ("onnxruntime-genai", "served")
 WARM_UP_TEXT = "Ready."
 
@@ -33,8 +35,8 @@ class Step:
 
     Args:
         values: `step`, `model_dir`, `build_dir`, and optionally `threads` per network (default: TRITONE_THREADS or 1),
-            `stages` ("onnxruntime", in this process, or "triton", models of the same server), `llm`
-            ("onnxruntime-genai" or "served", with `llm_url` and `llm_engine`).
+            `stages` ("onnxruntime", "torchscript" or "torch", in this process, or "triton", models of the same server),
+            `llm` ("onnxruntime-genai" or "served", with `llm_url` and `llm_engine`).
         on_token: called for every token the language model decodes.
     """
 
@@ -42,11 +44,16 @@ class Step:
         self.family = open_family(Path(values["model_dir"]))
         self.streams = values["step"] == STREAM
         self._host = None if self.streams else find_host(self.family, values["step"])
-        self._stages_elsewhere = chosen(values, "stages", STAGES) == "triton"
+        stages, build = chosen(values, "stages", STAGES), Path(values["build_dir"])
+        self._stages_elsewhere = stages == "triton"
         if self._stages_elsewhere:
             self._call: Call = bls_call(self.family.stages, stage_prefix(self.family.name))
+        elif stages == "onnxruntime":
+            self._call = onnx_call(build, self.family.stages, threads=threads(values))
         else:
-            self._call = onnx_call(Path(values["build_dir"]), self.family.stages, threads=threads(values))
+            self._call = open_call(
+                stages, self.family, Path(values["model_dir"]), build, TorchRun(threads=threads(values))
+            )
         uses_llm = self._host is None or "llm" in self._host.uses
         self._llm = counted(open_llm(values, self.family, self._call), on_token) if uses_llm else no_llm
         self.warm_up()
