@@ -14,9 +14,10 @@ from tritone.call import torch_call
 from tritone.families.cosyvoice.config_v3 import V3
 from tritone.families.cosyvoice.noise import PublishedUniforms
 from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
-from tritone.families.cosyvoice.source import SteppedSource, harmonics
+from tritone.families.cosyvoice.source import SteppedSource, excitation, harmonics
+from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import VocoderStream
-from tritone.families.cosyvoice.synthesize import whole_waveform
+from tritone.families.cosyvoice.synthesize import whole_mel, whole_waveform
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.stage import Arrays
 
@@ -87,6 +88,18 @@ def test_source_equals_published(numbers: Arrays) -> None:
     assert relative(found, numbers["s_f1"][0]) < 2e-4
 
 
+def test_the_difference_is_the_published_rounding_of_phase(numbers: Arrays) -> None:
+    """Integrated in float32 as there, the excitation is the published one to the last digits."""
+    state, config = tiny_state("hift", "v3"), tiny_config().hift
+    f0 = torch.from_numpy(numbers["f0_f1"][0])
+    phase = torch.cumsum(f0[:, None] * torch.arange(1, 10) / 24000 % 1, dim=0) * 2 * np.pi * HOP
+    cycles = np.broadcast_to((phase.double() / (2 * np.pi) % 1).numpy()[:, None], (64, HOP, 9))
+    noise = PublishedUniforms(config.noise_offset).take(64, HOP, 9)
+    mixed = excitation(cycles, f0.numpy(), noise, config).reshape(-1, 9).T
+    weight, bias = state["m_source.l_linear.weight"].numpy(), state["m_source.l_linear.bias"].numpy()
+    assert relative(np.tanh(weight @ mixed + bias), numbers["s_f1"][0]) < 2e-6
+
+
 @pytest.mark.parametrize("cuts", [[1], [1, 2, 3], [20], list(range(1, 30)), [0, 30]])
 def test_cutting_the_source_elsewhere_changes_nothing(cuts: list[int]) -> None:
     f0 = np.abs(np.random.default_rng(0).normal(150, 80, 30)).astype(np.float32)
@@ -155,6 +168,21 @@ def test_unfinished_waveform_is_a_prefix_as_published(numbers: Arrays) -> None:
     assert relative(wave[None, :kept], numbers["wav_f0"]) < 1e-4
     whole = whole_waveform(call, tiny_config(), numbers["mel"], seed=0)
     assert relative(wave, whole[: len(wave)]) < 1e-5
+
+
+def test_a_published_utterance_from_its_tokens() -> None:
+    """Tokens to mel to sound, as recorded from a whole zero-shot request; nothing in this layout is left to chance."""
+    known = golden("e2e_zero_shot", "v3")
+    call, config = torch_call(tiny_stages().values()), tiny_config()
+    voice = Voice(
+        "reference",
+        known["flow_embedding"][0],
+        speech_token=known["flow_prompt_token"][0].astype(np.int64),
+        mel=known["flow_prompt_feat"][0],
+    )
+    mel = whole_mel(call, config, known["flow_token"][0].tolist(), voice, streaming_mask=False)
+    assert relative(mel, known["flow_mel"]) < 1e-5
+    assert relative(whole_waveform(call, config, mel, seed=0)[None], known["wav"]) < 5e-4
 
 
 @torch.no_grad()
