@@ -8,12 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from front_helpers import (
-    CASES, CONFIGS, LEAD, TEXT, TRANSCRIPT, hearing, prompt, published, recorded, write_whisper_vocabulary,
+    CASES,
+    CONFIGS,
+    LEAD,
+    TEXT,
+    TRANSCRIPT,
+    hearing,
+    prompt,
+    published,
+    recorded,
+    write_whisper_vocabulary,
 )  # fmt: skip
 
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.checkpoint import BACKBONE
-from tritone.families.cosyvoice.modes import MODES, SYSTEM, ModeInputs, find_mode, instruction, mode_inputs, usual_mode
+from tritone.families.cosyvoice.modes import MODES, SYSTEM, find_mode, instruction, mode_inputs, usual_mode
 from tritone.families.cosyvoice.reference import reference_voice
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.special_tokens import BASE_SIZE, END_OF_PROMPT, V3

@@ -1,0 +1,206 @@
+"""Requests to v1, v2 and v3 in every mode, as tensors: on torch and on exported files, whole and streamed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from front_helpers import hearing, recorded
+from server.conftest import write_speech_tokenizer
+
+from export.to_genai import export_llm
+from export.to_onnx import export_stage, link_ready_made
+from tritone.artifacts import llm_path, stage_path
+from tritone.call import onnx_call, torch_call
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.stages import family
+from tritone.lm.genai import genai_llm
+from tritone.lm.torch_lm import TorchSession
+from tritone.stage import Arrays, Call, Family, Llm
+
+VERSIONS = (1, 2, 3)
+Speaker = tuple[Family, Call, Llm]
+
+
+def text(words: str) -> np.ndarray:
+    return np.array([[words.encode()]], dtype=object)
+
+
+def recording(samples: int, field: str = "reference_wav") -> Arrays:
+    """A recording of 16 kHz as the published client sends it."""
+    time = np.arange(samples, dtype=np.float32) / 16000
+    wav = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
+    return {field: wav, f"{field}_len": np.array([[samples]], np.int32)}
+
+
+SAY, TOLD = {"target_text": text("Hi.")}, {"instruct_text": text("Calm.")}
+REFERENCE, SPEAKER = recording(32000), {"speaker": text("a")}
+REQUESTS: dict[str, Arrays] = {
+    "sft": SAY | SPEAKER,
+    "zero_shot": SAY | REFERENCE | {"reference_text": text("A word.")},
+    "cross_lingual": SAY | REFERENCE,
+    "instruct": SAY | SPEAKER | TOLD,
+    "instruct2": SAY | REFERENCE | TOLD,
+    "vc": REFERENCE | recording(12000, "source_wav"),
+}
+"""A request of each mode that does not name it."""
+
+
+@pytest.fixture(scope="module")
+def checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    folders = {}
+    for version in VERSIONS:
+        folders[version] = tmp_path_factory.mktemp("speaking") / f"v{version}"
+        shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), folders[version])
+        write_speech_tokenizer(folders[version] / f"speech_tokenizer_v{version}.onnx")
+    return folders
+
+
+@pytest.fixture(scope="module")
+def on_torch(checkpoints: dict[int, Path]) -> dict[int, Speaker]:
+    return {version: with_torch(family(folder), version) for version, folder in checkpoints.items()}
+
+
+@pytest.fixture(scope="module")
+def on_onnx(checkpoints: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Speaker]:
+    build = tmp_path_factory.mktemp("built")
+    return {version: exported(folder, build / f"v{version}") for version, folder in checkpoints.items()}
+
+
+def with_torch(model: Family, version: int) -> Speaker:
+    """The stages in torch; the networks that hear, which have no torch module, answer as recorded."""
+    networks, ears = torch_call(model.stages), hearing(recorded(version)["llm_prompt_speech_token"])
+
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        heard = stage_name in ("speech_tokenizer", "speaker_embedding")
+        return (ears if heard else networks)(stage_name, **arrays)
+
+    if model.stage_llm:
+        return model, call, model.stage_llm(call)
+    assert model.language_model
+    lm = model.language_model.build()
+    return model, call, lambda: TorchSession(lm)
+
+
+def exported(folder: Path, build: Path) -> Speaker:
+    """Everything as files: what a server runs."""
+    model = family(folder)
+    for stage in model.stages:
+        if stage.build is None:
+            link_ready_made(stage, folder, stage_path(build, stage.name))
+        else:
+            export_stage(stage, stage_path(build, stage.name))
+    call = onnx_call(build, model.stages)
+    if model.stage_llm:
+        return model, call, model.stage_llm(call)
+    assert model.language_model
+    export_llm(model.language_model, llm_path(build, "int8"), "int8")
+    return model, call, genai_llm(build)
+
+
+def ensemble(speaker: Speaker, request: Arrays) -> Arrays:
+    """All outputs of the hosts in order, each fed by name, as the ensemble does; an error is raised."""
+    model, call, llm = speaker
+    pool = dict(request)
+    for host in model.hosts:
+        result = host.run(call, llm, [{t.name: pool[t.name] for t in host.inputs if t.name in pool}])[0]
+        if isinstance(result, Exception):
+            raise result
+        assert set(result) == {tensor.name for tensor in host.outputs}
+        for tensor in host.outputs:
+            assert (result[tensor.name].dtype, result[tensor.name].ndim) == (tensor.dtype, len(tensor.shape))
+        pool |= result
+    return pool
+
+
+@pytest.mark.parametrize("engine", ["on_torch", "on_onnx"])
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_mode_speaks_whole_and_streamed(version: int, engine: str, request: pytest.FixtureRequest) -> None:
+    speaker: Speaker = request.getfixturevalue(engine)[version]
+    model, call, llm = speaker
+    whole = {}
+    for mode in model.settings["modes"]:
+        pool = ensemble(speaker, REQUESTS[mode])
+        whole[mode] = pool["waveform"][0]
+        chunks = list(model.synthesize(call, llm, REQUESTS[mode]))
+        assert whole[mode].size > 3000 and np.isfinite(whole[mode]).all() and np.abs(whole[mode]).max() > 1e-3
+        assert abs(sum(map(len, chunks)) - whole[mode].size) <= 2 * 480
+        named = ensemble(speaker, REQUESTS[mode] | {"mode": text(mode)})
+        np.testing.assert_array_equal(named["waveform"], pool["waveform"])
+    kinds = list(whole.values())
+    for index, wave in enumerate(kinds):
+        assert all(wave.shape != o.shape or np.abs(wave - o).max() > 1e-3 for o in kinds[:index]), list(whole)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_seed_decides_and_a_batch_is_what_each_is_alone(version: int, on_torch: dict[int, Speaker]) -> None:
+    model, call, llm = on_torch[version]
+    requests = [REQUESTS["sft"] | {"seed": np.array([[seed]])} for seed in (1, 2)] + [REQUESTS["vc"]]
+    alone = [ensemble(on_torch[version], request) for request in requests]
+    assert alone[0]["waveform"].shape != alone[1]["waveform"].shape or (
+        np.abs(alone[0]["waveform"] - alone[1]["waveform"]).max() > 1e-3
+    )
+    pools = [dict(request) for request in requests]
+    for host in model.hosts:
+        rows = [{t.name: pool[t.name] for t in host.inputs if t.name in pool} for pool in pools]
+        for pool, result in zip(pools, host.run(call, llm, rows), strict=True):
+            pool |= result
+    for pool, own in zip(pools, alone, strict=True):
+        assert pool["mel"].shape == own["mel"].shape
+        assert np.abs(pool["mel"] - own["mel"]).max() < 1e-3
+        assert pool["waveform"].shape == own["waveform"].shape
+
+
+def test_voice_conversion_says_the_source_in_another_voice(on_torch: dict[int, Speaker]) -> None:
+    pool = ensemble(on_torch[3], REQUESTS["vc"])
+    np.testing.assert_array_equal(pool["speech_token"], recorded(3)["llm_prompt_speech_token"])
+    other = ensemble(on_torch[3], {**recording(12000, "source_wav"), **recording(20000), "mode": text("vc")})
+    assert np.abs(pool["mel"] - other["mel"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("version", "request_", "message"),
+    [
+        (1, REQUESTS["instruct2"] | {"mode": text("instruct2")}, "mode: CosyVoice 1 has no mode 'instruct2'; .* vc"),
+        (2, REQUESTS["instruct"] | {"mode": text("instruct")}, "mode: CosyVoice 2 has no mode 'instruct'; .*instruct2"),
+        (3, SAY | {"mode": text("sing")}, "mode: there is no mode 'sing'; CosyVoice 3 has sft, zero_shot"),
+        (1, SAY | REFERENCE | TOLD, "reference_wav: mode instruct speaks with a registered speaker"),
+        (2, SAY | SPEAKER | TOLD, "speaker: 'a' has an embedding but no recording; mode instruct2 needs"),
+        (3, SAY | {"mode": text("zero_shot")} | SPEAKER, "speaker: 'a' has an embedding but no recording"),
+        (3, SAY | REFERENCE | {"mode": text("zero_shot")}, "reference_text: is missing; zero_shot needs"),
+        (3, SAY | REFERENCE | {"mode": text("sft")}, "reference_wav: mode sft speaks with a registered speaker"),
+        (3, SAY | REFERENCE | {"mode": text("instruct2")}, "instruct_text: the text is empty"),
+        (3, SAY | SPEAKER | TOLD | {"mode": text("sft")}, "instruct_text: has no effect in mode sft"),
+        (2, REQUESTS["vc"] | SAY, "target_text: has no effect in mode vc, which says what source_wav says"),
+        (2, REFERENCE | {"mode": text("vc")}, "source_wav: is missing; voice conversion needs the recording"),
+        (2, REQUESTS["zero_shot"] | recording(12000, "source_wav") | {"mode": text("zero_shot")}, "source_wav: has no"),
+        (2, REFERENCE | recording(1000, "source_wav"), "source_wav: too short: 0.06 s at 16000 Hz"),
+        (2, REFERENCE | recording(16000 * 31, "source_wav"), "source_wav: too long: 31.00 s"),
+        (2, recording(12000, "source_wav"), "speaker: 'a' has an embedding but no recording; mode vc needs"),
+    ],
+)
+def test_what_a_mode_cannot_take_is_refused_by_field(
+    version: int, request_: Arrays, message: str, on_torch: dict[int, Speaker]
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"^INVALID_ARGUMENT: {message}"):
+        ensemble(on_torch[version], request_)
+
+
+def test_a_recording_is_heard_once(on_torch: dict[int, Speaker]) -> None:
+    model, call, _ = with_torch(on_torch[3][0], 3)
+    heard: list[str] = []
+
+    def counting(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        heard.append(stage_name)
+        return call(stage_name, **arrays)
+
+    wav = recording(17000)
+    for _ in range(3):
+        answer = model.hosts[0].run(counting, None, [SAY | wav])[0]
+        assert answer["prompt_feat"].shape[2] > 0
+    assert heard == ["speech_tokenizer", "speaker_embedding"]
+    louder = {**wav, "reference_wav": wav["reference_wav"] * np.float32(0.5)}
+    model.hosts[0].run(counting, None, [SAY | louder])
+    assert len(heard) == 4
