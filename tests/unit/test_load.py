@@ -89,6 +89,13 @@ def test_a_model_says_what_it_is_and_speaks_in_chunks(in_torch: Model) -> None:
     assert list(in_torch.stream(**SAID, cancelled=lambda: True)) == []
 
 
+def test_a_language_model_of_stages_speaks_on_the_same_engine(tiny_v1: Path) -> None:
+    model = load_model(tiny_v1)
+    wave = model.synthesize(**SAID)
+    assert (model.family.name, model.sample_rate) == ("cosyvoice1", 22050)
+    assert len(wave) > 1000 and np.isfinite(wave).all() and wave.std() > 1e-3
+
+
 def test_a_request_at_fault_is_an_error_in_both_ways_to_speak(in_torch: Model) -> None:
     for speak in (in_torch.synthesize, lambda *given, **named: list(in_torch.stream(*given, **named))):
         with pytest.raises(InvalidRequest, match="speaker: unknown speaker 'c'; available: a, b"):
@@ -113,6 +120,23 @@ def test_each_engine_gets_the_language_model_that_goes_with_it(tiny_v2: Path, bu
     assert isinstance(on_gpu, TorchLlm)
     of_stages = dataclasses.replace(toy_family(), stage_llm=lambda call: ("session on", call))
     assert load.open_llm("onnx", of_stages, in_torch.call, build, load.TorchRun()) == ("session on", in_torch.call)
+
+
+def test_fp16_runs_the_fp16_files(in_torch: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mel = {"mel": np.zeros((1, 80, 4), np.float32), "mel_len": np.array([4], np.int32)}
+    for engine, fp16, file in (
+        ("onnx", True, "onnx/f0_predictor.fp16.onnx"),
+        ("onnx", False, "onnx/f0_predictor.onnx"),
+        ("torchscript", True, r"torchscript/f0_predictor.*\.fp16.zip"),
+        ("torchscript", False, r"torchscript/f0_predictor.*\.fp32.zip"),
+    ):
+        call = load.open_call(engine, in_torch.family, tmp_path, tmp_path, load.TorchRun(fp16=fp16))
+        with pytest.raises(ArtifactError, match=f"{file} does not exist"):
+            call("f0_predictor", **mel)
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("tritone.plan.plan_call", lambda *given: asked.append(given))
+    load.open_call("tensorrt", in_torch.family, tmp_path, tmp_path, load.TorchRun("cuda:1", fp16=True), 1)
+    assert asked == [(tmp_path, in_torch.family.stages, "fp16", 1)]
 
 
 @pytest.mark.parametrize(
