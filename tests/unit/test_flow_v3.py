@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 
 import numpy as np
 import pytest
 import torch
 from golden_weights import golden
+from torch.utils.flop_counter import FlopCounterMode
 from v3_helpers import random_flow, tiny_config, tiny_flow, tiny_stages
 
 from tritone.call import torch_call
@@ -158,33 +158,33 @@ class Case:
         conditions = (encoded["mu"], encoded["spks"], self.cond, mask, self.noise)
         return encoded["mu"], cfm.solve(self.call, *conditions, 2 * self.chunk, steps=STEPS)
 
-    def streamed(self, hop: int) -> tuple[np.ndarray, np.ndarray, list[dict[str, Arrays]], list[float]]:
-        """mu, mel, the states after every step of `hop` tokens, and the steps' seconds."""
+    def streamed(self, hop: int) -> tuple[np.ndarray, np.ndarray, list[dict[str, Arrays]], list[int]]:
+        """mu, mel, the states after every step of `hop` tokens, and the steps' operations."""
         encoder = cfm.initial_state(self.stages["flow_encoder_chunk"], 2)
         solver = cfm.initial_solver_state(self.stages["flow_estimator_chunk"], STEPS, 2)
         padded = np.pad(self.token, ((0, 0), (0, 3)))
-        mus, mels, states, seconds = [], [], [], []
+        mus, mels, states, work = [], [], [], []
         for start in range(0, self.tokens, hop):
-            began = time.process_time()
             stop = min(start + hop, self.tokens)
-            encoded = self.call(
-                "flow_encoder_chunk",
-                speech_token=padded[:, start : stop + 3],
-                speech_token_len=np.full(2, min(stop + 3, self.tokens) - start, np.int32),
-                embedding=self.embedding,
-                **encoder,
-            )
-            encoder = cfm.next_state(encoded)
             frames = np.s_[:, :, 2 * start : 2 * stop]
-            mel, solver = cfm.solve_chunk(
-                self.call, encoded["mu"], encoded["spks"], self.cond[frames], self.noise[frames], solver,
-                2 * self.chunk, steps=STEPS,
-            )  # fmt: skip
-            seconds.append(time.process_time() - began)
+            with FlopCounterMode(display=False) as counter:
+                encoded = self.call(
+                    "flow_encoder_chunk",
+                    speech_token=padded[:, start : stop + 3],
+                    speech_token_len=np.full(2, min(stop + 3, self.tokens) - start, np.int32),
+                    embedding=self.embedding,
+                    **encoder,
+                )
+                encoder = cfm.next_state(encoded)
+                mel, solver = cfm.solve_chunk(
+                    self.call, encoded["mu"], encoded["spks"], self.cond[frames], self.noise[frames], solver,
+                    2 * self.chunk, steps=STEPS,
+                )  # fmt: skip
+            work.append(counter.get_total_flops())
             mus.append(encoded["mu"])
             mels.append(mel)
             states.append({"flow_encoder_chunk": encoder, "flow_estimator_chunk": solver})
-        return np.concatenate(mus, axis=2), np.concatenate(mels, axis=2), states, seconds
+        return np.concatenate(mus, axis=2), np.concatenate(mels, axis=2), states, work
 
 
 @pytest.mark.parametrize("left_chunks", [-1, 0, 2])
@@ -202,10 +202,12 @@ def test_the_mask_bounds_what_the_tests_above_compare() -> None:
 
 
 def test_work_and_state_stop_growing_with_bounded_left_context() -> None:
-    _, _, states, seconds = Case(2, 25, tokens=600).streamed(25)
+    _, _, states, work = Case(2, 25, tokens=500).streamed(25)
     sizes = [[array.nbytes for state in step.values() for array in state.values()] for step in states]
     assert sizes[0] != sizes[1] and all(size == sizes[1] for size in sizes[1:])
-    assert min(seconds[16:]) < 1.2 * min(seconds[2:10]), seconds
+    assert len(work) == 20 and work[0] < work[1] < work[2] and set(work[2:]) == {work[2]}
+    growing = Case(-1, 25, tokens=500).streamed(25)[3]
+    assert growing[:3] == work[:3] and growing[19] > growing[2]
 
 
 def test_states_have_the_declared_shapes() -> None:
