@@ -31,7 +31,7 @@ class InterpolatingStream:
         voice: its prompt tokens and prompt mel come first in every chunk and are not part of the output.
         draw: the noise of a chunk, prompt included; what the chunk before already has is replaced.
         hop: tokens per chunk, besides the overlap.
-        published: cross-fade with the published windows, whose sum is 1.08 and not 1.
+        published: cross-fade with the published windows, whose sum is up to 1.08 and not 1.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ def fades(frames: int, published: bool = False) -> tuple[np.ndarray, np.ndarray]
     """Weights `[frames]` of the new and of the old chunk, which add up to one: the level stays what it was.
 
     The frames agree but for what each chunk saw around them, so it is amplitudes that are kept, here in log mel. The
-    published halves of a Hamming window add up to 1.08, which makes every seam of a log mel quieter.
+    published halves of a Hamming window add up to 1.06 to 1.08, which makes every seam of a log mel quieter.
     """
     if published:
         window = np.hamming(2 * frames).astype(np.float32)
