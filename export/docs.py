@@ -13,14 +13,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tritone import formats
-from tritone.catalog import open_family
+from tritone.catalog import KINDS, published_family
 from tritone.formats import HUGGINGFACE, Artefact, Selection
 from tritone.stage import Family
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: python export/docs.py -->", "<!-- end of table -->"
-EXAMPLES = {"cosyvoice2.yaml": ROOT / "checkpoints" / "nano"}
-"""Checkpoints of this repository, whose descriptions stand for their kinds."""
 NAMES = {
     "torchscript": "TorchScript",
     "onnx": "ONNX",
@@ -34,8 +32,8 @@ HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for t
 def table() -> str:
     """The Markdown table of models, formats and targets."""
     rows = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    for kind, checkpoint in EXAMPLES.items():
-        family = open_family(checkpoint)
+    for kind in KINDS:
+        family = published_family(kind)
         for name, cells in format_rows(family).items():
             rows.append("| " + " | ".join((f"{family.name} (`{kind}`)", NAMES[name], *cells)) + " |")
     return "\n".join(rows)
@@ -49,6 +47,8 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
     rows = {}
     for name in NAMES:
         made = [artefact for artefact in possible if label(artefact) == name]
+        if not made:  # a language model made of stages has no format of its own
+            continue
         precisions = list(dict.fromkeys(a.precision for a in made if a.precision != HUGGINGFACE)) or ["as stored"]
         covered = {a.name for a in made}
         stages = [stage.name for stage in family.stages]

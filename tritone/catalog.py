@@ -33,3 +33,9 @@ def open_family(model_dir: str | Path) -> Family:
         raise CheckpointError(f"{folder} {problem}; a checkpoint is told by one of {', '.join(KINDS)}; found {held}")
     family: Family = import_module(KINDS[present[0]]).family(folder)
     return family
+
+
+def published_family(kind: str) -> Family:
+    """The description of that kind's published checkpoints, for lists of what there is: it has no weights."""
+    family: Family = import_module(KINDS[kind]).published(kind)
+    return family

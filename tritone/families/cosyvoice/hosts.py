@@ -77,11 +77,12 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
 
     prompt: tuple[Tensor, ...] = (PROMPT_TEXT_TOKEN, LLM_PROMPT, SOURCE_TOKEN)
     lm_stages: tuple[str, ...] = ()
+    stretched: tuple[Tensor, ...] = ()
     drawn: tuple[Tensor, ...] = ()
     if isinstance(config.lm, TransformerLmConfig):
         prompt, lm_stages = (*prompt, LLM_EMBEDDING), ("llm_text_encoder", "llm_step")
     if isinstance(config.flow, InterpolatingFlowConfig):
-        drawn = (SEED_USED,)
+        stretched, drawn = (PROMPT_FEAT,), (SEED_USED,)
     return (
         Host(
             "text_encoder",
@@ -93,7 +94,7 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
         Host("llm", (TEXT_TOKEN, SEGMENT_LEN, *prompt, SEED_USED), (SPEECH_TOKEN,), llm, ("llm", *lm_stages)),
         Host(
             "flow_encoder",
-            (SPEECH_TOKEN, PROMPT_SPEECH_TOKEN, PROMPT_FEAT, EMBEDDING),
+            (SPEECH_TOKEN, PROMPT_SPEECH_TOKEN, *stretched, EMBEDDING),
             (MU, SPKS),
             flow_encoder,
             ("flow_encoder",),
@@ -150,8 +151,11 @@ def decode_tokens(llm: Llm, request: Arrays, config: CosyVoiceConfig) -> Arrays:
 def encode_speech(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Any]:
     """`mu` and `spks` of each request's prompt and generated tokens, in one padded batch."""
     tokens = [np.concatenate([r["prompt_speech_token"], r["speech_token"]], axis=1) for r in requests]
+    # Only v1, whose frames are no multiple of its tokens, has to know how many frames a prompt has.
+    known = [r["prompt_feat"].shape[2] if "prompt_feat" in r else 0 for r in requests]
     rows = [
-        Row(r["prompt_speech_token"].shape[1], r["prompt_feat"].shape[2], r["speech_token"].shape[1]) for r in requests
+        Row(r["prompt_speech_token"].shape[1], frames, r["speech_token"].shape[1])
+        for r, frames in zip(requests, known, strict=True)
     ]
     encoded = call(
         "flow_encoder",

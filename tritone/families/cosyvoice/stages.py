@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config_v1 import TransformerLmConfig
+from tritone.errors import CheckpointError
+from tritone.families.cosyvoice.checkpoint import YAMLS, CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.config_v1 import V1, TransformerLmConfig
+from tritone.families.cosyvoice.config_v3 import V3
 from tritone.families.cosyvoice.hosts import MEL, hosts
 from tritone.families.cosyvoice.modes import MODES
 from tritone.families.cosyvoice.request import REQUEST, prepare
@@ -24,7 +27,6 @@ from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled
 if TYPE_CHECKING:
     from torch import nn
 
-    from tritone.families.cosyvoice.hift import Hift
     from tritone.families.cosyvoice.lm import SpeechLM
     from tritone.lm.hf_model import HfModel
 
@@ -33,6 +35,7 @@ FBANK = Axis("fbank_frames", 4, 500, 3000)
 REFERENCE_TOKENS = Axis("reference_tokens", 1, 125, 750)
 POSITIONS = 4096
 """Longest sequence of the language model: prompt, text and speech together."""
+PUBLISHED = {1: V1, 2: CosyVoiceConfig(), 3: V3}
 
 
 def ready_made_stages(version: int = 2) -> tuple[Stage, ...]:
@@ -61,6 +64,34 @@ def ready_made_stages(version: int = 2) -> tuple[Stage, ...]:
     return (tokenizer, embedding)
 
 
+def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[Stage, ...]:
+    """Every stage of that configuration; `network("llm" | "flow" | "hift")` returns it loaded, once for each name."""
+    once = lru_cache(maxsize=None)(network)
+    return (
+        *stages_of_lm(config, lambda: once("llm")),
+        *stages_of_flow(config, lambda: once("flow")),
+        *vocoder_stages(config.hift, lambda: once("hift")),
+        *ready_made_stages(config.version),
+    )
+
+
+def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
+    """The network of which stages are made, with its weights, in eval mode."""
+    from tritone.checkpoint import load_strict
+    from tritone.families.cosyvoice.hift import Hift
+
+    config = checkpoint.config
+    if name == "llm":
+        from tritone.families.cosyvoice.lm_v1 import TransformerLm
+
+        assert isinstance(config.lm, TransformerLmConfig)
+        network: nn.Module = TransformerLm(config.lm)
+    else:
+        network = flow_network(config) if name == "flow" else Hift(config.hift)
+    load_strict(network, checkpoint.state(name), checkpoint.path(f"{name}.pt"))
+    return network.eval()
+
+
 def family(model_dir: str | Path) -> Family:
     """Everything the exporters and servers need to know of the checkpoint in `model_dir`.
 
@@ -75,47 +106,16 @@ def family(model_dir: str | Path) -> Family:
     front = TextFrontend(folder)
     voices = read_voices(folder)
 
-    @lru_cache(maxsize=1)
-    def flow() -> nn.Module:
-        from tritone.checkpoint import load_strict
-
-        network = flow_network(config)
-        load_strict(network, checkpoint.state("flow"), checkpoint.path("flow.pt"))
-        return network.eval()
-
-    @lru_cache(maxsize=1)
-    def hift() -> Hift:
-        from tritone.checkpoint import load_strict
-        from tritone.families.cosyvoice.hift import Hift
-
-        network = Hift(config.hift)
-        load_strict(network, checkpoint.state("hift"), checkpoint.path("hift.pt"))
-        return network.eval()
-
-    @lru_cache(maxsize=1)
-    def transformer_lm() -> nn.Module:
-        from tritone.checkpoint import load_strict
-        from tritone.families.cosyvoice.lm_v1 import TransformerLm
-
-        assert isinstance(config.lm, TransformerLmConfig)
-        network = TransformerLm(config.lm)
-        load_strict(network, checkpoint.state("llm"), checkpoint.path("llm.pt"))
-        return network.eval()
-
-    of_lm = stages_of_lm(config, transformer_lm)
-    stages = (
-        *of_lm,
-        *stages_of_flow(config, flow),
-        *vocoder_stages(config.hift, hift),
-        *ready_made_stages(config.version),
-    )
+    stages = all_stages(config, lambda name: load_network(checkpoint, name))
     by_name = {stage.name: stage for stage in stages}
 
     def stage_llm(call: Call) -> Llm:
         from tritone.lm.stage_lm import StageLlm
 
         assert isinstance(config.lm, TransformerLmConfig)
-        return StageLlm(call, of_lm, config.lm)
+        return StageLlm(call, [by_name["llm_text_encoder"], by_name["llm_step"]], config.lm)
+
+    of_stages = isinstance(config.lm, TransformerLmConfig)
 
     def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
         prepared = prepare(call, request, config, front, voices)
@@ -125,7 +125,7 @@ def family(model_dir: str | Path) -> Family:
     return Family(
         name=f"cosyvoice{config.version}",
         stages=stages,
-        language_model=None if of_lm else language_model(checkpoint, front),
+        language_model=None if of_stages else language_model(checkpoint, front),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, samples)),),
         synthesize=speak,
@@ -135,7 +135,7 @@ def family(model_dir: str | Path) -> Family:
             "speakers": voices.names,
             "modes": [name for name, mode in MODES.items() if config.version in mode.versions],
         },
-        stage_llm=stage_llm if of_lm else None,
+        stage_llm=stage_llm if of_stages else None,
     )
 
 
@@ -167,4 +167,23 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> Lang
         build=build,
         merged=merged,
         huggingface=huggingface,
+    )
+
+
+def published(yaml: str) -> Family:
+    """The family whose checkpoints have that YAML, at the published sizes: to be listed, without weights or voices."""
+    config = next(PUBLISHED[version] for version, name in YAMLS.items() if name == yaml)
+
+    def nothing(*_: Any, **__: Any) -> Any:
+        raise CheckpointError("this family was described without a checkpoint; it has no weights.")
+
+    of_stages = isinstance(config.lm, TransformerLmConfig)
+    return Family(
+        name=f"cosyvoice{config.version}",
+        stages=all_stages(config, nothing),
+        language_model=None if of_stages else LanguageModel("llm", config.lm.head_size, 1, {}, nothing),
+        request=REQUEST,
+        response=(Tensor("waveform", "float32", (1, Scaled(config.hift.hop, MEL))),),
+        synthesize=nothing,
+        stage_llm=nothing if of_stages else None,
     )
