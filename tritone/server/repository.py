@@ -62,7 +62,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     plan = TARGETS[target]
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
     # A language model made of stages runs where these run.
-    parameters = {key: value for key, value in plan.parameters.items() if family.language_model or key in NO_LLM}
+    parameters = {key: value for key, value in plan.parameters.items() if family.stage_llm is None or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
     configs = {f"{family.name}_{host.name}": step(family, host, parameters) for host in family.hosts}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
