@@ -20,7 +20,7 @@ from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
 from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.lm.served import LlmFailed, ServedLlm, served_llm
 
-CONFIG = LmConfig(16, 10, SamplingConfig(0.8, 25))
+CONFIG = LmConfig(16, 10, sampling=SamplingConfig(0.8, 25))
 """Speech codes 0 to 9, stop ids 10 to 12, markers 13 and 14, text from 15 on."""
 IDS = {"first": 100, "rows": 13, "segments": [[0, 100, 13], [13, 113, 1], [14, 114, 1], [15, 0, 100]]}
 ALWAYS = {"temperature": 1.0, "top_p": 0.8, "top_k": 25, "stop_token_ids": [110, 111, 112], "logit_bias": {"100": 50.5}}
