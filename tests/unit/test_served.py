@@ -299,6 +299,7 @@ def test_the_llm_step_speaks_the_servers_tokens(server: Server, tiny_v2: Path, t
     served = served_llm(tmp_path, f"http://127.0.0.1:{server.server_port}", "vllm")
     request = {
         "text_token": np.array([[5, 6, 9]]),
+        "source_token": np.zeros((1, 0), np.int64),
         "segment_len": np.array([[1, 2]]),
         "prompt_text_token": np.zeros((1, 0), np.int64),
         "llm_prompt_speech_token": np.zeros((1, 0), np.int64),
