@@ -83,3 +83,15 @@ def published(version: int, name: str, front: TextFrontend, voice: Voice) -> Mod
         instruct_text=instruct + END_OF_PROMPT if "instruct" in name else "",
         source=recorded(version)["vc_source"][0] if name == "vc" else None,
     )
+
+
+def text(words: str) -> np.ndarray:
+    """A BYTES input of a request."""
+    return np.array([[words.encode()]], dtype=object)
+
+
+def recording(samples: int, field: str = "reference_wav") -> dict[str, np.ndarray]:
+    """A recording of 16 kHz as the published client sends it."""
+    time = np.arange(samples, dtype=np.float32) / 16000
+    wav = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
+    return {field: wav, f"{field}_len": np.array([[samples]], np.int32)}

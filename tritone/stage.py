@@ -184,10 +184,7 @@ Call = Callable[..., Arrays]
 """`call(stage_name, **arrays) -> {output: array}`: torch in tests, onnxruntime offline, Triton BLS in the server."""
 
 Llm = Callable[..., Any]
-"""`llm() -> session`: a fresh decoding session with `prefill(ids) -> logits`, `step(id) -> logits` and `close()`.
-
-A model that hears more than ids is given it: `llm(embedding)`.
-"""
+"""`llm() -> session` with `prefill(ids) -> logits`, `step(id) -> logits`, `close()`; `llm(embedding)` where heard."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +196,7 @@ class Family:
         synthesize: `synthesize(call, llm, request, cancelled) -> iterator of waveform chunks`, the streaming order.
         settings: what servers and clients publish about the model (sample_rate, speakers).
         stage_llm: of a language model whose steps are stages, in the place of `language_model`: `stage_llm(call)`.
+        services: steps that are also of use alone; each is served under its own name, beside the ensemble.
     """
 
     name: str
@@ -210,6 +208,7 @@ class Family:
     hosts: tuple[Host, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     stage_llm: Callable[[Call], Llm] | None = None
+    services: tuple[Host, ...] = ()
 
     def stage(self, name: str) -> Stage:
         """The stage of that name; KeyError names those that exist."""

@@ -132,3 +132,13 @@ def test_a_mode_of_another_version_is_refused_by_name(
     assert str(error.value.status()) == "StatusCode.INVALID_ARGUMENT"
     with pytest.raises(InferenceServerException, match=message):
         stream(client, model, inputs)
+
+
+def test_what_hears_answers_under_the_published_names(
+    served: tuple[int, Server], client: grpc.InferenceServerClient
+) -> None:
+    inputs = recording(2.0)
+    tokens = client.infer("speech_tokenizer", tensors(inputs)).as_numpy("prompt_speech_tokens")
+    assert tokens.dtype == np.int32 and tokens.shape[0] == 1 and 0 <= tokens.min() <= tokens.max() < CODES[served[0]]
+    embedding = client.infer("speaker_embedding", tensors(inputs)).as_numpy("prompt_spk_embedding")
+    assert embedding.dtype == np.float16 and embedding.shape == (1, 192)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_helpers import hearing, recorded
+from front_helpers import hearing, recorded, recording, text
 from server.conftest import write_speech_tokenizer
 
 from export.to_genai import export_llm
@@ -22,17 +22,6 @@ from tritone.stage import Arrays, Call, Family, Llm
 
 VERSIONS = (1, 2, 3)
 Speaker = tuple[Family, Call, Llm]
-
-
-def text(words: str) -> np.ndarray:
-    return np.array([[words.encode()]], dtype=object)
-
-
-def recording(samples: int, field: str = "reference_wav") -> Arrays:
-    """A recording of 16 kHz as the published client sends it."""
-    time = np.arange(samples, dtype=np.float32) / 16000
-    wav = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
-    return {field: wav, f"{field}_len": np.array([[samples]], np.int32)}
 
 
 SAY, TOLD = {"target_text": text("Hi.")}, {"instruct_text": text("Calm.")}

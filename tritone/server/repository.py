@@ -64,7 +64,8 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     # A language model made of stages runs where these run.
     parameters = {key: value for key, value in plan.parameters.items() if family.stage_llm is None or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
-    configs = {f"{family.name}_{host.name}": step(family, host, parameters) for host in family.hosts}
+    steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}
+    configs = {name: step(family, name, host, parameters) for name, host in steps.items()}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
     files: dict[str, bytes] = {}
     if plan.stages:
@@ -84,11 +85,11 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     return files
 
 
-def step(family: Family, host: Host, parameters: Mapping[str, str]) -> pb.ModelConfig:
+def step(family: Family, name: str, host: Host, parameters: Mapping[str, str]) -> pb.ModelConfig:
     """A Python model that runs one host step on a list of requests."""
     asked = {tensor.name for tensor in family.request}
     inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in asked) for tensor in host.inputs)
-    config = python_model(f"{family.name}_{host.name}", host.name, inputs, host.outputs, parameters)
+    config = python_model(name, host.name, inputs, host.outputs, parameters)
     if batches(family, host):
         config.dynamic_batching.SetInParent()
     return config

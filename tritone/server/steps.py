@@ -178,10 +178,11 @@ def warm_up_llm(llm: Llm) -> None:
 
 def find_host(family: Family, name: str) -> Any:
     """The family's host step of that name; ConfigError lists those that exist."""
-    for host in family.hosts:
+    hosts = (*family.hosts, *family.services)
+    for host in hosts:
         if host.name == name:
             return host
-    names = ", ".join([*(host.name for host in family.hosts), STREAM])
+    names = ", ".join([*(host.name for host in hosts), STREAM])
     raise ConfigError(f"{family.name} has no step {name!r}; its steps are {names}")
 
 

@@ -36,8 +36,6 @@ def reference_voice(
     wav = check_reference(wav, rate=rate)
     heard = sinc_resample(wav, rate, TOKENIZER_RATE)
     speech = speech_tokens(call, heard)
-    fbank = kaldi_fbank(heard, subtract_mean=True)
-    embedding = call("speaker_embedding", input=fbank[None])["output"].reshape(-1)
     mel = mel_spectrogram(sinc_resample(wav, rate, PROMPT_MEL_RATE), config.mel).T
     ratio = config.flow.token_mel_ratio
     if ratio:
@@ -45,7 +43,7 @@ def reference_voice(
         speech, mel = speech[:count], mel[: count * ratio]
     return Voice(
         "reference",
-        embedding.astype(np.float32),
+        speaker_embedding(call, heard),
         prompt_ids=np.array(prompt_ids, np.int64),
         speech_token=speech,
         llm_speech_token=speech,
@@ -70,3 +68,9 @@ def speech_tokens(call: Call, wav: np.ndarray) -> np.ndarray:
     length = np.array([feats.shape[1]], np.int32)
     tokens: np.ndarray = call("speech_tokenizer", feats=feats[None], feats_length=length)["indices"]
     return tokens.reshape(-1).astype(np.int64)
+
+
+def speaker_embedding(call: Call, wav: np.ndarray) -> np.ndarray:
+    """The published embedding, float32 `[192]`, of who speaks in sound `[samples]` at 16 kHz."""
+    fbank = kaldi_fbank(wav, subtract_mean=True)
+    return call("speaker_embedding", input=fbank[None])["output"].reshape(-1).astype(np.float32)

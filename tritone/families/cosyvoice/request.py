@@ -126,6 +126,8 @@ def sound_length(request: Arrays, field: str) -> int:
 def read_sound(request: Arrays, field: str) -> np.ndarray:
     """The valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
     wav = request.get(field, np.zeros((1, 0), np.float32))
+    if wav.size == 0:
+        raise InvalidRequest(field, "is missing; send the recording as float32 samples at 16 kHz")
     return check_reference(wav.reshape(-1), sound_length(request, field), field=field)
 
 

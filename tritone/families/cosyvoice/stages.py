@@ -17,6 +17,7 @@ from tritone.families.cosyvoice.config_v3 import V3
 from tritone.families.cosyvoice.hosts import MEL, hosts
 from tritone.families.cosyvoice.modes import MODES
 from tritone.families.cosyvoice.request import REQUEST, prepare
+from tritone.families.cosyvoice.services import services
 from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.synthesize import never, synthesize
 from tritone.families.cosyvoice.text import TextFrontend
@@ -136,6 +137,7 @@ def family(model_dir: str | Path) -> Family:
             "modes": [name for name, mode in MODES.items() if config.version in mode.versions],
         },
         stage_llm=stage_llm if of_stages else None,
+        services=services(),
     )
 
 

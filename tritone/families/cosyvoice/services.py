@@ -1,0 +1,42 @@
+"""What hears a recording, served by itself under the tensor names that published recipes use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tritone.families.cosyvoice.hosts import answer
+from tritone.families.cosyvoice.reference import speaker_embedding, speech_tokens
+from tritone.families.cosyvoice.request import REQUEST, read_sound
+from tritone.stage import Arrays, Axis, Call, Host, Llm, Tensor
+
+INPUTS = tuple(tensor for tensor in REQUEST if tensor.name in ("reference_wav", "reference_wav_len"))
+TOKENS = Tensor("prompt_speech_tokens", "int32", (1, Axis("heard_tokens", 1, 125, 1500)))
+EMBEDDING = Tensor("prompt_spk_embedding", "float16", (1, 192))
+"""In the published type; what the ensemble hands from step to step stays float32."""
+
+
+def services() -> tuple[Host, ...]:
+    """`speech_tokenizer` and `speaker_embedding`: a recording at 16 kHz in, its speech tokens or its embedding out."""
+
+    def tokenize(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return [answer(tokens_of, call, request) for request in requests]
+
+    def embed(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return [answer(embedding_of, call, request) for request in requests]
+
+    return (
+        Host("speech_tokenizer", INPUTS, (TOKENS,), tokenize, ("speech_tokenizer",)),
+        Host("speaker_embedding", INPUTS, (EMBEDDING,), embed, ("speaker_embedding",)),
+    )
+
+
+def tokens_of(call: Call, request: Arrays) -> Arrays:
+    """`prompt_speech_tokens` of one request."""
+    return {TOKENS.name: speech_tokens(call, read_sound(request, "reference_wav")).astype(np.int32)[None]}
+
+
+def embedding_of(call: Call, request: Arrays) -> Arrays:
+    """`prompt_spk_embedding` of one request."""
+    return {EMBEDDING.name: speaker_embedding(call, read_sound(request, "reference_wav")).astype(np.float16)[None]}
