@@ -77,7 +77,7 @@ def test_another_engine_gets_its_files_and_its_repository(
     assert folder == tmp_path / "model_repository" / f"cpu_{engine}"
     configs = [path.read_text() for path in folder.glob("*/config.pbtxt")]
     said = [f'key: "stages"\n  value {{\n    string_value: "{engine}"' in text for text in configs]
-    assert sum(said) == len(family.hosts) + 1  # every step and the streaming entry, not the ensemble
+    assert sum(said) == len((*family.hosts, *family.services)) + 1  # not the ensemble
 
 
 def test_engine_on_the_gpu_target_is_refused() -> None:
