@@ -62,14 +62,18 @@ def points(stage: Stage, quick: bool = False) -> Iterator[tuple[str, dict[str, i
             yield name, sizes
 
 
-def relative_error(reference: np.ndarray, found: np.ndarray) -> float:
-    """Largest difference over the reference's peak; infinite when the shapes differ or a value is not finite."""
+def relative_error(reference: np.ndarray, found: np.ndarray, scale: float = 0.0) -> float:
+    """Largest difference over the reference's peak; infinite when the shapes differ or a value is not finite.
+
+    Args:
+        scale: the peak is at least this.
+    """
     if reference.shape != found.shape or not (np.isfinite(reference).all() and np.isfinite(found).all()):
         return float("inf")
     if not reference.size:
         return 0.0
     difference = float(np.abs(reference.astype(np.float64) - found).max())
-    peak = float(np.abs(reference).max())
+    peak = max(float(np.abs(reference).max()), scale)
     return difference / peak if peak > 0 else (0.0 if difference == 0 else float("inf"))
 
 
@@ -105,12 +109,17 @@ def compare_stage(
         seconds = time.perf_counter() - began
         problem = wrong_shape(stage, sizes, wanted, found)
         sound = as_sound(stage, wanted, found, rate) if rate and not problem else {}
-        errors = {} if problem else {name: relative_error(wanted[name], found[name]) for name in wanted}
+        errors = {} if problem else errors_of(stage, wanted, found)
         worst = max(errors.values(), default=float("inf"))
         if not problem and not worst <= limit:
             bad = max(errors, key=lambda name: errors[name])
             problem = f"{bad} differs" if np.isfinite(worst) else f"{bad} is not finite"
         yield Row(stage.name, form, point, sizes, worst, limit, seconds, problem, errors, seed + index, sound)
+
+
+def errors_of(stage: Stage, wanted: Arrays, found: Arrays) -> dict[str, float]:
+    """The relative error of each output."""
+    return {t.name: relative_error(wanted[t.name], found[t.name], t.scale) for t in stage.outputs}
 
 
 def as_sound(stage: Stage, wanted: Arrays, found: Arrays, rate: int) -> dict[str, float]:

@@ -58,6 +58,7 @@ class Tensor:
         values: for example data, the half-open range of integers, or (mean, deviation) of floats.
         length_of: for a `[batch]` tensor of valid lengths, the axis whose padding they describe.
         optional: a request may leave it out (never true of a stage's tensors).
+        scale: smallest peak its errors are measured against, in its unit; for where next to nothing means nothing.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Tensor:
     values: tuple[float, float] = (0, 1)
     length_of: Axis | Scaled | None = None
     optional: bool = False
+    scale: float = 0.0
 
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """Concrete shape under the given axis sizes."""

@@ -67,6 +67,11 @@ def test_an_engine_that_fails_is_a_failed_row(tmp_path: Path) -> None:
     assert "FAILED failed: no kernel" in table(found)
 
 
+def test_relative_error_of_next_to_nothing() -> None:
+    assert relative_error(np.array([1e-3]), np.array([2e-3]), scale=10.0) == pytest.approx(1e-4)
+    assert relative_error(np.array([50.0]), np.array([49.0]), scale=10.0) == pytest.approx(0.02)
+
+
 @pytest.mark.parametrize(
     ("reference", "found", "error"),
     [

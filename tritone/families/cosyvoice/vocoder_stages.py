@@ -42,7 +42,7 @@ def vocoder_stages(config: HiftConfig, hift_loader: Callable[[], Hift]) -> tuple
         Stage(
             name="f0_predictor",
             inputs=(mel, mel_len),
-            outputs=(Tensor("f0", "float32", (BATCH, FRAMES)),),
+            outputs=(Tensor("f0", "float32", (BATCH, FRAMES), scale=config.nsf_voiced_threshold),),
             build=f0_predictor,
             # A near-cancelling sum of large terms, in Hz, whose integral is a phase; the network has 1 MB.
             keep_fp32=("*",),
