@@ -23,7 +23,7 @@ PORTABLE_TARGETS, PORTABLE_FROM = (80, 86, 89), 120
 """Compute capabilities TensorRT-RTX serves by default, by NVIDIA's documentation: these, and all from 12.0 on."""
 HOW_TO_INSTALL = (
     "Engines need tensorrt (from NVIDIA's index: pip install tensorrt --extra-index-url https://pypi.nvidia.com) or "
-    "tensorrt_rtx (from PyPI: pip install 'tritone[tensorrt-rtx]'). The other formats do not need it"
+    "tensorrt_rtx (from PyPI: pip install tensorrt_rtx_cu13). The other formats do not need it"
 )
 MAJOR, MINOR = 75, 76
 """CUDA's numbers for the two halves of a device's compute capability."""

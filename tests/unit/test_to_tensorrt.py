@@ -199,7 +199,7 @@ def test_without_tensorrt_both_packages_are_named(
     monkeypatch: pytest.MonkeyPatch, source: Path, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    message = r"no TensorRT here \(tensorrt: .*; tensorrt_rtx: .*NVIDIA's index.*tritone\[tensorrt-rtx\].*other formats"
+    message = r"no TensorRT here \(tensorrt: .*; tensorrt_rtx: .*NVIDIA's index.*tensorrt_rtx_cu13.*other formats"
     with pytest.raises(ArtifactError, match=message):
         to_tensorrt.available()
     with pytest.raises(ArtifactError, match=message):
