@@ -12,28 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for helpers shared by test files, such as golden_weights
 
-from golden_weights import GOLDEN, tiny_state
-
-BACKBONE = {
-    "architectures": ["Qwen2ForCausalLM"],
-    "model_type": "qwen2",
-    "attention_dropout": 0.0,
-    "bos_token_id": 151643,
-    "eos_token_id": 151645,
-    "hidden_act": "silu",
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "max_position_embeddings": 32768,
-    "num_attention_heads": 4,
-    "num_hidden_layers": 2,
-    "num_key_value_heads": 2,
-    "rms_norm_eps": 1e-06,
-    "rope_theta": 1000000.0,
-    "tie_word_embeddings": True,
-    "torch_dtype": "float32",
-    "use_sliding_window": False,
-    "vocab_size": 151936,
-}
+from golden_weights import BACKBONE, GOLDEN, tiny_state
 
 
 @pytest.fixture(scope="session")

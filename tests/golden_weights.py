@@ -16,6 +16,27 @@ import numpy as np
 import torch
 
 GOLDEN = Path(__file__).parent / "golden"
+BACKBONE = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float32",
+    "use_sliding_window": False,
+    "vocab_size": 151936,
+}
+"""The tiny Qwen2's `config.json`."""
 
 _SCALES = {"scale_0.05": 0.05, "scale_0.2": 0.2, "scale_0.3": 0.3, "scale_0.7": 0.7}
 

@@ -7,8 +7,7 @@ import gzip
 import json
 from pathlib import Path
 
-from conftest import BACKBONE
-from golden_weights import GOLDEN, tiny_state
+from golden_weights import BACKBONE, GOLDEN, tiny_state
 
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.config_v3 import DitConfig, DitFlowConfig, LookaheadConfig

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BACKBONE
-from golden_weights import tiny_state
+from golden_weights import BACKBONE, tiny_state
 from v3_helpers import YAML_FILE, full_size_shapes, tiny_config, tiny_flow, tiny_hift
 
 from tritone.catalog import open_family

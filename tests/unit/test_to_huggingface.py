@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import BACKBONE
 from export_helpers import toy_llm
-from golden_weights import tiny_state
+from golden_weights import BACKBONE, tiny_state
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
