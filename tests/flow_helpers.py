@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from tritone.families.cosyvoice.config import EncoderConfig, EstimatorConfig, FlowConfig
@@ -35,3 +36,8 @@ def random_flow(left_chunks: int, chunk: int = 25) -> tuple[FlowConfig, Flow]:
             if parameter.ndim == 1 or parameter.shape == (2, 16):  # biases, and the attention's two position biases
                 parameter.add_(0.3 * torch.randn_like(parameter))
     return config, flow
+
+
+def stacked(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The states of all Euler steps as arrays `[steps, ...]`."""
+    return {name: np.stack([state[name] for state in steps]) for name in steps[0]}

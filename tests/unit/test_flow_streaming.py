@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from flow_helpers import random_flow
+from flow_helpers import random_flow, stacked
 
 from tritone.call import torch_call
 from tritone.families.cosyvoice import cfm
@@ -68,7 +68,7 @@ class Case:
             )  # fmt: skip
             mus.append(encoded["mu"])
             mels.append(mel)
-            states.append({"flow_encoder_chunk": encoder, "flow_estimator_chunk": solver})
+            states.append({"flow_encoder_chunk": encoder, "flow_estimator_chunk": stacked(solver)})
         return np.concatenate(mus, axis=2), np.concatenate(mels, axis=2), states
 
 

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from flow_helpers import stacked
 from golden_weights import golden
 from torch.utils.flop_counter import FlopCounterMode
 from v3_helpers import random_flow, tiny_config, tiny_flow, tiny_stages
@@ -183,7 +184,7 @@ class Case:
             work.append(counter.get_total_flops())
             mus.append(encoded["mu"])
             mels.append(mel)
-            states.append({"flow_encoder_chunk": encoder, "flow_estimator_chunk": solver})
+            states.append({"flow_encoder_chunk": encoder, "flow_estimator_chunk": stacked(solver)})
         return np.concatenate(mus, axis=2), np.concatenate(mels, axis=2), states, work
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -114,3 +115,28 @@ def test_noise_is_the_published_one_and_repeats_after_its_end() -> None:
     expected = torch.randn(1, 80, 15000, generator=torch.Generator().manual_seed(0)).numpy()
     np.testing.assert_allclose(published_noise(), expected, atol=2e-6)
     np.testing.assert_array_equal(noise_frames(14990, 15010)[:, :, 10:], published_noise()[:, :, :10])
+
+
+def test_the_solver_keeps_one_state_of_each_step_and_copies_none(tiny: tuple) -> None:
+    """At full size they are gigabytes: what a call returns is what the next chunk's same step is given."""
+    model, call, config, voice = tiny
+    steps, calls, kept = config.flow.steps, 0, {}
+
+    def watching(name: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        nonlocal calls
+        if name != "flow_estimator_chunk":
+            return call(name, **arrays)
+        if calls >= steps:
+            assert kept.pop(calls - steps)() is arrays["att_state"]
+        found = call(name, **arrays)
+        found["next_att_state"] = found["next_att_state"].copy()
+        kept[calls] = weakref.ref(found["next_att_state"])
+        gone.append(weakref.ref(arrays["att_state"]))
+        calls += 1
+        return found
+
+    gone: list[weakref.ref[np.ndarray]] = []
+    stages = {stage.name: stage for stage in model.stages}
+    for _ in stream_waveform(watching, stages, config, iter(range(120)), voice, seed=0):
+        assert sum(reference() is not None for reference in gone) == 0
+    assert calls == 5 * steps

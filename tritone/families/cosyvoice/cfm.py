@@ -78,26 +78,25 @@ def solve_chunk(
     spks: np.ndarray,
     cond: np.ndarray,
     noise: np.ndarray,
-    state: Arrays,
+    state: list[Arrays],
     chunk_size: int,
     steps: int = 10,
     cfg_rate: float = 0.7,
-) -> tuple[np.ndarray, Arrays]:
-    """Mel `[batch, 80, frames]` of the next frames, and the state after them.
+) -> tuple[np.ndarray, list[Arrays]]:
+    """Mel `[batch, 80, frames]` of the next frames, and the state after them: the same list, brought up to date.
 
     The arguments are those of `solve` for these frames. Steps begin on the chunk grid; only the last may end off it.
-    `state` holds one state per Euler step, `[steps, 2 x batch, ...]` (see `initial_solver_state`).
+    `state` holds one state per Euler step, `[2 x batch, ...]` (see `initial_solver_state`). Together they may be
+    gigabytes, so each goes as soon as its successor is there.
     """
     fixed = _conditions(mu, spks, cond, chunk_size)
-    following: list[Arrays] = []
 
     def velocity(step: int, x: np.ndarray, t: np.ndarray) -> np.ndarray:
-        result = call("flow_estimator_chunk", x=x, t=t, **fixed, **{name: array[step] for name, array in state.items()})
-        following.append(next_state(result))
+        result = call("flow_estimator_chunk", x=x, t=t, **fixed, **state[step])
+        state[step] = next_state(result)
         return result["velocity"]
 
-    mel = euler(velocity, noise, steps, cfg_rate)
-    return mel, {name: np.stack([after[name] for after in following]) for name in state}
+    return euler(velocity, noise, steps, cfg_rate), state
 
 
 def initial_state(stage: Stage, batch: int = 1) -> Arrays:
@@ -115,9 +114,9 @@ def initial_state(stage: Stage, batch: int = 1) -> Arrays:
     return {tensor.name: np.zeros([size(dim) for dim in tensor.shape], tensor.dtype) for tensor in states}
 
 
-def initial_solver_state(stage: Stage, steps: int, batch: int = 1) -> Arrays:
-    """`initial_state` of the estimator's guided batch for every Euler step, `[steps, 2 x batch, ...]`."""
-    return {name: np.stack([array] * steps) for name, array in initial_state(stage, 2 * batch).items()}
+def initial_solver_state(stage: Stage, steps: int, batch: int = 1) -> list[Arrays]:
+    """`initial_state` of the estimator's guided batch for every Euler step."""
+    return [initial_state(stage, 2 * batch) for _ in range(steps)]
 
 
 def next_state(outputs: Arrays) -> Arrays:
