@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 from torch import Tensor
 
 from training.card import model_card
@@ -28,11 +28,20 @@ def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality
     )
     states = {"llm": halved(lm), "flow": halved(flow.state_dict()), "hift": halved(hift.state_dict())}
     write_checkpoint(out, config, states)
-    shutil.copyfile(runs / "tokenizer" / SPEECH_TOKENIZER, out / SPEECH_TOKENIZER)
-    shutil.copyfile(runs / "speaker" / SPEAKER_EMBEDDER, out / SPEAKER_EMBEDDER)
+    copy_graph(runs / "tokenizer" / SPEECH_TOKENIZER, out / SPEECH_TOKENIZER)
+    copy_graph(runs / "speaker" / SPEAKER_EMBEDDER, out / SPEAKER_EMBEDDER)
     write_voices(out, voices(corpus))
     sizes = {name: sum(tensor.numel() for tensor in state.values()) for name, state in states.items()}
     (out / "MODEL_CARD.md").write_text(model_card(corpus, runs, sizes, quality or []), encoding="utf-8")
+
+
+def copy_graph(source: Path, target: Path) -> None:
+    """Copies an ONNX file without the notes of its exporter, which quote source files of the machine it ran on."""
+    model = onnx.load(str(source))
+    for thing in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
+        thing.doc_string = ""
+        del thing.metadata_props[:]
+    onnx.save(model, str(target))
 
 
 def voices(corpus: Corpus) -> list[Voice]:
