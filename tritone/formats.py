@@ -107,6 +107,9 @@ def artefacts(family: Family, selection: Selection) -> list[Artefact]:
     engines = "tensorrt" in formats
     fp16_files = "fp16" in precisions and ("onnx" in formats or engines)
     fp32_files = "fp32" in precisions and ("onnx" in formats or engines)
+    torch = installed(("torch",))
+    package = tensorrt_package() if engines else ""
+    compiler = installed((package,)) if package else {}
     found: list[Artefact] = []
     for stage in family.stages:
         source = stage_key(stage.name)
@@ -116,15 +119,12 @@ def artefacts(family: Family, selection: Selection) -> list[Artefact]:
             found.append(Artefact(stage_key(stage.name, "fp16"), stage.name, "onnx", "fp16", source))
         if "torchscript" in formats and stage.build is not None:
             found += [
-                Artefact(torchscript_key(stage, p), stage.name, "torchscript", p, requires=installed(("torch",)))
-                for p in precisions
+                Artefact(torchscript_key(stage, p), stage.name, "torchscript", p, requires=torch) for p in precisions
             ]
         if engines:
-            package = tensorrt_package()
-            requires = installed((package,)) if package else {}
             found += [
                 Artefact(plan_key(stage.name, p), stage.name, "tensorrt", p, stage_key(stage.name, p),
-                         selection.platform, requires)
+                         selection.platform, compiler)
                 for p in precisions
             ]  # fmt: skip
     llm = family.language_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tritone.families.cosyvoice.config_v1 import V1
-from tritone.families.cosyvoice.layout import Layout, same
+from tritone.families.cosyvoice.layout import MEL_KEYS, VOCODER_KEYS, Layout, same
 
 
 def _blocks(prefix: str, key: str) -> dict[str, str]:
@@ -43,20 +43,8 @@ _KEYS: dict[str, str] = {
         *("flow.estimator", "flow.decoder.estimator"),
         *("in_channels", "out_channels", "channels", "attention_head_dim", "n_blocks", "num_mid_blocks", "num_heads"),
     ),
-    "hift.sample_rate": "hift.sampling_rate",
-    **same(
-        *("hift", "hift"),
-        *("in_channels", "base_channels", "nb_harmonics", "nsf_alpha", "nsf_sigma", "nsf_voiced_threshold"),
-        *("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes"),
-        *("source_resblock_kernel_sizes", "source_resblock_dilation_sizes", "lrelu_slope", "audio_limit"),
-    ),
-    "hift.istft_n_fft": "hift.istft_params.n_fft",
-    "hift.istft_hop": "hift.istft_params.hop_len",
-    "hift.f0_channels": "hift.f0_predictor.cond_channels",
-    **same("mel", "feat_extractor", "n_fft", "num_mels", "fmin", "fmax"),
-    "mel.sample_rate": "feat_extractor.sampling_rate",
-    "mel.hop": "feat_extractor.hop_size",
-    "mel.win": "feat_extractor.win_size",
+    **VOCODER_KEYS,
+    **MEL_KEYS,
 }
 _EXTENSIONS: dict[str, str] = {
     "text_frontend": "text_frontend",

@@ -9,7 +9,7 @@ from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.config_v3 import V3, DitFlowConfig, with_noise_offset
 from tritone.families.cosyvoice.hyperyaml import Reference
-from tritone.families.cosyvoice.layout import Layout, same
+from tritone.families.cosyvoice.layout import MEL_KEYS, VOCODER_KEYS, Layout, same
 
 _CFM = "flow.decoder.cfm_params.content"
 _LOOKAHEAD = "flow.pre_lookahead_layer"
@@ -34,21 +34,9 @@ _KEYS: dict[str, str] = {
     "flow.estimator.spk_channels": f"{_DIT}.spk_dim",
     "flow.estimator.chunk_size": f"{_DIT}.static_chunk_size",
     "flow.estimator.left_chunks": f"{_DIT}.num_decoding_left_chunks",
-    "hift.sample_rate": "hift.sampling_rate",
-    **same(
-        *("hift", "hift"),
-        *("in_channels", "base_channels", "nb_harmonics", "nsf_alpha", "nsf_sigma", "nsf_voiced_threshold"),
-        *("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes"),
-        *("source_resblock_kernel_sizes", "source_resblock_dilation_sizes", "lrelu_slope", "audio_limit"),
-    ),
-    "hift.istft_n_fft": "hift.istft_params.n_fft",
-    "hift.istft_hop": "hift.istft_params.hop_len",
+    **VOCODER_KEYS,
     "hift.look_right": "hift.conv_pre_look_right",
-    "hift.f0_channels": "hift.f0_predictor.cond_channels",
-    **same("mel", "feat_extractor", "n_fft", "num_mels", "fmin", "fmax"),
-    "mel.sample_rate": "feat_extractor.sampling_rate",
-    "mel.hop": "feat_extractor.hop_size",
-    "mel.win": "feat_extractor.win_size",
+    **MEL_KEYS,
 }
 _EXTENSIONS: dict[str, str] = {
     "text_frontend": "text_frontend",

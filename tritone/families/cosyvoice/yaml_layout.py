@@ -7,7 +7,7 @@ from typing import Any
 
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.hyperyaml import Reference
-from tritone.families.cosyvoice.layout import Layout, parse, render
+from tritone.families.cosyvoice.layout import MEL_KEYS, VOCODER_KEYS, Layout, parse, render
 from tritone.families.cosyvoice.layout_v1 import V1_LAYOUT
 from tritone.families.cosyvoice.layout_v3 import V3_LAYOUT, completed
 
@@ -41,22 +41,8 @@ _KEYS: dict[str, str] = {
     },
     "flow.estimator.chunk_size": "flow.decoder.estimator.static_chunk_size",
     "flow.estimator.left_chunks": "flow.decoder.estimator.num_decoding_left_chunks",
-    "hift.sample_rate": "hift.sampling_rate",
-    **{
-        f"hift.{name}": f"hift.{name}"
-        for name in (
-            *("in_channels", "base_channels", "nb_harmonics", "nsf_alpha", "nsf_sigma", "nsf_voiced_threshold"),
-            *("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes"),
-            *("source_resblock_kernel_sizes", "source_resblock_dilation_sizes", "lrelu_slope", "audio_limit"),
-        )
-    },
-    "hift.istft_n_fft": "hift.istft_params.n_fft",
-    "hift.istft_hop": "hift.istft_params.hop_len",
-    "hift.f0_channels": "hift.f0_predictor.cond_channels",
-    **{f"mel.{name}": f"feat_extractor.{name}" for name in ("n_fft", "num_mels", "fmin", "fmax")},
-    "mel.sample_rate": "feat_extractor.sampling_rate",
-    "mel.hop": "feat_extractor.hop_size",
-    "mel.win": "feat_extractor.win_size",
+    **VOCODER_KEYS,
+    **MEL_KEYS,
 }
 # Settings the published classes do not have: written only where they differ from what those classes hard-code.
 _EXTENSIONS: dict[str, str] = {
