@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -61,6 +61,41 @@ def load(path: Path) -> Any:
             f"{path} cannot be read as a training checkpoint ({error}). "
             f"Delete it to resume from an older one in {path.parent}, or the directory to start again."
         ) from error
+
+
+class Store(Protocol):
+    """Where the loop keeps its state: the sections of `Run.stateful`, every process's "random" and the position "at".
+
+    Only rank 0 writes; every process reads.
+    """
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state to go on from, None when there is none yet."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keeps `state`, atomically, and drops what has become too old."""
+
+    def save_best(self, state: dict[str, Any], metric: str) -> None:
+        """Keeps `state` as the best so far; `metric` names what `state["at"]["best"]` measures."""
+
+
+class StepFiles:
+    """One `step-*.pt` per save in `out`, of which the newest `keep` stay, and the networks of the best in `best.pt`."""
+
+    def __init__(self, out: Path, keep: int) -> None:
+        self.out, self.keep = out, keep
+
+    def newest(self) -> dict[str, Any] | None:
+        found = steps_saved(self.out)
+        return load(found[-1][1]) if found else None
+
+    def save(self, state: dict[str, Any]) -> None:
+        save(state, self.out / f"step-{state['at']['step']:08d}.pt")
+        prune(self.out, self.keep)
+
+    def save_best(self, state: dict[str, Any], metric: str) -> None:
+        at = state["at"]
+        save({"networks": state["networks"], "step": at["step"], metric: at["best"]}, self.out / "best.pt")
 
 
 def steps_saved(out: Path) -> list[tuple[int, Path]]:

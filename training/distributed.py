@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+PATIENCE = timedelta(minutes=30)
+"""How long the others wait for rank 0 while it evaluates or writes a checkpoint."""
+
 
 def start(device: torch.device) -> torch.device:
     """This process's device; joins the process group when `torchrun` started us (nccl on GPUs, gloo on CPUs)."""
     if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import math
 import signal
 import sys
@@ -28,6 +29,8 @@ from tqdm import tqdm
 
 from training import checkpointing, distributed
 
+LOG = logging.getLogger("training")
+"""Silent until a recipe opens it (`training.logs`); what it says of a step is this process's own share."""
 FINISHED = "finished.json"
 """Written when a run reaches its end, not when it is interrupted: how many steps, epochs and minutes it took."""
 
@@ -40,11 +43,13 @@ class Evaluation:
         scalars: numbers by name; the run's `metric` must be among them.
         images: log-mel spectrograms (or any [rows, columns] float array), low row at the bottom.
         audio: mono waveforms in [-1, 1] with their sample rates.
+        alignments: any [rows, columns] float array, first row on top.
     """
 
     scalars: dict[str, float]
     images: dict[str, np.ndarray] = field(default_factory=dict)
     audio: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
+    alignments: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Run:
         evaluate: called on rank 0, networks in eval mode, without gradients; must not depend on what it drew before.
         metric: name in `Evaluation.scalars` to minimise; `best.pt` follows it.
         schedulers: per optimiser name, from the fraction of the run done (0..1) to a factor of its base rate.
+        rates: per optimiser name, from the number of the epoch to its learning rate. Such an optimiser's settings are
+            those it was made with also after a resume: changing them in a configuration takes effect.
         extra_state: further objects with `state_dict` / `load_state_dict`.
     """
 
@@ -71,6 +78,7 @@ class Run:
     metric: str
     max_steps: int
     schedulers: Mapping[str, Callable[[float], float]] = field(default_factory=dict)
+    rates: Mapping[str, Callable[[int], float]] = field(default_factory=dict)
     extra_state: Mapping[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -104,18 +112,21 @@ def train(
     save_every: int = 500,
     keep: int = 2,
     log_every: int = 20,
+    store: checkpointing.Store | None = None,
 ) -> int:
     """The number of steps done when `steps`, the `minutes` budget, or SIGINT/SIGTERM ended the run.
 
     Resumes from the newest `step-*.pt` in `out`; leaves there the last `keep` of them, `best.pt`, `metrics.jsonl`,
-    TensorBoard files and, at its end, `finished.json`. The state is saved before returning, whatever the reason.
+    TensorBoard files and, at its end, `finished.json`. The state is saved before returning, whatever the reason. A
+    `store` of another layout takes the place of the `.pt` files.
     """
     from torch.utils.tensorboard import SummaryWriter
 
+    store = store or checkpointing.StepFiles(out, keep)
     total = steps if steps is not None else run.max_steps
     main = distributed.rank() == 0
     out.mkdir(parents=True, exist_ok=True)
-    at = _resume(run, out)
+    at = _resume(run, store)
     base_rates = {
         name: [g.setdefault("base_lr", g["lr"]) for g in o.param_groups] for name, o in run.optimizers.items()
     }
@@ -134,6 +145,9 @@ def train(
             for name, factor in run.schedulers.items():
                 for group, rate in zip(run.optimizers[name].param_groups, base_rates[name], strict=True):
                     group["lr"] = rate * factor(fraction)
+            for name, rate_of in run.rates.items():
+                for group in run.optimizers[name].param_groups:
+                    group["lr"] = rate_of(at["epoch"])
             try:
                 batch = next(batches)
             except StopIteration:
@@ -148,21 +162,22 @@ def train(
             at["step"], at["position"], at["seconds"] = at["step"] + 1, at["position"] + 1, seconds
             bar.update()
             if at["step"] % log_every == 0:
+                LOG.info("step %d epoch %d %s", at["step"], at["epoch"], _line(scalars))
                 scalars = distributed.mean(scalars, run.device)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in scalars.items()}, refresh=False)
                 for name, value in (scalars | _rates(run)).items():
                     if writer:
                         writer.add_scalar(f"train/{name}", value, at["step"])
             if at["step"] % eval_every == 0:
-                _evaluate(run, out, at, writer)
+                _evaluate(run, out, at, writer, store)
                 evaluated = at["step"]
             if at["step"] % save_every == 0:
-                _save(run, out, at, keep)
+                _save(run, at, store)
                 saved = at["step"]
     if not halt and evaluated != at["step"]:
-        _evaluate(run, out, at, writer)
+        _evaluate(run, out, at, writer, store)
     if saved != at["step"]:
-        _save(run, out, at, keep)
+        _save(run, at, store)
     if main and not halt:
         finished = {"steps": at["step"], "epochs": at["epoch"] + 1, "minutes": round(at["seconds"] / 60, 1)}
         (out / FINISHED).write_text(json.dumps(finished | {"best": at["best"], "metric": run.metric}))
@@ -176,30 +191,50 @@ def _rates(run: Run) -> dict[str, float]:
     return {f"rate_{name}": o.param_groups[0]["lr"] for name, o in run.optimizers.items()}
 
 
-def _resume(run: Run, out: Path) -> dict[str, Any]:
+def _line(scalars: Mapping[str, float]) -> str:
+    return " ".join(f"{name}={value:.5g}" for name, value in scalars.items())
+
+
+def _resume(run: Run, store: checkpointing.Store) -> dict[str, Any]:
     """Where to start: the newest checkpoint's position after restoring it, or the beginning."""
-    found = checkpointing.steps_saved(out)
-    if not found:
+    state = store.newest()
+    if state is None:
         distributed.broadcast(run.networks)
         return {"step": 0, "epoch": 0, "position": 0, "seconds": 0.0, "best": math.inf}
-    state = checkpointing.load(found[-1][1])
+    settings = {name: [_settings(g) for g in run.optimizers[name].param_groups] for name in run.rates}
     for section, objects in run.stateful().items():
         for name, thing in objects.items():
             thing.load_state_dict(state[section][name])
+    for name, groups in settings.items():
+        for group, own in zip(run.optimizers[name].param_groups, groups, strict=True):
+            group.update(own)
     states = state["random"]
     checkpointing.restore_random_states(states[distributed.rank() % len(states)])
+    LOG.info("resumed at step %d, epoch %d, after %d of its batches", *(state["at"][k] for k in _PLACE))
     return dict(state["at"])
 
 
-def _save(run: Run, out: Path, at: dict[str, Any], keep: int) -> None:
+_PLACE = ("step", "epoch", "position")
+
+
+def _settings(group: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in group.items() if name != "params"}
+
+
+def _state(run: Run, at: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint holds; every process must ask for it, rank 0 gets it."""
     random_states = checkpointing.gather_random_states()
+    sections = {s: {n: thing.state_dict() for n, thing in objects.items()} for s, objects in run.stateful().items()}
+    return sections | {"random": random_states, "at": dict(at)}
+
+
+def _save(run: Run, at: dict[str, Any], store: checkpointing.Store) -> None:
+    state = _state(run, at)
     if distributed.rank() == 0:
-        sections = {s: {n: thing.state_dict() for n, thing in objects.items()} for s, objects in run.stateful().items()}
-        checkpointing.save(sections | {"random": random_states, "at": dict(at)}, out / f"step-{at['step']:08d}.pt")
-        checkpointing.prune(out, keep)
+        store.save(state)
 
 
-def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any) -> None:
+def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any, store: checkpointing.Store) -> None:
     """Evaluates on rank 0 with the generators put back afterwards, so that evaluating never changes the training."""
     distributed.check_equal(run.networks, run.device)
     score = [math.inf]
@@ -219,15 +254,16 @@ def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any) -> None:
         with open(out / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
         tqdm.write(f"{run.name} {row}")
+        LOG.info("evaluation at step %d: %s", at["step"], _line(plain))
         score = [-plain[run.metric]]
     else:
         score = [-math.inf]
     value = -distributed.largest(score, run.device)[0]
     if value < at["best"]:
         at["best"] = value
+        state = _state(run, at)
         if distributed.rank() == 0:
-            networks = {name: network.state_dict() for name, network in run.networks.items()}
-            checkpointing.save({"networks": networks, "step": at["step"], run.metric: value}, out / "best.pt")
+            store.save_best(state, run.metric)
 
 
 def _write(writer: Any, found: Evaluation, step: int) -> None:
@@ -235,9 +271,10 @@ def _write(writer: Any, found: Evaluation, step: int) -> None:
 
     for name, value in found.scalars.items():
         writer.add_scalar(f"validation/{name}", value, step)
-    for name, image in found.images.items():
+    for name, image in (found.images | found.alignments).items():
         scaled = (image - image.min()) / max(float(np.ptp(image)), 1e-9)
-        writer.add_image(name, colormaps["magma"](scaled[::-1])[..., :3], step, dataformats="HWC")
+        scaled = scaled[::-1] if name in found.images else scaled
+        writer.add_image(name, colormaps["magma"](scaled)[..., :3], step, dataformats="HWC")
     for name, (wave, rate) in found.audio.items():
         writer.add_audio(name, torch.from_numpy(np.asarray(wave, np.float32)).clamp(-1, 1)[None], step, rate)
 
