@@ -1,0 +1,117 @@
+"""Monotonic alignment search: which phone each spectrogram frame belongs to, under the current model.
+
+Source: Kim et al., "Glow-TTS" (2020), algorithm 1; scores as in "VITS" (Kim et al., 2021), their noise as in "VITS2"
+(Kong et al., 2023). The search is one compiled call for a batch; on a GPU's tensors it still runs on the host, since
+each frame waits for the one before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+INITIAL_NOISE = 0.01
+NOISE_DECAY = 2e-6
+"""Per step: the noise is gone after 5000 steps."""
+
+
+def noise_scale(step: int, initial: float = INITIAL_NOISE, decay: float = NOISE_DECAY) -> float:
+    """How much noise the scores get at a training step, in standard deviations of the scores; 0 once it has decayed."""
+    return max(initial - decay * step, 0.0)
+
+
+def prior_scores(z_p: Tensor, m_p: Tensor, logs_p: Tensor) -> Tensor:
+    """Log-likelihood of every frame under every phone's normal distribution, float32 `[batch, frames, phones]`.
+
+    Args:
+        z_p: latent frames `[batch, channels, frames]`.
+        m_p, logs_p: mean and log standard deviation of each phone `[batch, channels, phones]`.
+    """
+    with torch.autocast(z_p.device.type, enabled=False):
+        z_p, m_p, logs_p = z_p.float(), m_p.float(), logs_p.float()
+        precision = torch.exp(-2 * logs_p)
+        constant = (-0.5 * math.log(2 * math.pi) - logs_p - 0.5 * m_p.square() * precision).sum(1, keepdim=True)
+        frames = z_p.transpose(1, 2)
+        return constant + frames @ (m_p * precision) - 0.5 * frames.square() @ precision
+
+
+def with_noise(scores: Tensor, noise: Tensor, scale: float) -> Tensor:
+    """Scores plus `scale` times standard normal `noise` of their shape, in units of the whole tensor's deviation."""
+    return scores + scores.std() * scale * noise if scale > 0 else scores
+
+
+def monotonic_path(scores: Tensor, frames: Tensor, phones: Tensor, allow_short: bool = False) -> Tensor:
+    """The best monotonic alignment, 1 where a frame belongs to a phone and 0 elsewhere, like `scores`.
+
+    The path starts at the first phone, ends at the last and skips none; where staying on a phone and having moved to it
+    score the same, it stays.
+
+    Args:
+        scores: `[batch, frames, phones]`, any float type, on any device; computed on in float32.
+        frames, phones: how many of each a row has, `[batch]`.
+        allow_short: also accept rows with fewer frames than phones, whose path cannot reach the first phone.
+    Raises:
+        ValueError: lengths that do not fit the scores, or (without `allow_short`) fewer frames than phones.
+    """
+    t_y, t_x = _lengths(frames), _lengths(phones)
+    _check(scores, t_y, t_x, allow_short)
+    values = scores.detach().to("cpu", torch.float32, copy=True).contiguous().numpy()
+    path = np.zeros_like(values)
+    _search()(values, t_y, t_x, path)
+    return torch.from_numpy(path).to(scores.device, scores.dtype)
+
+
+def _lengths(lengths: Tensor) -> np.ndarray:
+    return lengths.detach().cpu().numpy().astype(np.int64)
+
+
+def _check(scores: Tensor, frames: np.ndarray, phones: np.ndarray, allow_short: bool) -> None:
+    if scores.ndim != 3 or frames.shape != scores.shape[:1] or phones.shape != scores.shape[:1]:
+        raise ValueError(
+            "alignment needs scores [batch, frames, phones] and two lengths [batch], got "
+            f"{list(scores.shape)}, {list(frames.shape)} and {list(phones.shape)}"
+        )
+    for name, lengths, size in (("frames", frames, scores.shape[1]), ("phones", phones, scores.shape[2])):
+        for row, length in enumerate(lengths):
+            if not 1 <= length <= size:
+                raise ValueError(f"alignment: row {row} claims {length} {name}, the scores have 1 to {size}")
+    short = np.flatnonzero(frames < phones)
+    if len(short) and not allow_short:
+        row = int(short[0])
+        raise ValueError(
+            f"alignment: row {row} has {frames[row]} frames for {phones[row]} phones, so some phone would get none; "
+            "drop utterances with fewer frames than phones (blanks included) from the file list"
+        )
+
+
+@lru_cache(maxsize=1)
+def _search() -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]:
+    """The compiled search: turns scores `[batch, frames, phones]` into best sums, in place, and marks the path."""
+    from numba import njit
+
+    @njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1])", nogil=True)
+    def search(values: np.ndarray, frames: np.ndarray, phones: np.ndarray, path: np.ndarray) -> None:
+        for row in range(values.shape[0]):
+            t_y, t_x = frames[row], phones[row]
+            # Only phones that can still be reached from the first and can still reach the last are worth summing.
+            for y in range(1, t_y):
+                before, here = values[row, y - 1], values[row, y]
+                low, high = max(0, t_x + y - t_y), min(t_x, y + 1)
+                if low == 0 and high > 0:
+                    here[0] += before[0]
+                for x in range(max(low, 1), min(high, y)):
+                    here[x] += max(before[x], before[x - 1])
+                if low <= y < high:
+                    here[y] += before[y - 1]
+            x = t_x - 1
+            for y in range(t_y - 1, -1, -1):
+                path[row, y, x] = 1.0
+                if x > 0 and y > 0 and (x == y or values[row, y - 1, x] < values[row, y - 1, x - 1]):
+                    x -= 1
+
+    return search
