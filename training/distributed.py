@@ -39,24 +39,33 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def update(loss: Tensor, *optimizers: Optimizer, clip: float | None = None) -> float:
+def update(
+    loss: Tensor, *optimizers: Optimizer, clip: float | None = None, scaler: torch.amp.GradScaler | None = None
+) -> float:
     """Norm of the gradients (before clipping) after one step of the optimisers on `loss`.
 
     Clears these optimisers' gradients, runs backward, averages them over the processes, clips them together and steps.
-    Gradients of parameters outside the optimisers are left as backward made them.
+    Gradients of parameters outside the optimisers are left as backward made them. A `scaler` (float16) keeps small
+    gradients from vanishing and skips a step that overflowed; its own `update` is the caller's, once per batch.
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if scaler is None else scaler.scale(loss)).backward()
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     if world_size() > 1:
         for p in parameters:  # a branch not taken on one rank must still take part in the sum
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         average_gradients(parameters)
+    if scaler is not None:
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip is not None else float("inf"))
     for optimizer in optimizers:
-        optimizer.step()
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
     return float(norm)
 
 

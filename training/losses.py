@@ -17,25 +17,37 @@ the frame rate, which upsampling leaves behind when nothing punishes it."""
 
 
 class MelSpectrogram(nn.Module):
-    """`tritone.audio.mel_spectrogram` in torch, with gradients: `[batch, samples]` to `[batch, mels, frames]`."""
+    """`tritone.audio.mel_spectrogram` in torch, with gradients: `[batch, samples]` to `[batch, mels, frames]`.
+
+    `floor` is added to the power under the square root; families differ in it.
+    """
 
     filters: Tensor
     window: Tensor
 
-    def __init__(self, config: MelConfig) -> None:
+    def __init__(self, config: MelConfig, floor: float = 1e-9) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.floor = config, floor
         filters = mel_filters(config.sample_rate, config.n_fft, config.num_mels, config.fmin, config.fmax)
         self.register_buffer("filters", torch.from_numpy(filters.astype("float32")), persistent=False)
         self.register_buffer("window", torch.hann_window(config.win), persistent=False)
 
     def forward(self, wave: Tensor, mirror: bool = True) -> Tensor:
         """Log magnitudes; without `mirror` the wave brings its own (n_fft - hop) / 2 samples of context per side."""
+        return self.of_linear(self.linear(wave, mirror))
+
+    def linear(self, wave: Tensor, mirror: bool = True) -> Tensor:
+        """Magnitudes before the mel filters, float32 `[batch, n_fft / 2 + 1, frames]`."""
         if mirror:
             context = (self.config.n_fft - self.config.hop) // 2
             wave = F.pad(wave[:, None], (context, context), mode="reflect")[:, 0]
         power = _power(wave, self.config.n_fft, self.config.hop, self.window, center=False)
-        return torch.log(torch.clamp(self.filters @ torch.sqrt(power + 1e-9), min=1e-5))
+        return torch.sqrt(power + self.floor)
+
+    def of_linear(self, magnitudes: Tensor) -> Tensor:
+        """Log mel `[batch, mels, frames]` of such magnitudes, float32 also under autocast."""
+        with torch.autocast(magnitudes.device.type, enabled=False):
+            return torch.log(torch.clamp(self.filters @ magnitudes.float(), min=1e-5))
 
 
 def stft_loss(found: Tensor, wanted: Tensor) -> Tensor:
