@@ -1,0 +1,232 @@
+"""Sizes and settings of a Bert-VITS2 checkpoint, read from the `config.json` that lies beside it.
+
+The sections `model` and `data` become frozen dataclasses here; `train` is kept as it is, for whoever trains. A key that
+is not known is an error that lists those that are, and so is a combination that no network can have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tritone.errors import ConfigError
+
+SYMBOLS, TONES, LANGUAGES = 112, 12, 3
+"""Rows of the three embeddings of text, the same in every version from 2.0 to 2.3."""
+BERT_CHANNELS = 1024
+VERSIONS = ("2.0", "2.1", "2.2", "2.3")
+SPEAKER_LAYER = 2
+"""Index of the transformer layer before which the speaker is added."""
+
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The `model` section; defaults are those of 2.3. `slm` describes the WavLM of training and is kept raw."""
+
+    use_spk_conditioned_encoder: bool = True
+    use_noise_scaled_mas: bool = True
+    use_mel_posterior_encoder: bool = False
+    use_duration_discriminator: bool = True
+    use_transformer_flow: bool = True
+    use_sdp: bool = True
+    use_spectral_norm: bool = False
+    flow_share_parameter: bool = False
+    inter_channels: int = 192
+    hidden_channels: int = 192
+    filter_channels: int = 768
+    n_heads: int = 2
+    n_layers: int = 6
+    n_layers_q: int = 3
+    n_flow_layer: int = 4
+    n_layers_trans_flow: int = 4
+    kernel_size: int = 3
+    p_dropout: float = 0.1
+    resblock: str = "1"
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    upsample_rates: tuple[int, ...] = (8, 8, 2, 2, 2)
+    upsample_initial_channel: int = 512
+    upsample_kernel_sizes: tuple[int, ...] = (16, 16, 8, 2, 2)
+    gin_channels: int = 512
+    slm: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The `data` section: the spectrogram, how text is spaced, and who speaks. No `mel_fmax` is the Nyquist rate."""
+
+    training_files: str = ""
+    validation_files: str = ""
+    max_wav_value: float = 32768.0
+    sampling_rate: int = 44100
+    filter_length: int = 2048
+    hop_length: int = 512
+    win_length: int = 2048
+    n_mel_channels: int = 128
+    mel_fmin: float = 0.0
+    mel_fmax: float | None = None
+    add_blank: bool = True
+    n_speakers: int = 850
+    cleaned_text: bool = True
+    spk2id: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def spec_channels(self) -> int:
+        """Bins of the linear spectrogram the posterior encoder reads."""
+        return self.filter_length // 2 + 1
+
+
+@dataclass(frozen=True)
+class BertVits2Config:
+    """Everything `config.json` says; `version` is one of `VERSIONS`, `train` the raw section."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    train: Mapping[str, Any] = field(default_factory=dict)
+    version: str = "2.3"
+
+    def __post_init__(self) -> None:
+        problem = _contradiction(self.model, self.data)
+        if problem:
+            raise ConfigError(f"The configuration contradicts itself or asks for what does not exist: {problem}.")
+
+
+def read_config(path: Path | str) -> BertVits2Config:
+    """The configuration in a `config.json`; ConfigError for a file that is missing, no JSON, or says what cannot be."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint is read together with its config.json.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+    try:
+        return parse_config(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse_config(document: Any) -> BertVits2Config:
+    """The configuration in a document with the sections `model`, `data`, `train` and the key `version` (all optional).
+
+    A document without a version is taken for 2.3, the version whose networks these are.
+    """
+    if not isinstance(document, Mapping):
+        raise ConfigError(f"expected an object with model, data and train, found {type(document).__name__}.")
+    _known(document, ("model", "data", "train", "version"), "the configuration")
+    train = document.get("train", {})
+    if not isinstance(train, Mapping):
+        raise ConfigError(f"train is {train!r}; expected an object.")
+    return BertVits2Config(
+        model=_section(ModelConfig, document.get("model", {}), "model"),
+        data=_section(DataConfig, document.get("data", {}), "data"),
+        train=train,
+        version=published_version(document.get("version", "2.3")),
+    )
+
+
+def published_version(found: Any) -> str:
+    """The entry of `VERSIONS` that a config's `version` means ("2.0.1" is 2.0); ConfigError for any other."""
+    version = ".".join(str(found).split(".")[:2])
+    if version not in VERSIONS:
+        extra = " 2.4 is the Extra line, which has other text encoders (one language, one BERT)." * (version == "2.4")
+        raise ConfigError(f"version {found!r} is not supported; {', '.join(VERSIONS)} are.{extra}")
+    return version
+
+
+def _section(kind: type[Section], values: Any, name: str) -> Section:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name} is {values!r}; expected an object.")
+    fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    _known(values, tuple(fields), name)
+    default = kind()
+    return kind(**{key: _typed(value, getattr(default, key), f"{name}.{key}") for key, value in values.items()})
+
+
+def _known(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+
+
+def _typed(value: Any, default: Any, name: str) -> Any:
+    """The value as a field whose default is `default` holds it."""
+    if isinstance(value, list):
+        value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
+    if default is None:
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            return None if value is None else float(value)
+        raise ConfigError(f"{name} is {value!r}; expected a number or null.")
+    expected: Any = Mapping if isinstance(default, Mapping) else type(default)
+    if expected is float and type(value) is int:
+        value = float(value)
+    if not isinstance(value, expected) or isinstance(value, bool) != isinstance(default, bool):
+        kind = {"tuple": "list", "Mapping": "object"}.get(expected.__name__, expected.__name__)
+        raise ConfigError(f"{name} is {value!r}; expected {kind}.")
+    return value
+
+
+def _contradiction(model: ModelConfig, data: DataConfig) -> str:
+    """What no network can satisfy, in words; empty when all is well."""
+    hop, kernels = math.prod(model.upsample_rates), model.upsample_kernel_sizes
+    checks = [
+        (hop == data.hop_length, f"upsample_rates multiply to {hop}, but data.hop_length is {data.hop_length}"),
+        (
+            len(model.upsample_rates) == len(kernels),
+            f"{len(model.upsample_rates)} upsample_rates, {len(kernels)} upsample_kernel_sizes",
+        ),
+        (
+            all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, model.upsample_rates, strict=False)),
+            f"upsample_kernel_sizes {kernels} must exceed upsample_rates {model.upsample_rates} by even numbers",
+        ),
+        (
+            len(model.resblock_kernel_sizes) == len(model.resblock_dilation_sizes),
+            f"{len(model.resblock_kernel_sizes)} resblock_kernel_sizes, "
+            f"{len(model.resblock_dilation_sizes)} resblock_dilation_sizes",
+        ),
+        (model.resblock == "1", f"model.resblock is {model.resblock!r}; no version from 2.0 to 2.3 has other than '1'"),
+        (
+            model.upsample_initial_channel % 2 ** len(model.upsample_rates) == 0,
+            f"upsample_initial_channel {model.upsample_initial_channel} cannot be halved at every upsample_rate",
+        ),
+        (
+            model.hidden_channels % max(model.n_heads, 1) == 0,
+            f"hidden_channels {model.hidden_channels} is no multiple of n_heads {model.n_heads}",
+        ),
+        (model.inter_channels % 2 == 0, f"inter_channels {model.inter_channels} cannot be halved by the flow"),
+        (
+            model.n_layers > SPEAKER_LAYER
+            and (model.n_layers_trans_flow > SPEAKER_LAYER or not model.use_transformer_flow),
+            f"n_layers is {model.n_layers} and n_layers_trans_flow {model.n_layers_trans_flow}, but the speaker is "
+            f"added before the third layer",
+        ),
+        (
+            model.use_spk_conditioned_encoder and model.gin_channels > 0,
+            "use_spk_conditioned_encoder false or gin_channels 0; the published networks exist with both only",
+        ),
+        (
+            not model.flow_share_parameter,
+            "flow_share_parameter true; the published code crashes on it, so no checkpoint has it",
+        ),
+        (not model.use_mel_posterior_encoder, "use_mel_posterior_encoder true; the posterior reads linear spectra"),
+        (
+            data.win_length <= data.filter_length,
+            f"win_length {data.win_length} is longer than filter_length {data.filter_length}",
+        ),
+        (
+            data.mel_fmin < (data.mel_fmax or data.sampling_rate / 2) <= data.sampling_rate / 2,
+            f"mel_fmin {data.mel_fmin} and mel_fmax {data.mel_fmax} are no range below {data.sampling_rate / 2} Hz",
+        ),
+        (
+            data.n_speakers == 0 or all(0 <= row < data.n_speakers for row in data.spk2id.values()),
+            f"spk2id goes up to {max(data.spk2id.values(), default=0)}, but n_speakers is {data.n_speakers}",
+        ),
+    ]
+    return next((message for holds, message in checks if not holds), "")

@@ -1,0 +1,80 @@
+"""The flow between prior and posterior: additive couplings (Dinh et al. 2014) with a transformer inside (VITS2).
+
+A coupling shifts one half of the channels by what it computes from the other; channels are turned around between
+couplings. Volume is preserved, so there is no log-determinant to carry.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tritone.families.bert_vits2.config import ModelConfig
+from tritone.families.bert_vits2.encoder import Encoder
+from tritone.families.bert_vits2.wavenet import WaveNet
+
+TRANSFORMER_KERNEL = 5
+WAVENET_KERNEL, WAVENET_LAYERS = 5, 4
+
+
+class Coupling(nn.Module):
+    """Shifts the second half of `[batch, inter, frames]`; starts as the identity."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.width = config.inter_channels // 2
+        hidden, gin = config.hidden_channels, config.gin_channels
+        self.pre = nn.Conv1d(self.width, hidden, 1)
+        self.enc: nn.Module
+        if config.use_transformer_flow:
+            self.enc = Encoder(
+                hidden,
+                config.filter_channels,
+                config.n_heads,
+                config.n_layers_trans_flow,
+                TRANSFORMER_KERNEL,
+                config.p_dropout,
+                gin,
+            )
+        else:
+            self.enc = WaveNet(hidden, WAVENET_KERNEL, WAVENET_LAYERS, gin)
+        self.post = nn.Conv1d(hidden, self.width, 1)
+        nn.init.zeros_(self.post.weight)
+        nn.init.zeros_(self.post.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, mask: Tensor, g: Tensor, direction: float) -> Tensor:
+        """The coupling (`direction` 1) or its inverse (-1)."""
+        kept, moved = x[:, : self.width], x[:, self.width :]
+        shift = self.post(self.enc(self.pre(kept) * mask, mask, g))
+        return torch.cat((kept, (moved + direction * shift) * mask), dim=1)
+
+
+class Flow(nn.Module):
+    """Latents of the prior to latents of the posterior, and back; keys as in published checkpoints."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(config.n_flow_layer):
+            # The published list counts the reversals of channels between couplings.
+            layers += [Coupling(config), nn.Identity()]
+        self.flows = nn.ModuleList(layers)
+
+    def forward(self, z_p: Tensor, mask: Tensor, g: Tensor) -> Tensor:
+        """What the decoder reads, `[batch, inter, frames]`, from a draw of the prior: the inference direction.
+
+        Args:
+            mask: `[batch, 1, frames]`, 1 where a frame exists; g: speaker, `[batch, gin, 1]`.
+        """
+        x = z_p
+        # A slice, and forward by name: how layers that are not all of one kind are walked backwards when scripted.
+        for index, layer in enumerate(self.flows[::-1]):
+            x = layer.forward(x, mask, g, -1.0) if index % 2 == 1 else x.flip(1)
+        return x
+
+    def to_prior(self, z: Tensor, mask: Tensor, g: Tensor) -> Tensor:
+        """The inverse of `forward`: posterior latents as the prior sees them, the training direction."""
+        x = z
+        for index, layer in enumerate(self.flows):
+            x = layer(x, mask, g, 1.0) if index % 2 == 0 else x.flip(1)
+        return x

@@ -1,0 +1,239 @@
+"""The generator of Bert-VITS2: VITS (Kim et al. 2021) with the transformer flow and noise-scaled search of VITS2.
+
+`forward` is the pass of a training step, `infer` speaks. Randomness is an argument of both, and so is the search for
+the alignment, which belongs to training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tritone.errors import CheckpointError
+from tritone.families.bert_vits2.config import BertVits2Config
+from tritone.families.bert_vits2.coupling import Flow
+from tritone.families.bert_vits2.decoder import Decoder
+from tritone.families.bert_vits2.duration import DurationPredictor, duration_path, whole_frames
+from tritone.families.bert_vits2.posterior import PosteriorEncoder
+from tritone.families.bert_vits2.reference_encoder import ReferenceEncoder
+from tritone.families.bert_vits2.stochastic_duration import StochasticDurationPredictor
+from tritone.families.bert_vits2.text_encoder import TextEncoder
+from tritone.nn.stft import length_mask
+
+Align = Callable[[Tensor, Tensor], Tensor]
+"""`align(scores, mask) -> path`, all `[batch, frames, phones]`: the monotonic path of the largest sum, 0 or 1."""
+Draw = Callable[[tuple[int, ...]], Tensor]
+"""`draw(shape)` -> standard normal noise of that shape."""
+
+
+class Text(NamedTuple):
+    """A padded batch: ids int64 `[batch, phones]`, `lengths` `[batch]`, BERT features `[batch, 1024, phones]`."""
+
+    x: Tensor
+    lengths: Tensor
+    tone: Tensor
+    language: Tensor
+    bert: Tensor
+    ja_bert: Tensor
+    en_bert: Tensor
+
+
+class TrainingNoise(NamedTuple):
+    """Randomness of one training pass, all standard normal but the last.
+
+    Args:
+        posterior: `[batch, inter, frames]`.
+        alignment: `[batch, frames, phones]`, added to the scores of the search; None where its scale is 0.
+        duration, duration_sample: `[batch, 2, phones]`, of the duration posterior and of a sample of durations.
+        slices: uniform in 0..1, `[batch]`: where in each row the decoded slice begins.
+    """
+
+    posterior: Tensor
+    alignment: Tensor | None
+    duration: Tensor
+    duration_sample: Tensor
+    slices: Tensor
+
+
+class Training(NamedTuple):
+    """What the losses of a training step need.
+
+    Args:
+        waveform: `[batch, 1, hop * slice frames]`, decoded from the frames that begin at `starts` (int64 `[batch]`).
+        l_length: both duration losses of each row, `[batch]`; the loss is their sum.
+        attention: the path, `[batch, 1, frames, phones]`.
+        x_mask, y_mask: `[batch, 1, phones]` and `[batch, 1, frames]`.
+        latents: (z, z_p, m_p, logs_p, m_q, logs_q), each `[batch, inter, frames]`, the prior expanded to frames.
+        durations: (x, logw, logw_, logw_sdp): encoded text `[batch, hidden, phones]`; log durations
+            `[batch, 1, phones]` as predicted, as aligned, as sampled.
+        g: speaker, `[batch, gin, 1]`.
+    """
+
+    waveform: Tensor
+    l_length: Tensor
+    attention: Tensor
+    starts: Tensor
+    x_mask: Tensor
+    y_mask: Tensor
+    latents: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+    durations: tuple[Tensor, Tensor, Tensor, Tensor]
+    g: Tensor
+
+
+class Speech(NamedTuple):
+    """Waveform `[batch, 1, hop * frames]`, samples of each row `[batch]`, frames of each phoneme, path and latents."""
+
+    waveform: Tensor
+    samples: Tensor
+    duration: Tensor
+    attention: Tensor
+    z: Tensor
+    z_p: Tensor
+
+
+class Generator(nn.Module):
+    """All networks of the generator under the keys of published checkpoints.
+
+    Args:
+        posterior: whether to have the posterior encoder, which only training needs.
+    """
+
+    def __init__(self, config: BertVits2Config, posterior: bool = True) -> None:
+        super().__init__()
+        model, data = config.model, config.data
+        gin, hidden = model.gin_channels, model.hidden_channels
+        self.hop = data.hop_length
+        self.enc_p = TextEncoder(model)
+        self.dec = Decoder(model)
+        self.enc_q = PosteriorEncoder(data.spec_channels, model.inter_channels, hidden, gin) if posterior else None
+        self.flow = Flow(model)
+        self.sdp = StochasticDurationPredictor(hidden, gin)
+        self.dp = DurationPredictor(hidden, gin)
+        if data.n_speakers > 0:
+            self.emb_g = nn.Embedding(data.n_speakers, gin)
+        else:
+            self.ref_enc = ReferenceEncoder(data.spec_channels, gin)
+
+    def speaker(self, sid: Tensor) -> Tensor:
+        """Row `sid` (int64 `[batch]`) of the table of speakers, `[batch, gin, 1]`."""
+        return self.emb_g(sid)[:, :, None]
+
+    def speaker_of(self, spec: Tensor, lengths: Tensor) -> Tensor:
+        """The speaker of linear spectrograms `[batch, bins, frames]`, where there is no table: `[batch, gin, 1]`."""
+        return self.ref_enc(spec, lengths)[:, :, None]
+
+    def forward(
+        self,
+        text: Text,
+        spec: Tensor,
+        spec_lengths: Tensor,
+        sid: Tensor,
+        noise: TrainingNoise,
+        align: Align,
+        slice_frames: int,
+        alignment_noise_scale: float = 0.0,
+    ) -> Training:
+        """One pass of training (VITS, section 2; the noise of the search: VITS2, section 2.2).
+
+        Args:
+            spec: linear magnitudes `[batch, bins, frames]`; spec_lengths: `[batch]`.
+            sid: int64 `[batch]`, ignored where the speaker is heard from `spec`.
+            slice_frames: how many frames of each row are decoded.
+        """
+        if self.enc_q is None:
+            raise CheckpointError("this generator was built without a posterior encoder and cannot train.")
+        g = self.speaker(sid) if hasattr(self, "emb_g") else self.speaker_of(spec, spec_lengths)
+        x_mask, y_mask = length_mask(text.lengths, text.bert), length_mask(spec_lengths, spec)
+        x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g)
+        z, m_q, logs_q = self.enc_q(spec, y_mask, g, noise.posterior)
+        z_p = self.flow.to_prior(z, y_mask, g)
+        with torch.no_grad():
+            scores = alignment_scores(z_p, m_p, logs_p)
+            if noise.alignment is not None and alignment_noise_scale > 0:
+                scores = scores + scores.std() * noise.alignment * alignment_noise_scale
+            both = y_mask[:, 0, :, None] * x_mask[:, 0, None, :]
+            path = align(scores, both).to(both.dtype)
+        duration = path.sum(dim=1)[:, None]
+        phones = x_mask.sum()
+        l_sdp = self.sdp.negative_log_likelihood(x, x_mask, duration, noise.duration, g)
+        logw_mas = torch.log(duration + 1e-6) * x_mask
+        logw = self.dp(x, x_mask, g)
+        logw_sdp = self.sdp(x, x_mask, noise.duration_sample, g)
+        squares = (logw_sdp - logw_mas).square() + (logw - logw_mas).square()
+        l_length = (l_sdp + squares.sum(dim=(1, 2))) / phones
+        m_p, logs_p = _expand(m_p, path), _expand(logs_p, path)
+        starts = slice_starts(noise.slices, spec_lengths, slice_frames)
+        return Training(
+            self.dec(take_slices(z, starts, slice_frames), g),
+            l_length,
+            path[:, None],
+            starts,
+            x_mask,
+            y_mask,
+            (z, z_p, m_p, logs_p, m_q, logs_q),
+            (x, logw, logw_mas, logw_sdp),
+            g,
+        )
+
+    def infer(
+        self,
+        text: Text,
+        g: Tensor,
+        draw: Draw,
+        noise_scale: float = 0.667,
+        length_scale: float = 1.0,
+        noise_scale_w: float = 0.8,
+        sdp_ratio: float = 0.0,
+    ) -> Speech:
+        """Speaks; rows of a batch come out as each would alone given the same noise, silent past their end.
+
+        Args:
+            g: speaker, `[batch, gin, 1]`.
+            draw: called for the noise of durations `[batch, 2, phones]`, then of the prior `[batch, inter, frames]`.
+            noise_scale, noise_scale_w: temperature of the prior and of the durations.
+            length_scale: above 1 slower; sdp_ratio: share of the stochastic predictor in the log durations.
+        """
+        x_mask = length_mask(text.lengths, text.bert)
+        x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g)
+        noise = draw((x.shape[0], 2, x.shape[2])) * noise_scale_w
+        logw = self.sdp(x, x_mask, noise, g) * sdp_ratio + self.dp(x, x_mask, g) * (1 - sdp_ratio)
+        duration, frames = whole_frames(logw, x_mask, length_scale)
+        y_mask = length_mask(frames, x.new_empty((1, 1, int(frames.max()))))
+        path = duration_path(duration, y_mask[:, :, :, None] * x_mask[:, :, None, :])
+        m_p, logs_p = _expand(m_p, path[:, 0]), _expand(logs_p, path[:, 0])
+        z_p = m_p + draw(tuple(m_p.shape)) * logs_p.exp() * noise_scale
+        z = self.flow(z_p, y_mask, g)
+        waveform = self.dec(z, g, None if len(frames) == 1 else frames)
+        return Speech(waveform, frames * self.hop, duration, path, z, z_p)
+
+
+def alignment_scores(z_p: Tensor, m_p: Tensor, logs_p: Tensor) -> Tensor:
+    """log N(z_p of a frame; m_p, exp(logs_p) of a phoneme), `[batch, frames, phones]`, from `[batch, inter, ...]`.
+
+    The square is multiplied out so that two matrix products do all of it.
+    """
+    inverse_variance = torch.exp(-2 * logs_p)
+    constant = (-0.9189385332046727 - logs_p - 0.5 * m_p.square() * inverse_variance).sum(dim=1)
+    z_p = z_p.transpose(1, 2)
+    return constant[:, None] - 0.5 * z_p.square() @ inverse_variance + z_p @ (m_p * inverse_variance)
+
+
+def slice_starts(uniform: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Where slices of `size` begin, int64 `[batch]`, uniform over all that end inside the row, from draws in 0..1."""
+    return (uniform * (lengths - size + 1).clamp(min=1)).long()
+
+
+def take_slices(x: Tensor, starts: Tensor, size: int) -> Tensor:
+    """`[batch, channels, size]` of `[batch, channels, frames]`, each row from its own start; zeros past the tensor."""
+    x = F.pad(x, (0, max(0, size - x.shape[2])))
+    index = starts[:, None] + torch.arange(size, device=x.device)
+    return x.gather(2, index[:, None].expand(-1, x.shape[1], -1))
+
+
+def _expand(x: Tensor, path: Tensor) -> Tensor:
+    """What phonemes have `[batch, inter, phones]` for the frames of a path `[batch, frames, phones]`."""
+    return x @ path.transpose(1, 2)

@@ -1,0 +1,66 @@
+"""Phonemes, tones, languages and three BERT streams to the prior distribution of every phoneme (VITS, section 2.2)."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from tritone.families.bert_vits2.config import BERT_CHANNELS, LANGUAGES, SYMBOLS, TONES, ModelConfig
+from tritone.families.bert_vits2.encoder import Encoder
+
+
+class TextEncoder(nn.Module):
+    """Sums all that is known of each phoneme and encodes it; keys as in published checkpoints.
+
+    All three BERT streams are always summed: what stands in for a language that the text does not use is the caller's
+    choice (see `filler`), because the networks were trained with it.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_channels
+        self.scale, self.inter = math.sqrt(hidden), config.inter_channels
+        self.emb = nn.Embedding(SYMBOLS, hidden)
+        self.tone_emb = nn.Embedding(TONES, hidden)
+        self.language_emb = nn.Embedding(LANGUAGES, hidden)
+        for table in (self.emb, self.tone_emb, self.language_emb):
+            nn.init.normal_(table.weight, 0.0, hidden**-0.5)
+        self.bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
+        self.ja_bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
+        self.en_bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
+        self.encoder = Encoder(
+            hidden,
+            config.filter_channels,
+            config.n_heads,
+            config.n_layers,
+            config.kernel_size,
+            config.p_dropout,
+            config.gin_channels,
+        )
+        self.proj = nn.Conv1d(hidden, 2 * config.inter_channels, 1)
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor,
+        tone: Tensor,
+        language: Tensor,
+        bert: Tensor,
+        ja_bert: Tensor,
+        en_bert: Tensor,
+        g: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Encoded phonemes `[batch, hidden, phones]`, and mean and log deviation `[batch, inter, phones]` of the prior.
+
+        Args:
+            x, tone, language: ids, int64 `[batch, phones]`.
+            mask: `[batch, 1, phones]`, 1 where a phoneme exists.
+            bert, ja_bert, en_bert: Chinese, Japanese, English features, `[batch, 1024, phones]`.
+            g: speaker, `[batch, gin, 1]`.
+        """
+        ids = (self.emb(x) + self.tone_emb(tone) + self.language_emb(language)).transpose(1, 2)
+        features = self.bert_proj(bert) + self.ja_bert_proj(ja_bert) + self.en_bert_proj(en_bert)
+        encoded = self.encoder((ids + features) * self.scale, mask, g)
+        statistics = self.proj(encoded) * mask
+        return encoded, statistics[:, : self.inter], statistics[:, self.inter :]

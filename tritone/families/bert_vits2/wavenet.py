@@ -1,0 +1,43 @@
+"""WaveNet layers (van den Oord et al. 2016) without causality (WaveGlow, Prenger et al. 2018), told the speaker."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tritone.nn.weight_norm import weight_norm
+
+
+class WaveNet(nn.Module):
+    """`[batch, channels, frames]` to the same shape: the sum of what every gated layer puts aside.
+
+    Rows of a ragged batch stay apart: what a convolution reads past a row's end is zero in every layer.
+    """
+
+    def __init__(self, channels: int, kernel: int, layers: int, gin: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.in_layers = nn.ModuleList(
+            weight_norm(nn.Conv1d(channels, 2 * channels, kernel, padding=kernel // 2)) for _ in range(layers)
+        )
+        # The last layer has nobody to hand its residual to.
+        self.res_skip_layers = nn.ModuleList(
+            weight_norm(nn.Conv1d(channels, 2 * channels if index < layers - 1 else channels, 1))
+            for index in range(layers)
+        )
+        self.cond_layer = weight_norm(nn.Conv1d(gin, 2 * channels * layers, 1))
+
+    def forward(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
+        """Summed skips; `mask` is `[batch, 1, frames]`, the speaker `g` `[batch, gin, 1]`."""
+        width, total = self.channels, torch.zeros_like(x)
+        conditions = self.cond_layer(g)
+        last = len(self.in_layers) - 1
+        for index, (inner, res_skip) in enumerate(zip(self.in_layers, self.res_skip_layers)):  # noqa: B905 (scripted)
+            gate = inner(x) + conditions[:, 2 * width * index : 2 * width * (index + 1)]
+            both = res_skip(torch.tanh(gate[:, :width]) * torch.sigmoid(gate[:, width:]))
+            if index < last:
+                x = (x + both[:, :width]) * mask
+                total = total + both[:, width:]
+            else:
+                total = total + both
+        return total * mask
