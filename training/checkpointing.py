@@ -70,7 +70,7 @@ class Store(Protocol):
     """
 
     def newest(self) -> dict[str, Any] | None:
-        """The state to go on from, None when there is none yet."""
+        """The state to go on from and the "source" it came from; None when there is none yet."""
 
     def save(self, state: dict[str, Any]) -> None:
         """Keeps `state`, atomically, and drops what has become too old."""
@@ -87,7 +87,7 @@ class StepFiles:
 
     def newest(self) -> dict[str, Any] | None:
         found = steps_saved(self.out)
-        return load(found[-1][1]) if found else None
+        return load(found[-1][1]) | {"source": str(found[-1][1])} if found else None
 
     def save(self, state: dict[str, Any]) -> None:
         save(state, self.out / f"step-{state['at']['step']:08d}.pt")

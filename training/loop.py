@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from training import checkpointing, distributed
+from tritone.errors import CheckpointError
 
 LOG = logging.getLogger("training")
 """Silent until a recipe opens it (`training.logs`); what it says of a step is this process's own share."""
@@ -203,8 +204,7 @@ def _resume(run: Run, store: checkpointing.Store) -> dict[str, Any]:
         return {"step": 0, "epoch": 0, "position": 0, "seconds": 0.0, "best": math.inf}
     settings = {name: [_settings(g) for g in run.optimizers[name].param_groups] for name in run.rates}
     for section, objects in run.stateful().items():
-        for name, thing in objects.items():
-            thing.load_state_dict(state[section][name])
+        _restore(section, objects, state[section], state.get("source", "the checkpoint"))
     for name, groups in settings.items():
         for group, own in zip(run.optimizers[name].param_groups, groups, strict=True):
             group.update(own)
@@ -212,6 +212,21 @@ def _resume(run: Run, store: checkpointing.Store) -> dict[str, Any]:
     checkpointing.restore_random_states(states[distributed.rank() % len(states)])
     LOG.info("resumed at step %d, epoch %d, after %d of its batches", *(state["at"][k] for k in _PLACE))
     return dict(state["at"])
+
+
+def _restore(section: str, objects: Mapping[str, Any], saved: Mapping[str, Any], source: str) -> None:
+    """Gives every object its state; None in place of one leaves the object as it is."""
+    if objects.keys() != saved.keys():
+        raise CheckpointError(
+            f"{source} has {section} {', '.join(sorted(saved))}, but this run {', '.join(sorted(objects))}: "
+            "train on with the configuration it was saved under, or into another folder."
+        )
+    for name, thing in objects.items():
+        try:
+            if saved[name] is not None:
+                thing.load_state_dict(saved[name])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{source}: {section} {name!r} does not fit this run: {error}") from error
 
 
 _PLACE = ("step", "epoch", "position")

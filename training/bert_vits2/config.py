@@ -1,0 +1,243 @@
+"""The `train` section of a `config.json`, typed, and the whole file with what the command line changes in it.
+
+The file is only ever read. Names are ours; those of published files are understood and translated.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.bert_vits2.base_model import Source
+from training.bert_vits2.buckets import BOUNDARIES, check_boundaries
+from training.loop import LOG
+from tritone.errors import ConfigError
+from tritone.families.bert_vits2.config import BertVits2Config, parse_config
+from tritone.families.bert_vits2.config import _section as parse_section
+
+NETWORKS = ("G", "D", "WD", "DUR")
+"""Generator, waveform, WavLM and duration discriminator: names of the run's networks and of their files."""
+PRECISIONS = ("fp32", "bf16", "fp16")
+DURATION_LOSSES = ("fixed", "published")
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """Weights to start from: `G_0.pth` and, where there are such, `D_0.pth`, `WD_0.pth`, `DUR_0.pth` in `folder`.
+
+    Args:
+        files: name -> SHA-256 of what to download into `folder` first; none, if it is there already.
+        sources: objects with `url` and `token_env`, tried in order.
+        allow_partial: keys that are missing or of another shape keep their fresh values and are listed in the log.
+    """
+
+    folder: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    sources: tuple[Mapping[str, str], ...] = ()
+    allow_partial: bool = False
+
+    def places(self) -> list[Source]:
+        """The sources, checked."""
+        return [parse_section(Source, source, "train.base_model.sources").checked() for source in self.sources]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How training goes; defaults are the published values where there are any that do something.
+
+    Args:
+        log_interval, eval_interval, save_interval: in steps.
+        lr, lr_decay: rate of the first epoch and its factor from epoch to epoch; betas, eps, weight_decay: AdamW's.
+        precision: "fp32", or of the networks' insides "bf16" or "fp16" (the one that needs a loss scaler).
+        clip_g, clip_d, clip_wd, clip_dur: largest norm of each network's gradient; 0 measures it only.
+        segment_size: samples of the slices the decoder is trained on.
+        c_mel, c_kl: weights of these two losses.
+        mas_noise, mas_noise_step: deviation of the alignment's noise, and what every step takes off it.
+        duration_loss: of the duration discriminator, "fixed" or as "published" (which sums probabilities).
+        wavlm_discriminator: whether WavLM's features are compared and judged; it lies where `model.slm.model` says.
+        bucket_boundaries: frames between which utterances share a batch; what is outside is left out and counted.
+        workers: processes that load batches beside the training; 0 loads them in it.
+        spectrogram_cache: keep linear spectrograms beside the recordings.
+        freeze: patterns of parameters that stay as they are, such as `G.enc_p.bert_proj.*`.
+        skip_optimizer: a resumed run restores weights and position but starts its optimisers afresh.
+        keep: how many complete checkpoint sets stay, beside the best.
+        eval_utterances: of the validation list, the first so many are evaluated.
+    """
+
+    log_interval: int = 200
+    eval_interval: int = 1000
+    save_interval: int = 1000
+    seed: int = 42
+    epochs: int = 1000
+    lr: float = 2e-4
+    lr_decay: float = 0.99995
+    betas: tuple[float, ...] = (0.8, 0.99)
+    eps: float = 1e-9
+    weight_decay: float = 0.01
+    batch_size: int = 16
+    precision: str = "fp32"
+    clip_g: float = 500.0
+    clip_d: float = 200.0
+    clip_wd: float = 0.0
+    clip_dur: float = 0.0
+    segment_size: int = 16384
+    c_mel: float = 45.0
+    c_kl: float = 1.0
+    mas_noise: float = 0.01
+    mas_noise_step: float = 2e-6
+    duration_loss: str = "fixed"
+    wavlm_discriminator: bool = True
+    bucket_boundaries: tuple[int, ...] = BOUNDARIES
+    workers: int = 4
+    spectrogram_cache: bool = True
+    freeze: tuple[str, ...] = ()
+    skip_optimizer: bool = False
+    keep: int = 3
+    eval_utterances: int = 4
+    base_model: Mapping[str, Any] = field(default_factory=dict)
+
+    def clip(self, network: str) -> float | None:
+        """Largest norm of that network's gradient, None for any."""
+        return getattr(self, f"clip_{network.lower()}") or None
+
+    @property
+    def base(self) -> BaseModel:
+        """`base_model`, typed; its folder is empty when training starts from nothing."""
+        return parse_section(BaseModel, self.base_model, "train.base_model")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run's configuration: the networks' and the data's as the family reads it, and the typed training."""
+
+    family: BertVits2Config
+    train: TrainConfig
+
+    def document(self) -> dict[str, Any]:
+        """The whole as plain values, which `parse` reads back."""
+        about = {"model": asdict(self.family.model), "data": asdict(self.family.data), "train": asdict(self.train)}
+        return dict(json.loads(json.dumps(about | {"version": self.family.version})))
+
+
+def read(path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in the file at `path` with overrides such as `train.lr=1e-4`, whose values are JSON or text.
+
+    Raises ConfigError for a file that is missing or no JSON, a key that is not known, and what contradicts itself.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; give --config the config.json made by the preprocessing.")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+    try:
+        return parse(document, overrides)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def parse(document: Any, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in a document with the sections `model`, `data`, `train`, after the overrides."""
+    if not isinstance(document, Mapping) or not isinstance(document.get("train", {}), Mapping):
+        raise ConfigError("expected an object with the objects model, data and train.")
+    changes: dict[str, Any] = {}
+    for text in overrides:
+        name, equals, value = text.partition("=")
+        if not equals or "." not in name:
+            raise ConfigError(f"--set {text} is not understood; write it like --set train.lr=1e-4.")
+        *parents, last = name.split(".")
+        inside = changes
+        for parent in parents:
+            inside = inside.setdefault(parent, {})
+        inside[last] = _value(value)
+    merged = _merge(_translated(document), _translated(changes))
+    family = parse_config(merged)
+    settings = Settings(family, parse_section(TrainConfig, family.train, "train"))
+    if problem := _contradiction(settings):
+        raise ConfigError(f"the configuration contradicts itself: {problem}.")
+    check_boundaries(settings.train.bucket_boundaries)
+    settings.train.base.places()
+    return settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    both = {k: _merge(old[k], new[k]) for k in old.keys() & new.keys()
+            if isinstance(old[k], Mapping) and isinstance(new[k], Mapping)}  # fmt: skip
+    return {**old, **new, **both}
+
+
+RENAMED = {"learning_rate": "lr"}
+UNUSED = ("init_lr_ratio", "warmup_epochs", "c_commit", "freeze_emo")
+"""Published keys that do nothing in version 2.3."""
+BERT = {"freeze_ZH_bert": "G.enc_p.bert_proj.*", "freeze_JP_bert": "G.enc_p.ja_bert_proj.*",
+        "freeze_EN_bert": "G.enc_p.en_bert_proj.*"}  # fmt: skip
+
+
+def _translated(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with the published names of `train` replaced by ours."""
+    train = dict(document.get("train", {}))
+    for theirs, ours in RENAMED.items():
+        if theirs in train and ours in train:
+            raise ConfigError(f"the configuration contradicts itself: train has both {theirs} and {ours}.")
+        if theirs in train:
+            train[ours] = train.pop(theirs)
+    asked = [name for name in ("bf16", "fp16") if train.pop(f"{name}_run", False)]
+    if asked:
+        if len(asked) > 1 or train.get("precision", asked[0]) != asked[0]:
+            raise ConfigError(
+                f"the configuration contradicts itself: {' and '.join(f'{a}_run' for a in asked)} and precision "
+                f"{train.get('precision', 'not given')}; give train.precision alone."
+            )
+        train["precision"] = asked[0]
+    frozen = [pattern for key, pattern in BERT.items() if train.pop(key, False)]
+    if frozen:
+        train["freeze"] = [*train.get("freeze", []), *frozen]
+    unused = [key for key in UNUSED if key in train]
+    if unused:
+        LOG.info("train.%s: read by nothing in 2.3, ignored", ", train.".join(unused))
+    train = {key: value for key, value in train.items() if key not in UNUSED}
+    return {**document, "train": train} if train or "train" in document else dict(document)
+
+
+def _contradiction(settings: Settings) -> str:
+    """What cannot be trained, in words; empty when all is well."""
+    train, model, data = settings.train, settings.family.model, settings.family.data
+    counts = ("log_interval", "eval_interval", "save_interval", "epochs", "batch_size", "keep", "eval_utterances")
+    low = [name for name in counts if getattr(train, name) < 1]
+    frames, shortest = train.segment_size / data.hop_length, train.bucket_boundaries[0] + 1
+    base = train.base
+    strangers = sorted(name for name in base.files if not any(name.startswith(f"{n}_") for n in NETWORKS))
+    checks = [
+        (not low, f"train.{', train.'.join(low)} must be at least 1"),
+        (train.workers >= 0, f"train.workers is {train.workers}; 0 loads batches in the training process itself"),
+        (train.lr > 0 and 0 < train.lr_decay <= 1, f"train.lr {train.lr}, train.lr_decay {train.lr_decay}: rates are "
+         "above 0 and decay is above 0 and at most 1"),
+        (len(train.betas) == 2 and all(0 <= b < 1 for b in train.betas), f"train.betas is {list(train.betas)}; AdamW "
+         "has two, from 0 to below 1"),
+        (train.precision in PRECISIONS, f"train.precision is {train.precision!r}; there are {', '.join(PRECISIONS)}"),
+        (train.duration_loss in DURATION_LOSSES,
+         f"train.duration_loss is {train.duration_loss!r}; there are {', '.join(DURATION_LOSSES)}"),
+        (all((train.clip(name) or 0) >= 0 for name in NETWORKS), "train.clip_* must not be below 0; 0 clips nothing"),
+        (frames >= 1 and frames % 1 == 0,
+         f"train.segment_size {train.segment_size} is no multiple of data.hop_length {data.hop_length}"),
+        (frames <= shortest, f"train.segment_size {train.segment_size} is {frames:g} frames, but "
+         f"train.bucket_boundaries let in utterances of {shortest}: raise the first boundary to {frames - 1:g} or shorten the slices"),
+        (not train.wavlm_discriminator or bool(model.slm),
+         "train.wavlm_discriminator is true but the section model.slm, which describes WavLM, is missing; "
+         "add it, or set train.wavlm_discriminator=false"),
+        (not base.files or bool(base.sources and base.folder),
+         "train.base_model.files needs train.base_model.folder and train.base_model.sources"),
+        (not strangers, f"train.base_model.files has {', '.join(strangers)}; names begin with "
+         f"{', '.join(f'{n}_' for n in NETWORKS)}"),
+    ]  # fmt: skip
+    return next((message for holds, message in checks if not holds), "")
