@@ -34,21 +34,33 @@ def write_array(path: Path, array: np.ndarray, about: Mapping[str, object]) -> N
         write_atomic(path, write)
 
 
-def read_array(path: Path, about: Mapping[str, object] | None = None) -> np.ndarray | None:
+def read_array(path: Path, about: Mapping[str, object]) -> np.ndarray | None:
     """The array kept in `path`; None when there is none, or when it was made from anything else than `about`.
+
+    Keys that `about` does not name may have any value.
 
     Raises:
         ArtifactError: the file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            if about is not None and json.loads(str(file["about"])) != json.loads(json.dumps(dict(about))):
+            found = json.loads(str(file["about"]))
+            if any(found.get(name) != value for name, value in json.loads(json.dumps(dict(about))).items()):
                 return None
             array: np.ndarray = file["array"]
             return array
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete it and make it again.") from error
 
 

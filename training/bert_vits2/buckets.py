@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ from tritone.errors import ConfigError
 BOUNDARIES = (32, 300, 400, 500, 600, 700, 800, 900, 1000)
 """Lengths in spectrogram frames between which utterances share a batch, as published."""
 
+Thing = TypeVar("Thing")
+
 
 class BucketSampler:
     """Batches of indices whose lengths lie in one bucket: `batches(epoch, skip)` is a function of its arguments alone.
 
     A bucket holds the lengths above one boundary and up to the next; what lies outside all of them is left out, which
-    `dropped` tells. Each bucket is filled up with its own utterances to a multiple of `batch_size` x `replicas`, so that
-    all processes make equally many steps of full batches.
+    `dropped` tells. Each bucket is filled up with its own utterances to a multiple of `batch_size` x `replicas`, so
+    that all processes make equally many steps of full batches.
 
     Args:
         lengths: of every utterance, in the unit of `boundaries`; not changed.
@@ -88,7 +91,7 @@ class BucketSampler:
     def _multiple(self) -> int:
         return self.batch_size * self.replicas
 
-    def _order(self, things: list, generator: torch.Generator) -> list:  # type: ignore[type-arg]
+    def _order(self, things: list[Thing], generator: torch.Generator) -> list[Thing]:
         if not self.shuffle:
             return things
         return [things[i] for i in torch.randperm(len(things), generator=generator).tolist()]

@@ -1,7 +1,7 @@
 """Filelists as published: transcripts to be cleaned and cleaned utterances, one a line, columns between `|`.
 
 transcript  `wav|speaker|language|text`
-cleaned     `wav|speaker|language|text|phones|tones|word2ph`, the last three separated by spaces, before blanks are added
+cleaned     `wav|speaker|language|text|phones|tones|word2ph`, the last three lists with spaces, without blanks
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def _read(path: Path, parse: Callable[[str], Row], what: str) -> list[tuple[int, Row]]:
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; it should be {what} (`python -m training.bert_vits2.preprocess -h`).")
+        raise ConfigError(
+            f"{path} does not exist; it should be {what}: see `python -m training.bert_vits2.preprocess -h`."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -1,0 +1,92 @@
+"""From utterances to batches, and the epochs of them that a training loop asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from training.bert_vits2.batch import Batch
+from training.bert_vits2.buckets import BucketSampler
+from training.bert_vits2.dataset import Item, SpeechDataset
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """The batch of these utterances, the longest first; equally long ones keep their order."""
+    items = sorted(items, key=lambda item: -item.spectrogram.shape[1])
+    phones, spectrograms = [item.phones for item in items], [item.spectrogram for item in items]
+    bert, ja_bert, en_bert = (pad([item.bert[i] for item in items]) for i in range(3))
+    return Batch(
+        phones=pad(phones),
+        phone_lengths=sizes(phones),
+        tones=pad([item.tones for item in items]),
+        languages=pad([item.languages for item in items]),
+        bert=bert,
+        ja_bert=ja_bert,
+        en_bert=en_bert,
+        speaker=torch.tensor([item.speaker for item in items]),
+        spectrogram=pad(spectrograms),
+        frames=sizes(spectrograms),
+        wave=pad([item.wave for item in items]),
+    )
+
+
+def pad(tensors: Sequence[Tensor]) -> Tensor:
+    """`[batch, ..., longest]`: the tensors, which differ in their last size alone, with zeros behind them."""
+    padded = tensors[0].new_zeros(len(tensors), *tensors[0].shape[:-1], max(t.shape[-1] for t in tensors))
+    for row, tensor in zip(padded, tensors, strict=True):
+        row[..., : tensor.shape[-1]] = tensor
+    return padded
+
+
+def sizes(tensors: Sequence[Tensor]) -> Tensor:
+    """Last sizes of the tensors, int64 `[batch]`."""
+    return torch.tensor([t.shape[-1] for t in tensors])
+
+
+class Epochs:
+    """`batches(epoch, skip)`: that epoch's batches of this process from number `skip` on, loaded by worker processes.
+
+    The global random generators are neither read nor moved, so that a resumed run draws what an uninterrupted one does.
+
+    Args:
+        workers: processes that load ahead; 0 loads in this one.
+        prefetch: batches each worker keeps ready.
+        pin: whether batches go to a GPU.
+    """
+
+    def __init__(
+        self, dataset: SpeechDataset, sampler: BucketSampler, workers: int = 0, prefetch: int = 4, pin: bool = False
+    ) -> None:
+        self._sampler, self._plan = sampler, _Plan()
+        options: dict[str, Any] = {}
+        if workers > 0:
+            options = {"persistent_workers": True, "prefetch_factor": prefetch}
+        self._loader = DataLoader(
+            dataset, batch_sampler=self._plan, collate_fn=collate, num_workers=workers, pin_memory=pin,
+            generator=torch.Generator().manual_seed(0), **options,
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._sampler)
+
+    def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
+        """That epoch's batches without the first `skip`, which are not loaded either."""
+        self._plan.batches = [[(epoch, i) for i in batch] for batch in self._sampler.batches(epoch, skip)]
+        return iter(self._loader)
+
+
+class _Plan:
+    """What the workers are told to load next: a batch sampler whose batches are set before each epoch."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int]]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)

@@ -1,0 +1,168 @@
+"""Utterances as the networks take them: ids, tones, languages, BERT features, spectrogram and samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from training.bert_vits2.bert_files import WIDTH, has_bert, missing, read_bert
+from training.bert_vits2.filelist import LANGUAGES, SHOWN, Utterance
+from training.bert_vits2.recording import read_recording, samples_in
+from training.bert_vits2.spectrogram_cache import cached_spectrogram, keep_spectrogram, linear_spectrogram
+from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.families.bert_vits2.config import DataConfig
+
+LOG = logging.getLogger("training")
+FILLERS = ("normal", "uniform", "zeros")
+"""What stands for the features of languages not in use: of 2.3, of 2.2, and of 2.0 and 2.1."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance.
+
+    Args:
+        phones, tones, languages: int64 `[phones]`, blanks included.
+        bert: float32 `[1024, phones]` for each of `LANGUAGES`, in their order.
+        spectrogram: float32 `[bins, frames]`. wave: float32 `[frames * hop]` in -1..1.
+        speaker: its id.
+    """
+
+    phones: Tensor
+    tones: Tensor
+    languages: Tensor
+    bert: tuple[Tensor, ...]
+    spectrogram: Tensor
+    wave: Tensor
+    speaker: int
+
+
+class SpeechDataset(Dataset[Item]):
+    """The utterances of a cleaned filelist; files are looked at once at the start and read when asked for.
+
+    `dataset[epoch, index]` is an `Item`, a function of the files, the seed and its arguments alone; `dataset[index]` is
+    that of epoch 0. `lengths` counts every utterance's frames, `left_out` says which ones the phone limits removed.
+
+    Args:
+        data: sample rate, transform, blanks between phones, and the ids of speakers.
+        bert: languages whose features are read from files; utterances in others get filler in place of them. Empty is
+            the mode without BERT.
+        filler: one of `FILLERS`, for the features of all languages an utterance is not in.
+        phone_limits: fewest and most phones, blanks not counted, of the utterances to keep.
+        cache: keep computed spectrograms beside the recordings.
+
+    Raises:
+        ArtifactError: recordings or BERT files that are missing or unusable, up to ten of them named.
+        ConfigError: a speaker without id, an unknown filler or language, limits that leave nothing.
+    """
+
+    def __init__(
+        self,
+        utterances: Sequence[Utterance],
+        data: DataConfig,
+        *,
+        bert: Collection[str] = LANGUAGES,
+        filler: str = "normal",
+        phone_limits: tuple[int, int] = (1, 384),
+        cache: bool = False,
+        seed: int = 0,
+    ) -> None:
+        if filler not in FILLERS:
+            raise ConfigError(f"unknown BERT filler {filler!r}; there are {', '.join(FILLERS)}.")
+        if set(bert) - set(LANGUAGES):
+            raise ConfigError(f"unknown BERT languages {sorted(set(bert) - set(LANGUAGES))}; known are {LANGUAGES}.")
+        self.data, self.bert, self.filler, self.cache, self.seed = data, frozenset(bert), filler, cache, seed
+        low, high = phone_limits
+        self.utterances = [u for u in utterances if low <= len(u.phones) <= high]
+        self.left_out = [
+            f"{u.wav}: has {len(u.phones)} phones, the limits are {low} to {high}"
+            for u in utterances
+            if not low <= len(u.phones) <= high
+        ]
+        if not self.utterances:
+            raise ConfigError(f"none of {len(utterances)} utterances has {low} to {high} phones.")
+        unknown = sorted({u.speaker for u in self.utterances} - set(data.spk2id))
+        if unknown:
+            raise ConfigError(
+                f"no id for speaker {', '.join(unknown[:SHOWN])}; the configuration's data.spk2id has "
+                f"{len(data.spk2id)} speakers. Run `python -m training.bert_vits2.preprocess split`, which writes it."
+            )
+        self.lengths = self._look()
+
+    def __len__(self) -> int:
+        return len(self.utterances)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        utterance = self.utterances[index]
+        phones, tones, languages = encode(utterance, self.data.add_blank)
+        wav, spectrogram = self._sound(Path(utterance.wav))
+        return Item(
+            phones, tones, languages,
+            tuple(self._bert(utterance, language, len(phones), epoch, index) for language in LANGUAGES),
+            spectrogram, wav, self.data.spk2id[utterance.speaker],
+        )  # fmt: skip
+
+    def _look(self) -> np.ndarray:
+        """Frames of every utterance, int64; raises when files are missing or unusable."""
+        problems: list[str] = []
+        lengths = np.zeros(len(self.utterances), np.int64)
+        for i, utterance in enumerate(self.utterances):
+            try:
+                lengths[i] = samples_in(Path(utterance.wav), self.data.sampling_rate) // self.data.hop_length
+            except ArtifactError as error:
+                problems.append(str(error))
+            if utterance.language in self.bert and not has_bert(utterance):
+                problems.append(missing(utterance))
+        if problems:
+            rest = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+            raise ArtifactError("the data is not complete:\n  " + "\n  ".join(problems[:SHOWN]) + rest)
+        return lengths
+
+    def _sound(self, path: Path) -> tuple[Tensor, Tensor]:
+        samples = read_recording(path, self.data.sampling_rate)
+        spectrogram = cached_spectrogram(path, self.data) if self.cache else None
+        if spectrogram is None:
+            spectrogram = linear_spectrogram(path, samples, self.data)
+            if self.cache:
+                try:
+                    keep_spectrogram(path, spectrogram, self.data)
+                except (TritoneError, OSError) as error:  # training goes on without a cache
+                    LOG.warning("no spectrogram cache: %s", error)
+        return torch.from_numpy(samples[: spectrogram.shape[1] * self.data.hop_length]), spectrogram
+
+    def _bert(self, utterance: Utterance, language: str, phones: int, epoch: int, index: int) -> Tensor:
+        if language == utterance.language and language in self.bert:
+            return torch.from_numpy(read_bert(utterance, phones))
+        return filler(self.filler, phones, (self.seed, epoch, index, LANGUAGES.index(language)))
+
+
+def encode(utterance: Utterance, add_blank: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """Ids of its phones, tones and language, int64 `[phones]` each, with blanks around every phone if asked for.
+
+    Raises:
+        InvalidRequest: a phone or tone the model has no id for.
+    """
+    from tritone.families.bert_vits2.text.symbols import Cleaned, to_ids
+
+    u = utterance
+    ids = to_ids([Cleaned(u.text, u.language, u.phones, u.tones, u.word2ph)])
+    step = slice(None) if add_blank else slice(1, None, 2)
+    phones, tones, languages = (torch.from_numpy(array[step]) for array in (ids.phones, ids.tones, ids.languages))
+    return phones, tones, languages
+
+
+def filler(kind: str, phones: int, seed: tuple[int, ...]) -> Tensor:
+    """What stands for absent BERT features, float32 `[1024, phones]`; random kinds depend on `seed` alone."""
+    if kind == "zeros":
+        return torch.zeros(WIDTH, phones)
+    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    generator = torch.Generator().manual_seed(int(state) >> 1)
+    return (torch.randn if kind == "normal" else torch.rand)(WIDTH, phones, generator=generator)

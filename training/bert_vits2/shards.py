@@ -1,0 +1,136 @@
+"""Work on many items: which share of them is ours, and where it is done: worker processes, Ray or Spark.
+
+Shares are disjoint and depend on the items' order alone. Every engine runs the same function on the same items and
+answers in their order, so that what is written does not depend on who wrote it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
+
+ENGINES = ("local", "ray", "spark")
+AHEAD = 4
+"""Tasks handed to Ray for each worker before the first of them is answered, and parts of a Spark job for each core."""
+BLOCK = 8192
+"""Items of one Spark job; what earlier jobs answered is not lost when a later one fails."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`, counted from 0; the default is everything."""
+
+    index: int = 0
+    count: int = 1
+
+    @staticmethod
+    def parse(text: str) -> Shard:
+        """The shard written as `i/n`; ConfigError unless 0 <= i < n."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if not match or not int(match[1]) < int(match[2]):
+            raise ConfigError(f"--shard {text} is no shard; write i/n with i from 0 to n - 1, such as 0/4.")
+        return Shard(int(match[1]), int(match[2]))
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    def take(self, items: Sequence[Item]) -> list[Item]:
+        """Its items: every `count`-th, in order."""
+        return list(items[self.index :: self.count])
+
+
+def mapped(
+    function: Callable[[Item], Result], items: Sequence[Item], engine: str = "local", workers: int = 0
+) -> Iterator[Result]:
+    """`function` of every item, in order, as they become known; an exception in one ends the work.
+
+    Args:
+        function: a function of a module (or a partial of one), so that other processes can be told its name.
+        engine: one of `ENGINES`. "ray" and "spark" use the cluster their own environment variables name, or start one
+            on this machine; files are then where every machine of it sees them under the same path.
+        workers: processes of "local" (0: this one alone), and at most so many tasks at once of "ray"; "spark" runs as
+            many as it has cores.
+
+    Raises:
+        ConfigError: no such engine. EnvironmentProblem: the engine is not installed.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}.")
+    runs = {"local": _local, "ray": _ray, "spark": _spark}
+    return runs[engine](function, items, workers)
+
+
+def _local(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    if workers <= 0 or len(items) <= 1:
+        yield from map(function, items)
+        return
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(items))) as pool:
+        yield from pool.imap(function, items, chunksize=max(1, min(16, len(items) // (4 * workers))))
+
+
+def _ray(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError as error:
+        raise EnvironmentProblem("--engine ray needs Ray: run pip install 'tritone[ray]'.") from error
+    if not ray.is_initialized():
+        size: dict[str, Any] = {"num_cpus": workers or None, "include_dashboard": False}
+        if os.environ.get("RAY_ADDRESS"):
+            size = {}
+        ray.init(log_to_driver=False, **size)
+    remote: Any = ray.remote(_guarded)
+    shared = ray.put(function)
+    room = AHEAD * (workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
+    waiting: deque[Any] = deque()
+    for item in items:
+        waiting.append(remote.remote(shared, item))
+        if len(waiting) >= room:
+            yield _opened(ray.get(waiting.popleft()))
+    while waiting:
+        yield _opened(ray.get(waiting.popleft()))
+
+
+def _spark(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError as error:
+        raise EnvironmentProblem("--engine spark needs PySpark and a Java runtime: run pip install pyspark.") from error
+    context = SparkSession.builder.appName("tritone").getOrCreate().sparkContext
+    for start in range(0, len(items), BLOCK):
+        block = items[start : start + BLOCK]
+        slices = min(len(block), AHEAD * context.defaultParallelism)
+        for answer in context.parallelize(block, slices).map(partial(_guarded, function)).collect():
+            yield _opened(answer)
+
+
+def _guarded(function: Callable[[Item], Result], item: Item) -> Result | _Failure:
+    """The result, or the error: engines would wrap it in one of their own."""
+    try:
+        return function(item)
+    except (TritoneError, OSError) as error:
+        return _Failure(error)
+
+
+def _opened(answer: Result | _Failure) -> Result:
+    if isinstance(answer, _Failure):
+        raise answer.error
+    return answer
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: Exception
