@@ -231,7 +231,8 @@ def _contradiction(settings: Settings) -> str:
         (frames >= 1 and frames % 1 == 0,
          f"train.segment_size {train.segment_size} is no multiple of data.hop_length {data.hop_length}"),
         (frames <= shortest, f"train.segment_size {train.segment_size} is {frames:g} frames, but "
-         f"train.bucket_boundaries let in utterances of {shortest}: raise the first boundary to {frames - 1:g} or shorten the slices"),
+         f"train.bucket_boundaries let in utterances of {shortest}: raise the first boundary to {frames - 1:g} or "
+         "shorten the slices"),
         (not train.wavlm_discriminator or bool(model.slm),
          "train.wavlm_discriminator is true but the section model.slm, which describes WavLM, is missing; "
          "add it, or set train.wavlm_discriminator=false"),
