@@ -18,6 +18,7 @@ from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError
 from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
 from tritone.families.cosyvoice.vocabulary import Vocabulary
+from tritone.lm.guard import Runaway
 from tritone.lm.served import LlmFailed, ServedLlm, served_llm
 
 CONFIG = LmConfig(16, 10, sampling=SamplingConfig(0.8, 25))
@@ -167,6 +168,33 @@ def test_a_server_that_runs_away_is_cut_at_the_longest_length(server: Server) ->
     assert decode(llm(server), text_length=2) == [5] * 40
     assert server.broken.wait(5), "the server was not told to stop"
     assert server.sent < 400
+
+
+def test_a_loop_is_asked_for_again_from_before_it_with_another_seed(server: Server) -> None:
+    def events(handler: Handler) -> None:
+        (spoken(104, 100, 103) if len(server.bodies) > 1 else endless)(handler)
+
+    server.events = events
+    found = decode(llm(server), text_length=100)
+    assert found[-3:] == [4, 0, 3] and set(found[:-3]) == {5} and len(found) < 30
+    first, second = server.bodies
+    assert first["seed"] != second["seed"] and second["prompt"] == first["prompt"]
+    assert (second["min_tokens"], second["max_tokens"]) == (200, 2000)
+    assert server.broken.wait(5), "the first request goes on"
+
+
+def test_a_model_that_loops_twice_is_an_error(server: Server) -> None:
+    server.events = endless
+    with pytest.raises(Runaway, match="repeated itself after 0 speech tokens"):
+        decode(llm(server), text_length=100)
+    assert len(server.bodies) == 2
+
+
+def test_a_model_that_says_nothing_twice_is_an_error(server: Server) -> None:
+    server.events = spoken(110)
+    with pytest.raises(Runaway, match="gave no speech, and none with another seed"):
+        decode(llm(server))
+    assert len(server.bodies) == 2
 
 
 def test_cancelling_breaks_the_connection_off(server: Server) -> None:

@@ -7,7 +7,7 @@ stands for this repository's own sampler as far as such engines can:
     no stop id before the minimum length                 min_tokens (hides every stop id, not the first alone)
     at most so many tokens                               max_tokens, and counted again here
     head bias and mask                                   logit_bias, from the folder's request.json
-    repetition-aware second draw                         nothing: neither engine offers one
+    repetition-aware second draw                         neither offers one: loops are caught instead (`guard.py`)
 
 A token that is no speech token is an error here, not noise later. Tested against a server that streams known ids;
 neither engine has been run with it.
@@ -28,6 +28,7 @@ from tritone.artifacts import llm_path, read_json
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.families.cosyvoice.config import LmConfig
 from tritone.formats import HUGGINGFACE
+from tritone.lm.guard import guarded
 from tritone.lm.hf_model import IDS, moved
 from tritone.lm.sampling import length_limits
 
@@ -148,17 +149,31 @@ class ServedSession:
     def generate(
         self, prompt: Sequence[int], text_length: int, config: LmConfig, seed: int, cancelled: Callable[[], bool]
     ) -> Iterator[int]:
-        """Speech codes as they come, until the model stops, the longest length is reached, or `cancelled()` is true.
+        """Speech codes as they come, until the model stops or `cancelled()` is true, watched by `tritone.lm.guard`.
 
         Args:
             prompt: merged ids, as for `tritone.lm.sampling.tokens`.
+
+        Raises:
+            LlmFailed: what the server did. Runaway: what the model did, twice.
         """
         least, most = length_limits(text_length, config)
+
+        def attempt(spoken: Sequence[int], seed: int) -> Iterator[int]:
+            lengths = {"min_tokens": max(0, least - len(spoken)), "max_tokens": most - len(spoken), "seed": seed}
+            return self._attempt([*prompt, *spoken], lengths, config, cancelled)
+
+        return guarded(attempt, seed, text_length, most, cancelled)
+
+    def _attempt(
+        self, prompt: Sequence[int], lengths: Mapping[str, int], config: LmConfig, cancelled: Callable[[], bool]
+    ) -> Iterator[int]:
+        """Speech codes of one request to the server; an earlier one is broken off."""
+        self.close()
         llm = self._llm
-        lengths = {"min_tokens": least, "max_tokens": most, "seed": seed}
         body = {"prompt": moved(prompt, llm.segments), "stream": True, **lengths, **llm.always}
         for count, token in enumerate(self._sampled(body)):
-            if cancelled() or count == most:  # whatever the server makes of max_tokens
+            if cancelled() or count == lengths["max_tokens"]:  # whatever the server makes of max_tokens
                 return
             code = token - llm.first
             if code in config.stop_ids:
