@@ -195,7 +195,7 @@ class Family:
 
     Args:
         hosts: the steps of the whole-utterance ensemble, in order; each output feeds later inputs of the same name.
-        synthesize: `synthesize(call, llm, request, cancelled) -> iterator of waveform chunks`, the streaming order.
+        synthesize: `synthesize(call, llm, request, cancelled[, pieces]) -> waveform chunks`; `pieces`: arriving text.
         settings: what servers and clients publish about the model (sample_rate, speakers).
         stage_llm: of a language model whose steps are stages, in the place of `language_model`: `stage_llm(call)`.
         services: steps that are also of use alone; each is served under its own name, beside the ensemble.

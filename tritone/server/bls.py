@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tritone.call import check_inputs, known_stage
-from tritone.errors import TritoneError
+from tritone.errors import InvalidRequest, TritoneError
 from tritone.stage import Arrays, Axis, Call, Stage
 
 STAGE = "stage:"
@@ -28,6 +28,16 @@ class StageFailed(TritoneError):
 
 class Cancelled(TritoneError):
     """The client has gone; whatever was still to be computed is not."""
+
+
+class Busy(TritoneError):
+    """The model has as much to do as it takes; later there will be room."""
+
+
+def status(error: Exception) -> str:
+    """The name of the error's code in Triton's Python backend."""
+    codes = {InvalidRequest: "INVALID_ARG", Busy: "UNAVAILABLE", Cancelled: "CANCELLED"}
+    return next((name for kind, name in codes.items() if isinstance(error, kind)), "INTERNAL")
 
 
 def stage_prefix(family: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +94,24 @@ class Step:
                 traceback.print_exc()
             return [error]
 
-    def stream(self, request: Arrays, cancelled: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-        """Waveform chunks `[samples]` of one request; the work ends soon after `cancelled` says so."""
+    def stream(
+        self, request: Arrays, cancelled: Callable[[], bool] = lambda: False, pieces: Iterable[str] | None = None
+    ) -> Iterator[np.ndarray]:
+        """Waveform chunks `[samples]` of one request; the work ends soon after `cancelled` says so.
+
+        With `pieces` these are the text, which may still be arriving.
+        """
         problem = refuse_batches(request)
         if problem is not None:
             raise problem
+        arriving = {} if pieces is None else {"pieces": pieces}
+        if arriving and "text_in_pieces" not in self.family.settings:
+            raise InvalidRequest(
+                "sequence_id", f"was sent, but {self.family.name} reads a text at once; send it in one request without"
+            )
         try:
-            yield from self.family.synthesize(stoppable(self._call, cancelled), self._llm, request, cancelled)
+            call = stoppable(self._call, cancelled)
+            yield from self.family.synthesize(call, self._llm, request, cancelled, **arriving)
         except Cancelled:
             return
         except TritoneError:
@@ -212,6 +223,12 @@ class Counted:
         """Logits after one more token."""
         self._on_token()
         logits: np.ndarray = self._session.step(token)
+        return logits
+
+    def extend(self, ids: list[int]) -> np.ndarray:
+        """Logits after more ids in the middle of a sequence."""
+        self._on_token()
+        logits: np.ndarray = self._session.extend(ids)
         return logits
 
     def close(self) -> None:

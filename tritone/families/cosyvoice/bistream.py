@@ -92,6 +92,8 @@ def bistream(
                 break
         if cancelled():
             return
+    if cancelled():
+        return
     _, most = length_limits(mixer.received, config, limit)
     ids = mixer.rest()
     while count < most and not cancelled():

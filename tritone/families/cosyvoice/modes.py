@@ -104,7 +104,7 @@ def mode_inputs(
     front: TextFrontend,
     voice: Voice,
     *,
-    text: str = "",
+    text: str | None = "",
     transcript: str = "",
     instruct_text: str = "",
     source: np.ndarray | None = None,
@@ -118,6 +118,7 @@ def mode_inputs(
 
     Args:
         voice: a registered voice, or `reference_voice` of a recording.
+        text: what to say; None where it comes later, for which only the prompt is made.
         transcript: what the recording says; "" uses what a registered voice has stored.
         source: for voice conversion, the speech tokens of the words to say.
         normalize: put numbers and symbols in words and divide the text; text with `<|...|>` is left alone anyway.
@@ -129,6 +130,9 @@ def mode_inputs(
         return ModeInputs([], passed_on(mode, voice, []), source.astype(np.int64))
     if mode.prompt == "instruction" and not instruct_text.strip():
         raise InvalidRequest("instruct_text", f"is missing; mode {mode.name} needs to be told how to speak")
+    if text is None:
+        prompt = prompt_ids(mode, front, voice, transcript, instruct_text, "", normalize)
+        return ModeInputs([], passed_on(mode, voice, prompt))
     head, rest = "", text
     if front.kind == "qwen" and END_OF_PROMPT in text:
         before, marker, rest = text.rpartition(END_OF_PROMPT)

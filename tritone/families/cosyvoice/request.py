@@ -51,17 +51,27 @@ class Prepared:
     source: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def prepare(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> Prepared:
+def prepare(
+    call: Call,
+    request: Arrays,
+    config: CosyVoiceConfig,
+    front: TextFrontend,
+    voices: Voices,
+    in_pieces: bool = False,
+) -> Prepared:
     """Text tokens, voice and controls of one request; InvalidRequest names the field at fault.
 
-    The mode is the one asked for or else, by what the request brings, the usual one.
+    The mode is the one asked for or else, by what the request brings, the usual one. Of text that comes `in_pieces`,
+    `target_text` is not looked at, and there are no segments.
     """
     unknown = sorted(set(request) - {tensor.name for tensor in REQUEST})
     if unknown:
         raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(tensor.name for tensor in REQUEST)}")
     asked = read_text(request, "mode").strip()
     converts = asked == "vc" or (not asked and sound_length(request, "source_wav") > 0)
-    text = "" if converts else check_text(read_text(request, "target_text"))
+    if converts and in_pieces:
+        raise InvalidRequest("mode", "vc has no text that could come in pieces; send one request without sequence_id")
+    text = "" if converts or in_pieces else check_text(read_text(request, "target_text"))
     speed = read_number(request, "speed", 1.0)
     if not SPEEDS[0] <= speed <= SPEEDS[1]:
         raise InvalidRequest("speed", f"asked for {speed:g}, the range is {SPEEDS[0]:g} to {SPEEDS[1]:g}")
@@ -76,7 +86,15 @@ def prepare(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFro
     mode = find_mode(asked or usual_mode(config.version, voice, transcript, instruct, converts), config.version)
     check_fields(mode, request)
     source = source_tokens(call, read_sound(request, "source_wav"), REFERENCE_RATE) if converts else None
-    inputs = mode_inputs(mode, front, voice, text=text, transcript=transcript, instruct_text=instruct, source=source)
+    inputs = mode_inputs(
+        mode,
+        front,
+        voice,
+        text=None if in_pieces else text,
+        transcript=transcript,
+        instruct_text=instruct,
+        source=source,
+    )
     return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from tritone.families.cosyvoice.config_v1 import V1, TransformerLmConfig
 from tritone.families.cosyvoice.config_v3 import V3
 from tritone.families.cosyvoice.hosts import MEL, hosts
 from tritone.families.cosyvoice.modes import MODES
+from tritone.families.cosyvoice.pieces import speak_pieces, takes_pieces
 from tritone.families.cosyvoice.request import REQUEST, prepare
 from tritone.families.cosyvoice.services import services
 from tritone.families.cosyvoice.speakers import read_voices
@@ -118,9 +119,17 @@ def family(model_dir: str | Path) -> Family:
 
     of_stages = isinstance(config.lm, TransformerLmConfig)
 
-    def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
-        prepared = prepare(call, request, config, front, voices)
-        return synthesize(call, llm, prepared, by_name, config, cancelled)
+    def speak(
+        call: Call,
+        llm: Llm,
+        request: Arrays,
+        cancelled: Callable[[], bool] = never,
+        pieces: Iterable[str] | None = None,
+    ) -> Iterator[np.ndarray]:
+        prepared = prepare(call, request, config, front, voices, in_pieces=pieces is not None)
+        if pieces is None:
+            return synthesize(call, llm, prepared, by_name, config, cancelled)
+        return speak_pieces(call, llm, prepared, pieces, by_name, config, front, cancelled)
 
     samples = Scaled(config.hift.hop, MEL)
     return Family(
@@ -135,6 +144,7 @@ def family(model_dir: str | Path) -> Family:
             "sample_rate": config.sample_rate,
             "speakers": voices.names,
             "modes": [name for name, mode in MODES.items() if config.version in mode.versions],
+            **({"text_in_pieces": "turns"} if takes_pieces(front) else {}),
         },
         stage_llm=stage_llm if of_stages else None,
         services=services(),

@@ -38,7 +38,7 @@ def speech_tokens(
     """
     voice = prepared.voice
     prompt = vocabulary(config.lm).prompt([*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist())
-    seed = int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
+    seed = segment_seed(prepared, index)
     session = llm(*heard(voice, config))
     try:
         if hasattr(session, "generate"):
@@ -48,6 +48,11 @@ def speech_tokens(
         yield from without_long_silence(sampled, config.version)
     finally:
         session.close()
+
+
+def segment_seed(prepared: Prepared, index: int) -> int:
+    """The seed of the draws of one segment's speech tokens."""
+    return int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
 
 
 def heard(voice: Voice, config: CosyVoiceConfig) -> tuple[np.ndarray, ...]:

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import triton_python_backend_utils as pb
 
-from tritone.errors import InvalidRequest
+from tritone.server.bls import Cancelled, status
+from tritone.server.pieces import ArrivingTexts
 from tritone.server.steps import open_step
 
 
@@ -32,7 +33,7 @@ class TritonPythonModel:
         self.counter, self.tokens = counter, counter.Metric(labels={"model": args["model_name"]})
         self.counting = threading.Lock()
         self.step = open_step(values, on_token=self.count)
-        self.pool = ThreadPoolExecutor(int(values.get("streams", "1")))
+        self.pool, self.texts = ThreadPoolExecutor(int(values.get("streams", "1"))), ArrivingTexts(values)
 
     def execute(self, requests):
         """Responses in the order of the requests; None for the streaming entry, which sends its own."""
@@ -40,22 +41,27 @@ class TritonPythonModel:
         if not self.step.streams:
             return [self.response(result) for result in self.step.run(arrays)]
         for request, values in zip(requests, arrays, strict=True):
-            self.pool.submit(self.stream, request.get_response_sender(), values)
-        return None
+            sender = request.get_response_sender()
+            begins, text = self.texts.receive(request.correlation_id(), request.flags(), values)
+            if begins:
+                self.pool.submit(self.stream, sender, values, text)
+            else:
+                self.end(sender, text)
 
-    def stream(self, sender, arrays):
+    def stream(self, sender, arrays, text):
         """Send each chunk as it comes; stop the work as soon as the client has gone."""
-        final = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL
         try:
-            for chunk in self.step.stream(arrays, sender.is_cancelled):
+            for chunk in self.step.stream(arrays, sender.is_cancelled, text and text.pieces(sender.is_cancelled)):
                 sender.send(self.response({self.outputs[0]: chunk[None]}))
-        except Exception as error:
-            sender.send(self.response(error), flags=final)
-            return
-        if sender.is_cancelled():
-            sender.send(pb.InferenceResponse(error=pb.TritonError("cancelled", pb.TritonError.CANCELLED)), flags=final)
-        else:
-            sender.send(flags=final)
+            error = Cancelled("cancelled") if sender.is_cancelled() else None
+        except Exception as caught:
+            error = caught
+        self.texts.close(text)
+        self.end(sender, error)
+
+    def end(self, sender, error=None):
+        """The final response of a request: none of its own, or the error."""
+        sender.send(self.response(error) if error else None, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def count(self):
         """One more token; two threads inside one metric at a time bring Triton 2.51 down."""
@@ -65,7 +71,7 @@ class TritonPythonModel:
     def response(self, result):
         """The response of one result: its output tensors, or the error that answers this request alone."""
         if isinstance(result, Exception):
-            code = pb.TritonError.INVALID_ARG if isinstance(result, InvalidRequest) else pb.TritonError.INTERNAL
+            code = getattr(pb.TritonError, status(result))
             return pb.InferenceResponse(error=pb.TritonError(str(result) or type(result).__name__, code))
         return pb.InferenceResponse([pb.Tensor(name, result[name]) for name in self.outputs])
 

@@ -1,0 +1,134 @@
+"""Texts that arrive in several requests of one gRPC stream, told apart by Triton's own sequence id.
+
+The first request (`sequence_start`) brings all inputs and is answered with the speech; each later one brings the next
+piece as `target_text` and is answered at once without audio; the last has `sequence_end`. No sequence batcher stands
+before the model: it would refuse requests that are no sequence, and Triton hands on a stream's requests in order.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from tritone.errors import InvalidRequest, TritoneError
+from tritone.server.bls import Busy
+from tritone.stage import Arrays
+from tritone.text.split import MAX_CHARACTERS
+
+START, END = 1, 2
+"""Bits of a request's flags, as Triton numbers them."""
+OPEN, PATIENCE = 8, 30.0
+TEXT = "target_text"
+POLL = 0.1
+
+
+class ArrivingText:
+    """The text of one sequence. `put` and `end` are called by the server, `pieces` is read by the one who speaks.
+
+    Args:
+        patience: seconds without a further piece after which the text is given up.
+    """
+
+    def __init__(self, key: int | str, patience: float) -> None:
+        self.key, self.ended = key, False
+        self._patience, self._characters = patience, 0
+        self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+
+    def put(self, piece: str, last: bool) -> None:
+        """One more piece; InvalidRequest, and nothing changes, when the text is too long or was complete."""
+        if self.ended:
+            raise InvalidRequest("sequence_id", f"{self.key} has had its last piece; send more under another id")
+        if self._characters + len(piece) > MAX_CHARACTERS:
+            raise InvalidRequest(
+                TEXT, f"{self._characters} + {len(piece)} characters; the limit is {MAX_CHARACTERS}, send it in parts"
+            )
+        self._characters += len(piece)
+        if piece:
+            self._waiting.put(piece)
+        if last:
+            self.ended = True
+            self._waiting.put(None)
+
+    def pieces(self, cancelled: Callable[[], bool]) -> Iterator[str]:
+        """The pieces in order, waiting for each; ends early once `cancelled`, InvalidRequest after too long a wait."""
+        since = time.monotonic()
+        while not cancelled():
+            try:
+                piece = self._waiting.get(timeout=POLL)
+            except queue.Empty:
+                if time.monotonic() - since > self._patience:
+                    raise InvalidRequest(
+                        TEXT, f"no piece came for {self._patience:g} s, nor sequence_end; the sequence is given up"
+                    ) from None
+                continue
+            if piece is None:
+                return
+            yield piece
+            since = time.monotonic()
+
+
+class ArrivingTexts:
+    """The texts being spoken while they arrive, by sequence id.
+
+    Args:
+        values: parameters of the model's config, of which `sequences` says how many there may be at a time and
+            `sequence_patience` how many seconds each waits for its next piece.
+    """
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._limit = int(values.get("sequences", OPEN))
+        self._patience = float(values.get("sequence_patience", PATIENCE))
+        self._open: dict[int | str, ArrivingText] = {}
+        self._lock = threading.Lock()
+
+    def receive(self, key: int | str, flags: int, request: Arrays) -> tuple[bool, ArrivingText | TritoneError | None]:
+        """Whether the request begins an utterance, with its text where that comes in pieces, or why it is refused.
+
+        Refused are a piece of no open sequence, one that brings more than text, and what goes beyond the limit.
+        """
+        try:
+            return self._receive(key, flags, request) if key else (True, None)
+        except TritoneError as error:
+            return False, error
+
+    def _receive(self, key: int | str, flags: int, request: Arrays) -> tuple[bool, ArrivingText | None]:
+        piece = piece_of(request)
+        with self._lock:
+            text = self._open.get(key)
+            if not flags & START:
+                if text is None:
+                    raise InvalidRequest(
+                        "sequence_id", f"{key} is not open: it never began, or what it said is over; use sequence_start"
+                    )
+                other = sorted(set(request) - {TEXT})
+                if other:
+                    raise InvalidRequest(other[0], "came with a later piece; send it with the first, sequence_start")
+                text.put(piece, bool(flags & END))
+                return False, None
+            if text is not None:
+                raise InvalidRequest("sequence_id", f"{key} is being spoken already; begin another with another id")
+            if len(self._open) >= self._limit:
+                raise Busy(f"BUSY: {self._limit} texts are arriving already, which is the limit; try again later")
+            text = ArrivingText(key, self._patience)
+            text.put(piece, bool(flags & END))
+            self._open[key] = text
+            return True, text
+
+    def close(self, text: ArrivingText | None) -> None:
+        """Forget a text that is spoken or given up; further pieces of it are refused."""
+        if text is not None:
+            with self._lock:
+                self._open.pop(text.key, None)
+
+
+def piece_of(request: Arrays) -> str:
+    """The request's text as it is, "" where it has none."""
+    if TEXT not in request or request[TEXT].size == 0:
+        return ""
+    value = request[TEXT].reshape(-1)[0]
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(TEXT, f"is not UTF-8 (byte {error.start}); cut the text between characters") from None
