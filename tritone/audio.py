@@ -117,7 +117,7 @@ def sinc_resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     if from_rate == to_rate or wav.size == 0:
         return wav.astype(np.float32)
     divisor = math.gcd(from_rate, to_rate)
-    kernels, reach = _sinc_kernels(from_rate // divisor, to_rate // divisor)
+    kernels, reach = sinc_kernels(from_rate // divisor, to_rate // divisor)
     step = from_rate // divisor
     padded = np.pad(wav.astype(np.float64), (reach, reach + step))
     frames = np.lib.stride_tricks.sliding_window_view(padded, kernels.shape[1])[::step]
@@ -165,7 +165,7 @@ def check_reference(
 
 
 @lru_cache(maxsize=8)
-def _sinc_kernels(from_step: int, to_step: int) -> tuple[np.ndarray, int]:
+def sinc_kernels(from_step: int, to_step: int) -> tuple[np.ndarray, int]:
     """One kernel per output phase, float64 `[to_step, taps]`, and how many input samples it reaches to the left."""
     crossings = 6
     band = 0.99 * min(from_step, to_step)

@@ -1,0 +1,76 @@
+"""Discriminators of raw waveforms at full size: one on the wave itself, one for each of five periods.
+
+Source: Kong et al., "HiFi-GAN" (2020), with a single scale as in VITS (Kim et al., 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.networks.discriminators import SLOPE, fold
+from tritone.nn.weight_norm import weight_norm
+
+PERIODS = (2, 3, 5, 7, 11)
+WIDTHS = (32, 128, 512, 1024, 1024)
+"""Channels of a period's layers."""
+
+Judgement = tuple[list[Tensor], list[list[Tensor]]]
+"""Scores `[batch, places]` of every judge, and all of its layers (the scores' own last)."""
+
+
+class ConvJudge(nn.Module):
+    """Weight-normalised convolutions with leaky ReLUs between them; `conv_post` gives one channel of scores."""
+
+    def __init__(self, convs: Sequence[nn.Module], conv_post: nn.Module) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(weight_norm(conv) for conv in convs)
+        self.conv_post = weight_norm(conv_post)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Scores `[batch, places]` and every layer's output, from `[batch, channels, ...]`."""
+        layers = []
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), SLOPE)
+            layers.append(x)
+        scores = self.conv_post(x)
+        return scores.flatten(1), [*layers, scores]
+
+
+def scale_judge() -> ConvJudge:
+    """Judges the wave `[batch, 1, samples]` in steps of 256 samples."""
+    strided = zip(pairwise((16, 64, 256, 1024, 1024)), (4, 16, 64, 256), strict=True)
+    return ConvJudge(
+        [
+            nn.Conv1d(1, 16, 15, 1, 7),
+            *(nn.Conv1d(a, b, 41, 4, 20, groups=groups) for (a, b), groups in strided),
+            nn.Conv1d(1024, 1024, 5, 1, 2),
+        ],
+        nn.Conv1d(1024, 1, 3, 1, 1),
+    )
+
+
+def period_judge() -> ConvJudge:
+    """Judges a wave folded to `[batch, 1, samples / period, period]`, along time alone."""
+    strides = (3, 3, 3, 3, 1)
+    convs = [
+        nn.Conv2d(a, b, (5, 1), (stride, 1), (2, 0))
+        for (a, b), stride in zip(pairwise((1, *WIDTHS)), strides, strict=True)
+    ]
+    return ConvJudge(convs, nn.Conv2d(WIDTHS[-1], 1, (3, 1), 1, (1, 0)))
+
+
+class MultiPeriodDiscriminator(nn.Module):
+    """Scores and layers of every judge of a wave `[batch, samples]`; recordings and copies are judged alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.discriminators = nn.ModuleList([scale_judge(), *(period_judge() for _ in PERIODS)])
+
+    def forward(self, wave: Tensor) -> Judgement:
+        folded = [wave[:, None], *(fold(wave, period) for period in PERIODS)]
+        judged = [judge(x) for judge, x in zip(self.discriminators, folded, strict=True)]
+        return [scores for scores, _ in judged], [layers for _, layers in judged]

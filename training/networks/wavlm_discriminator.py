@@ -1,0 +1,109 @@
+"""What a speech model hears in a wave, and a discriminator of that.
+
+Source: Chen et al., "WavLM" (2022) for the model; Li et al., "StyleTTS 2" (2023) for judging its features.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.networks.discriminators import SLOPE
+from tritone.audio import sinc_kernels
+from tritone.errors import CheckpointError
+from tritone.nn.weight_norm import weight_norm
+
+
+class Resample(nn.Module):
+    """`tritone.audio.sinc_resample` in torch, with gradients: `[batch, samples]` at `from_rate` to `to_rate`."""
+
+    kernels: Tensor
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        super().__init__()
+        divisor = math.gcd(from_rate, to_rate)
+        self.step, self.phases = from_rate // divisor, to_rate // divisor
+        kernels, self.reach = sinc_kernels(self.step, self.phases)
+        self.register_buffer("kernels", torch.from_numpy(kernels.astype(np.float32))[:, None], persistent=False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        if self.step == self.phases:
+            return wave
+        padded = F.pad(wave[:, None], (self.reach, self.reach + self.step))
+        found = F.conv1d(padded, self.kernels, stride=self.step).mT.flatten(1)
+        return found[:, : -(-wave.shape[1] * self.phases // self.step)]
+
+
+class WavLM(nn.Module):
+    """Every hidden state of a frozen WavLM for waves at the voice's rate: `[batch, layers, frames, hidden]`.
+
+    Its weights belong to no checkpoint of ours and never train; gradients pass through it to the wave.
+
+    Args:
+        model: a `transformers.WavLMModel`, or anything that returns `hidden_states` for `[batch, samples]` at `heard`.
+        rate: of the waves given, Hz. heard: the rate the model was trained at.
+    """
+
+    def __init__(self, model: nn.Module, rate: int, heard: int = 16000) -> None:
+        super().__init__()
+        self.resample = Resample(rate, heard)
+        self.model = model.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> WavLM:
+        """Stays as it is: dropout and masking would make the same wave sound different to it each time."""
+        return self
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Hidden states of waves `[batch, samples]` as they are: the model is given no normalised input."""
+        return torch.stack(self.model(self.resample(wave), output_hidden_states=True).hidden_states, dim=1)
+
+
+def load_wavlm(folder: Path, rate: int) -> WavLM:
+    """The WavLM in a local folder of the Hugging Face layout (`config.json` and weights), for waves at `rate` Hz.
+
+    Raises:
+        CheckpointError: no such folder, another kind of model, or weights that do not fill it.
+    """
+    from transformers import WavLMModel
+
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"no WavLM in {folder}: config.json is missing. Download microsoft/wavlm-base-plus into that folder, or "
+            "train without the WavLM loss."
+        )
+    try:
+        model, report = WavLMModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} cannot be read as a WavLM: {error}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise CheckpointError(f"{folder} lacks {len(missing)} of WavLM's weights: {', '.join(missing[:5])}")
+    return WavLM(model, rate)
+
+
+class WavLMDiscriminator(nn.Module):
+    """Scores `[batch, frames]` of hidden states `[batch, layers, frames, hidden]`.
+
+    Args:
+        hidden, layers: what WavLM gives. width: channels of the first layer; the others are multiples of it.
+    """
+
+    def __init__(self, hidden: int = 768, layers: int = 13, width: int = 64) -> None:
+        super().__init__()
+        self.pre = weight_norm(nn.Conv1d(hidden * layers, width, 1))
+        widths = (width, 2 * width, 4 * width, 4 * width)
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv1d(a, b, 5, padding=2)) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.conv_post = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, states: Tensor) -> Tensor:
+        x = self.pre(states.mT.flatten(1, 2))
+        for conv in self.convs:
+            x = F.leaky_relu(conv(x), SLOPE)
+        return self.conv_post(x).flatten(1)
