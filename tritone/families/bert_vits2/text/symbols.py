@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 import numpy as np
 
-from tritone.errors import EnvironmentProblem, InvalidRequest
+from tritone.errors import InvalidRequest
 
 PAD = "_"
 PUNCTUATION: tuple[str, ...] = ("!", "?", "…", ",", ".", "'", "-")
-CHINESE = frozenset(
+_CHINESE = (
     "AA E EE En OO a ai an ang ao b c ch d e ei en eng er f g h i i0 ia ian iang iao ie in ing iong ir iu j k l m n o "
-    "ong ou p q r s sh t u ua uai uan uang ui un uo v van ve vn w x y z zh".split()
+    "ong ou p q r s sh t u ua uai uan uang ui un uo v van ve vn w x y z zh"
 )
-JAPANESE = frozenset(
-    "N a a: b by ch d dy e e: f g gy h hy i i: j k ky m my n ny o o: p py q r ry s sh t ts ty u u: w y z zy".split()
-)
-ENGLISH = frozenset(
-    "V aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw w y z zh".split()
-)
-SYMBOLS: tuple[str, ...] = (PAD, *sorted(CHINESE | JAPANESE | ENGLISH), *PUNCTUATION, "SP", "UNK")
+_JAPANESE = "N a a: b by ch d dy e e: f g gy h hy i i: j k ky m my n ny o o: p py q r ry s sh t ts ty u u: w y z zy"
+_ENGLISH = "V aa ae ah ao aw ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw w y z zh"
+PHONES: dict[str, frozenset[str]] = {
+    "ZH": frozenset(_CHINESE.split()),
+    "JP": frozenset(_JAPANESE.split()),
+    "EN": frozenset(_ENGLISH.split()),
+}
+SYMBOLS: tuple[str, ...] = (PAD, *sorted(frozenset().union(*PHONES.values())), *PUNCTUATION, "SP", "UNK")
 """Every phone in the order of the checkpoint's embedding rows; the blank between phones is row 0."""
 LANGUAGES: dict[str, int] = {"ZH": 0, "JP": 1, "EN": 2}
 TONE_STARTS: dict[str, int] = {"ZH": 0, "JP": 6, "EN": 8}
@@ -130,22 +129,6 @@ def joined(pieces: Sequence[np.ndarray]) -> np.ndarray:
         ],
         axis=-1,
     )
-
-
-def need(module: str) -> Any:
-    """The module of an optional package.
-
-    Raises EnvironmentProblem naming the extra that brings it.
-    """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module.split(".")[0]:
-            raise
-        raise EnvironmentProblem(
-            f"Bert-VITS2 reads text with the package {error.name}, which is not installed; "
-            f"run: pip install 'tritone[bert-vits2]'"
-        ) from error
 
 
 def _blanked(ids: list[int]) -> np.ndarray:

@@ -1,0 +1,122 @@
+"""Japanese text to phones: readings and pitch accent by Open JTalk, one tone per mora.
+
+Tone 1 is the high part of an accent phrase and 0 the low one, punctuation included. Long vowels are written as the
+vowel twice (とうきょう: t o o ky o o), q is the small っ, and vowels are never whispered.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+from tritone.families.bert_vits2.text.packages import need
+from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks
+from tritone.families.bert_vits2.text.symbols import PUNCTUATION, Cleaned, padded, spread
+
+KANA = "\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
+_OTHER = re.compile(f"[^{KANA}\u3005\u3006\u3007\u3400-\u4dbf\u4e00-\u9fffA-Za-z{MARKS}]")
+_CURRENCY = re.compile(r"([$€£¥￥])(\d[\d,]*(?:\.\d+)?)")
+_CURRENCIES = {"$": "ドル", "€": "ユーロ", "£": "ポンド", "¥": "円", "￥": "円"}
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_SIGNS = {"%": "パーセント", "&": "アンド", "+": "プラス", "℃": "度"}
+_CLAUSE = re.compile(f"([{MARKS}])")
+_LABEL = re.compile(r"-([A-Za-z]+)\+.*?/A:(-?\d+|xx)\+(\d+|xx)\+.*?/F:(\d+|xx)_")
+_MORA_ENDS = frozenset(("a", "i", "u", "e", "o", "N", "q"))
+_PHONES = {"cl": ("q",), "v": ("b",), "kw": ("k", "w"), "gw": ("g", "w")}
+"""Phones of Open JTalk that have no symbol of their own under that name."""
+_LONGEST_NAMED = 16
+
+
+def normalize(text: str) -> str:
+    """The text in kana, Chinese characters, Latin letters and known punctuation, numbers in words."""
+    text = unicodedata.normalize("NFKC", text)
+    text = _CURRENCY.sub(lambda match: match[2] + _CURRENCIES[match[1]], text)
+    text = _NUMBER.sub(lambda match: _number(match.group()), _THOUSANDS.sub("", text))
+    for sign, word in _SIGNS.items():
+        text = text.replace(sign, word)
+    return _OTHER.sub("", known_marks(text))
+
+
+def clean(text: str) -> Cleaned:
+    """Phones of the text; one unit per character, a word's phones spread over its characters.
+
+    Raises InvalidRequest when Open JTalk finds nothing to read in it.
+    """
+    spoken = normalize(text)
+    units: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
+    for clause in _CLAUSE.split(spoken):
+        if clause in PUNCTUATION:
+            units.append(((clause,), (0,)))
+        elif clause:
+            units.extend(_clause(clause))
+    return padded(spoken or text, "JP", units)
+
+
+def _clause(clause: str) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Phones and tones of each character of text without punctuation."""
+    # A clause cannot begin with a lengthening of nothing.
+    spoken = clause.lstrip("ー")
+    silent: list[tuple[tuple[str, ...], tuple[int, ...]]] = [((), ())] * (len(clause) - len(spoken))
+    if not spoken:
+        return silent
+    openjtalk = need("pyopenjtalk")
+    words = openjtalk.run_frontend(spoken)
+    moras = _moras(openjtalk.make_label(words)) if words else []
+    for length, count in _words(words, spoken, len(moras)):
+        phones = [(phone, tone) for mora, tone in moras[:count] for phone in mora]
+        del moras[:count]
+        for share in spread(len(phones), length):
+            silent.append((tuple(p for p, _ in phones[:share]), tuple(t for _, t in phones[:share])))
+            del phones[:share]
+    return silent
+
+
+def _words(words: list[dict[str, Any]], text: str, moras: int) -> list[tuple[int, int]]:
+    """Characters and moras of each word; one word of everything where Open JTalk rewrote the text."""
+    strings = [unicodedata.normalize("NFKC", str(word["string"])) for word in words]
+    counts = [int(word["mora_size"]) for word in words]
+    if "".join(strings) != text or sum(counts) != moras:
+        return [(len(text), moras)]
+    return [(len(string), count) for string, count in zip(strings, counts, strict=True)]
+
+
+def _moras(labels: list[str]) -> list[tuple[list[str], int]]:
+    """Phones and tone of each mora, from full-context labels."""
+    moras: list[tuple[list[str], int]] = []
+    phones: list[str] = []
+    for label in labels:
+        match = _LABEL.search(label)
+        if match is None or match[2] == "xx":
+            continue  # silence and pauses
+        name = match[1] if match[1] == "N" else match[1].lower()
+        phones.extend(_PHONES.get(name, (name,)))
+        if phones[-1] in _MORA_ENDS:
+            moras.append((phones, _tone(position=int(match[3]), from_accent=int(match[2]), moras=int(match[4]))))
+            phones = []
+    return moras
+
+
+def _tone(position: int, from_accent: int, moras: int) -> int:
+    """1 where the pitch is high: it rises after the first mora and falls after the accented one.
+
+    Args:
+        position: of the mora in its accent phrase, from 1; from_accent: position minus that of the accented mora.
+    """
+    accent = position - from_accent
+    if position == 1:
+        return int(accent == 1 and moras > 1)
+    return int(position <= accent)
+
+
+def _number(digits: str) -> str:
+    """A number in Chinese numerals, which Open JTalk reads with the counter that follows."""
+    whole, point, rest = digits.partition(".")
+    one_by_one = len(whole) > _LONGEST_NAMED or (len(whole) > 1 and whole[0] == "0")
+    spoken = _digits(whole) if one_by_one else str(need("num2words").num2words(int(whole), lang="ja"))
+    return spoken + "点" * len(point) + _digits(rest)
+
+
+def _digits(digits: str) -> str:
+    return "".join("〇一二三四五六七八九"[int(digit)] for digit in digits)
