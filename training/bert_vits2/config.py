@@ -15,13 +15,14 @@ from training.bert_vits2.base_model import Source
 from training.bert_vits2.buckets import BOUNDARIES, check_boundaries
 from training.loop import LOG
 from tritone.errors import ConfigError
-from tritone.families.bert_vits2.config import BertVits2Config, parse_config
-from tritone.families.bert_vits2.config import _section as parse_section
+from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section
 
 NETWORKS = ("G", "D", "WD", "DUR")
 """Generator, waveform, WavLM and duration discriminator: names of the run's networks and of their files."""
 PRECISIONS = ("fp32", "bf16", "fp16")
 DURATION_LOSSES = ("fixed", "published")
+METRICS = ("mel_from_text", "mel")
+"""What an evaluation can be best by: see `training.bert_vits2.evaluate`."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class TrainConfig:
         freeze: patterns of parameters that stay as they are, such as `G.enc_p.bert_proj.*`.
         skip_optimizer: a resumed run restores weights and position but starts its optimisers afresh.
         keep: how many complete checkpoint sets stay, beside the best.
-        eval_utterances: of the validation list, the first so many are evaluated.
+        eval_utterances: of the validation list, the first so many are evaluated; best_by: one of `METRICS`.
     """
 
     log_interval: int = 200
@@ -97,6 +98,7 @@ class TrainConfig:
     skip_optimizer: bool = False
     keep: int = 3
     eval_utterances: int = 4
+    best_by: str = "mel_from_text"
     base_model: Mapping[str, Any] = field(default_factory=dict)
 
     def clip(self, network: str) -> float | None:
@@ -225,6 +227,7 @@ def _contradiction(settings: Settings) -> str:
         (len(train.betas) == 2 and all(0 <= b < 1 for b in train.betas), f"train.betas is {list(train.betas)}; AdamW "
          "has two, from 0 to below 1"),
         (train.precision in PRECISIONS, f"train.precision is {train.precision!r}; there are {', '.join(PRECISIONS)}"),
+        (train.best_by in METRICS, f"train.best_by is {train.best_by!r}; there are {', '.join(METRICS)}"),
         (train.duration_loss in DURATION_LOSSES,
          f"train.duration_loss is {train.duration_loss!r}; there are {', '.join(DURATION_LOSSES)}"),
         (all((train.clip(name) or 0) >= 0 for name in NETWORKS), "train.clip_* must not be below 0; 0 clips nothing"),
