@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,19 @@ def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
     Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, or that holds
     pickled code.
     """
+    state = read_data(path)
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        kind = type(state).__name__
+        raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
+    return {key: value.float() if widen and value.is_floating_point() else value for key, value in state.items()}
+
+
+def read_data(path: Path) -> Any:
+    """The plain data and tensors (on the CPU) that torch.save wrote to `path`; errors as of `read_state`."""
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; {_contents(path.parent)}.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() and "global" in str(error).lower():
             raise CheckpointError(
@@ -39,10 +48,6 @@ def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
         raise _unreadable(path) from error
     except Exception as error:
         raise _unreadable(path) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        kind = type(state).__name__
-        raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
-    return {key: value.float() if widen and value.is_floating_point() else value for key, value in state.items()}
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:

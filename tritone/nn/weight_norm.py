@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -25,3 +26,13 @@ def fold_weight_norm(module: Module) -> Module:
         if parametrize.is_parametrized(child, "weight"):
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
     return module
+
+
+def older_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state_dict under the names of the older layout, `weight_g` and `weight_v`, in the same order."""
+    names = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        ending = next((ending for ending in names if key.endswith(ending)), "")
+        renamed[key.removesuffix(ending) + names.get(ending, "")] = value
+    return renamed

@@ -125,8 +125,8 @@ def parse_config(document: Any) -> BertVits2Config:
     if not isinstance(train, Mapping):
         raise ConfigError(f"train is {train!r}; expected an object.")
     return BertVits2Config(
-        model=_section(ModelConfig, document.get("model", {}), "model"),
-        data=_section(DataConfig, document.get("data", {}), "data"),
+        model=parse_section(ModelConfig, document.get("model", {}), "model"),
+        data=parse_section(DataConfig, document.get("data", {}), "data"),
         train=train,
         version=published_version(document.get("version", "2.3")),
     )
@@ -141,7 +141,8 @@ def published_version(found: Any) -> str:
     return version
 
 
-def _section(kind: type[Section], values: Any, name: str) -> Section:
+def parse_section(kind: type[Section], values: Any, name: str) -> Section:
+    """The dataclass `kind` from an object of a configuration; unknown keys and wrong types are a ConfigError."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name} is {values!r}; expected an object.")
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
