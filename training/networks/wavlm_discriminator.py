@@ -6,6 +6,7 @@ Source: Chen et al., "WavLM" (2022) for the model; Li et al., "StyleTTS 2" (2023
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +98,7 @@ class WavLMDiscriminator(nn.Module):
         super().__init__()
         self.pre = weight_norm(nn.Conv1d(hidden * layers, width, 1))
         widths = (width, 2 * width, 4 * width, 4 * width)
-        self.convs = nn.ModuleList(
-            weight_norm(nn.Conv1d(a, b, 5, padding=2)) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.convs = nn.ModuleList(weight_norm(nn.Conv1d(a, b, 5, padding=2)) for a, b in pairwise(widths))
         self.conv_post = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
 
     def forward(self, states: Tensor) -> Tensor:
