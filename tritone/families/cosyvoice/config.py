@@ -113,7 +113,11 @@ class EstimatorConfig:
 
 @dataclass(frozen=True)
 class CommonFlowConfig:
-    """Speech tokens to mel: what flows of every layout have. `input_size` is the width of the token embedding."""
+    """Speech tokens to mel: what flows of every layout have. `input_size` is the width of the token embedding.
+
+    Where the estimator's mask has no bound on the left, streams look `stream_left_chunks` chunks back besides the
+    prompt, or all the way where it is negative. `published_stream` has streams follow the published chunk schedule.
+    """
 
     vocab_size: int = 6561
     input_size: int = 512
@@ -126,6 +130,8 @@ class CommonFlowConfig:
     cfg_rate: float = 0.7
     training_cfg_rate: float = 0.2
     sigma_min: float = 1e-6
+    stream_left_chunks: int = 4
+    published_stream: bool = False
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ _EXTENSIONS: dict[str, str] = {
     "lm.min_token_text_ratio": "llm.min_token_text_ratio",
     "lm.max_token_text_ratio": "llm.max_token_text_ratio",
     "flow.steps": "flow.decoder.n_timesteps",
+    "flow.published_stream": "flow.published_stream",
 }
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "llm": ("!new:cosyvoice.llm.llm.TransformerLM", {"length_normalized_loss": True, "lsm_weight": 0}),

@@ -44,6 +44,8 @@ _EXTENSIONS: dict[str, str] = {
     "lm.max_token_text_ratio": "llm.max_token_text_ratio",
     "lm.published_minimum": "llm.published_minimum",
     "flow.steps": "flow.decoder.n_timesteps",
+    "flow.stream_left_chunks": "flow.stream_left_chunks",
+    "flow.published_stream": "flow.published_stream",
 }
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     "llm": ("!new:cosyvoice.llm.llm.CosyVoice3LM", {"length_normalized_loss": True, "lsm_weight": 0}),

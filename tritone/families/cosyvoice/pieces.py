@@ -67,7 +67,14 @@ def speak_pieces(
         speech = without_long_silence(codes, config.version)
         spoken = False
         for wave in stream_waveform(
-            call, stages, config, speech, prepared.voice, seed=prepared.seed, speed=prepared.speed
+            call,
+            stages,
+            config,
+            speech,
+            prepared.voice,
+            seed=prepared.seed,
+            speed=prepared.speed,
+            prompts=prepared.prompts,
         ):
             if cancelled():
                 return

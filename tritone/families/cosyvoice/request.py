@@ -11,6 +11,7 @@ from tritone.audio import check_reference
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.modes import Mode, find_mode, mode_inputs, usual_mode
+from tritone.families.cosyvoice.prompt_states import PromptStates
 from tritone.families.cosyvoice.reference import reference_voice, source_tokens
 from tritone.families.cosyvoice.speakers import Voice, Voices
 from tritone.families.cosyvoice.text import TextFrontend
@@ -41,7 +42,8 @@ REQUEST = (
 class Prepared:
     """What synthesis needs of a request: text tokens of each segment, the voice, speed and seed.
 
-    `source` are the speech tokens of voice conversion, which has no text; int64 `[speech_tokens]`.
+    `source` are the speech tokens of voice conversion, which has no text; int64 `[speech_tokens]`. `prompts` keeps
+    what streams know after a voice's prompt.
     """
 
     segments: list[list[int]]
@@ -49,6 +51,7 @@ class Prepared:
     speed: float
     seed: int
     source: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    prompts: PromptStates | None = None
 
 
 def prepare(
@@ -95,7 +98,7 @@ def prepare(
         instruct_text=instruct,
         source=source,
     )
-    return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source)
+    return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source, voices.prompts)
 
 
 def check_fields(mode: Mode, request: Arrays) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from tritone.errors import CheckpointError, InvalidRequest
+from tritone.families.cosyvoice.prompt_states import PromptStates
 from tritone.families.cosyvoice.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
 from tritone.families.cosyvoice.voice_cache import VoiceCache
 
@@ -55,12 +56,13 @@ class Voice:
 class Voices:
     """The voices of one checkpoint by name; a checkpoint without the file has none.
 
-    `recent` keeps those of the recordings that came with requests.
+    `recent` keeps those of the recordings that came with requests, `prompts` what streams know after a voice's prompt.
     """
 
     def __init__(self, voices: Iterable[Voice] = ()) -> None:
         self._voices = {voice.name: voice for voice in voices}
         self.recent = VoiceCache()
+        self.prompts = PromptStates()
 
     @property
     def names(self) -> list[str]:

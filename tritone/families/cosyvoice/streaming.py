@@ -14,9 +14,11 @@ from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig, HiftConfig
 from tritone.families.cosyvoice.flow_inputs import noise_frames
 from tritone.families.cosyvoice.grid import chunk_tokens, encoder_chunk, estimator_chunk
+from tritone.families.cosyvoice.prompt_states import FlowState, PromptStates
 from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.source import harmonic_source
 from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.window import stream_window
 from tritone.stage import Call, Stage
 
 
@@ -28,20 +30,34 @@ class FlowStream:
         stages: the declarations of those two, from which the empty states are made.
         voice: its prompt tokens and prompt mel come first and are not part of the output.
         hop: tokens per step after the prompt; a multiple of the encoder's chunk, so that steps end on its grid.
+        prompts: where the state after the prompt is found or left; it must be of the networks that `call` runs.
     """
 
-    def __init__(self, call: Call, stages: dict[str, Stage], config: CosyVoiceConfig, voice: Voice, hop: int) -> None:
+    def __init__(
+        self,
+        call: Call,
+        stages: dict[str, Stage],
+        config: CosyVoiceConfig,
+        voice: Voice,
+        hop: int,
+        prompts: PromptStates | None = None,
+    ) -> None:
         chunk = chunk_tokens(config)
         if hop <= 0 or hop % chunk:
             raise ValueError(f"hop must be a positive multiple of the {chunk}-token chunk, got {hop}")
         self._call, self._config, self._voice, self._hop = call, config.flow, voice, hop
         self._encoder_chunk, self._estimator_chunk = encoder_chunk(config, True), estimator_chunk(config, True)
-        self._encoder_state = cfm.initial_state(stages["flow_encoder_chunk"])
-        self._estimator_state = cfm.initial_solver_state(stages["flow_estimator_chunk"], config.flow.steps)
-        self._tokens: list[int] = []
-        self._frame = 0
-        for _ in self._render(voice.speech_token, last=False):
-            raise ValueError("a prompt's tokens must be covered by its mel, two frames to a token")
+        self._window = stream_window(config, len(voice.speech_token))
+        self._state = FlowState(
+            cfm.initial_state(stages["flow_encoder_chunk"]),
+            cfm.initial_solver_state(stages["flow_estimator_chunk"], config.flow.steps),
+            [],
+            0,
+        )
+        if prompts is not None and len(voice.speech_token):
+            self._state = prompts.get(voice, config, hop, self._after_prompt)
+        else:
+            self._after_prompt()
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
         """Mel `[1, 80, frames]` of every step the tokens complete (three more tokens must follow a step)."""
@@ -51,48 +67,63 @@ class FlowStream:
         """Mel of the tokens still waiting; nothing follows them, so their lookahead is silence in feature space."""
         return self._render((), last=True)
 
+    def _after_prompt(self) -> FlowState:
+        for _ in self._render(self._voice.speech_token, last=False):
+            raise ValueError("a prompt's tokens must be covered by its mel, two frames to a token")
+        return self._state.copied()
+
     def _render(self, tokens: Iterable[int], last: bool) -> Iterator[np.ndarray]:
         lookahead = self._config.pre_lookahead_len
         for token in tokens:
-            self._tokens.append(int(token))
-            if len(self._tokens) == self._hop + lookahead:
+            self._state.tokens.append(int(token))
+            if len(self._state.tokens) == self._hop + lookahead:
                 yield from self._step(self._hop)
-        if last and self._tokens:
-            yield from self._step(len(self._tokens))
+        if last and self._state.tokens:
+            yield from self._step(len(self._state.tokens))
 
     def _step(self, count: int) -> Iterator[np.ndarray]:
-        lookahead, ratio = self._config.pre_lookahead_len, self._config.token_mel_ratio
+        lookahead, frames = self._config.pre_lookahead_len, count * self._config.token_mel_ratio
+        waiting, start = self._state.tokens, self._state.frame
         window = np.zeros((1, count + lookahead), np.int64)
-        window[0, : len(self._tokens)] = self._tokens
+        window[0, : len(waiting)] = waiting
         encoded = self._call(
             "flow_encoder_chunk",
             speech_token=window,
-            speech_token_len=np.array([len(self._tokens)], np.int32),
+            speech_token_len=np.array([len(waiting)], np.int32),
             embedding=self._voice.embedding[None],
             **self._encoder_chunk,
-            **self._encoder_state,
+            **self._state.encoder,
         )
-        self._encoder_state = cfm.next_state(encoded)
-        del self._tokens[:count]
-        assert self._estimator_chunk is not None  # a flow with chunks has them in both of its networks
-        frames = count * ratio
-        start, self._frame = self._frame, self._frame + frames
         cond = np.zeros((1, self._config.output_size, frames), np.float32)
-        known = self._voice.mel.T[None, :, start : self._frame]
+        known = self._voice.mel.T[None, :, start : start + frames]
         cond[:, :, : known.shape[2]] = known
-        mel, self._estimator_state = cfm.solve_chunk(
-            self._call,
-            encoded["mu"],
-            encoded["spks"],
-            cond,
-            noise_frames(start, self._frame),
-            self._estimator_state,
-            chunk_size=self._estimator_chunk,
-            steps=self._config.steps,
-            cfg_rate=self._config.cfg_rate,
-        )
+        mel = self._solve(encoded["mu"], encoded["spks"], cond, noise_frames(start, start + frames))
+        self._state = FlowState(cfm.next_state(encoded), self._state.solver, waiting[count:], start + frames)
         if known.shape[2] < frames:
             yield mel[:, :, known.shape[2] :]
+
+    def _solve(self, mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Mel of a step's frames: at once, or chunk by chunk where each sees another part of the past."""
+        assert self._estimator_chunk is not None  # a flow with chunks has them in both of its networks
+        solver, size, mels = self._state.solver, mu.shape[2] if self._window is None else self._window.chunk, []
+        for start in range(0, mu.shape[2], size):
+            part = np.s_[:, :, start : start + size]
+            mel, _ = cfm.solve_chunk(
+                self._call,
+                mu[part],
+                spks,
+                cond[part],
+                noise[part],
+                solver,
+                chunk_size=self._estimator_chunk,
+                steps=self._config.steps,
+                cfg_rate=self._config.cfg_rate,
+            )
+            mels.append(mel)
+            if self._window is not None:
+                for step, state in enumerate(solver):
+                    solver[step] = self._window.cut(state)
+        return np.concatenate(mels, axis=2)
 
 
 class SpeedStream:

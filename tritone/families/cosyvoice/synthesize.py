@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,11 +13,13 @@ from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
 from tritone.families.cosyvoice.flow_inputs import Draw, Row, encoder_inputs, frame_count, starting_noise
 from tritone.families.cosyvoice.grid import chunk_tokens, estimator_chunk
+from tritone.families.cosyvoice.prompt_states import PromptStates
 from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.silence import without_long_silence
 from tritone.families.cosyvoice.source import harmonics
 from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream
+from tritone.families.cosyvoice.streaming_published import PublishedStream
 from tritone.families.cosyvoice.streaming_v1 import HOP, InterpolatingStream
 from tritone.families.cosyvoice.vocabulary import vocabulary
 from tritone.lm.sampling import seeded_draw, tokens
@@ -64,12 +67,26 @@ def heard(voice: Voice, config: CosyVoiceConfig) -> tuple[np.ndarray, ...]:
 
 
 def flow_stream(
-    call: Call, stages: dict[str, Stage], config: CosyVoiceConfig, voice: Voice, seed: int, hop: int | None = None
-) -> FlowStream | InterpolatingStream:
-    """The layout's way from tokens to mel in steps of `hop` tokens, by default as few as it may be."""
+    call: Call,
+    stages: dict[str, Stage],
+    config: CosyVoiceConfig,
+    voice: Voice,
+    seed: int,
+    hop: int | None = None,
+    prompts: PromptStates | None = None,
+) -> FlowStream | InterpolatingStream | PublishedStream:
+    """The layout's way from tokens to mel in steps of `hop` tokens, by default as few as it may be.
+
+    With `published_stream` in the flow's settings v2 and v3 take the published steps, whatever `hop` is.
+    """
+    published = config.flow.published_stream
     if isinstance(config.flow, InterpolatingFlowConfig):
-        return InterpolatingStream(call, config, voice, starting_noise(config, seed), hop or HOP)
-    return FlowStream(call, stages, config, voice, chunk_tokens(config) if hop is None else hop)
+        return InterpolatingStream(call, config, voice, starting_noise(config, seed), hop or HOP, published)
+    if published:
+        config = replace(config, flow=replace(config.flow, stream_left_chunks=-1))
+        flow = FlowStream(call, stages, config, voice, chunk_tokens(config), prompts)
+        return PublishedStream(flow, config, voice, lambda s: whole_mel(call, config, s, voice, streaming_mask=False))
+    return FlowStream(call, stages, config, voice, chunk_tokens(config) if hop is None else hop, prompts)
 
 
 def stream_waveform(
@@ -82,9 +99,13 @@ def stream_waveform(
     seed: int,
     speed: float = 1.0,
     hop: int | None = None,
+    prompts: PromptStates | None = None,
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks `[samples]` of one segment while its speech tokens are still arriving."""
-    flow = flow_stream(call, stages, config, voice, seed, hop)
+    """Waveform chunks `[samples]` of one segment while its speech tokens are still arriving.
+
+    `prompts` keeps what is computed of the voice's prompt for its next stream on the same networks.
+    """
+    flow = flow_stream(call, stages, config, voice, seed, hop, prompts)
     pace = SpeedStream(speed)
     vocoder = VocoderStream(call, config.hift, seed)
     for token in speech:
@@ -168,7 +189,15 @@ def synthesize(
     for index, speech in enumerate(segments or [prepared.source.tolist()]):
         spoken = False
         for wave in stream_waveform(
-            call, stages, config, speech, prepared.voice, seed=prepared.seed, speed=prepared.speed, hop=hop
+            call,
+            stages,
+            config,
+            speech,
+            prepared.voice,
+            seed=prepared.seed,
+            speed=prepared.speed,
+            hop=hop,
+            prompts=prepared.prompts,
         ):
             if cancelled():
                 return

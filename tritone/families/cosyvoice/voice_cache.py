@@ -1,4 +1,4 @@
-"""Voices of recent recordings, kept by what the recording sounds like, so that no caller gets another's voice."""
+"""What was made for recent voices and is wanted again, kept by content, so that no caller gets another's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,70 @@ if TYPE_CHECKING:
 
 CAPACITY = 64
 """Voices kept; one of the longest recordings takes about half a megabyte."""
+
+T = TypeVar("T")
+
+
+class Recent(Generic[T]):
+    """The things used last, up to `capacity` of them and together `limit` bytes; for any number of threads.
+
+    Args:
+        size: bytes of one thing; what alone is larger than the limit is made each time and not kept.
+    """
+
+    def __init__(self, capacity: int, limit: float = float("inf"), size: Callable[[T], int] = lambda _: 0) -> None:
+        self.capacity, self.limit, self._size = capacity, limit, size
+        self._kept: OrderedDict[bytes, Future[T]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: bytes, make: Callable[[], T]) -> T:
+        """The thing of that key, made at its first use; who asks meanwhile waits for the same one.
+
+        An error of `make` is raised to its caller alone. Those who waited try themselves: what ended the other's
+        attempt may have been a cancelled request.
+        """
+        while True:
+            with self._lock:
+                found = self._kept.get(key)
+                mine = found is None
+                if found is None:
+                    found = self._kept[key] = Future()
+                self._kept.move_to_end(key)
+                self._shrink()
+            if mine:
+                return self._made(key, found, make)
+            if found.exception() is None:
+                return found.result()
+
+    def _made(self, key: bytes, future: Future[T], make: Callable[[], T]) -> T:
+        try:
+            thing = make()
+        except BaseException as error:
+            with self._lock:
+                if self._kept.get(key) is future:
+                    del self._kept[key]
+            future.set_exception(error)
+            raise
+        future.set_result(thing)
+        with self._lock:
+            if self._size(thing) > self.limit and self._kept.get(key) is future:
+                del self._kept[key]
+            self._shrink()
+        return thing
+
+    def _shrink(self) -> None:
+        """Drop what was used longest ago until both bounds hold; what is still being made has no size."""
+        sizes = {key: self._size(one.result()) if one.done() else 0 for key, one in self._kept.items()}
+        total = sum(sizes.values())
+        for key, size in sizes.items():
+            if len(self._kept) <= self.capacity and total <= self.limit:
+                return
+            if len(self._kept) > self.capacity or size:
+                del self._kept[key]
+                total -= size
 
 
 class VoiceCache:
@@ -28,42 +92,29 @@ class VoiceCache:
     def __init__(self, capacity: int = CAPACITY) -> None:
         if capacity < 1:
             raise ValueError(f"a voice cache holds at least one voice, got capacity {capacity}")
-        self.capacity = capacity
-        self._voices: OrderedDict[bytes, Future[Voice]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._voices: Recent[Voice] = Recent(capacity)
 
     def __len__(self) -> int:
         return len(self._voices)
 
     def get(self, wav: np.ndarray, rate: int, transcript: str, make: Callable[[], Voice]) -> Voice:
-        """The voice of the recording, made at its first use; who asks meanwhile waits for the same one.
-
-        An error of `make` is raised to all who wait, and the next request tries again.
-        """
-        key = fingerprint(wav, rate, transcript)
-        with self._lock:
-            voice = self._voices.get(key)
-            mine = voice is None
-            if voice is None:
-                voice = self._voices[key] = Future()
-                while len(self._voices) > self.capacity:
-                    self._voices.popitem(last=False)
-            self._voices.move_to_end(key)
-        if mine:
-            try:
-                voice.set_result(make())
-            except BaseException as error:
-                with self._lock:
-                    if self._voices.get(key) is voice:
-                        del self._voices[key]
-                voice.set_exception(error)
-        return voice.result()
+        """The voice of the recording, made at its first use, as `Recent.get` does."""
+        return self._voices.get(fingerprint(wav, rate, transcript), make)
 
 
 def fingerprint(wav: np.ndarray, rate: int, transcript: str) -> bytes:
     """A hash of the samples, their rate and the transcript; no two recordings share one."""
-    samples = np.ascontiguousarray(wav, np.float32)
-    digest = hashlib.sha256(f"{rate} {samples.size} ".encode())
-    digest.update(samples.data)
-    digest.update(transcript.encode("utf-8", "surrogatepass"))
+    return content_hash(f"{rate}", np.asarray(wav, np.float32), transcript)
+
+
+def content_hash(*parts: str | np.ndarray) -> bytes:
+    """A hash of texts and arrays in order, with the arrays' dtypes and shapes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, str):
+            data, head = part.encode("utf-8", "surrogatepass"), "text"
+        else:
+            data, head = np.ascontiguousarray(part).tobytes(), f"{part.dtype} {part.shape}"
+        digest.update(f"{head} {len(data)} ".encode())
+        digest.update(data)
     return digest.digest()

@@ -50,6 +50,8 @@ _EXTENSIONS: dict[str, str] = {
     "lm.min_token_text_ratio": "llm.min_token_text_ratio",
     "lm.max_token_text_ratio": "llm.max_token_text_ratio",
     "flow.steps": "flow.decoder.n_timesteps",
+    "flow.stream_left_chunks": "flow.stream_left_chunks",
+    "flow.published_stream": "flow.published_stream",
     "flow.encoder.num_up_blocks": "flow.encoder.num_up_blocks",
     "flow.encoder.left_chunks": "flow.encoder.num_decoding_left_chunks",
 }

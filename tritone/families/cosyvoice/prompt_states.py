@@ -1,0 +1,59 @@
+"""What a stream knows after its voice's prompt, kept for the next stream of that voice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.voice_cache import CAPACITY, Recent, content_hash
+from tritone.stage import Arrays
+
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.speakers import Voice
+
+MEGABYTES = "TRITONE_PROMPT_CACHE_MB"
+"""Environment variable of the memory these may take together, by default 4096; 0 keeps none."""
+
+
+class FlowState(NamedTuple):
+    """Where a stream stands: states of encoder and of each Euler step, waiting tokens, frames done."""
+
+    encoder: Arrays
+    solver: list[Arrays]
+    tokens: list[int]
+    frame: int
+
+    def copied(self) -> FlowState:
+        """One that may go on by itself: the arrays, which nobody changes, are shared."""
+        return FlowState(dict(self.encoder), list(self.solver), list(self.tokens), self.frame)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for arrays in (self.encoder, *self.solver) for array in arrays.values())
+
+
+class PromptStates:
+    """States behind the prompts used last, of one set of networks; for any number of threads.
+
+    A state is found by the prompt itself, never by a name, and by all settings it was computed under.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        megabytes = int(os.environ.get(MEGABYTES, "4096"))
+        self._states: Recent[FlowState] = Recent(CAPACITY, megabytes << 20 if limit is None else limit, _size)
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def get(self, voice: Voice, config: CosyVoiceConfig, hop: int, make: Callable[[], FlowState]) -> FlowState:
+        """The state after the voice's prompt, computed at its first use; the caller's own to go on with."""
+        # The noise is the published table's from its start; everything else that matters is in the flow's settings.
+        key = content_hash(voice.speech_token, voice.mel, voice.embedding, repr(config.flow), str(hop))
+        return self._states.get(key, make).copied()
+
+
+def _size(state: FlowState) -> int:
+    return state.size

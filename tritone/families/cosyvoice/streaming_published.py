@@ -1,0 +1,54 @@
+"""The published chunk schedule of v2 and v3, number for number: growing chunks, and a last one that sees everything.
+
+Chunks but the last are parts of one pass under the mask without a bound, so they come from a stream with state; the
+published code computes everything so far anew for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.grid import chunk_tokens
+from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.streaming import FlowStream
+
+LONGEST = 100
+"""Tokens up to which the published chunks grow, each twice as long as the one before."""
+
+
+class PublishedStream:
+    """Mel frames from speech tokens as they arrive, as `FlowStream` has them.
+
+    Args:
+        flow: a new stream in steps of one chunk, its mask without a bound.
+        whole: mel `[1, 80, frames]` of all speech tokens in one pass of full attention.
+    """
+
+    def __init__(
+        self, flow: FlowStream, config: CosyVoiceConfig, voice: Voice, whole: Callable[[list[int]], np.ndarray]
+    ) -> None:
+        self._flow, self._whole = flow, whole
+        self._ahead, self._ratio = config.flow.pre_lookahead_len, config.flow.token_mel_ratio
+        self._hop = chunk_tokens(config)
+        # The first chunk is longer, so that prompt and chunk end on the grid together.
+        self._next = self._hop - len(voice.speech_token) % -self._hop
+        self._tokens: list[int] = []
+        self._done = 0
+
+    def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
+        """Mel `[1, 80, frames]` of every chunk the tokens complete."""
+        for token in tokens:
+            self._tokens.append(int(token))
+            if len(self._tokens) == self._done + self._next + self._ahead:
+                pushed = self._done + self._ahead if self._done else 0
+                yield np.concatenate(list(self._flow.push(self._tokens[pushed:])), axis=2)
+                self._done += self._next
+                self._next = self._hop = min(2 * self._hop, LONGEST)
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """Mel of the tokens still waiting."""
+        if len(self._tokens) > self._done:
+            yield self._whole(self._tokens)[:, :, self._ratio * self._done :]
