@@ -5,17 +5,19 @@ The published `x.bert.pt`, a tensor without a word about its origin, is read whe
 
 from __future__ import annotations
 
+import hashlib
 import pickle
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from training.bert_vits2.arrays import read_array, write_array
 from training.bert_vits2.filelist import Utterance
 from tritone.errors import ArtifactError
-
-WIDTH = 1024
-"""Features per phone that the text encoder takes of every language."""
+from tritone.families.bert_vits2.config import BERT_CHANNELS as WIDTH
+from tritone.families.bert_vits2.text.bert import BertEncoder
 
 
 def bert_path(wav: Path, language: str) -> Path:
@@ -34,19 +36,45 @@ def has_bert(utterance: Utterance) -> bool:
     return bert_path(wav, utterance.language).is_file() or published_path(wav).is_file()
 
 
-def keep_bert(utterance: Utterance, features: np.ndarray, model: str) -> None:
-    """Writes the features `[1024, phones]` of its text by `model`, atomically, in their own dtype."""
-    about = _about(utterance) | {"model": model}
-    write_array(bert_path(Path(utterance.wav), utterance.language), features, about)
+def make_bert(utterance: Utterance, folder: Path, add_blank: bool = True, half: bool = False) -> bool:
+    """Whether its features by the encoder in `folder` had to be computed (and are kept now), or were there already.
 
+    Args:
+        add_blank: whether the text encoder is given blanks between phones.
+        half: keep float16, half the space.
 
-def is_kept(utterance: Utterance, model: str) -> bool:
-    """Whether the features of exactly this text by `model` are there and whole."""
+    Raises:
+        CheckpointError: no such encoder. InvalidRequest: it has other units than the text was cleaned with.
+        EnvironmentProblem: a package is missing, or the disk is full.
+    """
+    from tritone.families.bert_vits2.text.symbols import blanked_word2ph
+
+    word2ph = blanked_word2ph(utterance.word2ph) if add_blank else utterance.word2ph
+    kept_as = "float16" if half else "float32"
+    about = _about(utterance) | {"encoder": _identity(folder), "phones": sum(word2ph), "dtype": kept_as}
+    path = bert_path(Path(utterance.wav), utterance.language)
     try:
-        about = _about(utterance) | {"model": model}
-        return read_array(bert_path(Path(utterance.wav), utterance.language), about) is not None
+        if read_array(path, about) is not None:
+            return False
     except ArtifactError:
-        return False
+        pass  # damaged: made again
+    features = _encoder(folder, utterance.language).features(utterance.text, word2ph)
+    write_array(path, features.astype(kept_as), about)
+    return True
+
+
+@lru_cache(maxsize=3)
+def _encoder(folder: Path, language: str) -> BertEncoder:
+    return BertEncoder(folder, language, WIDTH, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=3)
+def _identity(folder: Path) -> str:
+    """What tells encoders apart on every machine: names and sizes of the files, and the configuration's text."""
+    files = sorted((p.name, p.stat().st_size) for p in folder.iterdir() if p.is_file()) if folder.is_dir() else []
+    config = folder / "config.json"
+    text = repr(files) + (config.read_text(encoding="utf-8") if config.is_file() else "")
+    return f"{folder.name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 def read_bert(utterance: Utterance, phones: int) -> np.ndarray:
@@ -84,8 +112,6 @@ def missing(utterance: Utterance) -> str:
 
 
 def _read_published(path: Path, utterance: Utterance) -> np.ndarray:
-    import torch
-
     if not path.is_file():
         raise ArtifactError(missing(utterance))
     try:

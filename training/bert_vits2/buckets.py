@@ -58,7 +58,7 @@ class BucketSampler:
         self.too_short = int((sizes <= self.boundaries[0]).sum())
         self.too_long = int((sizes > self.boundaries[-1]).sum())
         if not self.buckets:
-            raise ConfigError(f"no utterance can be trained on: {self.report()}. Change data.bucket_boundaries.")
+            raise ConfigError(f"no utterance can be trained on: {self.report()}. Change train.bucket_boundaries.")
 
     def __len__(self) -> int:
         """How many batches an epoch has for each process."""
@@ -102,7 +102,7 @@ def check_boundaries(boundaries: Sequence[int]) -> tuple[int, ...]:
     found = tuple(int(b) for b in boundaries)
     if len(found) < 2 or found[0] < 0 or any(low >= high for low, high in pairwise(found)):
         raise ConfigError(
-            f"data.bucket_boundaries is {list(boundaries)}; it needs at least two frame counts, "
+            f"train.bucket_boundaries is {list(boundaries)}; it needs at least two frame counts, "
             f"from 0 up, each larger than the one before, such as {list(BOUNDARIES)}."
         )
     return found

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.bert_vits2.bert_files import WIDTH, has_bert, missing, read_bert
+from training.bert_vits2.bert_files import has_bert, missing, read_bert
 from training.bert_vits2.filelist import LANGUAGES, SHOWN, Utterance
 from training.bert_vits2.recording import read_recording, samples_in
 from training.bert_vits2.spectrogram_cache import cached_spectrogram, keep_spectrogram, linear_spectrogram
 from tritone.errors import ArtifactError, ConfigError, TritoneError
-from tritone.families.bert_vits2.config import DataConfig
+from tritone.families.bert_vits2.config import BERT_CHANNELS, DataConfig
 
 LOG = logging.getLogger("training")
 FILLERS = ("normal", "uniform", "zeros")
@@ -162,7 +162,7 @@ def encode(utterance: Utterance, add_blank: bool = True) -> tuple[Tensor, Tensor
 def filler(kind: str, phones: int, seed: tuple[int, ...]) -> Tensor:
     """What stands for absent BERT features, float32 `[1024, phones]`; random kinds depend on `seed` alone."""
     if kind == "zeros":
-        return torch.zeros(WIDTH, phones)
+        return torch.zeros(BERT_CHANNELS, phones)
     state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
     generator = torch.Generator().manual_seed(int(state) >> 1)
-    return (torch.randn if kind == "normal" else torch.rand)(WIDTH, phones, generator=generator)
+    return (torch.randn if kind == "normal" else torch.rand)(BERT_CHANNELS, phones, generator=generator)

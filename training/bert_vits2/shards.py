@@ -76,8 +76,15 @@ def _local(function: Callable[[Item], Result], items: Sequence[Item], workers: i
     if workers <= 0 or len(items) <= 1:
         yield from map(function, items)
         return
-    with multiprocessing.get_context("spawn").Pool(min(workers, len(items))) as pool:
+    with multiprocessing.get_context("spawn").Pool(min(workers, len(items)), _one_thread) as pool:
         yield from pool.imap(function, items, chunksize=max(1, min(16, len(items) // (4 * workers))))
+
+
+def _one_thread() -> None:
+    """Leaves the cores to the other processes."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 def _ray(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:

@@ -1,0 +1,202 @@
+"""`python -m training.bert_vits2.preprocess`: from recordings and a transcript to what training reads.
+
+resample      recordings as mono 16-bit wav at the model's rate        -> FOLDER/**/*.wav
+clean         `wav|speaker|language|text` into phones                  -> cleaned filelist, rejected lines
+bert          features of the texts by BERT encoders                   -> x.bert.<language>.npz beside each x.wav
+spectrograms  linear spectrograms ahead of training                    -> x.spec.npz beside each x.wav
+split         validation utterances, speakers, configuration           -> FOLDER/train.list, val.list, config.json
+
+Every step leaves out what it cannot use and says why, goes on where it was interrupted, and runs in shards
+(`--shard 0/4` on one machine, `--shard 1/4` on the next; the last to finish has the whole) or on an engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from training.bert_vits2 import steps
+from training.bert_vits2.arrays import room
+from training.bert_vits2.filelist import (
+    LANGUAGES,
+    SHOWN,
+    Transcript,
+    read_transcripts,
+    read_utterances,
+    write_lines,
+)
+from training.bert_vits2.journal import Journal
+from training.bert_vits2.shards import ENGINES, Shard, mapped
+from training.bert_vits2.split import write_split
+from training.bert_vits2.steps import Outcome
+from tritone.errors import ConfigError, TritoneError
+from tritone.families.bert_vits2.config import DataConfig, read_config
+from tritone.families.bert_vits2.text.bert import BertEncoder
+
+Run = Callable[[Callable[[Any], Outcome], Sequence[Any]], Iterable[Outcome]]
+"""Maps a function over items, in order, wherever the command line says."""
+
+
+def recordings(source: Path, target: Path) -> list[tuple[Path, Path]]:
+    """Every sound file below `source` with the `.wav` below `target` it becomes, in alphabetic order.
+
+    Raises ConfigError when there is none, when two would become one file, or one would become itself.
+    """
+    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in steps.SUFFIXES and p.is_file())
+    if not found:
+        raise ConfigError(f"{source} has no sound files ({', '.join(steps.SUFFIXES)}).")
+    if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
+        raise ConfigError(f"--out {target} is inside --in {source}; resampled recordings need a folder of their own.")
+    pairs = [(path, (target / path.relative_to(source)).with_suffix(".wav")) for path in found]
+    twice = [str(path) for path, count in Counter(goal for _, goal in pairs).items() if count > 1]
+    if twice:
+        raise ConfigError(f"several recordings would become {twice[0]}: rename all but one of them.")
+    return pairs
+
+
+def clean(
+    rows: Sequence[Transcript], out: Path, run: Run, shard: Shard, tokenizer: Path | None = None, redo: bool = False
+) -> str:
+    """Cleans this shard's rows and, once all shards have theirs, writes `out`; what was done, in words.
+
+    What cannot be used goes to `<out>.rejected`, as `wav: reason`.
+    """
+    journal = Journal(out, shard, by=f"tokens of {tokenizer.name}" if tokenizer else "words")
+    if redo:
+        journal.forget()
+    first = list({row.wav: row for row in reversed(rows)}.values())[::-1]
+    mine = [row for row in shard.take(first) if not ((known := journal.get(row.line())) and known.line)]
+    found = run(partial(steps.clean, tokenizer=tokenizer), mine)
+    journal.add((row.line(), outcome) for row, outcome in zip(mine, found, strict=True))
+    outcomes = [journal.get(row.line()) for row in first]
+    left = outcomes.count(None)
+    if left:
+        return f"shard {shard}: {len(mine)} lines done; {left} of {len(first)} are with other shards, so no {out} yet"
+    lines = [o.line for o in outcomes if o and o.line]
+    rejected = [f"{o.name}: {o.problem}" for o in outcomes if o and not o.line]
+    counts = Counter(row.wav for row in rows)
+    rejected += [f"{wav}: named by {n} lines, of which the first is used" for wav, n in counts.items() if n > 1]
+    with room(out):
+        write_lines(out.with_name(f"{out.name}.rejected"), rejected)
+        if not lines:
+            raise ConfigError(f"none of {len(rows)} lines can be used:{_listed(rejected)}")
+        write_lines(out, lines)
+    return f"{out}: {len(lines)} of {len(rows)} lines{_listed(rejected)}"
+
+
+def report(outcomes: Iterable[Outcome], what: str) -> tuple[str, bool]:
+    """What was done, in words, and whether nothing was left out."""
+    counts, problems = Counter[str](), []
+    for outcome in outcomes:
+        counts["left out" if outcome.problem else "made" if outcome.made else "there already"] += 1
+        problems += [f"{outcome.name}: {outcome.problem}"] if outcome.problem else []
+    numbers = ", ".join(f"{counts[name]} {name}" for name in ("made", "there already", "left out"))
+    return f"{what}: {numbers}{_listed(problems)}", not problems
+
+
+def encoders(options: Sequence[str]) -> dict[str, Path]:
+    """Folder of each language's encoder, from `LANGUAGE=FOLDER`; ConfigError for anything else."""
+    folders = {}
+    for option in options:
+        language, _, folder = option.partition("=")
+        if language.upper() not in LANGUAGES or not folder:
+            raise ConfigError(f"--model {option}: write LANGUAGE=FOLDER; languages are {', '.join(LANGUAGES)}.")
+        folders[language.upper()] = BertEncoder(folder, language).folder
+    return folders
+
+
+def _listed(problems: Sequence[str]) -> str:
+    rest = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return "".join(f"\n  {line}" for line in [*problems[:SHOWN], *rest])
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.bert_vits2.preprocess",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="step", required=True)
+    step = {name: commands.add_parser(name) for name in ("resample", "clean", "bert", "spectrograms", "split")}
+    step["resample"].add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER")
+    step["resample"].add_argument("--rate", type=int, help="instead of the configuration's")
+    step["clean"].add_argument("--transcript", type=Path, required=True, help="lines of wav|speaker|language|text")
+    step["clean"].add_argument("--redo", action="store_true", help="clean lines again that are done")
+    step["clean"].add_argument(
+        "--tokenizer", type=Path, metavar="FOLDER", help="the English BERT encoder, if there will be features of it"
+    )
+    step["bert"].add_argument(
+        "--model", action="append", required=True, metavar="LANGUAGE=FOLDER", help="once for each language"
+    )
+    step["bert"].add_argument("--half", action="store_true", help="keep float16")
+    step["split"].add_argument("--val-per-language", type=int, default=4)
+    step["split"].add_argument("--val-total", type=int, default=12)
+    step["split"].add_argument("--seed", type=int, default=0)
+    for name in ("resample", "clean", "split"):
+        what = "the cleaned filelist" if name == "clean" else "a folder"
+        step[name].add_argument("--out", type=Path, required=True, help=what)
+    for name in ("bert", "spectrograms", "split"):
+        step[name].add_argument("--list", type=Path, required=True, help="a cleaned filelist")
+    for name in ("resample", "bert", "spectrograms", "split"):
+        step[name].add_argument(
+            "--config", type=Path, required=name == "split", help="config.json (default: the published sizes)"
+        )
+    for name in ("resample", "clean", "bert", "spectrograms"):
+        step[name].add_argument("--shard", default="0/1", metavar="I/N", help="do only this part, counted from 0")
+        step[name].add_argument("--engine", choices=ENGINES, default="local")
+        workers = 0 if name == "bert" else os.cpu_count() or 0
+        step[name].add_argument("--workers", type=int, default=workers, help=f"processes (default {workers})")
+    return parser.parse_args(arguments)
+
+
+def run_step(args: argparse.Namespace) -> tuple[str, bool]:
+    """What the step did, in words, and whether nothing was left out that should be there."""
+    data = read_config(args.config).data if getattr(args, "config", None) else DataConfig()
+    if args.step == "split":
+        held = (args.val_per_language, args.val_total, args.seed)
+        return write_split(read_utterances(args.list), args.out, args.config, *held), True
+    shard = Shard.parse(args.shard)
+
+    def run(function: Callable[[Any], Outcome], items: Sequence[Any]) -> Iterator[Outcome]:
+        results = mapped(function, items, args.engine, args.workers)
+        yield from tqdm(
+            results, total=len(items), desc=args.step, mininterval=0.5 if sys.stderr.isatty() else 20, disable=not items
+        )
+
+    if args.step == "clean":
+        return clean(read_transcripts(args.transcript), args.out, run, shard, args.tokenizer, args.redo), True
+    if args.step == "resample":
+        pairs = shard.take(recordings(args.source, args.out))
+        return report(run(partial(steps.resample, rate=args.rate or data.sampling_rate), pairs), str(args.out))
+    utterances = shard.take(read_utterances(args.list))
+    if args.step == "spectrograms":
+        return report(run(partial(steps.spectrogram, data=data), utterances), "spectrograms")
+    folders = encoders(args.model)
+    function = partial(steps.bert, folders=folders, add_blank=data.add_blank, half=args.half)
+    text, complete = report(run(function, [u for u in utterances if u.language in folders]), "BERT features")
+    without = Counter(u.language for u in utterances if u.language not in folders)
+    return text + "".join(f"\n  {n} utterances in {name}: no --model for it" for name, n in without.items()), complete
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a step; 0 if all is well, 1 if something that training needs could not be made."""
+    try:
+        text, complete = run_step(parse(arguments))
+    except TritoneError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(text)
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Which utterances are held out for validation, and the configuration that names files and speakers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.bert_vits2.arrays import room
+from training.bert_vits2.filelist import LANGUAGES, Utterance, write_lines
+from tritone.errors import ConfigError
+from tritone.families.bert_vits2.config import parse_config
+from tritone.files import write_atomic
+
+
+def split(
+    utterances: Sequence[Utterance], per_language: int = 4, total: int = 12, seed: int = 0
+) -> tuple[list[Utterance], list[Utterance]]:
+    """(training, validation) in the given order: of each language, the first `per_language` of a seeded ranking.
+
+    Languages take turns until `total` are held out, and each keeps at least one utterance to train on. A recording's
+    rank depends on the seed and its name alone: what is held out hardly changes when a corpus grows.
+    """
+    if per_language < 0 or total < 0:
+        raise ConfigError(f"cannot hold out {per_language} utterances per language, {total} in total.")
+    ranked = {
+        language: sorted((u for u in utterances if u.language == language), key=lambda u: _rank(seed, u.wav))
+        for language in LANGUAGES
+    }
+    turns = [
+        ranked[language][turn].wav
+        for turn in range(per_language)
+        for language in LANGUAGES
+        if turn < len(ranked[language]) - 1
+    ]
+    held = set(turns[:total])
+    return [u for u in utterances if u.wav not in held], [u for u in utterances if u.wav in held]
+
+
+def speaker_ids(names: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
+    """An id for each name: those `known` keep theirs, new ones get the smallest that are free, in alphabetic order."""
+    ids = dict(known)
+    free = (i for i in range(len(ids) + len(names) + 1) if i not in set(known.values()))
+    for name in sorted(set(names) - set(ids)):
+        ids[name] = next(free)
+    return ids
+
+
+def write_split(
+    utterances: Sequence[Utterance], out: Path, config: Path, per_language: int = 4, total: int = 12, seed: int = 0
+) -> str:
+    """Writes `train.list`, `val.list` and `config.json` into `out`; what was done, in words.
+
+    The new configuration is `config` with files and speakers: `n_speakers` grows when there are more speakers than
+    before and stays otherwise, as it is the size of a base model's table.
+    """
+    try:
+        document: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+        before = parse_config(document).data
+    except FileNotFoundError as error:
+        raise ConfigError(f"{config} does not exist; give the configuration to start from with --config.") from error
+    except ValueError as error:
+        raise ConfigError(f"{config} is not valid JSON: {error}.") from error
+    training, validation = split(utterances, per_language, total, seed)
+    ids = speaker_ids([u.speaker for u in utterances], before.spk2id)
+    needed = max(ids.values()) + 1
+    files = {"training_files": str(out / "train.list"), "validation_files": str(out / "val.list")}
+    rows = max(needed, before.n_speakers) if "n_speakers" in document.get("data", {}) else needed
+    document["data"] = document.get("data", {}) | files | {"spk2id": ids, "n_speakers": rows}
+    parse_config(document)
+    with room(out):
+        write_lines(out / "train.list", (u.line() for u in training))
+        write_lines(out / "val.list", (u.line() for u in validation))
+        text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        write_atomic(out / "config.json", lambda file: file.write(text.encode()))
+    counts = ", ".join(
+        f"{sum(u.language == n for u in training)} + {sum(u.language == n for u in validation)} {n}" for n in LANGUAGES
+    )
+    grown = f" (n_speakers was {before.n_speakers})" if rows != before.n_speakers else ""
+    return f"{out}: {counts} utterances to train on + to validate with, {len(ids)} speakers{grown}"
+
+
+def _rank(seed: int, wav: str) -> bytes:
+    return hashlib.sha256(f"{seed}|{wav}".encode()).digest()

@@ -1,0 +1,117 @@
+"""What preprocessing does to one recording or one line, in whatever process, and how it answers.
+
+Each function leaves finished files alone, so that a run that was interrupted goes on where it was. What is wrong with
+an item is an answer; what is wrong with the machine or an encoder is raised, and ends the run.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from training.bert_vits2 import bert_files
+from training.bert_vits2.arrays import room
+from training.bert_vits2.filelist import Transcript, Utterance
+from training.bert_vits2.spectrogram_cache import make_spectrogram
+from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest, TritoneError
+from tritone.families.bert_vits2.config import DataConfig
+from tritone.families.bert_vits2.text.bert import BertEncoder
+from tritone.files import write_atomic
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+"""Sound files that are looked for; libsndfile reads them all."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an item: `made` now or there already, or left out for a `problem`; a cleaned one is a `line`."""
+
+    name: str
+    made: bool = False
+    problem: str = ""
+    line: str = ""
+
+
+def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
+    """A recording (the first path) as 16-bit mono at `rate` (the second)."""
+    import soundfile
+
+    from tritone.wav import read_wav
+
+    source, target = pair
+    try:
+        if _up_to_date(source, target, rate):
+            return Outcome(str(source))
+        wav = read_wav(source, rate)
+        if not len(wav):
+            return Outcome(str(source), problem="has no samples")
+        if not np.isfinite(wav).all():
+            return Outcome(str(source), problem="has samples that are no finite numbers")
+        buffer = io.BytesIO()
+        pcm = np.round(np.clip(wav, -1.0, 1.0) * 32767.0).astype(np.int16)
+        soundfile.write(buffer, pcm, rate, format="WAV", subtype="PCM_16")
+        with room(target):
+            write_atomic(target, lambda file: file.write(buffer.getvalue()))
+        return Outcome(str(source), made=True)
+    except EnvironmentProblem:
+        raise
+    except TritoneError as error:
+        return Outcome(str(source), problem=str(error))
+
+
+def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
+    """A line of a cleaned filelist for a line of a transcript, if its recording exists.
+
+    Args:
+        tokenizer: folder of the BERT encoder whose tokens English phones are counted by; words without one.
+    """
+    from tritone.families.bert_vits2.text import frontend
+
+    if not Path(row.wav).is_file():
+        return Outcome(row.wav, problem="there is no such file")
+    try:
+        text = frontend.clean(row.text, row.language, _tokenize(tokenizer) if row.language == "EN" else None)
+        utterance = Utterance(row.wav, row.speaker, row.language, text.text, text.phones, text.tones, text.word2ph)
+        return Outcome(row.wav, made=True, line=utterance.line())
+    except (InvalidRequest, ValueError) as error:
+        return Outcome(row.wav, problem=str(error))
+
+
+def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = True, half: bool = False) -> Outcome:
+    """The kept BERT features of a text, by the encoder of its language."""
+    try:
+        folder = folders[utterance.language]
+        return Outcome(utterance.wav, made=bert_files.make_bert(utterance, folder, add_blank, half))
+    except (InvalidRequest, ArtifactError) as error:
+        return Outcome(utterance.wav, problem=str(error))
+
+
+def spectrogram(utterance: Utterance, data: DataConfig) -> Outcome:
+    """The kept spectrogram of a recording."""
+    try:
+        return Outcome(utterance.wav, made=make_spectrogram(Path(utterance.wav), data))
+    except ArtifactError as error:
+        return Outcome(utterance.wav, problem=str(error))
+
+
+@lru_cache(maxsize=1)
+def _tokenize(folder: Path | None) -> Callable[[str], list[str]] | None:
+    return BertEncoder(folder, "EN").tokenize if folder else None
+
+
+def _up_to_date(source: Path, target: Path, rate: int) -> bool:
+    """Whether `target` is a mono recording at `rate`, not older than `source`."""
+    import soundfile
+
+    if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        return False
+    try:
+        info = soundfile.info(str(target))
+    except soundfile.LibsndfileError:
+        return False
+    return bool(info.samplerate == rate and info.channels == 1 and info.frames)
