@@ -1,4 +1,4 @@
-"""Fetches the files training starts from: resumable, checked against their SHA-256, from a list of places.
+"""The files training starts from: fetched from a list of places, resumable and checked, and loaded strictly.
 
 A token goes to the place it was configured for, over https or to this machine alone, and never along a redirect.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -16,9 +17,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from torch import nn
 from tqdm import tqdm
 
-from tritone.errors import ConfigError, EnvironmentProblem
+from training.loop import LOG
+from tritone.checkpoint import load_strict
+from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
+from tritone.families.bert_vits2.checkpoint import read_model
+from tritone.nn.weight_norm import older_layout
 
 CHUNK = 1 << 20
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -121,6 +127,48 @@ def _download(url: str, headers: Mapping[str, str], part: Path) -> str:
             if total is not None and file.tell() < total:
                 raise OSError(f"the connection ended after {file.tell()} of {total} bytes")
     return _sha256(part)
+
+
+def load_base(networks: Mapping[str, nn.Module], folder: Path, allow_partial: bool = False) -> dict[str, Path]:
+    """Which file of `folder` each network got its weights from: `<network>_<number>.pth` of the highest number.
+
+    Networks without a file keep fresh weights, which the log tells; all but the generator, "G", may be without. With
+    `allow_partial` so do parameters that are missing in a file or have another shape there.
+
+    Raises:
+        CheckpointError: no generator, a file that cannot be read, or (without `allow_partial`) one that does not fit.
+    """
+    used: dict[str, Path] = {}
+    for name, network in networks.items():
+        found = {int(m[1]): p for p in folder.glob("*.pth") if (m := re.fullmatch(rf"{name}_(\d+)\.pth", p.name))}
+        if not found:
+            LOG.warning("the base model in %s has no %s_*.pth: %s starts from fresh weights", folder, name, name)
+            continue
+        path = used[name] = found[max(found)]
+        state = {k: v.float() if v.is_floating_point() else v for k, v in read_model(path).items()}
+        if not allow_partial:
+            try:
+                load_strict(network, state, path)
+            except CheckpointError as error:
+                raise CheckpointError(
+                    f"{error} To start from what fits, set train.base_model.allow_partial=true."
+                ) from error
+            continue
+        state, own = older_layout(state), older_layout(network.state_dict())
+        fits = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+        if not fits:
+            raise CheckpointError(f"nothing in {path} fits {name}; its first key is {next(iter(state))}.")
+        for what, keys in (("kept fresh", own.keys() - fits.keys()), ("not used", state.keys() - fits.keys())):
+            if keys:
+                LOG.warning("%s: %d keys %s: %s", path, len(keys), what, ", ".join(sorted(keys)))
+        network.load_state_dict(fits, strict=False)
+    if "G" not in used:
+        raise CheckpointError(f"{folder} has no G_<number>.pth to start from; it has {_listing(folder)}.")
+    return used
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing" if folder.is_dir() else "not been made"
 
 
 class _Guarded(urllib.request.HTTPRedirectHandler):

@@ -28,6 +28,7 @@ from training.checkpointing import load
 from training.loop import LOG
 from tritone.checkpoint import write_text
 from tritone.errors import CheckpointError, EnvironmentProblem
+from tritone.nn.weight_norm import older_layout
 
 STATE, CONTENTS, CONFIG, BEST = "state.pt", "set.json", "config.json", "best.json"
 
@@ -110,7 +111,7 @@ class CheckpointSets:
             optimizer = state["optimizers"][name]
             rate = optimizer["param_groups"][0]["lr"]
             files[f"{name}_{step}.pth"] = {
-                "model": model, "iteration": epoch + 1, "optimizer": optimizer, "learning_rate": rate
+                "model": older_layout(model), "iteration": epoch + 1, "optimizer": optimizer, "learning_rate": rate
             }  # fmt: skip
         files[STATE] = {k: state[k] for k in ("extra_state", "random", "at")} | {
             "order": self.order, "networks": sorted(state["networks"])

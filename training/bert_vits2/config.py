@@ -60,6 +60,9 @@ class TrainConfig:
         duration_loss: of the duration discriminator, "fixed" or as "published" (which sums probabilities).
         wavlm_discriminator: whether WavLM's features are compared and judged; it lies where `model.slm.model` says.
         bucket_boundaries: frames between which utterances share a batch; what is outside is left out and counted.
+        phone_limits: fewest and most phones of an utterance that is trained on.
+        bert_languages: those whose BERT features are read from files; empty is the mode without BERT.
+        bert_filler: what stands in place of the others, see `tritone.families.bert_vits2.filler`; "" is the version's.
         workers: processes that load batches beside the training; 0 loads them in it.
         spectrogram_cache: keep linear spectrograms beside the recordings.
         freeze: patterns of parameters that stay as they are, such as `G.enc_p.bert_proj.*`.
@@ -92,6 +95,9 @@ class TrainConfig:
     duration_loss: str = "fixed"
     wavlm_discriminator: bool = True
     bucket_boundaries: tuple[int, ...] = BOUNDARIES
+    phone_limits: tuple[int, ...] = (1, 384)
+    bert_languages: tuple[str, ...] = ("ZH", "JP", "EN")
+    bert_filler: str = ""
     workers: int = 4
     spectrogram_cache: bool = True
     freeze: tuple[str, ...] = ()
@@ -226,6 +232,8 @@ def _contradiction(settings: Settings) -> str:
          "above 0 and decay is above 0 and at most 1"),
         (len(train.betas) == 2 and all(0 <= b < 1 for b in train.betas), f"train.betas is {list(train.betas)}; AdamW "
          "has two, from 0 to below 1"),
+        (len(train.phone_limits) == 2 and 0 < train.phone_limits[0] <= train.phone_limits[1],
+         f"train.phone_limits is {list(train.phone_limits)}; they are the fewest and the most phones"),
         (train.precision in PRECISIONS, f"train.precision is {train.precision!r}; there are {', '.join(PRECISIONS)}"),
         (train.best_by in METRICS, f"train.best_by is {train.best_by!r}; there are {', '.join(METRICS)}"),
         (train.duration_loss in DURATION_LOSSES,

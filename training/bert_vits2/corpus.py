@@ -1,0 +1,96 @@
+"""The two filelists of a configuration as batches: epochs to train on, and single utterances to be judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from training import distributed
+from training.bert_vits2.batch import Batch
+from training.bert_vits2.buckets import BucketSampler
+from training.bert_vits2.collate import Epochs, collate
+from training.bert_vits2.config import Settings
+from training.bert_vits2.dataset import SpeechDataset
+from training.bert_vits2.filelist import Utterance, read_utterances
+from training.loop import LOG
+from tritone.errors import ConfigError
+from tritone.families.bert_vits2.config import DataConfig
+from tritone.families.bert_vits2.filler import BY_VERSION
+
+
+class Training:
+    """This process's share of the training list.
+
+    `epochs.batches(epoch, skip)` are its batches; `order` holds what their order depends on.
+    """
+
+    def __init__(self, settings: Settings, pin: bool = False) -> None:
+        train = settings.train
+        self.dataset = dataset(settings, settings.family.data.training_files, "training_files")
+        lengths = speakable(self.dataset, settings.family.data.add_blank)
+        replicas, rank = distributed.world_size(), distributed.rank()
+        sampler = BucketSampler(lengths, train.batch_size, train.bucket_boundaries, replicas, rank, train.seed)
+        self.report = sampler.report()
+        (LOG.warning if sampler.dropped else LOG.info)("%s", self.report)
+        self.epochs = Epochs(self.dataset, sampler, train.workers, pin=pin)
+        names = "\n".join(f"{u.wav} {length}" for u, length in zip(self.dataset.utterances, lengths, strict=True))
+        self.order: dict[str, Any] = {
+            "batch_size": train.batch_size,
+            "bucket_boundaries": list(train.bucket_boundaries),
+            "seed": train.seed,
+            "processes": replicas,
+            "utterances": hashlib.sha256(names.encode()).hexdigest()[:16],
+        }
+
+
+def validation(settings: Settings, device: torch.device) -> list[Batch]:
+    """The first utterances of the validation list, each a batch; of the training list where none are held out."""
+    data, train = settings.family.data, settings.train
+    path, name = data.validation_files, "validation_files"
+    if not path or not Path(path).is_file() or not Path(path).read_text(encoding="utf-8").strip():
+        LOG.warning("data.validation_files names no utterance: the training list is evaluated on instead")
+        path, name = data.training_files, "training_files"
+    found = dataset(settings, path, name)
+    frames = train.segment_size // data.hop_length
+    lengths = speakable(found, data.add_blank)
+    chosen = [i for i, length in enumerate(lengths) if length >= frames][: train.eval_utterances]
+    if not chosen:
+        raise ConfigError(f"{path} has no utterance of at least {frames} frames to evaluate on; see data.{name}.")
+    return [collate([found[i]]).to(device) for i in chosen]
+
+
+def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
+    """The utterances of one filelist; ConfigError when the configuration names none."""
+    family, train = settings.family, settings.train
+    if not path:
+        raise ConfigError(f"data.{name} is not set. Run `python -m training.bert_vits2.preprocess split` first.")
+    utterances = read_utterances(Path(path))
+    found = SpeechDataset(
+        utterances, with_speakers(family.data, utterances), bert=train.bert_languages,
+        filler=train.bert_filler or BY_VERSION[family.version], phone_limits=(train.phone_limits[0], train.phone_limits[1]),
+        cache=train.spectrogram_cache, seed=train.seed,
+    )  # fmt: skip
+    for reason in found.left_out:
+        LOG.info("left out: %s", reason)
+    return found
+
+
+def with_speakers(data: DataConfig, utterances: list[Utterance]) -> DataConfig:
+    """The data section, with numbers for speakers where the model has no table of them and hears who speaks instead."""
+    if data.n_speakers:
+        return data
+    return replace(data, spk2id={name: i for i, name in enumerate(sorted({u.speaker for u in utterances}))})
+
+
+def speakable(found: SpeechDataset, add_blank: bool) -> np.ndarray:
+    """Every utterance's frames, 0 for those with fewer frames than phones, which no alignment fits; the log lists them."""
+    phones = np.array([len(u.phones) * (1 + add_blank) + add_blank for u in found.utterances])
+    fits = found.lengths >= phones
+    for i in np.flatnonzero(~fits):
+        LOG.warning("left out: %s: %d frames for %d phones", found.utterances[i].wav, found.lengths[i], phones[i])
+    return np.where(fits, found.lengths, 0)
