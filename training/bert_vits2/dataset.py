@@ -18,10 +18,9 @@ from training.bert_vits2.recording import read_recording, samples_in
 from training.bert_vits2.spectrogram_cache import cached_spectrogram, keep_spectrogram, linear_spectrogram
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.families.bert_vits2.config import BERT_CHANNELS, DataConfig
+from tritone.families.bert_vits2.filler import fillers
 
 LOG = logging.getLogger("training")
-FILLERS = ("normal", "uniform", "zeros")
-"""What stands for the features of languages not in use: of 2.3, of 2.2, and of 2.0 and 2.1."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,8 @@ class SpeechDataset(Dataset[Item]):
         data: sample rate, transform, blanks between phones, and the ids of speakers.
         bert: languages whose features are read from files; utterances in others get filler in place of them. Empty is
             the mode without BERT.
-        filler: one of `FILLERS`, for the features of all languages an utterance is not in.
+        filler: what stands for the features of the other languages (`tritone.families.bert_vits2.filler`), drawn from
+            the seed, the epoch and the index.
         phone_limits: fewest and most phones, blanks not counted, of the utterances to keep.
         cache: keep computed spectrograms beside the recordings.
 
@@ -74,8 +74,7 @@ class SpeechDataset(Dataset[Item]):
         cache: bool = False,
         seed: int = 0,
     ) -> None:
-        if filler not in FILLERS:
-            raise ConfigError(f"unknown BERT filler {filler!r}; there are {', '.join(FILLERS)}.")
+        fillers(filler, seed)  # raises now rather than at the first batch
         if set(bert) - set(LANGUAGES):
             raise ConfigError(f"unknown BERT languages {sorted(set(bert) - set(LANGUAGES))}; known are {LANGUAGES}.")
         self.data, self.bert, self.filler, self.cache, self.seed = data, frozenset(bert), filler, cache, seed
@@ -141,7 +140,8 @@ class SpeechDataset(Dataset[Item]):
     def _bert(self, utterance: Utterance, language: str, phones: int, epoch: int, index: int) -> Tensor:
         if language == utterance.language and language in self.bert:
             return torch.from_numpy(read_bert(utterance, phones))
-        return filler(self.filler, phones, (self.seed, epoch, index, LANGUAGES.index(language)))
+        seed = (self.seed, epoch, index, LANGUAGES.index(language))
+        return torch.from_numpy(fillers(self.filler, seed)((BERT_CHANNELS, phones)))
 
 
 def encode(utterance: Utterance, add_blank: bool = True) -> tuple[Tensor, Tensor, Tensor]:
@@ -157,12 +157,3 @@ def encode(utterance: Utterance, add_blank: bool = True) -> tuple[Tensor, Tensor
     step = slice(None) if add_blank else slice(1, None, 2)
     phones, tones, languages = (torch.from_numpy(array[step]) for array in (ids.phones, ids.tones, ids.languages))
     return phones, tones, languages
-
-
-def filler(kind: str, phones: int, seed: tuple[int, ...]) -> Tensor:
-    """What stands for absent BERT features, float32 `[1024, phones]`; random kinds depend on `seed` alone."""
-    if kind == "zeros":
-        return torch.zeros(BERT_CHANNELS, phones)
-    state = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    generator = torch.Generator().manual_seed(int(state) >> 1)
-    return (torch.randn if kind == "normal" else torch.rand)(BERT_CHANNELS, phones, generator=generator)
