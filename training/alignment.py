@@ -1,13 +1,11 @@
 """Monotonic alignment search: which phone each spectrogram frame belongs to, under the current model.
 
-Source: Kim et al., "Glow-TTS" (2020), algorithm 1; scores as in "VITS" (Kim et al., 2021), their noise as in "VITS2"
-(Kong et al., 2023). The search is one compiled call for a batch; on a GPU's tensors it still runs on the host, since
+Source: Kim et al., "Glow-TTS" (2020), algorithm 1; noise on the scores as in Kong et al., "VITS2" (2023). The search is one compiled call for a batch; on a GPU's tensors it still runs on the host, since
 each frame waits for the one before.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -25,24 +23,9 @@ def noise_scale(step: int, initial: float = INITIAL_NOISE, decay: float = NOISE_
     return max(initial - decay * step, 0.0)
 
 
-def prior_scores(z_p: Tensor, m_p: Tensor, logs_p: Tensor) -> Tensor:
-    """Log-likelihood of every frame under every phone's normal distribution, float32 `[batch, frames, phones]`.
-
-    Args:
-        z_p: latent frames `[batch, channels, frames]`.
-        m_p, logs_p: mean and log standard deviation of each phone `[batch, channels, phones]`.
-    """
-    with torch.autocast(z_p.device.type, enabled=False):
-        z_p, m_p, logs_p = z_p.float(), m_p.float(), logs_p.float()
-        precision = torch.exp(-2 * logs_p)
-        constant = (-0.5 * math.log(2 * math.pi) - logs_p - 0.5 * m_p.square() * precision).sum(1, keepdim=True)
-        frames = z_p.transpose(1, 2)
-        return constant + frames @ (m_p * precision) - 0.5 * frames.square() @ precision
-
-
-def with_noise(scores: Tensor, noise: Tensor, scale: float) -> Tensor:
-    """Scores plus `scale` times standard normal `noise` of their shape, in units of the whole tensor's deviation."""
-    return scores + scores.std() * scale * noise if scale > 0 else scores
+def align(scores: Tensor, mask: Tensor) -> Tensor:
+    """`monotonic_path` of scores `[batch, frames, phones]` whose mask of that shape is 1 where both exist."""
+    return monotonic_path(scores, mask[:, :, 0].sum(1), mask[:, 0].sum(1))
 
 
 def monotonic_path(scores: Tensor, frames: Tensor, phones: Tensor, allow_short: bool = False) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from tritone.families.bert_vits2.generator import Text, TrainingNoise
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -41,32 +43,26 @@ class Batch:
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
-@dataclass(frozen=True)
-class Noise:
-    """Every random number of the training forward but dropout's, in the order in which they are drawn.
+def text_of(batch: Batch) -> Text:
+    """The batch's text as the generator takes it."""
+    return Text(
+        batch.phones, batch.phone_lengths, batch.tones, batch.languages, batch.bert, batch.ja_bert, batch.en_bert
+    )
+
+
+def draw_noise(batch: Batch, channels: int, align: bool = True) -> TrainingNoise:
+    """Fresh random numbers for a training pass, from torch's own generator of the batch's device.
 
     Args:
-        posterior: normal `[batch, channels, frames]`.
-        alignment: normal `[batch, frames, phones]`.
-        duration_posterior, duration_prior: normal `[batch, 2, phones]`, of the stochastic predictor's two directions.
-        slices: uniform in 0..1, `[batch]`: where in its utterance each slice starts.
+        channels: width of the latent frames.
+        align: whether the scores of the alignment get noise.
     """
-
-    posterior: Tensor
-    alignment: Tensor
-    duration_posterior: Tensor
-    duration_prior: Tensor
-    slices: Tensor
-
-    @classmethod
-    def draw(cls, batch: Batch, channels: int) -> Noise:
-        """Fresh numbers from torch's generator of the batch's device; `channels` is the width of the latent frames."""
-        rows, phones = batch.phones.shape
-        frames, device = batch.spectrogram.shape[2], batch.spectrogram.device
-        return cls(
-            torch.randn(rows, channels, frames, device=device),
-            torch.randn(rows, frames, phones, device=device),
-            torch.randn(rows, 2, phones, device=device),
-            torch.randn(rows, 2, phones, device=device),
-            torch.rand(rows, device=device),
-        )
+    rows, phones = batch.phones.shape
+    frames, device = batch.spectrogram.shape[2], batch.spectrogram.device
+    return TrainingNoise(
+        posterior=torch.randn(rows, channels, frames, device=device),
+        alignment=torch.randn(rows, frames, phones, device=device) if align else None,
+        duration=torch.randn(rows, 2, phones, device=device),
+        duration_sample=torch.randn(rows, 2, phones, device=device),
+        slices=torch.rand(rows, device=device),
+    )

@@ -11,19 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.errors import CheckpointError
-
-
-class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels of `[batch, channels, phones]`."""
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.gamma = nn.Parameter(torch.ones(channels))
-        self.beta = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.layer_norm(x.mT, self.gamma.shape, self.gamma, self.beta, self.eps).mT
+from tritone.families.bert_vits2.encoder import ChannelNorm
 
 
 class DurationDiscriminator(nn.Module):

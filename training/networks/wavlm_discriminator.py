@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,9 +79,10 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
             "train without the WavLM loss."
         )
     try:
-        model, report = WavLMModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        loaded: Any = WavLMModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"{folder} cannot be read as a WavLM: {error}") from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} of WavLM's weights: {', '.join(missing[:5])}")
