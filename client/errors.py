@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from tritonclient.utils import InferenceServerException
+
+UNREACHABLE = ("unavailable", "connection refused", "failed to connect", "name resolution", "errno 111", "not known")
+LATE = ("deadline exceeded", "timed out", "timeout")
+
 
 class SpeechError(Exception):
     """Base of every error a SpeechClient raises on purpose."""
@@ -24,6 +31,10 @@ class ServerNotReady(SpeechError):
         super().__init__(f"the server at {url} was not ready after {seconds:g} s; its log says what it is loading")
 
 
+class ServerBusy(SpeechError):
+    """The server does as much as it can at a time; later it will take the request."""
+
+
 class ModelNotFound(SpeechError):
     """The server runs, but not this model."""
 
@@ -42,3 +53,25 @@ class InvalidArgument(SpeechError):
 
 class RequestFailed(SpeechError):
     """The server accepted the request and failed, or took longer than the client waits."""
+
+
+def explain(
+    error: Exception, model: str, url: str, protocol: str, timeout: float, loaded: Callable[[], list[str]]
+) -> SpeechError:
+    """The error of this module that says the most about what went wrong; `loaded` names the server's models."""
+    text = str(error.message() if isinstance(error, InferenceServerException) else error)
+    status = str(error.status() if isinstance(error, InferenceServerException) else "")
+    if "INVALID_ARGUMENT:" in text:
+        return InvalidArgument(text[text.index("INVALID_ARGUMENT:") :])
+    if "BUSY:" in text:
+        return ServerBusy(f"{model} is busy: {text.split('BUSY:', 1)[1].strip()}")
+    lowered = f"{status} {text}".lower()
+    if "unknown model" in lowered or "is not ready" in lowered or "is not found" in lowered:
+        return ModelNotFound(model, loaded())
+    if "invalid_argument" in status.lower() or status == "400":
+        return InvalidArgument(text)
+    if any(word in lowered for word in LATE):
+        return RequestFailed(f"{model} gave no answer within {timeout:g} s ({text})")
+    if isinstance(error, OSError) or any(word in lowered for word in UNREACHABLE):
+        return ServerUnreachable(url, protocol, text)
+    return RequestFailed(f"{model} failed: {text}")

@@ -1,6 +1,7 @@
 """Say a text through a running server.
 
 python client/speak.py "Good morning." --speaker rms -o out.wav [--stream] [--play]
+some_program | python client/speak.py - --reference voice.wav --play
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,13 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description="Say a text through a running Triton server.")
-    parser.add_argument("text", nargs="?", help="what to say")
+    parser.add_argument("text", nargs="?", help="what to say; - speaks standard input line by line as it comes (gRPC)")
     parser.add_argument("--speaker", help="a registered speaker (see --speakers)")
     parser.add_argument("-o", "--output", type=Path, help="wav file to write")
     parser.add_argument("--stream", action="store_true", help="take the audio in chunks as it is made (gRPC)")
     parser.add_argument("--play", action="store_true", help="play it with ffplay, aplay or paplay")
     parser.add_argument("--reference", type=Path, help="speak with the voice of this recording (wav, 0.5 to 30 s)")
     parser.add_argument("--reference-text", help="what is said in the recording")
+    parser.add_argument("--instruct", help="how to speak, in words")
+    parser.add_argument("--source", type=Path, help="say what this recording says (voice conversion; no text then)")
+    parser.add_argument("--mode", help="how to use the inputs, by name; default: what they mean (see docs/serving.md)")
     parser.add_argument("--speed", type=float, help="1 is the voice's own pace, 2 twice as fast")
     parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
     parser.add_argument("--url", help="server address (default localhost:8001, or :8000 with --http)")
@@ -67,10 +71,13 @@ def parser() -> argparse.ArgumentParser:
 
 def speak(options: argparse.Namespace) -> None:
     """Do what the options say; SpeechError if it cannot be done."""
-    if not options.speakers and not options.text:
+    if not options.speakers and not options.text and not options.source:
         raise SpeechError('no text given; usage: python client/speak.py "Good morning." --speaker rms -o out.wav')
-    if options.stream and options.http:
-        raise SpeechError("--stream needs gRPC; leave out --http")
+    if options.text and options.source:
+        raise SpeechError("both a text and --source were given; voice conversion says what its source says")
+    if options.http and (options.stream or options.text == "-"):
+        what = "--stream" if options.stream else "text from standard input"
+        raise SpeechError(f"{what} needs gRPC; leave out --http")
     if not (options.output or options.play or options.speakers):
         raise SpeechError("nowhere to send the audio; give -o out.wav, --play, or both")
     if options.output and not options.output.absolute().parent.is_dir():
@@ -81,6 +88,9 @@ def speak(options: argparse.Namespace) -> None:
         "speaker": options.speaker,
         "reference": read_reference(options.reference) if options.reference else None,
         "reference_text": options.reference_text,
+        "instruct_text": options.instruct,
+        "source": read_reference(options.source) if options.source else None,
+        "mode": options.mode,
         "speed": options.speed,
         "seed": options.seed,
     }
@@ -90,11 +100,23 @@ def speak(options: argparse.Namespace) -> None:
         if options.speakers:
             print("\n".join(client.speakers()) or "the model lists no speakers")
             return
-        chunks = client.stream(options.text, **controls) if options.stream else whole(client, options.text, controls)
+        if options.text == "-":
+            chunks = client.speak_pieces(lines(sys.stdin), **controls)
+        elif options.stream:
+            chunks = client.stream(options.text, **controls)
+        else:
+            chunks = whole(client, options.text, controls)
         deliver(chunks, client.sample_rate, options.output, player)
 
 
-def whole(client: SpeechClient, text: str, controls: dict[str, object]) -> Iterator[np.ndarray]:
+def lines(source: Iterable[str]) -> Iterator[str]:
+    """Lines as pieces of one text: each with a space in the place of its end, empty ones left out."""
+    for line in source:
+        if line.strip():
+            yield line.strip() + " "
+
+
+def whole(client: SpeechClient, text: str | None, controls: dict[str, object]) -> Iterator[np.ndarray]:
     """The utterance as a stream of one chunk."""
     yield client.synthesize(text, **controls).waveform
 

@@ -6,6 +6,8 @@
         speech = client.synthesize("Good morning.", speaker="rms")      # the whole utterance
         for chunk in client.stream("Good morning.", speaker="rms"):     # as it is made
             play(chunk, client.sample_rate)
+        for chunk in client.speak_pieces(words_of_a_chat()):            # while its text is being written
+            play(chunk, client.sample_rate)
 
 Needs tritonclient and NumPy only.
 """
@@ -13,28 +15,27 @@ Needs tritonclient and NumPy only.
 from __future__ import annotations
 
 import json
-import queue
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-from tritonclient.utils import InferenceServerException, np_to_triton_dtype
+from tritonclient.utils import np_to_triton_dtype
 
 from client.errors import (
-    InvalidArgument,
     ModelNotFound,
     ModelNotUsable,
-    RequestFailed,
     ServerNotReady,
     ServerUnreachable,
+    SpeechError,
+    explain,
 )
+from client.request import request_arrays
+from client.streaming import Ask, chunks, in_pieces, samples
 
 PORTS = {"grpc": 8001, "http": 8000}
-UNREACHABLE = ("UNAVAILABLE", "connection refused", "failed to connect", "name resolution", "errno 111", "not known")
-LATE = ("deadline exceeded", "timed out", "timeout")
 
 
 @dataclass(frozen=True)
@@ -54,36 +55,6 @@ class Speech:
     def real_time_factor(self) -> float:
         """Seconds of work per second of audio; below 1 is faster than speech."""
         return self.elapsed / self.seconds if self.seconds else float("inf")
-
-
-def request_arrays(
-    text: str,
-    *,
-    speaker: str | None = None,
-    reference: np.ndarray | None = None,
-    reference_text: str | None = None,
-    speed: float | None = None,
-    seed: int | None = None,
-) -> dict[str, np.ndarray]:
-    """The tensors of one request by name; what is None is left out and the server's default holds.
-
-    `target_text`, `reference_text` and `speaker` are BYTES [1, 1]; `reference_wav` FP32 [1, samples] at 16 kHz with
-    `reference_wav_len` INT32 [1, 1]; `speed` FP32 [1, 1]; `seed` INT64 [1, 1]. The server judges the values.
-    """
-    arrays = {"target_text": _text(text)}
-    if speaker is not None:
-        arrays["speaker"] = _text(speaker)
-    if reference is not None:
-        wav = np.asarray(reference, np.float32).reshape(1, -1)
-        arrays["reference_wav"] = wav
-        arrays["reference_wav_len"] = np.array([[wav.shape[1]]], np.int32)
-    if reference_text is not None:
-        arrays["reference_text"] = _text(reference_text)
-    if speed is not None:
-        arrays["speed"] = np.array([[speed]], np.float32)
-    if seed is not None:
-        arrays["seed"] = np.array([[seed]], np.int64)
-    return arrays
 
 
 class SpeechClient:
@@ -192,7 +163,7 @@ class SpeechClient:
             return []
         return sorted({entry["name"] for entry in index if entry.get("state") == "READY"})
 
-    def synthesize(self, text: str, **controls: Any) -> Speech:
+    def synthesize(self, text: str | None = None, **controls: Any) -> Speech:
         """The whole utterance at once; `controls` are those of `request_arrays`."""
         rate = self.sample_rate
         inputs = self._inputs(request_arrays(text, **controls))
@@ -202,39 +173,34 @@ class SpeechClient:
             result = self._connection.infer(self.model, inputs, **limit)
         except Exception as error:
             raise self._explain(error, self.model) from error
-        return Speech(_waveform(result), rate, time.perf_counter() - start)
+        return Speech(samples(result), rate, time.perf_counter() - start)
 
-    def stream(self, text: str, **controls: Any) -> Iterator[np.ndarray]:
+    def stream(self, text: str | None = None, **controls: Any) -> Iterator[np.ndarray]:
         """Chunks of the utterance, float32 `[samples]` each, as the server makes them; gRPC only.
 
         The request leaves with the first `next()`. Closing the generator early cancels the work on the server.
         """
+        arrays = request_arrays(text, **controls)
+        return self._listen(lambda send, _stopped: send(arrays))
+
+    def speak_pieces(self, pieces: Iterable[str], **controls: Any) -> Iterator[np.ndarray]:
+        """The same while the text is still coming: speech begins before the last piece is there.
+
+        Pieces are joined as they are, so they bring their own spaces. They are read in a thread of their own, and an
+        error in reading them is raised here. `controls` as for `stream`.
+        """
+        return self._listen(in_pieces(request_arrays("", **controls), pieces))
+
+    def _listen(self, ask: Ask) -> Iterator[np.ndarray]:
         if self.protocol != "grpc":
             raise ValueError("streaming needs gRPC: SpeechClient(url, protocol='grpc')")
-        return self._stream(self._inputs(request_arrays(text, **controls)), f"{self.model}_stream")
+        return self._chunks(ask, f"{self.model}_stream")
 
-    def _stream(self, inputs: list[Any], model: str) -> Iterator[np.ndarray]:
-        answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    def _chunks(self, ask: Ask, model: str) -> Iterator[np.ndarray]:
         # A tritonclient connection carries one stream at a time, so each utterance opens its own.
-        connection = self._connect()
-        try:
-            connection.start_stream(lambda result, error: answers.put((result, error)))
-            connection.async_stream_infer(model, inputs, enable_empty_final_response=True)
-            finished = False
-            while not finished:
-                try:
-                    result, error = answers.get(timeout=self.timeout)
-                except queue.Empty:
-                    raise RequestFailed(f"no audio from {model} for {self.timeout:g} s; cancelled") from None
-                if error is not None:
-                    raise self._explain(error, model) from error
-                finished = result.get_response().parameters["triton_final_response"].bool_param
-                chunk = _waveform(result)
-                if chunk.size:
-                    yield chunk
-        finally:
-            connection.stop_stream(cancel_requests=True)
-            connection.close()
+        yield from chunks(
+            self._connect(), model, ask, self._inputs, lambda error: self._explain(error, model), self.timeout
+        )
 
     def _connect(self) -> Any:
         if self.protocol == "grpc":
@@ -249,22 +215,8 @@ class SpeechClient:
             inputs.append(tensor)
         return inputs
 
-    def _explain(self, error: Exception, model: str) -> Exception:
-        """The error of this package that says the most about what went wrong."""
-        text = error.message() if isinstance(error, InferenceServerException) else str(error)
-        status = str(error.status() if isinstance(error, InferenceServerException) else "")
-        if "INVALID_ARGUMENT:" in text:
-            return InvalidArgument(text[text.index("INVALID_ARGUMENT:") :])
-        lowered = f"{status} {text}".lower()
-        if "unknown model" in lowered or "is not ready" in lowered or "is not found" in lowered:
-            return ModelNotFound(model, self.loaded_models())
-        if "invalid_argument" in status.lower() or status == "400":
-            return InvalidArgument(text)
-        if any(word.lower() in lowered for word in LATE):
-            return RequestFailed(f"{model} gave no answer within {self.timeout:g} s ({text})")
-        if isinstance(error, OSError) or any(word.lower() in lowered for word in UNREACHABLE):
-            return ServerUnreachable(self.url, self.protocol, text)
-        return RequestFailed(f"{model} failed: {text}")
+    def _explain(self, error: Exception, model: str) -> SpeechError:
+        return explain(error, model, self.url, self.protocol, self.timeout, self.loaded_models)
 
 
 def _triton(protocol: str) -> ModuleType:
@@ -276,16 +228,3 @@ def _triton(protocol: str) -> ModuleType:
     import tritonclient.http as http_module
 
     return http_module
-
-
-def _text(value: str) -> np.ndarray:
-    try:
-        return np.array([[value.encode("utf-8")]], dtype=np.object_)
-    except UnicodeEncodeError as error:
-        raise InvalidArgument(f"the text cannot be sent as UTF-8: {error}") from None
-
-
-def _waveform(result: Any) -> np.ndarray:
-    """The samples of one answer, float32 `[samples]`; the empty answer that ends a stream has none."""
-    waveform = result.as_numpy("waveform")
-    return np.zeros(0, np.float32) if waveform is None else waveform.reshape(-1).astype(np.float32, copy=False)

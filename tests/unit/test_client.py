@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import threading
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
 from client import speak
@@ -18,6 +23,7 @@ from client.errors import (
     ModelNotFound,
     ModelNotUsable,
     RequestFailed,
+    ServerBusy,
     ServerNotReady,
     ServerUnreachable,
     SpeechError,
@@ -37,6 +43,8 @@ class FakeConnection:
         self.config = {"config": {"parameters": {key: {"string_value": value} for key, value in values.items()}}}
         self.ready = True
         self.log: list[str] = []
+        self.sent: list[tuple[dict[str, Any], dict[str, Any]]] = []
+        self.answer_at = 1
 
     def get_model_config(self, model: str, as_json: bool) -> dict[str, Any]:
         return self.config
@@ -62,10 +70,13 @@ class FakeConnection:
     def start_stream(self, callback: Callable[..., None]) -> None:
         self.callback = callback
 
-    def async_stream_infer(self, model: str, inputs: list[Any], enable_empty_final_response: bool) -> None:
+    def async_stream_infer(
+        self, model: str, inputs: list[Any], enable_empty_final_response: bool, **options: Any
+    ) -> None:
         assert enable_empty_final_response
         self.log.append(f"stream {model}")
-        for answer in self.answers:
+        self.sent.append(({tensor.name(): tensor for tensor in inputs}, options))
+        for answer in self.answers if self.answer_at == len(self.sent) else []:
             failed = isinstance(answer, Exception)
             self.callback(result=None if failed else answer, error=answer if failed else None)
 
@@ -76,9 +87,9 @@ class FakeConnection:
         self.log.append("close")
 
 
-def answer(samples: list[float] | None, final: bool = False) -> Any:
+def answer(samples: list[float] | None, final: bool = False, id: str = "") -> Any:
     waveform = None if samples is None else np.array([samples], np.float32)
-    response = SimpleNamespace(parameters={"triton_final_response": SimpleNamespace(bool_param=final)})
+    response = SimpleNamespace(id=id, parameters={"triton_final_response": SimpleNamespace(bool_param=final)})
     return SimpleNamespace(as_numpy=lambda name: waveform, get_response=lambda: response)
 
 
@@ -92,7 +103,15 @@ def client_of(connection: FakeConnection, timeout: float = 5.0) -> SpeechClient:
 
 def test_request_tensors_follow_the_serving_contract() -> None:
     arrays = request_arrays(
-        "Grüß Gott", speaker="rms", reference=np.zeros(8000), reference_text="yes", speed=1.5, seed=2**40
+        "Grüß Gott",
+        speaker="rms",
+        reference=np.zeros(8000),
+        reference_text="yes",
+        instruct_text="softly",
+        source=np.zeros((1, 4000), np.float32),
+        mode="vc",
+        speed=1.5,
+        seed=2**40,
     )
     kinds = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     assert kinds == {
@@ -101,20 +120,48 @@ def test_request_tensors_follow_the_serving_contract() -> None:
         "reference_wav": ("float32", (1, 8000)),
         "reference_wav_len": ("int32", (1, 1)),
         "reference_text": ("object", (1, 1)),
+        "instruct_text": ("object", (1, 1)),
+        "source_wav": ("float32", (1, 4000)),
+        "source_wav_len": ("int32", (1, 1)),
+        "mode": ("object", (1, 1)),
         "speed": ("float32", (1, 1)),
         "seed": ("int64", (1, 1)),
     }
     assert arrays["target_text"][0, 0] == "Grüß Gott".encode()
     assert arrays["reference_wav_len"][0, 0] == 8000 and arrays["seed"][0, 0] == 2**40
+    for entry in ("cosyvoice2", "cosyvoice2_stream"):
+        path = Path(__file__).parents[2] / "model_repository" / "cpu" / entry / "config.pbtxt"
+        served = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig()).input
+        assert {tensor.name for tensor in served} == set(arrays), "the client has to know every input of the server"
 
 
 def test_what_is_not_given_is_not_sent() -> None:
     assert list(request_arrays("x")) == ["target_text"]
 
 
-def test_half_a_surrogate_pair_cannot_be_sent() -> None:
-    with pytest.raises(InvalidArgument, match="the text cannot be sent as UTF-8"):
-        request_arrays("\udcff")
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"text": "\udcff"}, "target_text: the text cannot be sent as UTF-8"),
+        ({"text": b"x"}, "target_text: is of type bytes, not a text"),
+        ({"instruct_text": 3, "text": "x"}, "instruct_text: is of type int, not a text"),
+        ({}, "text: is missing; only voice conversion, which has a source, goes without"),
+        ({"text": "x", "seed": 1.5}, r"seed: is 1\.5; it is a whole number from 0 to 2\*\*63 - 1"),
+        ({"text": "x", "seed": 2**63}, "seed: is 9223372036854775808; it is a whole number"),
+        ({"text": "x", "seed": -1}, "seed: is -1; it is a whole number"),
+        ({"text": "x", "speed": float("nan")}, "speed: is nan, not a finite number"),
+        ({"text": "x", "speed": "2"}, "speed: is '2', not a finite number"),
+        ({"text": "x", "reference": np.zeros(9, np.int16)}, "reference: holds int16; send float samples"),
+        ({"source": np.zeros((2, 9))}, r"source: has the shape \[2, 9\]; send the samples of one channel"),
+    ],
+)
+def test_what_no_tensor_can_hold_is_refused_in_a_sentence(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"^{message}"):
+        request_arrays(**arguments)
+
+
+def test_voice_conversion_goes_without_text() -> None:
+    assert list(request_arrays(source=np.zeros(9))) == ["source_wav", "source_wav_len"]
 
 
 def test_synthesize_reads_the_rate_from_the_model() -> None:
@@ -166,6 +213,70 @@ def test_a_silent_stream_is_given_up_and_cancelled() -> None:
     assert "stop cancel=True" in connection.log
 
 
+def piece(tensors: dict[str, Any]) -> str:
+    """The text of a request that was sent."""
+    data: bytes = tensors["target_text"]._get_content()
+    return data[4:].decode()  # after its length
+
+
+def test_pieces_are_a_sequence_whose_first_request_has_the_controls() -> None:
+    connection = FakeConnection([answer(None, True, "later"), answer([1.0]), answer(None, final=True)])
+    connection.answer_at = 3
+    assert [c.tolist() for c in client_of(connection).speak_pieces(["Hello ", "you."], speaker="rms")] == [[1.0]]
+    assert [(sorted(tensors), piece(tensors)) for tensors, _ in connection.sent] == [
+        (["speaker", "target_text"], "Hello "),
+        (["target_text"], "you."),
+        (["target_text"], ""),
+    ]
+    options = [options for _, options in connection.sent]
+    assert len({option.pop("sequence_id") for option in options}) == 1
+    assert options == [
+        {"request_id": "", "sequence_start": True, "sequence_end": False},
+        {"request_id": "later", "sequence_start": False, "sequence_end": False},
+        {"request_id": "later", "sequence_start": False, "sequence_end": True},
+    ]
+
+
+def test_no_piece_at_all_is_asked_for_like_any_text() -> None:
+    connection = FakeConnection([InferenceServerException("INVALID_ARGUMENT: target_text: the text is empty")])
+    with pytest.raises(InvalidArgument, match="the text is empty"):
+        list(client_of(connection).speak_pieces([]))
+    ((tensors, options),) = connection.sent
+    assert piece(tensors) == "" and options["sequence_start"] and options["sequence_end"]
+
+
+def test_no_further_piece_is_asked_for_once_the_listener_has_gone() -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    connection = FakeConnection([answer([1.0])])
+
+    def pieces() -> Iterator[str]:
+        yield "one"
+        asked.set()
+        go_on.wait(5)
+        yield "two"
+        pytest.fail("was asked for a third piece")
+
+    chunks = client_of(connection).speak_pieces(pieces())
+    next(chunks)
+    assert asked.wait(5)
+    chunks.close()  # type: ignore[attr-defined]
+    go_on.set()
+    assert connection.log == ["stream cosyvoice2_stream", "stop cancel=True", "close"]
+
+
+def test_error_in_the_pieces_is_the_listeners() -> None:
+    def pieces() -> Iterator[str]:
+        yield "one"
+        raise RuntimeError("no more")
+
+    connection = FakeConnection()
+    with pytest.raises(RuntimeError, match="no more"):
+        list(client_of(connection).speak_pieces(pieces()))
+    assert connection.log[-2:] == ["stop cancel=True", "close"]
+    with pytest.raises(InvalidArgument, match="target_text: is of type int"):
+        list(client_of(FakeConnection()).speak_pieces([1]))  # type: ignore[list-item]
+
+
 def test_stream_over_http_is_refused() -> None:
     with pytest.raises(ValueError, match="streaming needs gRPC"):
         SpeechClient("nowhere:1", "http").stream("x")
@@ -198,6 +309,11 @@ def test_stream_over_http_is_refused() -> None:
         ),
         (InferenceServerException("Deadline Exceeded"), RequestFailed, r"cosyvoice2 gave no answer within 5 s"),
         (InferenceServerException("out of memory"), RequestFailed, "cosyvoice2 failed: out of memory"),
+        (
+            InferenceServerException("BUSY: 8 texts are arriving already", "StatusCode.UNAVAILABLE"),
+            ServerBusy,
+            "cosyvoice2 is busy: 8 texts are arriving already",
+        ),
     ],
 )
 def test_server_errors_in_words(error: Exception, kind: type[SpeechError], message: str) -> None:
@@ -230,6 +346,8 @@ def test_command_line_refuses_what_cannot_work(
     monkeypatch.setattr(speak.shutil, "which", lambda name: None)
     cases = {
         "no text given": ["-o", "x.wav"],
+        "both a text and --source": ["x", "--source", "a.wav", "-o", "x.wav"],
+        "text from standard input needs gRPC": ["-", "--http", "-o", "x.wav"],
         "--stream needs gRPC": ["x", "--stream", "--http", "-o", "x.wav"],
         "nowhere to send the audio": ["x"],
         "--play needs one of ffplay, aplay, paplay": ["x", "--play"],
@@ -240,6 +358,44 @@ def test_command_line_refuses_what_cannot_work(
     for message, arguments in cases.items():
         assert speak.main(arguments) == 1
         assert message in capsys.readouterr().err
+
+
+def test_command_line_has_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is given arrives as controls; standard input arrives as pieces, line by line."""
+    for name in ("voice", "words"):
+        with WavWriter(tmp_path / f"{name}.wav", 16000) as writer:
+            writer.write(np.zeros(1600))
+    asked: list[tuple[str, Any, dict[str, Any]]] = []
+
+    class Client(SpeechClient):
+        sample_rate = 24000
+
+        def wait_until_ready(self, timeout: float = 60.0) -> None:
+            pass
+
+        def synthesize(self, text: str | None = None, **controls: Any) -> Speech:
+            asked.append(("whole", text, controls))
+            return Speech(np.zeros(2400, np.float32), 24000, 0.1)
+
+        def speak_pieces(self, pieces: Iterable[str], **controls: Any) -> Iterator[np.ndarray]:
+            asked.append(("pieces", list(pieces), controls))
+            yield np.zeros(2400, np.float32)
+
+    monkeypatch.setattr(speak, "SpeechClient", Client)
+    out = ["-o", str(tmp_path / "out.wav")]
+    voice = ["--reference", str(tmp_path / "voice.wav"), "--reference-text", "Yes."]
+    assert speak.main(["x", *out, *voice, "--instruct", "softly", "--mode", "instruct2", "--speed", "2"]) == 0
+    assert speak.main(["--source", str(tmp_path / "words.wav"), "--speaker", "rms", "--seed", "3", *out]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("One line.\n\n  Another.\n"))
+    assert speak.main(["-", *out]) == 0
+    given = [(kind, text, {k for k, v in controls.items() if v is not None}) for kind, text, controls in asked]
+    assert given == [
+        ("whole", "x", {"reference", "reference_text", "instruct_text", "mode", "speed"}),
+        ("whole", None, {"source", "speaker", "seed"}),
+        ("pieces", ["One line. ", "Another. "], set()),
+    ]
+    for _, text, controls in asked:
+        request_arrays("" if isinstance(text, list) else text, **controls)
 
 
 def test_chunks_are_written_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,87 @@
+"""The tensors of one request, made of Python values; what cannot be sent is refused in a sentence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from client.errors import InvalidArgument
+
+
+def request_arrays(
+    text: str | None = None,
+    *,
+    speaker: str | None = None,
+    reference: np.ndarray | None = None,
+    reference_text: str | None = None,
+    instruct_text: str | None = None,
+    source: np.ndarray | None = None,
+    mode: str | None = None,
+    speed: float | None = None,
+    seed: int | None = None,
+) -> dict[str, np.ndarray]:
+    """The tensors of one request by name; what is None is left out and the server's default holds.
+
+    Texts are BYTES [1, 1]; recordings FP32 [1, samples] beside their lengths INT32 [1, 1]; `speed` FP32 [1, 1]; `seed`
+    INT64 [1, 1]. The server judges the values; refused here is only what no tensor can hold.
+
+    Args:
+        text: what to say; None for voice conversion alone.
+        speaker: a registered voice.
+        reference: a recording at 16 kHz whose voice is to speak, float `[samples]` between -1 and 1.
+        reference_text: what it says.
+        instruct_text: how to speak.
+        source: a recording of the same kind whose words the voice is to say instead of a text.
+        mode: the mode by name; by default the one the other inputs mean.
+
+    Raises InvalidArgument, which names the argument.
+    """
+    if text is None and source is None:
+        raise InvalidArgument("text: is missing; only voice conversion, which has a source, goes without")
+    texts = {
+        "target_text": text,
+        "mode": mode,
+        "speaker": speaker,
+        "reference_text": reference_text,
+        "instruct_text": instruct_text,
+    }
+    arrays = {name: text_array(name, value) for name, value in texts.items() if value is not None}
+    for name, wav in (("reference", reference), ("source", source)):
+        if wav is not None:
+            arrays[f"{name}_wav"] = recording_array(name, wav)
+            arrays[f"{name}_wav_len"] = np.array([[arrays[f"{name}_wav"].shape[1]]], np.int32)
+    if speed is not None:
+        arrays["speed"] = np.array([[number("speed", speed)]], np.float32)
+    if seed is not None:
+        if number("seed", seed) != int(seed) or not 0 <= seed < 2**63:
+            raise InvalidArgument(f"seed: is {seed!r}; it is a whole number from 0 to 2**63 - 1")
+        arrays["seed"] = np.array([[int(seed)]], np.int64)
+    return arrays
+
+
+def text_array(name: str, value: str) -> np.ndarray:
+    """A text as BYTES [1, 1]."""
+    if not isinstance(value, str):
+        raise InvalidArgument(f"{name}: is of type {type(value).__name__}, not a text")
+    try:
+        return np.array([[value.encode("utf-8")]], dtype=np.object_)
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"{name}: the text cannot be sent as UTF-8: {error}") from None
+
+
+def recording_array(name: str, value: np.ndarray) -> np.ndarray:
+    """A recording as float32 [1, samples]."""
+    wav = np.asarray(value)
+    if not np.issubdtype(wav.dtype, np.floating):
+        raise InvalidArgument(f"{name}: holds {wav.dtype}; send float samples between -1 and 1, such as int16 / 32768")
+    if wav.ndim == 0 or wav.size != wav.shape[-1]:
+        raise InvalidArgument(f"{name}: has the shape {list(wav.shape)}; send the samples of one channel")
+    return wav.reshape(1, -1).astype(np.float32)
+
+
+def number(name: str, value: float) -> float:
+    """The value, if it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
+        raise InvalidArgument(f"{name}: is {value!r}, not a finite number")
+    return value
