@@ -151,8 +151,9 @@ class Generator(nn.Module):
         x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g)
         z, m_q, logs_q = self.enc_q(spec, y_mask, g, noise.posterior)
         z_p = self.flow.to_prior(z, y_mask, g)
-        with torch.no_grad():
-            scores = alignment_scores(z_p, m_p, logs_p)
+        # In full precision whatever the autocast: a sum over all channels decides between neighbours.
+        with torch.no_grad(), torch.autocast(z_p.device.type, enabled=False):
+            scores = alignment_scores(z_p.float(), m_p.float(), logs_p.float())
             if noise.alignment is not None and alignment_noise_scale > 0:
                 scores = scores + scores.std() * noise.alignment * alignment_noise_scale
             both = y_mask[:, 0, :, None] * x_mask[:, 0, None, :]

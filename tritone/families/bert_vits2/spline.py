@@ -29,14 +29,14 @@ def spline(
     Args:
         widths, heights: unnormalised, `[..., bins]`; slopes: of the inner knots, unnormalised, `[..., bins - 1]`.
     """
-    x = x.float()
+    x, slopes = x.float(), slopes.float()
     inside = (x >= -bound) & (x <= bound)
     # What is outside is computed at the border, so that neither its value nor its gradient can be infinite.
     at = x.clamp(-bound, bound)
     left, width = _knots(widths, bound)
     bottom, height = _knots(heights, bound)
-    edge = torch.full_like(slopes[..., :1], TAIL_SLOPE).float()
-    slope = SMALLEST + F.softplus(torch.cat((edge, slopes.float(), edge), dim=-1))
+    edge = torch.full_like(slopes[..., :1], TAIL_SLOPE)
+    slope = SMALLEST + F.softplus(torch.cat((edge, slopes, edge), dim=-1))
 
     starts = bottom if inverse else left
     chosen = (at[..., None] >= starts[..., 1:]).sum(dim=-1, keepdim=True)
