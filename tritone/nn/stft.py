@@ -51,14 +51,15 @@ class Stft(nn.Module):
 class InverseStft(nn.Module):
     """Synthesis: magnitude and phase `[batch, n_fft / 2 + 1, frames]` to samples `[batch, (frames - 1) * hop]`.
 
-    Windowed frames are overlap-added and divided by the sum of squared windows of the frames that exist.
+    Windowed frames are overlap-added and divided by the sum of squared windows of the frames that exist. Half a window
+    is cut off at both ends, or `trim` samples: with (n_fft - hop) / 2, every frame gives a hop.
     """
 
     full_precision = True
 
-    def __init__(self, n_fft: int, hop: int) -> None:
+    def __init__(self, n_fft: int, hop: int, trim: int | None = None) -> None:
         super().__init__()
-        self.n_fft, self.hop = n_fft, hop
+        self.n_fft, self.hop, self.trim = n_fft, hop, n_fft // 2 if trim is None else trim
         window, cosine, sine = _tables(n_fft)
         # A real signal's spectrum is symmetric: every bin but the first and the middle one stands for two.
         twice = torch.full((n_fft // 2 + 1, 1), 2.0, dtype=torch.float64)
@@ -75,11 +76,11 @@ class InverseStft(nn.Module):
         ones = torch.ones_like(magnitude[:, :1]) if frames is None else length_mask(frames, magnitude)
         summed = F.conv_transpose1d(spectrum * ones, self.basis, stride=self.hop)
         envelope = F.conv_transpose1d(ones, self.energy, stride=self.hop)
-        half = self.n_fft // 2
-        signal, energy = summed[:, 0, half:-half], envelope[:, 0, half:-half]
+        signal, energy = summed[:, 0, self.trim : -self.trim], envelope[:, 0, self.trim : -self.trim]
         if frames is None:
             return signal / energy
-        return signal / energy.clamp(min=1e-8) * length_mask((frames - 1) * self.hop, signal)[:, 0]
+        samples = frames * self.hop + (self.n_fft - self.hop - 2 * self.trim)
+        return signal / energy.clamp(min=1e-8) * length_mask(samples, signal)[:, 0]
 
 
 def _tables(n_fft: int) -> tuple[Tensor, Tensor, Tensor]:

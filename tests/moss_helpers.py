@@ -1,0 +1,51 @@
+"""The tiny MOSS-TTSD networks behind the golden numbers."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+from golden_weights import GOLDEN
+from key_weights import key_state
+
+from tritone.call import TorchCall, torch_call
+from tritone.checkpoint import load_strict
+from tritone.families.moss_ttsd.codec import XYTokenizer
+from tritone.families.moss_ttsd.codec_config import CodecConfig, read_codec_config
+from tritone.families.moss_ttsd.codec_stages import codec_stages
+
+FOLDER = GOLDEN / "moss_ttsd"
+CODEC_YAML = FOLDER / "xytok_tiny.yaml"
+
+
+def numbers(name: str) -> dict[str, np.ndarray]:
+    """Arrays of one golden file."""
+    with np.load(FOLDER / f"{name}.npz") as arrays:
+        return {key: arrays[key] for key in arrays.files}
+
+
+def manifest(name: str) -> dict[str, list[int]]:
+    """Shapes by key of a released file: "codec_24k", "codec_32k" or "lm"."""
+    with gzip.open(FOLDER / "manifests.json.gz", "rt") as file:
+        shapes: dict[str, list[int]] = json.load(file)[name]
+    return shapes
+
+
+@functools.cache
+def tiny_codec_config() -> CodecConfig:
+    return read_codec_config(Path(CODEC_YAML))
+
+
+def tiny_codec() -> XYTokenizer:
+    """A new one each time: stages fold its weights."""
+    codec = XYTokenizer(tiny_codec_config())
+    load_strict(codec, key_state(codec.state_dict()), "the rule")
+    return codec.eval()
+
+
+@functools.cache
+def tiny_codec_call() -> TorchCall:
+    return torch_call(codec_stages(tiny_codec_config(), tiny_codec))

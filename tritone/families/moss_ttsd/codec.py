@@ -1,0 +1,92 @@
+"""XY_Tokenizer: speech to eight streams of codes at 12.5 Hz and back, one module and the three functions in it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tritone.families.moss_ttsd.codec_config import CodecConfig
+from tritone.families.moss_ttsd.codec_decoder import AudioDecoder, Upsample, Vocos
+from tritone.families.moss_ttsd.codec_encoder import AudioEncoder, Downsample, code_lengths
+from tritone.families.moss_ttsd.codec_layers import Adapter
+from tritone.families.moss_ttsd.codec_quantizer import ResidualVectorQuantizer
+
+
+class XYTokenizer(nn.Module):
+    """All networks of the codec under their published names; `Encoder`, `Decoder` and `Vocoder` run parts of it."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        size = config.acoustic_encoder.size
+        self.config = config
+        self.semantic_encoder = AudioEncoder(config.semantic_encoder)
+        self.semantic_encoder_adapter = Adapter(config.semantic_encoder_adapter)
+        self.acoustic_encoder = AudioEncoder(config.acoustic_encoder)
+        self.pre_rvq_adapter = Adapter(config.pre_rvq_adapter)
+        self.downsample = Downsample(size, config.pool)
+        self.quantizer = ResidualVectorQuantizer(size * config.pool, config.channels, *config.codebook)
+        self.post_rvq_adapter = Adapter(config.post_rvq_adapter)
+        self.upsample = Upsample(size, config.pool)
+        self.acoustic_decoder = AudioDecoder(config.acoustic_decoder)
+        self.enhanced_vocos = Vocos(*config.vocos)
+
+
+class Encoder(nn.Module):
+    """Mel frames to codes."""
+
+    def __init__(self, codec: XYTokenizer) -> None:
+        super().__init__()
+        self.pool = codec.config.pool
+        self.semantic_encoder = codec.semantic_encoder
+        self.semantic_encoder_adapter = codec.semantic_encoder_adapter
+        self.acoustic_encoder = codec.acoustic_encoder
+        self.pre_rvq_adapter = codec.pre_rvq_adapter
+        self.downsample = codec.downsample
+        self.quantizer = codec.quantizer
+
+    def forward(self, mel: Tensor, mel_len: Tensor) -> Tensor:
+        """Codes `[batch, channels, codes]` int64; those past `mel_len // (2 pool)` mean nothing.
+
+        Args:
+            mel: `[batch, 80, 2 x pool x codes]`; the frame after a row's last is heard and must be that of silence.
+            mel_len: `[batch]` int32, frames of each row.
+        """
+        hidden, _ = code_lengths(mel_len, self.pool)
+        semantic = self.semantic_encoder_adapter(self.semantic_encoder(mel, hidden), hidden)
+        acoustic = self.acoustic_encoder(mel, hidden)
+        both = self.pre_rvq_adapter(torch.cat([semantic, acoustic], dim=-1), hidden)
+        return self.quantizer.encode(self.downsample(both))
+
+
+class Decoder(nn.Module):
+    """Codes to the frames the vocoder speaks."""
+
+    def __init__(self, codec: XYTokenizer) -> None:
+        super().__init__()
+        self.pool = codec.config.pool
+        self.quantizer = codec.quantizer
+        self.post_rvq_adapter = codec.post_rvq_adapter
+        self.upsample = codec.upsample
+        self.acoustic_decoder = codec.acoustic_decoder
+
+    def forward(self, codes: Tensor, codes_len: Tensor) -> Tensor:
+        """Frames `[batch, 80, 2 x pool x codes]` at 100 Hz; those past a row's end mean nothing.
+
+        Args:
+            codes: `[batch, channels, codes]` int64. codes_len: `[batch]` int32.
+        """
+        vectors = self.quantizer.decode(codes).to(self.upsample.up_conv.weight.dtype)
+        frames = self.upsample(self.post_rvq_adapter(vectors, codes_len))
+        return self.acoustic_decoder(frames, codes_len * self.pool)
+
+
+class Vocoder(nn.Module):
+    """Frames to sound."""
+
+    def __init__(self, codec: XYTokenizer) -> None:
+        super().__init__()
+        self.enhanced_vocos = codec.enhanced_vocos
+
+    def forward(self, frames: Tensor, frames_len: Tensor) -> Tensor:
+        """Samples `[batch, hop x frames]`, zero past each row's end. `frames_len`: `[batch]` int32."""
+        return self.enhanced_vocos(frames, frames_len)

@@ -1,0 +1,99 @@
+"""Weights of an XY_Tokenizer: a file of torch.save as released, or a Hugging Face folder.
+
+xy_tokenizer.ckpt, MOSS_TTSD_tokenizer      {"generator": state_dict}, or the state_dict itself
+DIR/config.json, DIR/model*.safetensors     other names for the same tensors
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tritone.errors import CheckpointError
+from tritone.families.moss_ttsd.codec_config import CodecConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tritone.families.moss_ttsd.codec import XYTokenizer
+
+_RENAMED = (
+    (re.compile(r"\.mlp\.(fc[12])\."), r".\1."),
+    (re.compile(r"\.positional_embedding\.weight$"), ".positional_embedding"),
+)
+"""What Hugging Face folders call some tensors, and their names here."""
+
+
+def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
+    """The codec in eval mode, float32, its weights from the file or folder at `path`.
+
+    Raises CheckpointError when keys are missing, left over or of another shape, and when a codebook was never trained.
+    """
+    from tritone.checkpoint import load_strict
+    from tritone.families.moss_ttsd.codec import XYTokenizer
+
+    state = read_codec_state(path)
+    codec = XYTokenizer(config)
+    window = codec.enhanced_vocos.head.istft.get_buffer("window").clone()
+    load_strict(codec, state, path)
+    untrained = [key for key, value in state.items() if key.endswith(".inited") and not bool(value.all())]
+    if untrained:
+        raise CheckpointError(
+            f"{path} has codebooks that were never initialised ({', '.join(untrained)} false): their codes mean "
+            f"nothing. Use a trained checkpoint, or set them true for one of random weights."
+        )
+    if not window.allclose(codec.enhanced_vocos.head.istft.get_buffer("window"), atol=1e-5):
+        raise CheckpointError(f"{path} has a synthesis window that is not Hann's; this vocoder knows no other.")
+    return codec.eval()
+
+
+def read_codec_state(path: Path) -> dict[str, Tensor]:
+    """The state_dict at `path` under released names, floats as float32."""
+    if path.is_dir():
+        return {_released(key): value for key, value in _safetensors(path).items()}
+    import torch
+
+    from tritone.checkpoint import read_state
+
+    if path.is_file() and _is_wrapped(path):
+        held: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state = held["generator"]
+        if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise CheckpointError(f"{path} has an entry 'generator' that is not a state_dict")
+        return {_released(key): value.float() if value.is_floating_point() else value for key, value in state.items()}
+    return {_released(key): value for key, value in read_state(path).items()}
+
+
+def _is_wrapped(path: Path) -> bool:
+    """Whether the file is a dict with the entry "generator"; what cannot be read is left to `read_state` to explain."""
+    import torch
+
+    try:
+        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:
+        return False
+    return isinstance(held, Mapping) and "generator" in held
+
+
+def _released(key: str) -> str:
+    for pattern, name in _RENAMED:
+        key = pattern.sub(name, key)
+    return key
+
+
+def _safetensors(folder: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        present = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
+        raise CheckpointError(f"{folder} has no *.safetensors; it has {present}")
+    state: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            state |= load_file(file)
+        except Exception as error:
+            raise CheckpointError(f"{file} is truncated or not a file of safetensors: {error}") from error
+    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

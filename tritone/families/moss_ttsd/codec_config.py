@@ -1,0 +1,188 @@
+"""Sizes of an XY_Tokenizer, read from the YAML that lies beside its weights, every number checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tritone.errors import ConfigError
+
+WINDOW_SECONDS = 30
+"""What one pass of the networks covers; longer recordings and codes go through in overlapping windows."""
+MEL_HOP, MEL_CHANNELS, INPUT_RATE = 160, 80, 16000
+"""The input features are Whisper's with 80 channels."""
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """A stack of transformer layers: Whisper's encoder, its decoder mirrored, or an adapter between the two.
+
+    Args:
+        input_size, output_size: of an adapter whose neighbours are wider or narrower than itself.
+        positions: rows of its table of positions.
+    """
+
+    size: int
+    heads: int
+    ffn: int
+    layers: int
+    positions: int
+    input_size: int
+    output_size: int
+
+
+class VocosConfig(NamedTuple):
+    """Sizes of the vocoder."""
+
+    size: int
+    inner: int
+    layers: int
+    n_fft: int
+    hop: int
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """One checkpoint's sizes.
+
+    Args:
+        pool: frames of the encoders in one code. codebook: (rows, width). upsample: samples of output to one code.
+    """
+
+    semantic_encoder: StackConfig
+    semantic_encoder_adapter: StackConfig
+    acoustic_encoder: StackConfig
+    pre_rvq_adapter: StackConfig
+    post_rvq_adapter: StackConfig
+    acoustic_decoder: StackConfig
+    pool: int
+    channels: int
+    codebook: tuple[int, int]
+    vocos: VocosConfig
+    sample_rate: int
+    upsample: int
+
+    @property
+    def code_samples(self) -> int:
+        """Samples of input, at 16 kHz, to one code."""
+        return 2 * self.pool * MEL_HOP
+
+    @property
+    def window_codes(self) -> int:
+        """Codes in one pass."""
+        return WINDOW_SECONDS * INPUT_RATE // self.code_samples
+
+
+def read_codec_config(path: Path) -> CodecConfig:
+    """The sizes in the YAML at `path`.
+
+    Raises ConfigError naming the file and the entry that is missing, not a number, or contradicts another.
+    """
+    import yaml
+
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; give the codec's YAML, xy_tokenizer_config.yaml or the like")
+    try:
+        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(parsed, Mapping) or not isinstance(parsed.get("generator_params"), Mapping):
+        held = ", ".join(map(str, parsed)) if isinstance(parsed, Mapping) else type(parsed).__name__
+        raise ConfigError(f"{path} has no section generator_params; found {held or 'nothing'}")
+    try:
+        return codec_config(parsed["generator_params"])
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def codec_config(params: Mapping[str, Any]) -> CodecConfig:
+    """The sizes in the section `generator_params`, or in a Hugging Face folder's `config.json`, which has the same."""
+    at = _Reader(params)
+    down, vocos = at.section("downsample_kwargs"), at.section("vocos_kwargs")
+    quantizer, features = at.section("quantizer_kwargs"), at.section("feature_extractor_kwargs")
+    size, pool = down.number("d_model"), down.number("avg_pooler")
+
+    def adapter(name: str) -> StackConfig:
+        return _adapter(at.section(f"{name}_kwargs"))
+
+    config = CodecConfig(
+        semantic_encoder=_audio_stack(at.section("semantic_encoder_kwargs"), "encoder"),
+        semantic_encoder_adapter=adapter("semantic_encoder_adapter"),
+        acoustic_encoder=_audio_stack(at.section("acoustic_encoder_kwargs"), "encoder"),
+        pre_rvq_adapter=adapter("pre_rvq_adapter"),
+        post_rvq_adapter=adapter("post_rvq_adapter"),
+        acoustic_decoder=_audio_stack(at.section("acoustic_decoder_kwargs"), "decoder"),
+        pool=pool,
+        channels=quantizer.number("num_quantizers"),
+        codebook=(quantizer.number("codebook_size"), quantizer.number("codebook_dim")),
+        vocos=VocosConfig(*map(vocos.number, ("dim", "intermediate_dim", "num_layers", "n_fft", "hop_size"))),
+        sample_rate=at.number("output_sample_rate"),
+        upsample=at.number("decoder_upsample_rate"),
+    )
+    at.require("input_sample_rate", INPUT_RATE)
+    at.require("encoder_downsample_rate", config.code_samples)
+    at.require("decoder_upsample_rate", 2 * pool * config.vocos.hop)
+    at.section("upsample_kwargs").require("stride", pool)
+    quantizer.require("rvq_dim", config.codebook[1])
+    quantizer.require("input_dim", size * pool)
+    quantizer.require("output_dim", size * pool)
+    vocos.require("input_channels", MEL_CHANNELS)
+    for key, value in (("sampling_rate", INPUT_RATE), ("hop_length", MEL_HOP), ("n_fft", 400), ("feature_size", 80)):
+        features.require(key, value)
+    return config
+
+
+class _Reader:
+    """Entries of a section, each refused with its full name when it is missing or wrong."""
+
+    def __init__(self, entries: Mapping[str, Any], name: str = "") -> None:
+        self.entries, self.name = entries, name
+
+    def section(self, key: str) -> _Reader:
+        found = self.entries.get(key)
+        if not isinstance(found, Mapping):
+            raise ConfigError(f"section {self.name}{key} is missing; found {', '.join(map(str, self.entries))}")
+        return _Reader(found, f"{self.name}{key}.")
+
+    def number(self, key: str, default: int | None = None) -> int:
+        found = self.entries.get(key, default)
+        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
+            raise ConfigError(f"{self.name}{key} must be a positive whole number, found {found!r}")
+        return found
+
+    def require(self, key: str, value: int) -> None:
+        if self.number(key) != value:
+            raise ConfigError(f"{self.name}{key} is {self.entries[key]!r}; the other entries make it {value}")
+
+
+def _audio_stack(at: _Reader, kind: str) -> StackConfig:
+    """A stack that begins (encoder) or ends (decoder) with the two convolutions between mel and hidden frames."""
+    if at.entries.get("scale_embedding"):
+        raise ConfigError(f"{at.name}scale_embedding is true; no published codec scales its embeddings")
+    for key, value in (("kernel_size", 3), ("stride_size", 2), ("num_mel_bins", MEL_CHANNELS)):
+        at.require(key, value)
+    size = at.number("d_model")
+    frames = at.number("max_audio_seconds") * at.number("sampling_rate") // at.number("hop_length")
+    return StackConfig(
+        size,
+        at.number(f"{kind}_attention_heads"),
+        at.number(f"{kind}_ffn_dim"),
+        at.number(f"{kind}_layers"),
+        frames // 2,
+        size,
+        size,
+    )
+
+
+def _adapter(at: _Reader) -> StackConfig:
+    return StackConfig(
+        at.number("d_model"),
+        at.number("encoder_attention_heads"),
+        at.number("encoder_ffn_dim"),
+        at.number("encoder_layers"),
+        at.number("max_source_positions"),
+        at.number("input_dim"),
+        at.number("output_dim"),
+    )

@@ -1,0 +1,71 @@
+"""The codec's stages: mel to codes, codes to mel-like frames, frames to sound.
+
+Decoding is two stages because the networks hear differently far: the transformers all of a window, the vocoder a second
+around each frame. Frames that only give the transformers context need no vocoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tritone.families.moss_ttsd.codec_config import MEL_CHANNELS, CodecConfig
+from tritone.stage import Axis, Scaled, Stage, Tensor
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tritone.families.moss_ttsd.codec import XYTokenizer
+
+BATCH = Axis("batch", 1, 1, 8)
+
+
+def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[Stage, ...]:
+    """Stages `codec_encoder`, `codec_decoder` and `codec_vocoder`; `load()` returns the network with its weights."""
+    codes = Axis("codes", 1, config.window_codes // 3, config.window_codes)
+    frames_per_code = 2 * config.pool
+    frames = Axis("mel_frames", 8, frames_per_code * codes.opt, frames_per_code * codes.hi)
+    hop = config.vocos.hop
+    rows, _ = config.codebook
+
+    def part(name: str) -> Callable[[], nn.Module]:
+        def build() -> nn.Module:
+            from tritone.families.moss_ttsd import codec
+            from tritone.nn.weight_norm import fold_weight_norm
+
+            module: nn.Module = getattr(codec, name)(load())
+            return fold_weight_norm(module).eval()
+
+        return build
+
+    of_frames = (BATCH, MEL_CHANNELS, Scaled(frames_per_code, codes))
+    codes_shape = (BATCH, config.channels, codes)
+    return (
+        Stage(
+            name="codec_encoder",
+            inputs=(
+                Tensor("mel", "float32", of_frames, values=(-0.2, 0.5)),
+                Tensor("mel_len", "int32", (BATCH,), length_of=Scaled(frames_per_code, codes)),
+            ),
+            outputs=(Tensor("codes", "int64", codes_shape),),
+            build=part("Encoder"),
+        ),
+        Stage(
+            name="codec_decoder",
+            inputs=(
+                Tensor("codes", "int64", codes_shape, values=(0, rows)),
+                Tensor("codes_len", "int32", (BATCH,), length_of=codes),
+            ),
+            outputs=(Tensor("frames", "float32", of_frames),),
+            build=part("Decoder"),
+        ),
+        Stage(
+            name="codec_vocoder",
+            inputs=(
+                Tensor("frames", "float32", (BATCH, MEL_CHANNELS, frames), values=(0.3, 0.5)),
+                Tensor("frames_len", "int32", (BATCH,), length_of=frames),
+            ),
+            outputs=(Tensor("waveform", "float32", (BATCH, Scaled(hop, frames))),),
+            build=part("Vocoder"),
+        ),
+    )
