@@ -16,7 +16,7 @@ from training.bert_vits2.bert_files import has_bert, missing, read_bert
 from training.bert_vits2.filelist import LANGUAGES, SHOWN, Utterance
 from training.bert_vits2.recording import read_recording, samples_in
 from training.bert_vits2.spectrogram_cache import cached_spectrogram, keep_spectrogram, linear_spectrogram
-from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.errors import ArtifactError, ConfigError, InvalidRequest, TritoneError
 from tritone.families.bert_vits2.config import BERT_CHANNELS, DataConfig
 from tritone.families.bert_vits2.filler import fillers
 
@@ -31,7 +31,7 @@ class Item:
         phones, tones, languages: int64 `[phones]`, blanks included.
         bert: float32 `[1024, phones]` for each of `LANGUAGES`, in their order.
         spectrogram: float32 `[bins, frames]`. wave: float32 `[frames * hop]` in -1..1.
-        speaker: its id.
+        speaker: its id, 0 where the networks have no table of speakers.
     """
 
     phones: Tensor
@@ -59,7 +59,8 @@ class SpeechDataset(Dataset[Item]):
         cache: keep computed spectrograms beside the recordings.
 
     Raises:
-        ArtifactError: recordings or BERT files that are missing or unusable, up to ten of them named.
+        ArtifactError: recordings or BERT files that are missing or unusable, phones or tones the networks do not know;
+            up to ten of them are named.
         ConfigError: a speaker without id, an unknown filler or language, limits that leave nothing.
     """
 
@@ -88,7 +89,7 @@ class SpeechDataset(Dataset[Item]):
         if not self.utterances:
             raise ConfigError(f"none of {len(utterances)} utterances has {low} to {high} phones.")
         unknown = sorted({u.speaker for u in self.utterances} - set(data.spk2id))
-        if unknown:
+        if unknown and data.n_speakers:
             raise ConfigError(
                 f"no id for speaker {', '.join(unknown[:SHOWN])}; the configuration's data.spk2id has "
                 f"{len(data.spk2id)} speakers. Run `python -m training.bert_vits2.preprocess split`, which writes it."
@@ -106,7 +107,7 @@ class SpeechDataset(Dataset[Item]):
         return Item(
             phones, tones, languages,
             tuple(self._bert(utterance, language, len(phones), epoch, index) for language in LANGUAGES),
-            spectrogram, wav, self.data.spk2id[utterance.speaker],
+            spectrogram, wav, self.data.spk2id[utterance.speaker] if self.data.n_speakers else 0,
         )  # fmt: skip
 
     def _look(self) -> np.ndarray:
@@ -116,8 +117,11 @@ class SpeechDataset(Dataset[Item]):
         for i, utterance in enumerate(self.utterances):
             try:
                 lengths[i] = samples_in(Path(utterance.wav), self.data.sampling_rate) // self.data.hop_length
+                encode(utterance, self.data.add_blank)
             except ArtifactError as error:
                 problems.append(str(error))
+            except InvalidRequest as error:
+                problems.append(f"{utterance.wav}: {error}")
             if utterance.language in self.bert and not has_bert(utterance):
                 problems.append(missing(utterance))
         if problems:

@@ -79,7 +79,7 @@ def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
         utterance = Utterance(row.wav, row.speaker, row.language, text.text, text.phones, text.tones, text.word2ph)
         return Outcome(row.wav, made=True, line=utterance.line())
     except (InvalidRequest, ValueError) as error:
-        return Outcome(row.wav, problem=str(error))
+        return Outcome(row.wav, problem=str(error).removeprefix("INVALID_ARGUMENT: "))
 
 
 def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = True, half: bool = False) -> Outcome:
