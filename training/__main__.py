@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import random
+import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from training import distributed
+from training.checkpointing import seed_everything
 from training.loop import train
+from tritone.errors import TritoneError
 
 
 def recipes() -> list[str]:
@@ -53,7 +54,7 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.device = distributed.start(args.device)
-    seed_everything(args.seed)
+    seed_everything(args.seed or 0)  # None where a recipe's own configuration says it
     recipe = importlib.import_module(f"training.recipes.{args.recipe}")
     if hasattr(recipe, "main"):
         recipe.main(args)
@@ -63,12 +64,8 @@ def main() -> None:
     train(run, args.out, args.steps, args.minutes, args.eval_every, args.save_every)
 
 
-def seed_everything(seed: int) -> None:
-    """Seeds Python's, NumPy's and torch's global generators."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except TritoneError as error:
+        sys.exit(f"error: {error}")

@@ -16,6 +16,13 @@ from tritone.checkpoint import write_atomic
 from tritone.errors import CheckpointError
 
 
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, NumPy's and torch's global generators."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
 def random_states() -> dict[str, Any]:
     """State of Python's, NumPy's and torch's generators, made of plain values and tensors only."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)

@@ -52,6 +52,7 @@ class TrainConfig:
     Args:
         log_interval, eval_interval, save_interval: in steps.
         lr, lr_decay: rate of the first epoch and its factor from epoch to epoch; betas, eps, weight_decay: AdamW's.
+        tf32: whether a GPU multiplies float32 at TF32's precision.
         precision: "fp32", or of the networks' insides "bf16" or "fp16" (the one that needs a loss scaler).
         clip_g, clip_d, clip_wd, clip_dur: largest norm of each network's gradient; 0 measures it only.
         segment_size: samples of the slices the decoder is trained on.
@@ -83,6 +84,7 @@ class TrainConfig:
     weight_decay: float = 0.01
     batch_size: int = 16
     precision: str = "fp32"
+    tf32: bool = True
     clip_g: float = 500.0
     clip_d: float = 200.0
     clip_wd: float = 0.0

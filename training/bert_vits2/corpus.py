@@ -70,11 +70,16 @@ def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
     if not path:
         raise ConfigError(f"data.{name} is not set. Run `python -m training.bert_vits2.preprocess split` first.")
     utterances = read_utterances(Path(path))
+    fewest, most = train.phone_limits
     found = SpeechDataset(
-        utterances, with_speakers(family.data, utterances), bert=train.bert_languages,
-        filler=train.bert_filler or BY_VERSION[family.version], phone_limits=(train.phone_limits[0], train.phone_limits[1]),
-        cache=train.spectrogram_cache, seed=train.seed,
-    )  # fmt: skip
+        utterances,
+        with_speakers(family.data, utterances),
+        bert=train.bert_languages,
+        filler=train.bert_filler or BY_VERSION[family.version],
+        phone_limits=(fewest, most),
+        cache=train.spectrogram_cache,
+        seed=train.seed,
+    )
     for reason in found.left_out:
         LOG.info("left out: %s", reason)
     return found
@@ -88,7 +93,7 @@ def with_speakers(data: DataConfig, utterances: list[Utterance]) -> DataConfig:
 
 
 def speakable(found: SpeechDataset, add_blank: bool) -> np.ndarray:
-    """Every utterance's frames, 0 for those with fewer frames than phones, which no alignment fits; the log lists them."""
+    """Every utterance's frames, 0 for those with fewer frames than phones, which no alignment fits; logged."""
     phones = np.array([len(u.phones) * (1 + add_blank) + add_blank for u in found.utterances])
     fits = found.lengths >= phones
     for i in np.flatnonzero(~fits):

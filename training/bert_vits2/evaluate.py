@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.alignment import monotonic_path
-from training.bert_vits2.batch import Batch
+from training.alignment import align
+from training.bert_vits2.batch import Batch, text_of
 from training.loop import Evaluation
-from tritone.families.bert_vits2.generator import Generator, Text, TrainingNoise, take_slices
+from tritone.families.bert_vits2.generator import Generator, TrainingNoise, take_slices
 
 RATIOS = (0.0, 1.0)
 """Shares of the stochastic duration predictor that are listened to."""
@@ -44,7 +44,7 @@ def evaluate(
     for number, batch in enumerate(batches):
         passed = generator(
             text_of(batch), batch.spectrogram, batch.frames, batch.speaker, still(generator, batch, seed, number),
-            lambda scores, mask: monotonic_path(scores, mask[:, :, 0].sum(1), mask[:, 0].sum(1)), frames,
+            align, frames,
         )  # fmt: skip
         _, _, m_p, *_ = passed.latents
         from_text = generator.flow(m_p, passed.y_mask, passed.g)
@@ -69,18 +69,10 @@ def evaluate(
     return Evaluation({name: float(np.mean(found)) for name, found in scalars.items()}, images, audio, alignments)
 
 
-def text_of(batch: Batch) -> Text:
-    """The batch's text as the generator takes it."""
-    return Text(batch.phones, batch.phone_lengths, batch.tones, batch.languages, batch.bert, batch.ja_bert,
-                batch.en_bert)  # fmt: skip
-
-
 def still(generator: Generator, batch: Batch, seed: int, number: int) -> TrainingNoise:
     """No noise at all, and slices that begin where the seed and the utterance's number say."""
     rows, phones = batch.phones.shape
-    assert generator.enc_q is not None
-    channels = generator.dec.conv_pre.in_channels
-    silence = batch.spectrogram.new_zeros(rows, channels, batch.spectrogram.shape[2])
+    silence = batch.spectrogram.new_zeros(rows, generator.inter_channels, batch.spectrogram.shape[2])
     quiet = batch.spectrogram.new_zeros(rows, 2, phones)
     starts = np.random.default_rng([seed, number]).random(rows)
     return TrainingNoise(silence, None, quiet, quiet, torch.from_numpy(starts).to(batch.spectrogram))

@@ -106,7 +106,7 @@ class Generator(nn.Module):
         super().__init__()
         model, data = config.model, config.data
         gin, hidden = model.gin_channels, model.hidden_channels
-        self.hop = data.hop_length
+        self.hop, self.inter_channels = data.hop_length, model.inter_channels
         self.enc_p = TextEncoder(model)
         self.dec = Decoder(model)
         self.enc_q = PosteriorEncoder(data.spec_channels, model.inter_channels, hidden, gin) if posterior else None

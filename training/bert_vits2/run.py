@@ -1,0 +1,120 @@
+"""A configuration as a run of the shared loop: networks, optimisers, data, steps and evaluation put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import nn
+
+from training import distributed
+from training.bert_vits2.base_model import fetch, load_base
+from training.bert_vits2.batch import Batch
+from training.bert_vits2.config import NETWORKS, Settings, TrainConfig
+from training.bert_vits2.corpus import Training, validation
+from training.bert_vits2.evaluate import evaluate
+from training.bert_vits2.freeze import freeze, trainable
+from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
+from training.loop import LOG, Evaluation, Run
+from training.networks.duration_discriminator import DurationDiscriminator
+from training.networks.waveform_discriminators import MultiPeriodDiscriminator
+from training.networks.wavlm_discriminator import WavLMDiscriminator, load_wavlm
+from tritone.families.bert_vits2.generator import Generator
+
+
+def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple[Run, Training]:
+    """The run of `settings`, and the data it trains on.
+
+    Args:
+        fresh: whether the run begins here, so that a base model is of use; a resumed one has its own weights.
+    """
+    family, train = settings.family, settings.train
+    networks = build_networks(settings)
+    if fresh and train.base.folder:
+        start_from_base(settings, networks)
+    for network in networks.values():
+        network.to(device)
+    frozen = freeze(networks, train.freeze)
+    if frozen:
+        LOG.info("%d parameters are frozen: %s", len(frozen), ", ".join(frozen))
+    optimizers = build_optimizers(networks, train)
+    wavlm = None
+    if train.wavlm_discriminator:
+        wavlm = load_wavlm(Path(family.model.slm.get("model", "")), family.data.sampling_rate).to(device)
+    scaler = loss_scaler(train.precision, device)
+    mel = mel_of(family.data).to(device)
+    players = Players(
+        cast(Generator, networks["G"]),
+        cast(MultiPeriodDiscriminator, networks["D"]),
+        optimizers,
+        mel,
+        cast(DurationDiscriminator | None, networks.get("DUR")),
+        wavlm,
+        cast(WavLMDiscriminator | None, networks.get("WD")),
+        scaler,
+    )
+    data = Training(settings, pin=device.type == "cuda")
+    held_out = validation(settings, device) if distributed.rank() == 0 else []
+
+    def batches(epoch: int, skip: int) -> Iterator[Batch]:
+        for batch in data.epochs.batches(epoch, skip):
+            yield batch.to(device)
+
+    def score() -> Evaluation:
+        frames = train.segment_size // family.data.hop_length
+        return evaluate(players.generator, held_out, mel, frames, family.data.sampling_rate, train.seed)
+
+    run = Run(
+        name="bert_vits2",
+        networks=networks,
+        optimizers=optimizers,
+        batches=batches,
+        step=lambda batch, number: gan_step(players, batch, number, train),
+        evaluate=score,
+        metric=train.best_by,
+        max_steps=train.epochs * len(data.epochs),
+        rates=dict.fromkeys(optimizers, lambda epoch: train.lr * train.lr_decay**epoch),
+        extra_state={"scaler": scaler} if scaler is not None else {},
+        device=device,
+    )
+    return run, data
+
+
+def build_networks(settings: Settings) -> dict[str, nn.Module]:
+    """Those the configuration trains, by the names of `NETWORKS`, with fresh weights."""
+    family, train = settings.family, settings.train
+    model, slm = family.model, family.model.slm
+    found: dict[str, nn.Module] = {"G": Generator(family), "D": MultiPeriodDiscriminator()}
+    if train.wavlm_discriminator:
+        found["WD"] = WavLMDiscriminator(slm.get("hidden", 768), slm.get("nlayers", 13), slm.get("initial_channel", 64))
+    if model.use_duration_discriminator:
+        layout = "lstm" if family.version == "2.3" else "conv"
+        width = model.hidden_channels
+        found["DUR"] = DurationDiscriminator(width, width, model.gin_channels, layout=layout)
+    return {name: found[name] for name in NETWORKS if name in found}
+
+
+def build_optimizers(networks: Mapping[str, nn.Module], train: TrainConfig) -> dict[str, torch.optim.Optimizer]:
+    """One AdamW for each network, of what is not frozen."""
+    betas = (train.betas[0], train.betas[1])
+    return {
+        name: torch.optim.AdamW(trainable(name, network), train.lr, betas, train.eps, train.weight_decay)
+        for name, network in networks.items()
+    }
+
+
+def start_from_base(settings: Settings, networks: Mapping[str, nn.Module]) -> None:
+    """Fetches the base model where it is not there yet and gives its weights to the networks, on rank 0.
+
+    The others get them when training starts, as they get all fresh weights.
+    """
+    base = settings.train.base
+    if distributed.rank() == 0:
+        folder = Path(base.folder)
+        if base.files:
+            fetch(base.files, base.places(), folder)
+        for name, path in load_base(networks, folder, base.allow_partial).items():
+            LOG.info("%s starts from %s", name, path)
+    distributed.barrier()

@@ -1,0 +1,68 @@
+"""Trains Bert-VITS2, `--config config.json --out runs/name`: alone, or with others under torchrun.
+
+The configuration is the one that `python -m training.bert_vits2.preprocess` wrote; `--set` changes it for this run, and
+`--out` keeps what was used. Started again with the same `--out`, training goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from training import distributed
+from training.bert_vits2.checkpoints import CheckpointSets, sets
+from training.bert_vits2.config import read
+from training.bert_vits2.environment import differences, last_config, record
+from training.bert_vits2.run import build
+from training.checkpointing import seed_everything
+from training.logs import close_log, open_log
+from training.loop import train
+from tritone.errors import ConfigError
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe; what others take from the command line is in the configuration here."""
+    parser.add_argument("--config", type=Path, required=True, help="config.json; only read")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="such as train.lr=1e-4; may be repeated"
+    )
+    parser.set_defaults(data=None, seed=None, eval_every=None, save_every=None)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Trains to the configured number of epochs, or `--steps`, or for `--minutes`; the number of steps done."""
+    if args.data is not None or args.smoke:
+        raise ConfigError("bert_vits2 takes its data and its sizes from --config; leave out --data and --smoke.")
+    given = {"seed": args.seed, "eval_interval": args.eval_every, "save_interval": args.save_every}
+    named = [f"train.{name}={value}" for name, value in given.items() if value is not None]
+    settings = read(args.config, [*args.set, *named])
+    out = args.out or Path("runs/bert_vits2")
+    config, log = settings.train, open_log(out)
+    try:
+        document, before = settings.document(), last_config(out)
+        distributed.barrier()  # every process has read the last start before this one is written
+        changes = differences(before, document) if before else []
+        if changes:
+            log.warning("the configuration has changed since %s was last started: %s", out, "; ".join(changes))
+        if distributed.rank() == 0:
+            record(out, document, args.device)
+        if args.device.type == "cuda":
+            torch.set_float32_matmul_precision("high" if config.tf32 else "highest")
+            torch.backends.cudnn.allow_tf32 = config.tf32
+        seed_everything(config.seed)
+        run, data = build(settings, args.device, fresh=not sets(out))
+        text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+        store = CheckpointSets(out, config.keep, text, data.order, config.skip_optimizer)
+        seed_everything(config.seed + 1 + distributed.rank())  # equal weights, but noise of its own for each process
+        return train(
+            run, out, args.steps, args.minutes, config.eval_interval, config.save_interval,
+            log_every=config.log_interval, store=store,
+        )  # fmt: skip
+    except Exception:
+        log.exception("training ended with an error")
+        raise
+    finally:
+        close_log(log)
