@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tritone.errors import CheckpointError
 from tritone.files import write_atomic
+from tritone.nn.weight_norm import older_layout
 
 _LISTED = 10
 
@@ -57,9 +58,10 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str
     """
     mismatched: list[str] = []
     own = module.state_dict()
+    known = {**own, **older_layout(own)}
     for key, value in state.items():
-        if key in own and own[key].shape != value.shape:
-            mismatched.append(f"{key} is {list(value.shape)} instead of {list(own[key].shape)}")
+        if key in known and known[key].shape != value.shape:
+            mismatched.append(f"{key} is {list(value.shape)} instead of {list(known[key].shape)}")
     if mismatched:
         raise CheckpointError(f"{path} does not fit its configuration: {_listed('wrong shapes', mismatched)}.")
     try:
