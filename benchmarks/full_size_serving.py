@@ -1,0 +1,186 @@
+"""A checkpoint of the official sizes, its weights random, exported, served by the real Triton server and made to speak.
+
+    python benchmarks/full_size_serving.py v1|v2|v3 [--seconds 4] [--keep FOLDER]
+
+Says what a user of the official checkpoints has to expect of the machine: disk, memory, time to export, to load and to
+speak. What is said is noise; its length, its samples and its finiteness are checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.memory import PeakMemory
+from benchmarks.random_checkpoint import TEXT, random_checkpoint
+from benchmarks.report import machine
+from client.errors import SpeechError
+from client.speech_client import SpeechClient
+from tritone import artifacts
+from tritone.errors import ArtifactError, TritoneError
+from tritone.families.cosyvoice.stages import PUBLISHED
+from tritone.server.launch import ROOT, ready
+from tritone.server.locate import Ports, free_ports
+
+RESULTS = Path(__file__).resolve().parent / "results" / "full_size_serving.json"
+VERSIONS = {"v1": 1, "v2": 2, "v3": 3}
+LOAD_SECONDS = 900
+
+
+def megabytes(folder: Path) -> int:
+    """What the files below a folder take on the disk, each once."""
+    files = {(s.st_dev, s.st_ino): s.st_size for s in (p.stat() for p in folder.rglob("*") if p.is_file())}
+    return round(sum(files.values()) / 1e6)
+
+
+def timed(command: list[str]) -> dict[str, float]:
+    """Runs a command: its seconds on the clock and of the CPU, and its memory; ArtifactError when it fails.
+
+    The clock also says what else the machine was doing. Memory is that of the largest process so far.
+    """
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise ArtifactError(f"{' '.join(command[1:2])} failed: {(done.stderr.strip() or 'killed').splitlines()[-1]}")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak = round(after.ru_maxrss / 2**20, 2)
+    return {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(cpu, 1), "peak_gib": peak}
+
+
+def exported(checkpoint: Path, build: Path) -> dict[str, Any]:
+    """Builds what the server loads: seconds, memory, size, and each file's own seconds and megabytes."""
+    paths = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
+    found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *paths])
+    files = {key: [entry.seconds, round(entry.bytes / 1e6)] for key, entry in artifacts.read_manifest(build).items()}
+    return {**found, "megabytes": megabytes(build), "files": dict(sorted(files.items()))}
+
+
+@contextmanager
+def served(checkpoint: Path, build: Path, ports: Ports, threads: int) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m tritone.serve` as a user runs it, until the block ends; the caller waits until it is ready."""
+    options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
+    options += [f"--build-dir={build}", f"--threads={threads}", f"--timeout={LOAD_SECONDS}"]
+    command = [sys.executable, "-m", "tritone.serve", str(checkpoint), *options]
+    with open(build / "serve.log", "wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def wait(process: subprocess.Popen[bytes], ports: Ports, model: str, build: Path) -> float:
+    """Seconds until the model takes requests; ArtifactError with the last line it said when the server gives up."""
+    began = time.monotonic()
+    while not ready(ports.http, model=model):
+        if process.poll() is not None:
+            said = (build / "serve.log").read_text(errors="replace").strip().splitlines()
+            raise ArtifactError(f"the server stopped with status {process.returncode}: {said[-1] if said else ''}")
+        time.sleep(0.2)
+    return round(time.monotonic() - began, 1)
+
+
+def spoken(client: SpeechClient, streaming: bool) -> dict[str, Any]:
+    """One sentence through one entry: seconds, samples, and of a stream the seconds to its first chunk."""
+    began = time.monotonic()
+    first: dict[str, float] = {}
+    if streaming:
+        chunks = []
+        for chunk in client.stream(TEXT, seed=1):
+            first = first or {"first_chunk_seconds": round(time.monotonic() - began, 2)}
+            chunks.append(chunk)
+        wave = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+    else:
+        wave = client.synthesize(TEXT, seed=1).waveform
+    seconds = time.monotonic() - began
+    check(wave, client.sample_rate)
+    length = len(wave) / client.sample_rate
+    return {
+        "seconds": round(seconds, 2), **first, "samples": len(wave), "speech_seconds": round(length, 2),
+        "real_time_factor": round(seconds / length, 2), "rms": round(float(np.sqrt(np.mean(np.square(wave)))), 4),
+    }  # fmt: skip
+
+
+def check(wave: np.ndarray, rate: int) -> None:
+    """Raise ArtifactError unless the waveform is there, is finite and moves."""
+    if not len(wave):
+        raise ArtifactError("the server answered without audio")
+    if not np.isfinite(wave).all():
+        raise ArtifactError(f"{int((~np.isfinite(wave)).sum())} of {len(wave)} samples are not finite")
+    if float(np.ptp(wave)) < 1e-4:
+        raise ArtifactError(f"{len(wave) / rate:.2f} s of audio are silent")
+
+
+def measure(version: str, folder: Path, seconds: float, threads: int) -> dict[str, Any]:
+    """Everything about one version, each part printed when it is known."""
+    checkpoint, build = folder / version, folder / f"build-{version}"
+    found: dict[str, Any] = {"machine": machine(), "threads": threads}
+
+    def keep(part: str, value: Any) -> None:
+        found[part] = value
+        print(f"{version} {part}: {value}", flush=True)
+
+    if not (checkpoint / "spk2info.pt").is_file():  # written last
+        random_checkpoint(checkpoint, VERSIONS[version], seconds)
+    keep("checkpoint_megabytes", megabytes(checkpoint))
+    keep("export", exported(checkpoint, build))
+    ports, model = free_ports(), f"cosyvoice{VERSIONS[version]}"
+    with served(checkpoint, build, ports, threads) as process, PeakMemory(process.pid) as memory:
+        keep("load_seconds", wait(process, ports, model, build))
+        keep("loaded", memory.result())
+        with SpeechClient(f"127.0.0.1:{ports.grpc}", model=model, timeout=600) as client:
+            keep("whole", spoken(client, streaming=False))
+            keep("stream", spoken(client, streaming=True))
+        keep("peak", memory.result())
+    rate = PUBLISHED[VERSIONS[version]].sample_rate
+    for entry in ("whole", "stream"):
+        if not math.isclose(found[entry]["samples"] / rate, seconds, rel_tol=0.1):
+            raise ArtifactError(f"{entry}: {found[entry]['samples']} samples, expected about {seconds:g} s")
+    return found
+
+
+def record(version: str, found: dict[str, Any], path: Path) -> None:
+    """Put one version's numbers into the file, beside those of the others."""
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(dict(sorted({**known, version: found}.items())), indent=1) + "\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and write; 0, or 1 with a sentence on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("version", choices=tuple(VERSIONS))
+    parser.add_argument("--seconds", type=float, default=4, help="of speech for the sentence (default: %(default)g)")
+    parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="default: %(default)s")
+    parser.add_argument("--keep", type=Path, help="folder for checkpoint and exports, which are used again")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    args = parser.parse_args(arguments)
+    try:
+        # Not /tmp, which is memory on some machines.
+        with tempfile.TemporaryDirectory(prefix="tritone-full-size-", dir="/var/tmp") as scratch:
+            found = measure(args.version, args.keep or Path(scratch), args.seconds, args.threads)
+    except (TritoneError, SpeechError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    record(args.version, found, args.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
