@@ -6,7 +6,7 @@ cleaned     `wav|speaker|language|text|phones|tones|word2ph`, the last three lis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -88,26 +88,6 @@ def read_transcripts(path: Path) -> list[Transcript]:
 def read_utterances(path: Path) -> list[Utterance]:
     """All records of a cleaned filelist; ConfigError lists the lines that are none, by number."""
     return [row for _, row in _read(path, parse_utterance, "a cleaned filelist")]
-
-
-def usable(rows: Sequence[Row], exists: Callable[[Path], bool] = Path.is_file) -> tuple[list[Row], list[str]]:
-    """The rows whose recording exists and was not named before, and one line for each row left out saying why.
-
-    Two rows with one recording are duplicates even when their texts differ: nothing tells which text is right, and the
-    first is kept.
-    """
-    kept: list[Row] = []
-    problems: list[str] = []
-    seen: set[str] = set()
-    for row in rows:
-        if row.wav in seen:
-            problems.append(f"{row.wav}: named by an earlier line already")
-        elif not exists(Path(row.wav)):
-            problems.append(f"{row.wav}: there is no such file")
-        else:
-            kept.append(row)
-        seen.add(row.wav)
-    return kept, problems
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
