@@ -49,8 +49,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main() -> None:
-    args = parse()
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
     if args.threads:
         torch.set_num_threads(args.threads)
     args.device = distributed.start(args.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,9 @@ from training.bert_vits2.buckets import BucketSampler
 from training.bert_vits2.collate import Epochs, collate
 from training.bert_vits2.config import Settings
 from training.bert_vits2.dataset import SpeechDataset
-from training.bert_vits2.filelist import Utterance, read_utterances
+from training.bert_vits2.filelist import read_utterances
 from training.loop import LOG
 from tritone.errors import ConfigError
-from tritone.families.bert_vits2.config import DataConfig
 from tritone.families.bert_vits2.filler import BY_VERSION
 
 
@@ -69,11 +67,10 @@ def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
     family, train = settings.family, settings.train
     if not path:
         raise ConfigError(f"data.{name} is not set. Run `python -m training.bert_vits2.preprocess split` first.")
-    utterances = read_utterances(Path(path))
     fewest, most = train.phone_limits
     found = SpeechDataset(
-        utterances,
-        with_speakers(family.data, utterances),
+        read_utterances(Path(path)),
+        family.data,
         bert=train.bert_languages,
         filler=train.bert_filler or BY_VERSION[family.version],
         phone_limits=(fewest, most),
@@ -83,13 +80,6 @@ def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
     for reason in found.left_out:
         LOG.info("left out: %s", reason)
     return found
-
-
-def with_speakers(data: DataConfig, utterances: list[Utterance]) -> DataConfig:
-    """The data section, with numbers for speakers where the model has no table of them and hears who speaks instead."""
-    if data.n_speakers:
-        return data
-    return replace(data, spk2id={name: i for i, name in enumerate(sorted({u.speaker for u in utterances}))})
 
 
 def speakable(found: SpeechDataset, add_blank: bool) -> np.ndarray:

@@ -1,0 +1,87 @@
+"""A corpus of seconds and networks of thousands of parameters, to train Bert-VITS2 through its own command line.
+
+Run as a script this is `python -m training` with those networks: what a test starts, kills and starts again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+ROOT = Path(__file__).parents[1]
+RATE, HOP = 44100, 32
+
+
+def small_judges() -> nn.Module:
+    """Discriminators of waves with the published structure and four channels; the published ones weigh 47 million."""
+    from training.networks.waveform_discriminators import PERIODS, ConvJudge, MultiPeriodDiscriminator
+
+    judges = MultiPeriodDiscriminator.__new__(MultiPeriodDiscriminator)
+    nn.Module.__init__(judges)
+    scale = ConvJudge([nn.Conv1d(1, 4, 15, 1, 7), nn.Conv1d(4, 4, 41, 4, 20, groups=2)], nn.Conv1d(4, 1, 3, 1, 1))
+    periods = [
+        ConvJudge([nn.Conv2d(1, 4, (5, 1), (3, 1), (2, 0))], nn.Conv2d(4, 1, (3, 1), 1, (1, 0))) for _ in PERIODS
+    ]
+    judges.discriminators = nn.ModuleList([scale, *periods])
+    return judges
+
+
+def write_corpus(folder: Path, utterances: int = 9, equal: bool = False) -> dict[str, Any]:
+    """Sung vowels in `folder`, their filelists, and a configuration of tiny networks trained without BERT and WavLM.
+
+    The last recording is held out. With `equal` all have as many phones and frames.
+    """
+    from tritone.wav import write_wav
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, lines = np.random.default_rng(0), []
+    for i in range(utterances):
+        phones = ["_", *rng.choice(["ah", "b", "d", "iy", "m", "s"], 4 if equal else int(rng.integers(2, 6))), "_"]
+        samples = HOP * (120 if equal else int(rng.integers(60, 180)))
+        pitch = 2 * np.pi * (110 + 20 * i) * np.arange(samples) / RATE
+        wave = 0.3 * np.sin(pitch) + 0.1 * np.sin(3 * pitch) + 0.01 * rng.standard_normal(samples)
+        path = folder / f"{i}.wav"
+        write_wav(path, wave.astype(np.float32), RATE)
+        tones, word2ph = " ".join("0" * len(phones)), f"1 {len(phones) - 2} 1"
+        lines.append(f"{path}|{'ab'[i % 2]}|EN|words|{' '.join(phones)}|{tones}|{word2ph}")
+    (folder / "train.list").write_text("\n".join(lines[:-1]) + "\n")
+    (folder / "val.list").write_text(lines[-1] + "\n")
+    document: dict[str, Any] = json.loads((ROOT / "tests/golden/bert_vits2/config_tiny.json").read_text())
+    document["data"] |= {
+        "training_files": str(folder / "train.list"), "validation_files": str(folder / "val.list"),
+        "n_speakers": 2, "spk2id": {"a": 0, "b": 1},
+    }  # fmt: skip
+    document["train"] = {
+        "batch_size": 2, "segment_size": 32 * HOP, "bucket_boundaries": [32, 120, 200], "bert_languages": [],
+        "wavlm_discriminator": False, "workers": 0, "log_interval": 1, "eval_interval": 4, "save_interval": 2,
+        "epochs": 3, "lr": 1e-3, "lr_decay": 0.9, "spectrogram_cache": False, "eval_utterances": 1,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(document))
+    return document
+
+
+def write_config(folder: Path, document: dict[str, Any], **train: Any) -> Path:
+    """The document as `folder/config.json`, with changes to its `train`."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(document | {"train": document["train"] | train}))
+    return path
+
+
+def environment() -> dict[str, str]:
+    """For processes that run this file."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+
+
+if __name__ == "__main__":
+    from training.bert_vits2 import run
+
+    run.MultiPeriodDiscriminator = small_judges  # type: ignore[misc,assignment]
+    from training.__main__ import main
+
+    main(sys.argv[1:])
