@@ -65,7 +65,7 @@ def test_without_the_packages_text_passes_and_one_warning_says_so(
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
         "numbers, dates and symbols in text stay as they are written, because text normalisation is not fully "
-        "installed; run: pip install wetext==0.1.8 inflect==7.6.0"
+        "installed (wetext, inflect); run: pip install 'tritone[text]'"
     ]
 
 

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
-PACKAGES = {"wetext": "wetext==0.1.8", "inflect": "inflect==7.6.0"}
+PACKAGES = ("wetext", "inflect")
 _LOG = logging.getLogger(__name__)
 _LOCK = threading.Lock()
 
@@ -55,8 +55,8 @@ def spoken_form(text: str) -> str:
 
 
 def missing_packages() -> list[str]:
-    """The optional packages that are not installed, as pip names them with their versions."""
-    return [wanted for name, wanted in PACKAGES.items() if find_spec(name) is None]
+    """The optional packages that are not installed."""
+    return [name for name in PACKAGES if find_spec(name) is None]
 
 
 @lru_cache(maxsize=1)
@@ -64,8 +64,8 @@ def _warn_once() -> None:
     if missing := missing_packages():
         _LOG.warning(
             "numbers, dates and symbols in text stay as they are written, because text normalisation is not fully "
-            "installed; run: pip install %s",
-            " ".join(missing),
+            "installed (%s); run: pip install 'tritone[text]'",
+            ", ".join(missing),
         )
 
 

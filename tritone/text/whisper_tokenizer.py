@@ -47,7 +47,7 @@ class WhisperTokenizer:
             import tiktoken
         except ImportError as error:
             raise EnvironmentProblem(
-                "Whisper's tokenizer needs the package tiktoken; run: pip install tiktoken==0.14.0"
+                "Whisper's tokenizer needs the package tiktoken; run: pip install 'tritone[text]'"
             ) from error
         self._special = {token: MERGEABLE + index for index, token in enumerate(SPECIAL_TOKENS)}
         self._encoding: Any = tiktoken.Encoding(
