@@ -67,14 +67,14 @@ class Flow(nn.Module):
             mask: `[batch, 1, frames]`, 1 where a frame exists; g: speaker, `[batch, gin, 1]`.
         """
         x = z_p
-        # A slice, and forward by name: how layers that are not all of one kind are walked backwards when scripted.
-        for index, layer in enumerate(self.flows[::-1]):
-            x = layer.forward(x, mask, g, -1.0) if index % 2 == 1 else x.flip(1)
+        # Forward by name, because what a slice gives cannot be called when scripted.
+        for coupling in self.flows[-2::-2]:
+            x = coupling.forward(x.flip(1), mask, g, -1.0)
         return x
 
     def to_prior(self, z: Tensor, mask: Tensor, g: Tensor) -> Tensor:
         """The inverse of `forward`: posterior latents as the prior sees them, the training direction."""
         x = z
-        for index, layer in enumerate(self.flows):
-            x = layer(x, mask, g, 1.0) if index % 2 == 0 else x.flip(1)
+        for coupling in self.flows[::2]:
+            x = coupling(x, mask, g, 1.0).flip(1)
         return x

@@ -19,13 +19,14 @@ class ResBlock(nn.Module):
 
     def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
+        self.slope = SLOPE
         self.convs1 = nn.ModuleList(_conv(channels, kernel, dilation) for dilation in dilations)
         self.convs2 = nn.ModuleList(_conv(channels, kernel, 1) for _ in dilations)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         for dilated, plain in zip(self.convs1, self.convs2):  # noqa: B905 (strict cannot be scripted)
-            hidden = _inside(dilated(F.leaky_relu(x, SLOPE)), mask)
-            x = x + _inside(plain(F.leaky_relu(hidden, SLOPE)), mask)
+            hidden = _inside(dilated(F.leaky_relu(x, self.slope)), mask)
+            x = x + _inside(plain(F.leaky_relu(hidden, self.slope)), mask)
         return x
 
 
@@ -35,6 +36,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         widths = [config.upsample_initial_channel >> level for level in range(len(config.upsample_rates) + 1)]
+        self.slope, self.last_slope = SLOPE, LAST_SLOPE
         self.rates, self.kernels = config.upsample_rates, len(config.resblock_kernel_sizes)
         self.conv_pre = nn.Conv1d(config.inter_channels, widths[0], KERNEL, padding=KERNEL // 2)
         self.ups = nn.ModuleList(
@@ -64,10 +66,10 @@ class Decoder(nn.Module):
         x = _inside(self.conv_pre(_inside(z, mask)) + self.cond(g), mask)
         for level, up in enumerate(self.ups):
             rate *= self.rates[level]
-            x = up(F.leaky_relu(x, SLOPE))
+            x = up(F.leaky_relu(x, self.slope))
             mask = _mask(None if lengths is None else lengths * rate, x)
             x = self._mean_of_blocks(level, _inside(x, mask), mask)
-        return _inside(torch.tanh(self.conv_post(F.leaky_relu(x, LAST_SLOPE))), mask)
+        return _inside(torch.tanh(self.conv_post(F.leaky_relu(x, self.last_slope))), mask)
 
     def _mean_of_blocks(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
         """The mean of the residual blocks of one rate."""

@@ -49,6 +49,7 @@ class Encoder(nn.Module):
         self, channels: int, filter_channels: int, heads: int, layers: int, kernel: int, dropout: float, gin: int
     ) -> None:
         super().__init__()
+        self.speaker_layer = SPEAKER_LAYER
         self.spk_emb_linear = nn.Linear(gin, channels)
         self.attn_layers = nn.ModuleList(RelativeAttention(channels, heads, dropout) for _ in range(layers))
         self.norm_layers_1 = nn.ModuleList(ChannelNorm(channels) for _ in range(layers))
@@ -67,7 +68,7 @@ class Encoder(nn.Module):
         x = x * mask
         layers = zip(self.attn_layers, self.norm_layers_1, self.ffn_layers, self.norm_layers_2)  # noqa: B905 (strict cannot be scripted)
         for index, (attention, norm_1, feed_forward, norm_2) in enumerate(layers):
-            if index == SPEAKER_LAYER:
+            if index == self.speaker_layer:
                 x = (x + self.spk_emb_linear(g.transpose(1, 2)).transpose(1, 2)) * mask
             x = norm_1(x + self.drop(attention(x, visible)))
             x = norm_2(x + self.drop(feed_forward(x, mask)))

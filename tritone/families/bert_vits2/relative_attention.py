@@ -18,7 +18,7 @@ class RelativeAttention(nn.Module):
 
     def __init__(self, channels: int, heads: int, dropout: float, window: int = 4) -> None:
         super().__init__()
-        self.heads, self.window = heads, window
+        self.heads, self.window, self.masked = heads, window, MASKED
         self.scale = (channels // heads) ** -0.5
         distances = torch.randn(1, 2 * window + 1, channels // heads)
         self.emb_rel_k = nn.Parameter(distances * self.scale)
@@ -37,7 +37,7 @@ class RelativeAttention(nn.Module):
         query = query * self.scale
         scores = query @ key.transpose(2, 3)
         scores = scores + spread_band(query @ self.emb_rel_k.transpose(1, 2), scores)
-        weights = torch.softmax(torch.where(visible > 0, scores, MASKED), dim=-1).to(value.dtype)
+        weights = torch.softmax(torch.where(visible > 0, scores, self.masked), dim=-1).to(value.dtype)
         weights = self.drop(weights)
         attended = weights @ value + take_band(weights, self.window) @ self.emb_rel_v
         return self.conv_o(attended.transpose(2, 3).flatten(1, 2))

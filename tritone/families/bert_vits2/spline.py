@@ -20,7 +20,14 @@ TAIL_SLOPE = math.log(math.exp(1.0 - SMALLEST) - 1.0)
 
 
 def spline(
-    x: Tensor, widths: Tensor, heights: Tensor, slopes: Tensor, bound: float, inverse: bool
+    x: Tensor,
+    widths: Tensor,
+    heights: Tensor,
+    slopes: Tensor,
+    bound: float,
+    inverse: bool,
+    smallest: float = SMALLEST,
+    tail_slope: float = TAIL_SLOPE,
 ) -> tuple[Tensor, Tensor]:
     """The spline (or its inverse) of `x` and the logarithm of its slope there, both in the shape of `x`, float32.
 
@@ -33,10 +40,10 @@ def spline(
     inside = (x >= -bound) & (x <= bound)
     # What is outside is computed at the border, so that neither its value nor its gradient can be infinite.
     at = x.clamp(-bound, bound)
-    left, width = _knots(widths, bound)
-    bottom, height = _knots(heights, bound)
-    edge = torch.full_like(slopes[..., :1], TAIL_SLOPE)
-    slope = SMALLEST + F.softplus(torch.cat((edge, slopes, edge), dim=-1))
+    left, width = _knots(widths, bound, smallest)
+    bottom, height = _knots(heights, bound, smallest)
+    edge = torch.full_like(slopes[..., :1], tail_slope)
+    slope = smallest + F.softplus(torch.cat((edge, slopes, edge), dim=-1))
 
     starts = bottom if inverse else left
     chosen = (at[..., None] >= starts[..., 1:]).sum(dim=-1, keepdim=True)
@@ -54,12 +61,13 @@ def spline(
         b = height * slope_left - above * bend
         c = -mean * above
         position = 2 * c / (-b - (b.square() - 4 * a * c).clamp(min=0.0).sqrt())
-        value = position * width + left
     else:
         position = (at - left) / width
     both = position * (1 - position)
     below = mean + bend * both
-    if not inverse:
+    if inverse:
+        value = position * width + left
+    else:
         value = bottom + height * (mean * position.square() + slope_left * both) / below
     rise = mean.square() * (slope_right * position.square() + 2 * mean * both + slope_left * (1 - position).square())
     log_slope = rise.log() - 2 * below.log()
@@ -67,10 +75,10 @@ def spline(
     return torch.where(inside, value, x), torch.where(inside, log_slope, 0.0)
 
 
-def _knots(unnormalised: Tensor, bound: float) -> tuple[Tensor, Tensor]:
+def _knots(unnormalised: Tensor, bound: float, smallest: float) -> tuple[Tensor, Tensor]:
     """Where each bin of -bound..bound starts and how wide it is, both `[..., bins]`."""
     bins = unnormalised.shape[-1]
-    shares = SMALLEST + (1 - SMALLEST * bins) * torch.softmax(unnormalised.float(), dim=-1)
+    shares = smallest + (1 - smallest * bins) * torch.softmax(unnormalised.float(), dim=-1)
     inner = 2 * bound * torch.cumsum(shares, dim=-1)[..., :-1] - bound
     edge = torch.full_like(inner[..., :1], bound)
     knots = torch.cat((-edge, inner, edge), dim=-1)

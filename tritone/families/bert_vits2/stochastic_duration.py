@@ -64,7 +64,7 @@ class SplineCoupling(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.scale = hidden**-0.5
+        self.scale, self.bins, self.bound = hidden**-0.5, BINS, BOUND
         self.pre = nn.Conv1d(1, hidden, 1)
         self.convs = SeparableStack(hidden, 0.0)
         self.proj = nn.Conv1d(hidden, 3 * BINS - 1, 1)
@@ -85,10 +85,10 @@ class SplineCoupling(nn.Module):
         shape = (self.proj(self.convs(self.pre(kept) + text, mask)) * mask).transpose(1, 2)[:, None]
         bent, log_slope = spline(
             bent,
-            shape[..., :BINS] * self.scale,
-            shape[..., BINS : 2 * BINS] * self.scale,
-            shape[..., 2 * BINS :],
-            BOUND,
+            shape[..., : self.bins] * self.scale,
+            shape[..., self.bins : 2 * self.bins] * self.scale,
+            shape[..., 2 * self.bins :],
+            self.bound,
             inverse,
         )
         return torch.cat((kept, bent.to(kept.dtype)), dim=1) * mask, log_slope * mask
@@ -124,9 +124,10 @@ class StochasticDurationPredictor(nn.Module):
         """
         text = self.condition(x, mask, g)
         z = noise
-        for index, layer in enumerate(self.flows[:1:-1]):
-            z = layer.forward(z, mask, text) if index % 2 == 1 else z.flip(1)
-        return self.flows[0].forward(z, mask)[:, :1]
+        # Forward by name, because what a slice gives cannot be called when scripted.
+        for coupling in self.flows[-2:1:-2]:
+            z = coupling.forward(z.flip(1), mask, text)
+        return self.flows[0].forward(z.flip(1), mask)[:, :1]
 
     def negative_log_likelihood(self, x: Tensor, mask: Tensor, duration: Tensor, noise: Tensor, g: Tensor) -> Tensor:
         """Upper bound of -log p(duration), summed over phonemes, `[batch]`.
