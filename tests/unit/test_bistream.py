@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from front_helpers import hearing, recording, text
 from golden_weights import golden
 from v3_helpers import END_OF_PROMPT_ID, tiny_config, tiny_lm
 
-from tritone.errors import InvalidRequest
+from tritone.call import torch_call
+from tritone.errors import InvalidRequest, TritoneError
+from tritone.families.cosyvoice import pieces
 from tritone.families.cosyvoice.bistream import UnexpectedId, bistream
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config import LmConfig
 from tritone.families.cosyvoice.lm import SpeechLM, load_lm
+from tritone.families.cosyvoice.modes import SYSTEM
+from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.stages import family
+from tritone.families.cosyvoice.text import TextFrontend
 from tritone.families.cosyvoice.vocabulary import vocabulary
 from tritone.lm.torch_lm import TorchSession
+from tritone.stage import Arrays, Family
 
 V2 = LmConfig()
 
@@ -161,3 +169,79 @@ def test_ids_without_a_meaning_are_not_sampled_unless_as_published() -> None:
         list(bistream(Script(V2, [6562]), [[1]], V2, likeliest, published=True))
     late = Script(V2, [*range(16), 6562, 6563])
     assert len(list(islice(bistream(late, [range(9)], V2, likeliest), 20))) == 20
+
+
+class Speaker:
+    """A family of tiny networks whose language model is a script; recordings are heard as twenty codes."""
+
+    def __init__(self, folder: Path, ids: Sequence[int] = ()) -> None:
+        self.family: Family = family(folder)
+        self.config, self.front = CosyVoiceCheckpoint(folder).config, TextFrontend(folder)
+        self.session = Script(self.config.lm, ids)
+        self._networks, self._ears = torch_call(self.family.stages), hearing(np.arange(20))
+
+    def call(self, stage: str, **arrays: np.ndarray) -> Arrays:
+        return (self._ears if stage.startswith("spe") else self._networks)(stage, **arrays)
+
+    def speak(self, request: Arrays, pieces: Sequence[str], **options: object) -> np.ndarray:
+        waves = self.family.synthesize(self.call, lambda: self.session, request, pieces=pieces, **options)
+        return np.concatenate(list(waves))
+
+
+VOICE, REFERENCE = {"speaker": text("a")}, recording(12800)
+PIECES = {
+    "sft": (VOICE, "", ""),
+    "cross_lingual": (REFERENCE, "", ""),
+    "zero_shot": (REFERENCE | {"reference_text": text("Ah. Oh.")}, "", "Ah. Oh."),
+    "instruct2": (REFERENCE | {"instruct_text": text("Calm.")}, "Calm." + END_OF_PROMPT, ""),
+}
+"""A request of each mode, and what stands before its text: the instruction and the transcript."""
+
+
+@pytest.mark.parametrize("mode", PIECES)
+@pytest.mark.parametrize("version", [2, 3])
+def test_what_each_mode_reads_before_and_between(
+    version: int, mode: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In v3 what goes up to <|endofprompt|> is read at once, in v2 all is divided into turns."""
+    monkeypatch.setattr(pieces, "stream_waveform", lambda *given, **_: iter([np.array(list(given[3]))]))
+    end = 6561 if version == 2 else 6562
+    speaker = Speaker(request.getfixturevalue(f"tiny_v{version}"), [*range(100, 200), end])
+    inputs, instruction, transcript = PIECES[mode]
+    heard = speaker.speak(inputs, ["Hello ", "you", "."])
+    v, front = vocabulary(speaker.config.lm), speaker.front
+    head = []
+    if version == 3:
+        head = front.encode(f"{SYSTEM} {instruction}" if instruction else SYSTEM + END_OF_PROMPT)
+        instruction = ""
+    spoken = v.text_ids([*front.encode(instruction), *front.encode(transcript), *front.encode("Hello you.")])
+    first, *others = [spoken[start : start + 5] for start in range(0, len(spoken), 5)]
+    rest = others.pop() if len(spoken) % 5 else []
+    groups = [list(ids) for _, ids in groupby(speaker.session.given, lambda id: id < 6561)]
+    assert groups[::2] == [[v.sos, *v.text_ids(head), *first], *others, [*rest, v.task_id]]
+    assert [len(codes) for codes in groups[1::2]][: 1 + len(others)] == [15] * (1 + len(others))
+    codes = [code for group in groups[1::2] for code in group]
+    assert codes[:20] == list(range(20)) if transcript else codes[:15] == list(range(100, 115))
+    assert heard[:15].tolist() == list(range(100, 115)) if not transcript else heard[0] == 100
+
+
+def test_pieces_that_cannot_be_spoken(tiny_v2: Path, tiny_v1: Path) -> None:
+    speaker = Speaker(tiny_v2)
+    with pytest.raises(InvalidRequest, match="target_text: the text is empty"):
+        speaker.speak(VOICE, [" ", ""])
+    with pytest.raises(InvalidRequest, match="target_text: nothing to speak in '!'"):
+        speaker.speak(VOICE, ["!"])
+    with pytest.raises(InvalidRequest, match="mode: vc has no text that could come in pieces"):
+        speaker.speak(REFERENCE | recording(12800, "source_wav"), ["Hi."])
+    with pytest.raises(TritoneError, match="the text produced no speech; try another seed"):
+        Speaker(tiny_v2, [V2.end_id]).speak(VOICE, ["Hi."])
+    speaker.session.generate = iter  # type: ignore[attr-defined]
+    with pytest.raises(InvalidRequest, match="target_text: comes in pieces; the engine of the language model takes"):
+        speaker.speak(VOICE, ["Hi."])
+    assert speaker.family.settings["text_in_pieces"] == "turns"
+    assert "text_in_pieces" not in family(tiny_v1).settings
+
+
+def test_pieces_of_a_request_nobody_waits_for_end_without_an_error(tiny_v2: Path) -> None:
+    speaker = Speaker(tiny_v2)
+    assert list(speaker.family.synthesize(speaker.call, lambda: speaker.session, VOICE, lambda: True, [])) == []
