@@ -105,15 +105,18 @@ def torch_call(stages: Iterable[Stage], how: TorchRun = CPU) -> TorchCall:
     return TorchCall(stages, how)
 
 
-def open_session(path: Path, threads: int = 1) -> Any:
-    """An onnxruntime session on the CPU; idle threads sleep, because several sessions share the cores."""
+def open_session(path: Path, threads: int = 1, arena: bool = False) -> Any:
+    """An onnxruntime session on the CPU; idle threads sleep, because several sessions share the cores.
+
+    Args:
+        arena: keep memory between runs, as much as the longest needed; for runs that follow each other fast.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # An arena keeps what the longest request ever needed; without it memory goes back after each run.
-    options.enable_cpu_mem_arena = False
+    options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     try:
@@ -121,6 +124,15 @@ def open_session(path: Path, threads: int = 1) -> Any:
     except Exception as error:
         problem = "does not exist" if not path.is_file() else f"cannot be loaded ({error})"
         raise ArtifactError(f"{path} {problem}; build it with python export/build_engines.py") from error
+
+
+def decodes(stage: Stage) -> bool:
+    """Whether the stage is run once per token: it has a state, and of one sequence only.
+
+    Its state is large and new with every token; to have the system clear memory for it each time would take longer than
+    the arithmetic.
+    """
+    return any(tensor.name.endswith("_state") and tensor.shape[0] == 1 for tensor in stage.inputs)
 
 
 def check_signature(stage: Stage, session: Any, path: Path) -> None:
@@ -194,7 +206,7 @@ def session_call(path: Callable[[Stage], Path], stages: Iterable[Stage], threads
         with lock:
             if name not in sessions:
                 file = path(by_name[name])
-                opened = open_session(file, threads)
+                opened = open_session(file, threads, decodes(by_name[name]))
                 check_signature(by_name[name], opened, file)
                 sessions[name] = opened
             return sessions[name]

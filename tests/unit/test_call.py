@@ -9,9 +9,12 @@ import pytest
 from export_helpers import BATCH, FRAMES, PAST, Smooth, toy_stage
 
 from export.to_onnx import export_stage
+from tritone import call as module
 from tritone.artifacts import stage_path
-from tritone.call import check_inputs, dim_text, onnx_call, tensor_text, torch_call
+from tritone.call import check_inputs, decodes, dim_text, onnx_call, tensor_text, torch_call
 from tritone.errors import ArtifactError, InvalidRequest
+from tritone.families.cosyvoice.checkpoint import YAMLS
+from tritone.families.cosyvoice.stages import published
 from tritone.stage import Arrays, Axis, Scaled, Tensor
 
 
@@ -154,3 +157,22 @@ def test_a_ready_made_file_goes_by_position(built: Path) -> None:
     found = onnx_call(built, [stage], eager=True)("smooth", **{f"my_{name}": value for name, value in given.items()})
     wanted = torch_call([toy_stage(Smooth())])("smooth", **given)
     np.testing.assert_allclose(found["y"], wanted["y"], atol=1e-5)
+
+
+def test_only_what_is_run_for_every_token_keeps_memory_between_runs(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = [stage for yaml in YAMLS.values() for stage in published(yaml).stages]
+    assert {stage.name for stage in stages if decodes(stage)} == {"llm_step"}
+    opened, kept = module.open_session, []
+
+    def remembering(path: Path, threads: int, arena: bool) -> object:
+        session = opened(path, threads, arena)
+        kept.append(session.get_session_options().enable_cpu_mem_arena)
+        return session
+
+    monkeypatch.setattr(module, "open_session", remembering)
+    onnx_call(built, [toy_stage()], eager=True)
+    monkeypatch.setattr(module, "decodes", lambda stage: stage.name == "smooth")
+    onnx_call(built, [toy_stage()], eager=True)
+    assert kept == [False, True]
