@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import shutil
+import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,6 +98,33 @@ def test_published_client_speaks_through_both_entries(
     assert len(chunks) > 1 and sum(chunk.size for chunk in chunks) == pytest.approx(spoken.size, rel=0.01)
     config = client.get_model_config(model, as_json=True)["config"]
     assert config["parameters"]["sample_rate"]["string_value"] == str(RATES[served[0]])
+
+
+def test_published_client_speaks_over_plain_http(
+    served: tuple[int, Server], client: grpc.InferenceServerClient
+) -> None:
+    """JSON as that client posts it, and its recording padded to ten seconds as the other one pads it."""
+    version, server = served
+    model, inputs = f"cosyvoice{version}", recording(2.0)
+    samples = np.zeros((1, 160000), np.float32)
+    samples[:, : inputs["reference_wav"][0].shape[1]] = inputs["reference_wav"][0]
+    fields = {
+        "reference_wav": (samples.shape, "FP32", samples.tolist()),
+        "reference_wav_len": ((1, 1), "INT32", inputs["reference_wav_len"][0].tolist()),
+        "reference_text": ((1, 1), "BYTES", ["A word."]),
+        "target_text": ((1, 1), "BYTES", ["Hi you."]),
+    }
+    keys = ("name", "shape", "datatype", "data")
+    body = {"inputs": [dict(zip(keys, (name, *field), strict=True)) for name, field in fields.items()]}
+    post = urllib.request.Request(
+        f"http://127.0.0.1:{server.ports.http}/v2/models/{model}/infer?request_id=0",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(post, timeout=120) as answer:
+        spoken = np.array(json.load(answer)["outputs"][0]["data"], dtype=np.float32)
+    wanted = whole(client, model, inputs | {"reference_text": text("A word."), "target_text": text("Hi you.")})
+    np.testing.assert_allclose(spoken, wanted, atol=1e-5)
 
 
 def test_every_mode_speaks_and_each_says_something_else(
