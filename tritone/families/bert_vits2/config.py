@@ -16,9 +16,8 @@ from typing import Any, TypeVar
 
 from tritone.errors import ConfigError
 
-SYMBOLS, TONES, LANGUAGES = 112, 12, 3
-"""Rows of the three embeddings of text, the same in every version from 2.0 to 2.3."""
 BERT_CHANNELS = 1024
+"""Width of the features of every BERT encoder, in every version from 2.0 to 2.3."""
 VERSIONS = ("2.0", "2.1", "2.2", "2.3")
 SPEAKER_LAYER = 2
 """Index of the transformer layer before which the speaker is added."""

@@ -6,8 +6,9 @@ import math
 
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.config import BERT_CHANNELS, LANGUAGES, SYMBOLS, TONES, ModelConfig
+from tritone.families.bert_vits2.config import BERT_CHANNELS, ModelConfig
 from tritone.families.bert_vits2.encoder import Encoder
+from tritone.families.bert_vits2.text.symbols import LANGUAGES, NUM_TONES, SYMBOLS
 
 
 class TextEncoder(nn.Module):
@@ -21,9 +22,9 @@ class TextEncoder(nn.Module):
         super().__init__()
         hidden = config.hidden_channels
         self.scale, self.inter = math.sqrt(hidden), config.inter_channels
-        self.emb = nn.Embedding(SYMBOLS, hidden)
-        self.tone_emb = nn.Embedding(TONES, hidden)
-        self.language_emb = nn.Embedding(LANGUAGES, hidden)
+        self.emb = nn.Embedding(len(SYMBOLS), hidden)
+        self.tone_emb = nn.Embedding(NUM_TONES, hidden)
+        self.language_emb = nn.Embedding(len(LANGUAGES), hidden)
         for table in (self.emb, self.tone_emb, self.language_emb):
             nn.init.normal_(table.weight, 0.0, hidden**-0.5)
         self.bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
