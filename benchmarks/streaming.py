@@ -1,8 +1,10 @@
-"""Streamed synthesis beside one pass on the exported networks: the largest difference, and the cost of each chunk.
+"""Streamed synthesis of a checkpoint: what each chunk costs, and the largest difference to one pass under the mask.
 
     python benchmarks/streaming.py checkpoints/nano [--build FOLDER] [--hops 25,50,100] [--seconds 24] [--speaker NAME]
+    python benchmarks/streaming.py CHECKPOINT --engine torch --speech random --left-chunks=4,-1 [--prompt SECONDS]
 
-The same speech tokens are rendered in chunks and in one pass under the streaming mask, with the same seed.
+The same speech tokens are rendered in chunks and in one pass, with the same seed. A pass under the mask of a stream
+exists where the checkpoint's own mask is used: one with a bound, or, with `--left-chunks=-1`, the published one.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +22,25 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import RESULTS, Table, new_figure, write_report
-from tritone.call import onnx_call
+from tritone.artifacts import default_folder
 from tritone.catalog import open_family
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.request import Prepared, registered
 from tritone.families.cosyvoice.speakers import Voice, read_voices
+from tritone.families.cosyvoice.streaming_v1 import HOP
 from tritone.families.cosyvoice.synthesize import never, speech_tokens, stream_waveform, whole_mel, whole_waveform
 from tritone.families.cosyvoice.text import TextFrontend
 from tritone.lm.genai import genai_llm
-from tritone.stage import Call, Stage
+from tritone.load import open_call
+from tritone.stage import Arrays, Call, Stage
+from tritone.torch_run import TorchRun
 
 TEXT = "The small boat drifted far beyond the harbour while the evening light was fading."
 SEED = 1
+EARLY, LATE = 3, 20
+"""The chunks whose costs are compared, counted from 1; where there are not so many, the last full one."""
 
 
 def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: Voice, count: int) -> list[int]:
@@ -46,44 +54,106 @@ def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: V
     return speech[:count]
 
 
-def timed(chunks: Iterator[np.ndarray]) -> tuple[list[np.ndarray], list[float]]:
-    """The chunks, and the seconds each took to come."""
+def random_voice(config: CosyVoiceConfig, seconds: float) -> Voice:
+    """A voice nobody has, whose prompt has so many seconds of random tokens and mel."""
+    flow, rng = config.flow, np.random.default_rng(SEED)
+    tokens = int(seconds * flow.token_frame_rate)
+    frames = int(seconds * config.mel.sample_rate / config.mel.hop) if config.version == 1 else 2 * tokens
+    embedding, mel = rng.standard_normal(flow.spk_embed_dim), 2 * rng.standard_normal((frames, 80)) - 5
+    token = rng.integers(0, flow.vocab_size, tokens)
+    return Voice("random", embedding.astype(np.float32), speech_token=token, mel=mel.astype(np.float32))
+
+
+class Timer:
+    """A call that adds up the processor seconds spent in the networks of the flow's steps."""
+
+    def __init__(self, call: Call) -> None:
+        self._call, self.seconds = call, 0.0
+
+    def __call__(self, name: str, **arrays: np.ndarray) -> Arrays:
+        start = time.process_time()
+        found = self._call(name, **arrays)
+        self.seconds += time.process_time() - start if name.startswith("flow_estimator") else 0.0
+        return found
+
+
+def timed(chunks: Iterator[np.ndarray], timer: Timer) -> tuple[list[np.ndarray], np.ndarray]:
+    """The chunks, and the seconds each took to come: on the clock, of this process's processors, and of those what the
+    flow's steps took, `[3, chunks]`."""
     parts: list[np.ndarray] = []
-    seconds: list[float] = []
-    start = time.perf_counter()
+    seconds: list[list[float]] = [[], [], []]
+    clocks = time.perf_counter, time.process_time, lambda: timer.seconds
+    start = [clock() for clock in clocks]
     for chunk in chunks:
-        now = time.perf_counter()
         parts.append(chunk)
-        seconds.append(now - start)
-        start = now
-    return parts, seconds
+        for index, clock in enumerate(clocks):
+            now = clock()
+            seconds[index].append(now - start[index])
+            start[index] = now
+    return parts, np.array(seconds)
+
+
+def measure(
+    call: Call,
+    stages: dict[str, Stage],
+    config: CosyVoiceConfig,
+    speech: list[int],
+    voice: Voice,
+    hop: int,
+    repeats: int,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The streamed waveform, and what its chunks cost: of every chunk the fastest of the repeats."""
+    timer = Timer(call)
+    runs = [
+        timed(stream_waveform(timer, stages, config, iter(speech), voice, seed=SEED, hop=hop), timer)
+        for _ in range(repeats)
+    ]
+    parts = runs[0][0]
+    wall, cpu, steps = np.min([seconds for _, seconds in runs], axis=0)
+    late = min(LATE, len(speech) // hop - 1)
+    return np.concatenate(parts), {
+        "hop": hop,
+        "left_chunks": config.flow.stream_left_chunks,
+        "chunks": len(parts),
+        "seconds": wall.tolist(),
+        "cpu_seconds": cpu.tolist(),
+        "flow_cpu_seconds": steps.tolist(),
+        "borders": np.cumsum([len(part) for part in parts]).tolist(),
+        "first_ms": 1000 * wall[0],
+        "late_chunk": late if late > EARLY else None,
+        "late_over_early": float(wall[late - 1] / wall[EARLY - 1]) if late > EARLY else None,
+        "late_over_early_cpu": float(cpu[late - 1] / cpu[EARLY - 1]) if late > EARLY else None,
+        "late_over_early_flow": float(steps[late - 1] / steps[EARLY - 1]) if late > EARLY else None,
+    }
 
 
 def compare(
-    call: Call, stages: dict[str, Stage], config: CosyVoiceConfig, speech: list[int], voice: Voice, hops: Sequence[int]
+    call: Call,
+    stages: dict[str, Stage],
+    config: CosyVoiceConfig,
+    speech: list[int],
+    voice: Voice,
+    hops: Sequence[int],
+    left_chunks: Sequence[int],
+    repeats: int = 1,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """The waveform of one pass, and for each hop how the streamed one differs and what its chunks cost."""
-    mel = whole_mel(call, config, speech, voice, streaming_mask=True)
-    whole = whole_waveform(call, config, mel, SEED)
+    """A streamed waveform, and for each hop and bound what chunks cost and how it differs from one pass."""
+    whole: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
-    for hop in hops:
-        parts, seconds = timed(stream_waveform(call, stages, config, iter(speech), voice, seed=SEED, hop=hop))
-        streamed = np.concatenate(parts)
-        if streamed.shape != whole.shape:
-            raise TritoneError(f"hop {hop}: {len(streamed)} samples streamed, {len(whole)} in one pass")
-        rows.append(
-            {
-                "hop": hop,
-                "chunks": len(parts),
-                "largest_difference": float(np.abs(streamed - whole).max()),
-                "seconds": seconds,
-                "borders": np.cumsum([len(part) for part in parts]).tolist(),
-                "first_ms": 1000 * seconds[0],
-                # The last chunk is a remainder, so the comparison is between full ones.
-                "late_over_early": float(np.median(seconds[-6:-1]) / np.median(seconds[2:7])),
-            }
-        )
-    return whole, rows
+    for left in left_chunks:
+        config = replace(config, flow=replace(config.flow, stream_left_chunks=left))
+        for hop in hops:
+            streamed, row = measure(call, stages, config, speech, voice, hop, repeats)
+            row["largest_difference"] = None
+            if config.version != 1 and (left < 0 or getattr(config.flow.estimator, "left_chunks", -1) >= 0):
+                if whole is None:
+                    mel = whole_mel(call, config, speech, voice, streaming_mask=True)
+                    whole = whole_waveform(call, config, mel, SEED)
+                if streamed.shape != whole.shape:
+                    raise TritoneError(f"hop {hop}: {len(streamed)} samples streamed, {len(whole)} in one pass")
+                row["largest_difference"] = float(np.abs(streamed - whole).max())
+            rows.append(row)
+    return streamed, rows
 
 
 def publish(name: str, whole: np.ndarray, rate: int, rows: Sequence[dict[str, Any]], folder: Path) -> Path:
@@ -97,16 +167,24 @@ def publish(name: str, whole: np.ndarray, rate: int, rows: Sequence[dict[str, An
     axes[0].set_ylim(0, 8000)
     axes[0].set_xlabel(f"seconds; dotted: chunk borders at hop {rows[0]['hop']}")
     for row in rows:
-        axes[1].plot(np.arange(1, len(row["seconds"])), 1000 * np.array(row["seconds"][:-1]), label=f"hop {row['hop']}")
+        label = f"hop {row['hop']}, left chunks {row['left_chunks']}"
+        axes[1].plot(np.arange(1, len(row["seconds"])), 1000 * np.array(row["seconds"][:-1]), label=label)
     axes[1].set_xlabel("chunk")
     axes[1].set_ylabel("milliseconds")
     axes[1].set_ylim(bottom=0)
     axes[1].legend()
-    head = ["hop (tokens)", "chunks", "largest difference", "first chunk (ms)", "late chunks / early chunks"]
+    head = ["hop (tokens)", "left chunks", "chunks", "largest difference", "first chunk (ms)"]
+    head += [f"late chunk / chunk {EARLY}", "the same in processor time", "of the flow's steps alone"]
     cells = [
-        [r["hop"], r["chunks"], f"{r['largest_difference']:.1e}", r["first_ms"], r["late_over_early"]] for r in rows
+        [
+            *(row["hop"], row["left_chunks"], row["chunks"]),
+            None if row["largest_difference"] is None else f"{row['largest_difference']:.1e}",
+            *(row["first_ms"], row["late_over_early"], row["late_over_early_cpu"], row["late_over_early_flow"]),
+        ]
+        for row in rows
     ]
-    table = Table("Streamed beside one pass under the streaming mask", head, cells)
+    caption = f"Streamed beside one pass under the same mask; the late chunk is number {LATE} or the last full one"
+    table = Table(caption, head, cells)
     return write_report(name, "Streaming", {"rows": list(rows)}, [table], figure, folder)
 
 
@@ -115,28 +193,52 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--build", type=Path, help="folder of the exported files (default build/NAME)")
-    parser.add_argument("--hops", default="25,50,100", help="tokens per chunk (default: %(default)s)")
+    parser.add_argument("--engine", choices=("onnx", "torchscript", "torch"), default="onnx")
+    parser.add_argument("--hops", help=f"tokens per chunk (default: 25,50,100; of v1 {HOP})")
+    parser.add_argument("--left-chunks", help="chunks a stream looks back, -1 for all (default: the checkpoint's)")
     parser.add_argument("--seconds", type=float, default=24, help="length of the speech (default: %(default)g)")
+    parser.add_argument("--speech", choices=("lm", "random"), default="lm", help="where speech tokens come from")
     parser.add_argument("--speaker", default="", help="a registered speaker (default: the first)")
+    parser.add_argument("--prompt", type=float, help="seconds of a random voice's prompt, in the place of a speaker")
+    parser.add_argument("--steps", type=int, help="steps of the flow (default: the checkpoint's)")
+    parser.add_argument("--repeats", type=int, default=1, help="streams, of which the fastest of every chunk counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="streaming", help="name of the report (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     try:
-        build = args.build or Path("build") / args.checkpoint.resolve().name
+        build = args.build or default_folder(args.checkpoint.resolve())
         family, config = open_family(args.checkpoint), load_config(args.checkpoint)
-        voice = registered(args.speaker, TextFrontend(args.checkpoint), read_voices(args.checkpoint))
-        speech = long_speech(build, args.checkpoint, config, voice, int(args.seconds * config.flow.token_frame_rate))
-        call = onnx_call(build, family.stages, threads=args.threads, eager=True)
+        if args.steps:
+            config = replace(config, flow=replace(config.flow, steps=args.steps))
+        if args.prompt is None:
+            voice = registered(args.speaker, TextFrontend(args.checkpoint), read_voices(args.checkpoint))
+        else:
+            voice = random_voice(config, args.prompt)
+        count = int(args.seconds * config.flow.token_frame_rate)
+        if args.speech == "lm":
+            speech = long_speech(build, args.checkpoint, config, voice, count)
+        else:
+            speech = np.random.default_rng(SEED).integers(0, config.flow.vocab_size, count).tolist()
+        call = open_call(args.engine, family, args.checkpoint, build, TorchRun(threads=args.threads))
         stages = {stage.name: stage for stage in family.stages}
-        whole, rows = compare(call, stages, config, speech, voice, [int(hop) for hop in args.hops.split(",")])
+        hops = numbers(args.hops or (str(HOP) if config.version == 1 else "25,50,100"))
+        left_chunks = numbers(args.left_chunks or str(config.flow.stream_left_chunks))
+        # Networks are opened when first used, and the first runs are slower.
+        next(stream_waveform(call, stages, config, iter(speech), voice, seed=SEED, hop=hops[0]))
+        streamed, rows = compare(call, stages, config, speech, voice, hops, left_chunks, args.repeats)
     except (TritoneError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(publish(args.name, whole, config.sample_rate, rows, args.results))
+    print(publish(args.name, streamed, config.sample_rate, rows, args.results))
     for row in rows:
-        print({key: row[key] for key in ("hop", "chunks", "largest_difference", "first_ms", "late_over_early")})
+        print({key: value for key, value in row.items() if not key.endswith("seconds") and key != "borders"})
     return 0
+
+
+def numbers(text: str) -> list[int]:
+    """The numbers of a list with commas."""
+    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from front_helpers import hearing, recorded, recording
 from stream_helpers import Opened, opened, random_speech, random_voice
 
 from tritone.families.cosyvoice.prompt_states import MEGABYTES, FlowState, PromptStates
 from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.stages import family
 from tritone.families.cosyvoice.streaming import FlowStream
 from tritone.families.cosyvoice.synthesize import stream_waveform
 from tritone.families.cosyvoice.voice_cache import Recent
@@ -145,3 +148,23 @@ def test_a_voice_without_a_prompt_takes_no_place(tiny: Opened) -> None:
     prompts = PromptStates()
     list(mels(tiny, random_voice(0), prompts, random_speech(30)))
     assert len(prompts) == 0
+
+
+def test_a_request_with_a_recording_heard_before_starts_behind_its_prompt(tiny_v2: Path) -> None:
+    model = family(tiny_v2)
+    networks, ears = opened(tiny_v2).call, hearing(recorded(2)["llm_prompt_speech_token"])
+    steps: list[int] = []
+
+    def call(name: str, **arrays: np.ndarray) -> Arrays:
+        steps[-1] += name == "flow_estimator_chunk"
+        return (ears if name in ("speech_tokenizer", "speaker_embedding") else networks)(name, **arrays)
+
+    waves = []
+    for level in (1.0, 1.0, 0.5):  # half as loud is another recording
+        steps.append(0)
+        request = recording(32000) | recording(12000, "source_wav")
+        request["reference_wav"] = np.float32(level) * request["reference_wav"]
+        waves.append(np.concatenate(list(model.synthesize(call, None, request))))
+    assert steps[1] == steps[0] - 10 == steps[2] - 10
+    np.testing.assert_array_equal(waves[0], waves[1])
+    assert np.abs(waves[2] - waves[0]).max() > 1e-3
