@@ -1,0 +1,106 @@
+"""The command line client without a server: what it refuses, what it passes on, the sound files it reads and writes."""
+
+from __future__ import annotations
+
+import io
+import sys
+import wave
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client import speak
+from client.errors import SpeechError
+from client.recording import WavWriter, read_reference
+from client.request import request_arrays
+from client.speech_client import Speech, SpeechClient
+
+
+def test_command_line_refuses_what_cannot_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speak.shutil, "which", lambda name: None)
+    cases = {
+        "no text given": ["-o", "x.wav"],
+        "both a text and --source": ["x", "--source", "a.wav", "-o", "x.wav"],
+        "text from standard input needs gRPC": ["-", "--http", "-o", "x.wav"],
+        "--stream needs gRPC": ["x", "--stream", "--http", "-o", "x.wav"],
+        "nowhere to send the audio": ["x"],
+        "--play needs one of ffplay, aplay, paplay": ["x", "--play"],
+        "no sound file at": ["x", "-o", "x.wav", "--reference", str(tmp_path / "gone.wav")],
+        "the folder /no/such does not exist": ["x", "-o", "/no/such/x.wav"],
+        "no Triton server answers grpc at localhost:1": ["x", "-o", "x.wav", "--url", "localhost:1", "--wait", "0.1"],
+    }
+    for message, arguments in cases.items():
+        assert speak.main(arguments) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_command_line_has_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it is given arrives as controls; standard input arrives as pieces, line by line."""
+    for name in ("voice", "words"):
+        with WavWriter(tmp_path / f"{name}.wav", 16000) as writer:
+            writer.write(np.zeros(1600))
+    asked: list[tuple[str, Any, dict[str, Any]]] = []
+
+    class Client(SpeechClient):
+        sample_rate = 24000
+
+        def wait_until_ready(self, timeout: float = 60.0) -> None:
+            pass
+
+        def synthesize(self, text: str | None = None, **controls: Any) -> Speech:
+            asked.append(("whole", text, controls))
+            return Speech(np.zeros(2400, np.float32), 24000, 0.1)
+
+        def speak_pieces(self, pieces: Iterable[str], **controls: Any) -> Iterator[np.ndarray]:
+            asked.append(("pieces", list(pieces), controls))
+            yield np.zeros(2400, np.float32)
+
+    monkeypatch.setattr(speak, "SpeechClient", Client)
+    out = ["-o", str(tmp_path / "out.wav")]
+    voice = ["--reference", str(tmp_path / "voice.wav"), "--reference-text", "Yes."]
+    assert speak.main(["x", *out, *voice, "--instruct", "softly", "--mode", "instruct2", "--speed", "2"]) == 0
+    assert speak.main(["--source", str(tmp_path / "words.wav"), "--speaker", "rms", "--seed", "3", *out]) == 0
+    monkeypatch.setattr(sys, "stdin", io.StringIO("One line.\n\n  Another.\n"))
+    assert speak.main(["-", *out]) == 0
+    given = [(kind, text, {k for k, v in controls.items() if v is not None}) for kind, text, controls in asked]
+    assert given == [
+        ("whole", "x", {"reference", "reference_text", "instruct_text", "mode", "speed"}),
+        ("whole", None, {"source", "speaker", "seed"}),
+        ("pieces", ["One line. ", "Another. "], set()),
+    ]
+    for _, text, controls in asked:
+        request_arrays("" if isinstance(text, list) else text, **controls)
+
+
+def test_chunks_are_written_and_timed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chunks = iter([np.full(2400, 0.5, np.float32), np.full(2400, -0.5, np.float32)])
+    speak.deliver(chunks, 24000, tmp_path / "a.wav", None)
+    printed = capsys.readouterr().out
+    assert printed.startswith("0.20 s of audio, first audio after") and "real-time factor" in printed
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert (file.getframerate(), file.getnframes(), file.getnchannels()) == (24000, 4800, 1)
+    with pytest.raises(SpeechError, match="the server sent no audio"):
+        speak.deliver(iter([]), 24000, None, None)
+
+
+def test_reference_is_mixed_and_resampled(tmp_path: Path) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(24000) / 24000)
+    with WavWriter(tmp_path / "a.wav", 24000) as writer:
+        writer.write(tone)
+    found = read_reference(tmp_path / "a.wav")
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    assert found.shape == (16000,) and np.abs(found - expected)[200:-200].max() < 1e-3
+    with wave.open(str(tmp_path / "b.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(3)
+        file.setframerate(16000)
+        file.writeframes(b"\x00\x00\x40\x00\x00\xc0" * 100 + b"\x00\x00\x40\x00\x00\x40" * 100)
+    assert np.allclose(read_reference(tmp_path / "b.wav"), [0.0] * 100 + [0.5] * 100)
+    (tmp_path / "c.wav").write_bytes(b"RIFF")
+    with pytest.raises(SpeechError, match=r"c\.wav is not a PCM wav file"):
+        read_reference(tmp_path / "c.wav")
