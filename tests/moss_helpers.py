@@ -6,16 +6,21 @@ import functools
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from golden_weights import GOLDEN
 from key_weights import key_state
+from torch import Tensor
 
 from tritone.call import TorchCall, torch_call
 from tritone.checkpoint import load_strict
 from tritone.families.moss_ttsd.codec import XYTokenizer
 from tritone.families.moss_ttsd.codec_config import CodecConfig, read_codec_config
 from tritone.families.moss_ttsd.codec_stages import codec_stages
+from tritone.families.moss_ttsd.lm import AsteroidLM
+from tritone.families.moss_ttsd.lm_config import AsteroidConfig, read_lm_config
+from tritone.families.moss_ttsd.lm_stages import lm_stage
 
 FOLDER = GOLDEN / "moss_ttsd"
 CODEC_YAML = FOLDER / "xytok_tiny.yaml"
@@ -49,3 +54,30 @@ def tiny_codec() -> XYTokenizer:
 @functools.cache
 def tiny_codec_call() -> TorchCall:
     return torch_call(codec_stages(tiny_codec_config(), tiny_codec))
+
+
+def described() -> dict[str, Any]:
+    """The language models' configurations ("config": "tiny", "released"), sampling "layers" and "normalized" texts."""
+    found: dict[str, Any] = json.loads((FOLDER / "moss.json").read_text(encoding="utf-8"))
+    return found
+
+
+def lm_config(which: str, folder: Path) -> AsteroidConfig:
+    """The configuration read from a `config.json` written to `folder`."""
+    (folder / "config.json").write_text(json.dumps(described()["config"][which]))
+    return read_lm_config(folder)
+
+
+def tiny_lm(config: AsteroidConfig, attention: str = "eager") -> AsteroidLM:
+    lm = AsteroidLM(config, attention).eval()
+    load_strict(lm, _lm_state(config), "the rule")
+    return lm
+
+
+@functools.cache
+def _lm_state(config: AsteroidConfig) -> dict[str, Tensor]:
+    return key_state(AsteroidLM(config).state_dict())
+
+
+def tiny_lm_call(config: AsteroidConfig) -> TorchCall:
+    return torch_call([lm_stage(config, lambda: tiny_lm(config))])

@@ -91,13 +91,21 @@ def test_the_vocoder_needs_no_more_frames_than_it_is_given() -> None:
         assert np.abs(part - wanted).max() <= 1e-5 * np.abs(all_of_it).max()
 
 
+def test_the_blend_is_the_published_one() -> None:
+    golden = numbers("lm")
+    first, second, third = (golden[f"io_seg{n}"][0] for n in range(3))
+    joined = np.concatenate([first[:-100], windows.blended(first[-100:], second)])
+    joined = np.concatenate([joined[:-100], windows.blended(joined[-100:], third)])
+    assert np.abs(joined - golden["io_crossfade"][0]).max() < 1e-6
+
+
 def test_a_join_is_a_blend_of_both_sides() -> None:
     schedule = Schedule(first=20, hop=20, left=10, right=5)
     spoken, call = codes(40), tiny_codec_call()
     fade, join = 3200, 20 * 2560
     before = windows.decode_part(call, CONFIG, spoken[:, :0], spoken[:, :25], 0, join + fade)
     after = windows.decode_part(call, CONFIG, spoken[:, :0], spoken[:, 10:], 10 * 2560, 30 * 2560)
-    rising = (np.arange(fade) + 0.5) / fade
+    rising = np.linspace(0, 1, fade)
     found = decode(call, CONFIG, spoken, schedule)
     assert np.array_equal(found[:join], before[:join])
     blended = before[join:] * (1 - rising) + after[:fade] * rising

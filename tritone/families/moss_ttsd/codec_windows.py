@@ -138,16 +138,21 @@ class WindowedDecoder:
         from_sample, to_sample = (self._kept - begin) * upsample, (stop - begin) * upsample + fade
         samples = decode_part(self._call, self._config, self._reference, window, from_sample, to_sample)
         if len(self._tail):
-            rising = (np.arange(len(self._tail), dtype=np.float32) + 0.5) / len(self._tail)
-            overlap = min(len(self._tail), len(samples))
-            mixed = samples[:overlap] * rising[:overlap] + self._tail[:overlap] * (1 - rising[:overlap])
-            samples = np.concatenate([mixed, samples[overlap:]])
+            samples = blended(self._tail, samples)
         settled = len(samples) - fade
         self._tail = samples[settled:]
         self._kept = stop
         keep_from = max(self._dropped, stop - self._schedule.left)
         self._codes, self._dropped = self._codes[:, keep_from - self._dropped :], keep_from
         return samples[:settled]
+
+
+def blended(fading: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """`samples`, begun on top of the end of what was before: a linear cross-fade of `fading` into them."""
+    rising = np.linspace(0, 1, len(fading), dtype=np.float32)
+    overlap = min(len(fading), len(samples))
+    mixed = samples[:overlap] * rising[:overlap] + fading[:overlap] * (1 - rising[:overlap])
+    return np.concatenate([mixed, samples[overlap:]])
 
 
 def decode_part(

@@ -1,0 +1,242 @@
+"""The Asteroid language model: published logits, the delay pattern, and generation row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from moss_helpers import described, lm_config, manifest, numbers, tiny_lm, tiny_lm_call
+from transformers import DynamicCache
+
+from tritone.call import TorchCall
+from tritone.errors import ConfigError, InvalidRequest
+from tritone.families.moss_ttsd.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
+from tritone.families.moss_ttsd.generate import Draw, Restrict, choose, generate
+from tritone.families.moss_ttsd.lm import AsteroidLM
+from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
+from tritone.families.moss_ttsd.lm_stages import StageSession
+from tritone.lm.sampling import greedy_draw
+from tritone.stage import Arrays
+
+GREEDY = [ChannelSampling(do_sample=False)] * 8
+START, PADDING = 23, np.array([0, 8])
+LONGEST = 60
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> AsteroidConfig:
+    return lm_config("tiny", tmp_path_factory.mktemp("lm"))
+
+
+@pytest.fixture(scope="module")
+def golden() -> Arrays:
+    return {k: v.astype(np.int64) if v.dtype == np.int32 else v for k, v in numbers("lm").items()}
+
+
+@pytest.fixture(scope="module")
+def call(config: AsteroidConfig) -> TorchCall:
+    return tiny_lm_call(config)
+
+
+def near(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert found.shape == wanted.shape
+    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_logits_equal_published(config: AsteroidConfig, golden: Arrays, attention: str) -> None:
+    lm, rows = tiny_lm(config, attention), torch.from_numpy(golden["input_ids"])
+    near(lm.embed(rows).numpy(), golden["embeds"])
+    logits = [one.numpy() for one in lm.heads(lm.hidden(rows, valid()))]
+    for one, first in ((0, 0), (1, 8)):  # rows of padding hear nothing that means anything
+        near(logits[0][one, first::4, ::97], golden["text_every_97"][one, first // 4 :])
+        assert np.array_equal(logits[0][one, first:].argmax(-1), golden["text_argmax"][one, first:])
+        for channel in range(7):
+            near(logits[channel + 1][one, first::4, ::2], golden["speech"][channel, one, first // 4 :])
+
+
+def valid() -> torch.Tensor:
+    mask = torch.ones(2, 30)
+    mask[1, :8] = 0
+    return mask
+
+
+@torch.no_grad()
+def test_steps_with_a_cache_are_the_whole(config: AsteroidConfig, golden: Arrays, call: TorchCall) -> None:
+    lm, rows = tiny_lm(config), golden["input_ids"]
+    whole = [one[:, -1].numpy() for one in lm.heads(lm.hidden(torch.from_numpy(rows), valid()))]
+    session, cache = StageSession(call, config), DynamicCache()
+    for begin, end in ((0, 20), (20, 29), (29, 30)):
+        found = session.append(rows[:, begin:end], PADDING)
+        cached = lm(torch.from_numpy(rows[:, begin:end]), valid()[:, :end], cache)
+    for channel in range(8):
+        near(found[channel], whole[channel])
+        near(cached[channel][:, 0].numpy(), whole[channel])
+
+
+def test_released_files_have_exactly_these_keys(tmp_path: Path) -> None:
+    released = lm_config("released", tmp_path)
+    with torch.device("meta"):
+        own = {key: list(value.shape) for key, value in AsteroidLM(released).state_dict().items()}
+    heads = {key.replace("model.embedding_list", "lm_heads"): own[key] for key in own if "embedding_list" in key}
+    assert own | heads | {"model.language_model.embed_tokens.weight": [152697, 2048]} == manifest("lm")
+
+
+def run(
+    call: TorchCall,
+    config: AsteroidConfig,
+    golden: Arrays,
+    sampling: list[ChannelSampling],
+    draws: list[Draw],
+    restrict: Restrict | None = None,
+) -> np.ndarray:
+    rows = golden["input_ids"]
+    found = [rows[:, :START]]
+    prompts = [rows[0], rows[1, 8:]]
+    for row, _ in generate(StageSession(call, config), prompts, config, [sampling] * 2, draws, LONGEST, restrict):
+        found.append(row[:, None])
+    return np.concatenate(found, axis=1)
+
+
+def speaking_until(config: AsteroidConfig, end: int) -> Restrict:
+    """Channel 0 says speech before row `end`, and then the end of speech."""
+
+    def restrict(at: int, channel: int, scores: np.ndarray) -> None:
+        if channel == 0:
+            allowed = slice(*config.speech_tokens) if at < end else slice(config.speech_eos, config.speech_eos + 1)
+            kept = scores[:, allowed].copy()
+            scores[:] = -np.inf
+            scores[:, allowed] = kept
+
+    return restrict
+
+
+def published_sampling(do_sample: bool) -> list[ChannelSampling]:
+    return [ChannelSampling(do_sample, **layer) for layer in described()["layers"]]
+
+
+def test_greedy_generation_is_the_published_one(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
+    assert np.array_equal(run(call, config, golden, GREEDY, [greedy_draw] * 2), golden["greedy"])
+
+
+def test_processed_greedy_generation_is_the_published_one(
+    call: TorchCall, config: AsteroidConfig, golden: Arrays
+) -> None:
+    found = run(call, config, golden, published_sampling(False), [greedy_draw] * 2)
+    assert np.array_equal(found, golden["processed_argmax"])
+
+
+def test_a_forced_end_drains_as_published(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
+    found = run(call, config, golden, published_sampling(False), [greedy_draw] * 2, speaking_until(config, 36))
+    assert np.array_equal(found, golden["forced_eos"])
+
+
+def test_recorded_draws_give_the_published_rows(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
+    def recorded(one: int) -> Callable[[np.ndarray], int]:
+        uniforms = iter(golden["uniforms"][:, one].astype(np.float64))
+
+        def draw(chances: np.ndarray) -> int:
+            total = np.cumsum(chances, dtype=np.float64)
+            return int(np.searchsorted(total, next(uniforms) * total[-1], side="right"))
+
+        return draw
+
+    found = run(call, config, golden, published_sampling(True), [recorded(0), recorded(1)], speaking_until(config, 42))
+    assert np.array_equal(found, golden["sampled_forced_eos"])
+
+
+def test_each_sequence_of_a_batch_is_what_it_is_alone(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
+    prompts = [golden["input_ids"][0], golden["input_ids"][1, 8:]]
+    restrict = speaking_until(config, 34)
+
+    def spoken(chosen: list[np.ndarray], limit: Restrict) -> list[np.ndarray]:
+        session = StageSession(call, config)
+        rows = [r for r, _ in generate(session, chosen, config, [GREEDY] * len(chosen), [greedy_draw] * 2, 60, limit)]
+        return [np.stack(rows)[:, one] for one in range(len(chosen))]
+
+    together = spoken(prompts, restrict)
+    alone = spoken(prompts[1:], speaking_until(config, 34 - 8))
+    assert np.array_equal(together[1], alone[0])
+
+
+def test_a_session_stops_at_its_longest(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
+    steps = generate(
+        StageSession(call, config), [golden["input_ids"][0]], config, [GREEDY], [greedy_draw], 26,
+        speaking_until(config, 99),
+    )  # fmt: skip
+    assert [bool(ended[0]) for _, ended in steps] == [False] * 3
+    with pytest.raises(InvalidRequest, match="has 23 rows; there must be at least 1 and fewer than 23"):
+        next(generate(StageSession(call, config), [golden["input_ids"][0]], config, [GREEDY], [greedy_draw], 23))
+
+
+def test_the_delay_pattern_is_the_published_one(config: AsteroidConfig, golden: Arrays) -> None:
+    x, y = golden["io_x"], golden["io_y"]
+    assert np.array_equal(delayed(x, config.pads), golden["io_shifted"])
+    assert np.array_equal(delayed(y, config.pads), golden["io_shifted_y"])
+    assert np.array_equal(undelayed(golden["io_shifted"]), x)
+    rows, padding = left_padded([golden["io_shifted"], golden["io_shifted_y"]], config.pads)
+    assert np.array_equal(rows, golden["io_padded"])
+    assert np.array_equal(padding, (golden["io_attn"] == 0).sum(1))
+    for frames, last in zip(golden["io_fmv_in"], golden["io_fmv"], strict=True):
+        assert spoken_frames(frames, 1024) == last + 1
+
+
+def test_codes_and_ids_are_each_others_inverse(config: AsteroidConfig) -> None:
+    codes = np.random.default_rng(0).integers(0, 1024, (8, 5))
+    frames = frames_of(codes, config)
+    assert frames[0, 0] == codes[0, 0] + 151665 and np.array_equal(frames[:, 1:], codes[1:].T)
+    assert np.array_equal(codes_of(frames, config), codes)
+
+
+def test_the_nucleus_keeps_at_least_one_id() -> None:
+    logits = np.array([0.0, 5.0, 1.0], np.float32)
+    assert choose(logits, np.zeros(0, np.int64), ChannelSampling(top_p=1e-6), lambda p: len(p) - 1) == 1
+    assert choose(logits, np.zeros(0, np.int64), ChannelSampling(top_k=2), lambda p: len(p) - 1) == 2
+    penalty = ChannelSampling(False, repetition_penalty=100.0)
+    assert choose(logits, np.array([1]), penalty, greedy_draw) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"channels": None}, "config.json: channels must be a whole number, found None"),
+        ({"channels": 1}, "channels is 1; an Asteroid model has one of text"),
+        ({"speech_token_range": [5]}, r"speech_token_range must be two ids.*found \[5\]"),
+        ({"speech_token_range": [5, 200000]}, "speech_token_range 5..200000 lies outside the 152697 ids"),
+    ],
+)
+def test_configurations_that_cannot_be_name_the_entry(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    import json
+
+    (tmp_path / "config.json").write_text(json.dumps(described()["config"]["tiny"] | change))
+    with pytest.raises(ConfigError, match=message):
+        read_lm_config(tmp_path)
+
+
+def test_the_end_of_speech_is_the_tokenizers(tmp_path: Path) -> None:
+    assert lm_config("tiny", tmp_path).speech_eos == 152694
+    (tmp_path / "added_tokens.json").write_text('{"<|end_of_speech|>": 152690}')
+    assert lm_config("tiny", tmp_path).speech_eos == 152690
+
+
+def test_sampling_is_read_by_channel(tmp_path: Path) -> None:
+    assert read_sampling(tmp_path, 8) == ((ChannelSampling(),) * 8, None)
+    path = tmp_path / "generation_config.json"
+    path.write_text('{"do_sample": true, "temperature": 0.8, "max_length": 99}')
+    assert read_sampling(tmp_path, 2) == ((ChannelSampling(temperature=0.8),) * 2, 99)
+    path.write_text('{"do_samples": [true, false], "layers": [{"top_k": 5}, {"top_p": 0.5}]}')
+    assert read_sampling(tmp_path, 2)[0] == (ChannelSampling(top_k=5), ChannelSampling(False, top_p=0.5))
+    with pytest.raises(ConfigError, match="2 do_samples and 2 layers; the model has 8 channels"):
+        read_sampling(tmp_path, 8)
+    path.write_text('{"do_sample": true, "temperature": 0}')
+    with pytest.raises(ConfigError, match=r"generation_config.json: sampling .*need temperature > 0"):
+        read_sampling(tmp_path, 2)
+    path.write_text("[")
+    with pytest.raises(ConfigError, match="is not valid JSON"):
+        read_sampling(tmp_path, 2)
+    with pytest.raises(ConfigError, match=r"config.json does not exist; .* has generation_config.json"):
+        read_lm_config(tmp_path)

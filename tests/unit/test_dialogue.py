@@ -1,0 +1,46 @@
+"""Dialogue text: cleaned as published, checked, and put into the prompt."""
+
+from __future__ import annotations
+
+import pytest
+from moss_helpers import described
+
+from tritone.errors import ConfigError, InvalidRequest
+from tritone.families.moss_ttsd.dialogue import check_dialogue, normalize, prompt_text
+
+
+@pytest.mark.parametrize("case", described()["normalized"], ids=lambda case: case["text"][:12] or "empty")
+def test_texts_are_cleaned_as_published(case: dict[str, str]) -> None:
+    assert normalize(case["text"], "0.7") == case["v07"]
+    assert normalize(case["text"], "0.5") == case["v05"]
+
+
+def test_an_unknown_release_names_the_known() -> None:
+    with pytest.raises(ConfigError, match=r"text of release '1.0'; there are 0.7, 0.5"):
+        normalize("a", "1.0")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[S1]a[S3]b[S12]c", r"names \[S12\], \[S3\]; the models know \[S1\] and \[S2\]"),
+        ("", "has nothing to say"),
+        ("[S1] ... [S2]", "has nothing to say"),
+    ],
+)
+def test_dialogues_nobody_can_speak_are_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"target_text: {message}"):
+        check_dialogue(text)
+
+
+def test_text_without_a_tag_may_be_said() -> None:
+    check_dialogue("你好")
+
+
+def test_the_prompt_has_the_trained_markers() -> None:
+    prompt = prompt_text("[S1]Hello. [S2]Hi.")
+    assert prompt.startswith("<|begin_of_style|>You are a speech synthesizer that generates natural,")
+    assert prompt.endswith(
+        "dialogue text.<|end_of_style|>\n<|begin_of_text|><speaker1>Hello. <speaker2>Hi.<|end_of_text|>\n"
+        "<|begin_of_speech|>"
+    )

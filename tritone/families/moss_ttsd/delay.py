@@ -1,0 +1,54 @@
+"""The delay pattern: row r holds frame r - c in channel c, so that a code is predicted from the coarser ones of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+
+
+def delayed(frames: np.ndarray, pads: Sequence[int]) -> np.ndarray:
+    """Rows `[frames + channels - 1, channels]` of frames `[frames, channels]`; `pads`: what holes hold, by channel."""
+    count, channels = frames.shape
+    rows = np.tile(np.asarray(pads, np.int64), (count + channels - 1, 1))
+    for channel in range(channels):
+        rows[channel : channel + count, channel] = frames[:, channel]
+    return rows
+
+
+def undelayed(rows: np.ndarray) -> np.ndarray:
+    """Frames `[rows - channels + 1, channels]` that are complete in rows `[rows, channels]`."""
+    channels = rows.shape[1]
+    count = max(0, len(rows) - channels + 1)
+    return np.stack([rows[channel : channel + count, channel] for channel in range(channels)], axis=1)
+
+
+def codes_of(frames: np.ndarray, config: AsteroidConfig) -> np.ndarray:
+    """Codec codes `[channels, frames]` of frames `[frames, channels]` of ids."""
+    codes = frames.copy()
+    codes[:, 0] -= config.speech_tokens[0]
+    return np.ascontiguousarray(codes.T)
+
+
+def frames_of(codes: np.ndarray, config: AsteroidConfig) -> np.ndarray:
+    """Frames `[frames, channels]` of ids of codec codes `[channels, frames]`."""
+    frames = codes.T.astype(np.int64).copy()
+    frames[:, 0] += config.speech_tokens[0]
+    return frames
+
+
+def left_padded(prompts: Sequence[np.ndarray], pads: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """(rows `[batch, longest, channels]`, padding `[batch]`: rows of it before each prompt)."""
+    longest = max(len(prompt) for prompt in prompts)
+    batch = np.tile(np.asarray(pads, np.int64), (len(prompts), longest, 1))
+    for row, prompt in enumerate(prompts):
+        batch[row, longest - len(prompt) :] = prompt
+    return batch, np.array([longest - len(prompt) for prompt in prompts], np.int64)
+
+
+def spoken_frames(frames: np.ndarray, speech_pad: int) -> int:
+    """How many frames there are up to the last whose second channel holds a code; 0 if none does."""
+    held = np.flatnonzero(frames[:, 1] != speech_pad)
+    return int(held[-1]) + 1 if len(held) else 0

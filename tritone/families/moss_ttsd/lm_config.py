@@ -1,0 +1,201 @@
+"""Sizes of an Asteroid language model and the settings of its sampling, read from the checkpoint's own JSON files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from tritone.errors import ConfigError
+
+MODEL_TYPES = ("moss_ttsd", "asteroid_tts", "moss_ttsd_with_codec")
+"""`model_type` of the released folders; older ones keep "qwen3" and are told by their `channels`."""
+
+
+@dataclass(frozen=True)
+class AsteroidConfig:
+    """One checkpoint's sizes and ids.
+
+    Args:
+        vocab_size: rows of channel 0, text and speech together; speech_vocab_size: rows of every other channel.
+        speech_tokens: half-open range of channel 0's speech ids; the first is code 0.
+        pad_token_id, speech_pad_token: what holes hold in channel 0 and in the others.
+        eos_token_id: what channel 0 holds after the end; speech_eos: the id that ends speech.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_position_embeddings: int
+    vocab_size: int
+    speech_vocab_size: int
+    channels: int
+    speech_pad_token: int
+    speech_tokens: tuple[int, int]
+    pad_token_id: int
+    eos_token_id: int
+    speech_eos: int
+
+    @property
+    def delay(self) -> int:
+        """Rows by which the last channel is behind the first."""
+        return self.channels - 1
+
+    @property
+    def pads(self) -> tuple[int, ...]:
+        """What a hole holds, by channel."""
+        return (self.pad_token_id, *[self.speech_pad_token] * self.delay)
+
+
+@dataclass(frozen=True)
+class ChannelSampling:
+    """How one channel is sampled; without `do_sample` the most probable id is taken.
+
+    Args:
+        top_k: ids that are considered, 0 for all. top_p: share of the probability they must have together.
+        repetition_penalty: by which the scores of ids already in the channel are weakened, above 1.
+    """
+
+    do_sample: bool = True
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and self.top_k >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0):
+            raise ConfigError(
+                f"sampling {self}: need temperature > 0, top_k >= 0, 0 < top_p <= 1 and repetition_penalty > 0"
+            )
+
+
+def read_lm_config(folder: Path) -> AsteroidConfig:
+    """The sizes in `folder/config.json`, completed by the tokenizer's ids.
+
+    Raises ConfigError naming the file and the entry that is missing or wrong.
+    """
+    path = folder / "config.json"
+    entries = read_json(path)
+    known = _Reader(entries, path)
+    rope = entries.get("rope_parameters") or {}
+    low, high = _range(entries, path)
+    vocabulary, channels = known.number("vocab_size"), known.number("channels")
+    if not 0 <= low < high <= vocabulary:
+        raise ConfigError(f"{path}: speech_token_range {low}..{high} lies outside the {vocabulary} ids of channel 0")
+    if channels < 2:
+        raise ConfigError(
+            f"{path}: channels is {channels}; an Asteroid model has one of text and at least one of speech"
+        )
+    heads, hidden = known.number("num_attention_heads"), known.number("hidden_size")
+    return AsteroidConfig(
+        hidden_size=hidden,
+        intermediate_size=known.number("intermediate_size"),
+        num_hidden_layers=known.number("num_hidden_layers"),
+        num_attention_heads=heads,
+        num_key_value_heads=known.number("num_key_value_heads"),
+        head_dim=known.number("head_dim", hidden // heads),
+        rms_norm_eps=float(entries.get("rms_norm_eps", 1e-6)),
+        rope_theta=float(entries.get("rope_theta") or rope.get("rope_theta", 1e6)),
+        max_position_embeddings=known.number("max_position_embeddings", 32768),
+        vocab_size=vocabulary,
+        speech_vocab_size=known.number("speech_vocab_size"),
+        channels=channels,
+        speech_pad_token=known.number("speech_pad_token"),
+        speech_tokens=(low, high),
+        pad_token_id=known.number("pad_token_id"),
+        eos_token_id=known.number("eos_token_id", known.number("pad_token_id")),
+        speech_eos=_end_of_speech(folder, entries, high),
+    )
+
+
+def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, ...], int | None]:
+    """How each channel is sampled and the longest sequence, from `folder/generation_config.json`.
+
+    `do_samples` and `layers` hold one entry a channel; without them the ordinary settings are every channel's.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return (ChannelSampling(),) * channels, None
+    entries = read_json(path)
+    longest = entries.get("max_length")
+    samples, layers = entries.get("do_samples"), entries.get("layers")
+    if samples is None:
+        return (_sampling(entries, bool(entries.get("do_sample", False)), path),) * channels, longest
+    layers = layers or [entries] * channels
+    if len(samples) != channels or len(layers) != channels:
+        raise ConfigError(
+            f"{path} has {len(samples)} do_samples and {len(layers)} layers; the model has {channels} channels"
+        )
+    return tuple(_sampling(one, bool(do), path) for one, do in zip(layers, samples, strict=True)), longest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, or a ConfigError that says what is wrong with it."""
+    if not path.is_file():
+        present = (
+            ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else "nothing"
+        )
+        raise ConfigError(f"{path} does not exist; {path.parent} has {present or 'nothing'}")
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(entries, dict):
+        raise ConfigError(f"{path} holds a {type(entries).__name__}, not an object")
+    return entries
+
+
+@dataclass(frozen=True)
+class _Reader:
+    entries: Mapping[str, Any]
+    path: Path
+
+    def number(self, key: str, default: int | None = None) -> int:
+        found = self.entries.get(key)
+        if found is None and default is not None:
+            return default
+        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+            raise ConfigError(f"{self.path}: {key} must be a whole number, found {found!r}")
+        return found
+
+
+def _range(entries: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    found = entries.get("speech_token_range")
+    if not isinstance(found, list) or len(found) != 2 or not all(isinstance(one, int) for one in found):
+        raise ConfigError(f"{path}: speech_token_range must be two ids, first and one past the last, found {found!r}")
+    return found[0], found[1]
+
+
+END_OF_SPEECH = "<|end_of_speech|>"
+
+
+def _end_of_speech(folder: Path, entries: Mapping[str, Any], after_speech: int) -> int:
+    """The id that ends speech: the configuration's, the tokenizer's, or the sixth after the speech ids as released."""
+    if isinstance(entries.get("speech_eos_token"), int):
+        return int(entries["speech_eos_token"])
+    added = folder / "added_tokens.json"
+    if added.is_file():
+        found = read_json(added).get(END_OF_SPEECH)
+        if isinstance(found, int):
+            return found
+    tokenizer = folder / "tokenizer.json"
+    if tokenizer.is_file():
+        for token in read_json(tokenizer).get("added_tokens", []):
+            if token.get("content") == END_OF_SPEECH:
+                return int(token["id"])
+    return after_speech + 5
+
+
+def _sampling(entries: Mapping[str, Any], do_sample: bool, path: Path) -> ChannelSampling:
+    names = {one.name for one in fields(ChannelSampling)} - {"do_sample"}
+    try:
+        return ChannelSampling(do_sample, **{key: entries[key] for key in names if entries.get(key) is not None})
+    except (ConfigError, TypeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
