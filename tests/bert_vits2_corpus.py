@@ -31,12 +31,13 @@ def write_corpus(folder: Path, rate: int = RATE) -> Path:
 
 
 def write_bert(folder: Path, characters: str, layers: int = 2) -> Path:
-    """A Hugging Face folder with a BERT of 1024 channels whose vocabulary is of characters."""
+    """A Hugging Face folder with a BERT of 1024 channels whose tokens are characters."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
     folder.mkdir(parents=True)
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set(characters))]
+    known = sorted(set(characters))
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *known, *(f"##{character}" for character in known)]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)

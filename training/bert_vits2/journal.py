@@ -29,7 +29,7 @@ class Journal:
         self.path = out.with_name(f"{out.name}.journal-{shard.index}of{shard.count}.jsonl")
         self._found: dict[str, Outcome] = {}
         for path in sorted(out.parent.glob(f"{out.name}.journal-*.jsonl")):
-            for key, outcome in _entries(path, self.by):
+            for key, outcome in _entries(path, self.by) if path.is_file() else ():
                 if outcome.line or key not in self._found or not self._found[key].line:
                     self._found[key] = outcome
 

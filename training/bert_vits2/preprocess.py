@@ -72,7 +72,10 @@ def clean(
     journal = Journal(out, shard, by=f"tokens of {tokenizer.name}" if tokenizer else "words")
     if redo:
         journal.forget()
-    first = list({row.wav: row for row in reversed(rows)}.values())[::-1]
+    by_wav: dict[str, Transcript] = {}
+    for row in rows:
+        by_wav.setdefault(row.wav, row)
+    first = list(by_wav.values())
     mine = [row for row in shard.take(first) if not ((known := journal.get(row.line())) and known.line)]
     found = run(partial(steps.clean, tokenizer=tokenizer), mine)
     journal.add((row.line(), outcome) for row, outcome in zip(mine, found, strict=True))
