@@ -13,7 +13,7 @@ from typing import Any
 
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.text.packages import need
-from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks
+from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks, one_line
 from tritone.families.bert_vits2.text.symbols import PHONES, PUNCTUATION, Cleaned, padded
 from tritone.families.bert_vits2.text.tone_sandhi import Word, spoken_tones
 from tritone.text.spoken_form import has_chinese, spoken_form
@@ -33,7 +33,7 @@ _PARTICLES = {("地", "uv"): ("de", 5), ("得", "ud"): ("de", 5), ("着", "uz"):
 def normalize(text: str) -> str:
     """The text in Chinese characters and known punctuation: numbers, dates and units in words, all else left out."""
     if has_chinese(text):
-        text = spoken_form(text)
+        text = spoken_form(one_line(text))
     if any(character.isdecimal() for character in text):
         text = _DIGITS.sub(lambda match: _number(match.group()), text)
     return _OTHER.sub("", known_marks(text))
@@ -108,11 +108,12 @@ def _readings(word: str, flag: str) -> list[tuple[str, int]]:
 
 def _number(digits: str) -> str:
     """A number in Chinese words; digit by digit where it is longer than numbers have names."""
-    cn2an = need("cn2an")
+    number = digits.rstrip("%")
     try:
-        return str(cn2an.transform(digits, "an2cn"))
+        words = str(need("cn2an").an2cn(number))
     except ValueError:
-        return "".join("零一二三四五六七八九"[int(c)] for c in digits if c.isdecimal())
+        words = "".join("点" if c == "." else "零一二三四五六七八九"[int(c)] for c in number if c != "-")
+    return "百分之" * (number != digits) + words
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tritone.families.bert_vits2.text.packages import need
-from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks
+from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks, one_line
 from tritone.families.bert_vits2.text.symbols import PUNCTUATION, Cleaned, padded, spread
 from tritone.text.spoken_form import spoken_form
 
@@ -44,7 +44,7 @@ def normalize(text: str) -> str:
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
     # What is no English letter is left out first, because one Chinese character would have the numbers read in Chinese.
     text = "".join(c for c in text if c.isascii() or not c.isalpha())
-    text = spoken_form(text)
+    text = spoken_form(one_line(text))
     for sign, word in _SIGNS.items():
         text = text.replace(sign, word)
     return " ".join(_OTHER.sub(" ", known_marks(text)).split())

@@ -77,7 +77,7 @@ def _words(words: list[dict[str, Any]], text: str, moras: int) -> list[tuple[int
     """Characters and moras of each word; one word of everything where Open JTalk rewrote the text."""
     strings = [unicodedata.normalize("NFKC", str(word["string"])) for word in words]
     counts = [int(word["mora_size"]) for word in words]
-    if "".join(strings) != text or sum(counts) != moras:
+    if sum(map(len, strings)) != len(text) or sum(counts) != moras:
         return [(len(text), moras)]
     return [(len(string), count) for string, count in zip(strings, counts, strict=True)]
 

@@ -19,15 +19,16 @@ _AS = {
 _TABLE = str.maketrans({other: mark for mark, others in _AS.items() for other in others})
 _DOTS = re.compile(r"\.{2,}|。{2,}|…{2,}|・{3,}|⋯{2,}")
 _DASHES = re.compile(r"-{2,}")
+_ENDS = "。.!?！？…,，、;；:："
 _LINES = re.compile(r"\s*\n\s*")
 
 
 def known_marks(text: str) -> str:
-    """The text with its punctuation as the known marks: quotes and brackets as ', dashes as -, dots as …, a new line
-    as a full stop where the line does not end with a mark already.
-    """
+    """The text in one line, its punctuation as the known marks: quotes and brackets as ', dashes as -, dots as …."""
+    return _DASHES.sub("-", _DOTS.sub("…", one_line(text)).translate(_TABLE))
+
+
+def one_line(text: str) -> str:
+    """The text with spaces for line breaks, and a full stop where a line ended without a mark."""
     lines = [line for line in _LINES.split(text.strip()) if line]
-    text = "".join(line if line[-1:] in "。.!?！？…,，、;；:：" else line + "." for line in lines[:-1]) + "".join(
-        lines[-1:]
-    )
-    return _DASHES.sub("-", _DOTS.sub("…", text).translate(_TABLE))
+    return " ".join([*(line if line[-1] in _ENDS else line + "." for line in lines[:-1]), *lines[-1:]])
