@@ -1,7 +1,8 @@
 """Monotonic alignment search: which phone each spectrogram frame belongs to, under the current model.
 
-Source: Kim et al., "Glow-TTS" (2020), algorithm 1; noise on the scores as in Kong et al., "VITS2" (2023). The search is one compiled call for a batch; on a GPU's tensors it still runs on the host, since
-each frame waits for the one before.
+Source: Kim et al., "Glow-TTS" (2020), algorithm 1; noise on the scores as in Kong et al., "VITS2" (2023). The search
+is one compiled call for a batch; on a GPU's tensors it still runs on the host, since each frame waits for the one
+before.
 """
 
 from __future__ import annotations

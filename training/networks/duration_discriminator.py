@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from tritone.errors import CheckpointError
+from tritone.errors import ConfigError
 from tritone.families.bert_vits2.encoder import ChannelNorm
 
 
@@ -18,7 +18,8 @@ class DurationDiscriminator(nn.Module):
     """Probabilities that log-durations are the alignment's.
 
     Two layouts: "lstm" (version 2.3) reads the phones with a bidirectional LSTM; "conv" (2.0 to 2.2) with two more
-    convolutions. Text and speaker are taken without their gradients: only durations are to be moved by what it says.
+    convolutions, whose keys and order could not be compared with a file of those versions. Text and speaker are taken
+    without their gradients: only durations are to be moved by what it says.
 
     Args:
         hidden: width of the text encoder's output. width: of the layers within. speaker: width of its vector, or 0.
@@ -30,8 +31,8 @@ class DurationDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if layout not in ("lstm", "conv"):
-            raise CheckpointError(
-                f"duration discriminators have the layout 'lstm' (2.3) or 'conv' (2.0), not {layout!r}"
+            raise ConfigError(
+                f"duration discriminators have the layout 'lstm' (2.3) or 'conv' (2.0 to 2.2), not {layout!r}."
             )
         self.layout = layout
         self.drop = nn.Dropout(dropout)

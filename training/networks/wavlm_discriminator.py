@@ -5,6 +5,7 @@ Source: Chen et al., "WavLM" (2022) for the model; Li et al., "StyleTTS 2" (2023
 
 from __future__ import annotations
 
+import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from training.networks.discriminators import SLOPE
 from tritone.audio import sinc_kernels
-from tritone.errors import CheckpointError
+from tritone.errors import CheckpointError, ConfigError
 from tritone.nn.weight_norm import weight_norm
 
 
@@ -47,11 +48,11 @@ class WavLM(nn.Module):
     Its weights belong to no checkpoint of ours and never train; gradients pass through it to the wave.
 
     Args:
-        model: a `transformers.WavLMModel`, or anything that returns `hidden_states` for `[batch, samples]` at `heard`.
+        model: a `transformers.WavLMModel`.
         rate: of the waves given, Hz. heard: the rate the model was trained at.
     """
 
-    def __init__(self, model: nn.Module, rate: int, heard: int = 16000) -> None:
+    def __init__(self, model: Any, rate: int, heard: int = 16000) -> None:
         super().__init__()
         self.resample = Resample(rate, heard)
         self.model = model.eval().requires_grad_(False)
@@ -61,8 +62,21 @@ class WavLM(nn.Module):
         return self
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Hidden states of waves `[batch, samples]` as they are: the model is given no normalised input."""
-        return torch.stack(self.model(self.resample(wave), output_hidden_states=True).hidden_states, dim=1)
+        """Hidden states of waves `[batch, samples]` as they are: the model is given no normalised input.
+
+        Raises:
+            ConfigError: waves too short for one frame (at 16 kHz, 400 samples).
+        """
+        heard = self.resample(wave)
+        places = heard.shape[1]
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+            places = (places - kernel) // stride + 1
+        if places < 1:
+            raise ConfigError(
+                f"slices of {wave.shape[1]} samples are {heard.shape[1]} at WavLM's rate, too few for a frame; "
+                "raise train.segment_size, or train without the WavLM loss."
+            )
+        return torch.stack(self.model(heard, output_hidden_states=True).hidden_states, dim=1)
 
 
 def load_wavlm(folder: Path, rate: int) -> WavLM:
@@ -71,6 +85,7 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
     Raises:
         CheckpointError: no such folder, another kind of model, or weights that do not fill it.
     """
+    from safetensors import SafetensorError
     from transformers import WavLMModel
 
     if not (folder / "config.json").is_file():
@@ -78,9 +93,12 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
             f"no WavLM in {folder}: config.json is missing. Download microsoft/wavlm-base-plus into that folder, or "
             "train without the WavLM loss."
         )
+    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    if kind != "wavlm":
+        raise CheckpointError(f"{folder} holds a {kind!r} model, not a WavLM.")
     try:
         loaded: Any = WavLMModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{folder} cannot be read as a WavLM: {error}") from error
     model, report = loaded
     missing = sorted(report["missing_keys"])

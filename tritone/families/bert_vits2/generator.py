@@ -160,10 +160,11 @@ class Generator(nn.Module):
             path = align(scores, both).to(both.dtype)
         duration = path.sum(dim=1)[:, None]
         phones = x_mask.sum()
-        l_sdp = self.sdp.negative_log_likelihood(x, x_mask, duration, noise.duration, g)
+        with torch.autocast(x.device.type, enabled=False):  # splines: in float16, a tenth of their gradient is rounding
+            l_sdp = self.sdp.negative_log_likelihood(x.float(), x_mask, duration, noise.duration, g.float())
+            logw_sdp = self.sdp(x.float(), x_mask, noise.duration_sample, g.float())
         logw_mas = torch.log(duration + 1e-6) * x_mask
         logw = self.dp(x, x_mask, g)
-        logw_sdp = self.sdp(x, x_mask, noise.duration_sample, g)
         squares = (logw_sdp - logw_mas).square() + (logw - logw_mas).square()
         l_length = (l_sdp + squares.sum(dim=(1, 2))) / phones
         m_p, logs_p = _expand(m_p, path), _expand(logs_p, path)
