@@ -1,0 +1,80 @@
+"""Weights of an Asteroid language model from a Hugging Face folder: safetensors or .bin, in shards or not.
+
+Heads are tied to the embeddings, and files may hold them or not; the decoder's own table of ids is never read, and
+files may hold that or not. A folder fused with its codec keeps the codec's tensors below "codec_model.".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tritone.errors import CheckpointError
+from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from tritone.families.moss_ttsd.lm import AsteroidLM
+
+UNUSED = "model.language_model.embed_tokens.weight"
+HEADS, EMBEDDINGS = "lm_heads.", "model.embedding_list."
+CODEC = "codec_model."
+
+
+def load_lm(
+    config: AsteroidConfig, folder: Path, dtype: torch.dtype | None = None, attention: str = "sdpa"
+) -> AsteroidLM:
+    """The language model in eval mode, weights as `dtype` (float32 if None).
+
+    Raises CheckpointError when files are missing or damaged, or do not fit the configuration.
+    """
+    import torch
+
+    from tritone.checkpoint import load_strict
+    from tritone.families.moss_ttsd.lm import AsteroidLM
+
+    state = dict(read_lm_state(folder, dtype or torch.float32))
+    for key in [key for key in state if key.startswith(HEADS)]:
+        embedding = state.get(key.replace(HEADS, EMBEDDINGS))
+        if embedding is not None and not torch.equal(state[key], embedding):
+            raise CheckpointError(
+                f"{folder}: {key} differs from {key.replace(HEADS, EMBEDDINGS)}, but the model's heads are tied to its "
+                f"embeddings; the files are of another model or were saved in the middle of a step."
+            )
+        del state[key]
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype or default)
+        lm = AsteroidLM(config, attention)
+    finally:
+        torch.set_default_dtype(default)
+    load_strict(lm, state, folder)
+    return lm.eval()
+
+
+def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of the language model with its key, floats as `dtype`, a file at a time."""
+    from tritone.checkpoint import read_state
+
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        present = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else "nothing"
+        raise CheckpointError(
+            f"{folder} has no weights: neither model*.safetensors nor pytorch_model*.bin; it has {present or 'nothing'}"
+        )
+    for file in files:
+        if file.suffix == ".bin":
+            state = read_state(file, widen=False)
+        else:
+            from safetensors.torch import load_file
+
+            try:
+                state = load_file(file)
+            except Exception as error:
+                raise CheckpointError(f"{file} is truncated or not a file of safetensors: {error}") from error
+        for key, value in state.items():
+            if key != UNUSED and not key.startswith(CODEC):
+                yield key, value.to(dtype) if value.is_floating_point() and value.dtype != dtype else value
