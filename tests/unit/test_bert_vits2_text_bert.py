@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tritone.errors import CheckpointError, ConfigError, InvalidRequest
+from tritone.families.bert_vits2.filler import BY_VERSION, fillers
 from tritone.families.bert_vits2.text.bert import BertEncoder, BertFeatures
 from tritone.families.bert_vits2.text.frontend import clean, clean_parts
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, blanked_word2ph, to_ids
@@ -50,8 +53,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"ZH": base / "zh", "JP": base / "ja", "EN": base / "en"}
 
 
-def filler(language: str, shape: tuple[int, int]) -> np.ndarray:
-    return np.full(shape, 100 + LANGUAGES[language], np.float32)
+def fill() -> Callable[[tuple[int, ...]], np.ndarray]:
+    """100, then 101, then 102 in all places."""
+    numbers = itertools.count(100)
+    return lambda shape: np.full(shape, next(numbers), np.float32)
 
 
 def test_features_are_the_third_hidden_states_from_the_end_repeated(folders: dict[str, Path]) -> None:
@@ -72,13 +77,13 @@ def test_features_are_the_third_hidden_states_from_the_end_repeated(folders: dic
     ("language", "text"), [("ZH", "你好，一个世界！"), ("JP", "東京は大学！"), ("EN", "Hello world, don't!")]
 )
 def test_every_language_gives_a_column_per_id(folders: dict[str, Path], language: str, text: str) -> None:
-    features = BertFeatures(folders, filler, channels=WIDTH)
+    features = BertFeatures(folders, channels=WIDTH)
     part = clean(text, language, features.tokenize)
-    found = features([part])
+    found = features([part], fill())
     ids = to_ids([part])
     assert {name: array.shape for name, array in found.items()} == dict.fromkeys(LANGUAGES, (WIDTH, len(ids.phones)))
-    for other in LANGUAGES:
-        assert (found[other] == 100 + LANGUAGES[other]).all() == (other != language)
+    others = [name for name in LANGUAGES if name != language]
+    assert [np.unique(found[other]).tolist() for other in others] == [[100], [101]]
     assert found[language].std(axis=1).min() > 0
 
 
@@ -91,9 +96,9 @@ def test_english_units_are_the_tokens_of_the_whole_text(folders: dict[str, Path]
 
 
 def test_mixed_text_has_each_part_in_its_own_input(folders: dict[str, Path]) -> None:
-    features = BertFeatures({"ZH": folders["ZH"], "EN": folders["EN"]}, filler, channels=WIDTH)
+    features = BertFeatures({"ZH": folders["ZH"], "EN": folders["EN"]}, channels=WIDTH)
     parts = clean_parts("你好 hello 世界", "auto", features.tokenize)
-    found = features(parts)
+    found = features(parts, fill())
     languages = to_ids(parts).languages
     assert found["ZH"].shape == (WIDTH, len(languages))
     real = {name: (array != 100 + LANGUAGES[name]).all(axis=0) for name, array in found.items()}
@@ -116,22 +121,30 @@ def test_no_bert_has_to_be_declared(folders: dict[str, Path]) -> None:
     with pytest.raises(
         ConfigError, match=r"the text is ZH, and there are BERT encoders for nothing; name a folder for ZH"
     ):
-        BertFeatures({}, filler)([part])
+        BertFeatures({})([part], fill())
     with pytest.raises(ConfigError, match="encoders for EN; name a folder for ZH"):
-        BertFeatures({"EN": folders["EN"]}, filler, channels=WIDTH)([part])
-    found = BertFeatures({}, filler, no_bert=True)([part])
+        BertFeatures({"EN": folders["EN"]}, channels=WIDTH)([part], fill())
+    found = BertFeatures({}, no_bert=True)([part], fill())
     assert {name: (array.shape, float(array.mean())) for name, array in found.items()} == {
         name: ((1024, 13), 100 + index) for name, index in LANGUAGES.items()
     }
 
 
+def test_filler_of_a_version_comes_from_the_seed() -> None:
+    part, features = clean("你好", "ZH"), BertFeatures({}, no_bert=True)
+    first, again = (features([part], fillers(BY_VERSION["2.3"], 7)) for _ in range(2))
+    for language in LANGUAGES:
+        np.testing.assert_array_equal(first[language], again[language])
+    assert not np.array_equal(first["JP"], first["EN"])
+
+
 def test_without_an_english_encoder_units_are_words() -> None:
-    assert BertFeatures({}, filler, no_bert=True).tokenize is None
+    assert BertFeatures({}, no_bert=True).tokenize is None
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"encoder for ZH should be in .*nowhere.* \(found: no folder\)"):
-        BertFeatures({"ZH": tmp_path / "nowhere"}, filler)
+        BertFeatures({"ZH": tmp_path / "nowhere"})
     (tmp_path / "vocab.txt").write_text("a")
     with pytest.raises(CheckpointError, match=r"no config.json \(found: vocab.txt\)"):
         BertEncoder(tmp_path, "ZH")
@@ -161,4 +174,4 @@ def test_text_longer_than_the_encoder_reads(folders: dict[str, Path]) -> None:
 def test_word2ph_of_another_tokenizer(folders: dict[str, Path]) -> None:
     part = clean("hello world", "EN")
     with pytest.raises(InvalidRequest, match=r"4 numbers for .* units .* clean the text with the tokenizer in"):
-        BertFeatures(folders, filler, channels=WIDTH)([part])
+        BertFeatures(folders, channels=WIDTH)([part], fill())

@@ -16,8 +16,8 @@ LAYER = -3
 """Which hidden states are the features, counted from the last."""
 STYLE_WEIGHT = 0.7
 
-Filler = Callable[[str, tuple[int, int]], np.ndarray]
-"""`filler(language, shape) -> array`: what a language's input holds where no text is in it."""
+Fill = Callable[[tuple[int, ...]], np.ndarray]
+"""`fill(shape) -> array`: what an input holds where no text is in its language (`bert_vits2.filler.fillers`)."""
 
 
 class BertEncoder:
@@ -121,8 +121,6 @@ class BertFeatures:
 
     Args:
         folders: where each language's encoder lies; languages that no text is in may be left out.
-        filler: `filler(language, shape) -> array`, what stands in the inputs of the languages a text is not in, as the
-            checkpoint's version was trained with.
         no_bert: declares that text of languages without a folder gets filler too, for checkpoints trained so.
         channels, device: as of `BertEncoder`.
 
@@ -133,12 +131,11 @@ class BertFeatures:
     def __init__(
         self,
         folders: Mapping[str, Path | str],
-        filler: Filler,
         no_bert: bool = False,
         channels: int = 1024,
         device: str = "cpu",
     ) -> None:
-        self.filler, self.no_bert, self.channels = filler, no_bert, channels
+        self.no_bert, self.channels = no_bert, channels
         named = ((language_of(name), folder) for name, folder in folders.items())
         self.encoders = {name: BertEncoder(folder, name, channels, device) for name, folder in named}
 
@@ -148,9 +145,12 @@ class BertFeatures:
         return self.encoders["EN"].tokenize if "EN" in self.encoders else None
 
     def __call__(
-        self, parts: Sequence[Cleaned], style_text: str = "", style_weight: float = STYLE_WEIGHT
+        self, parts: Sequence[Cleaned], fill: Fill, style_text: str = "", style_weight: float = STYLE_WEIGHT
     ) -> dict[str, np.ndarray]:
         """Features by language, float32 `[channels, phones]` each, for the ids that `to_ids(parts)` gives.
+
+        Args:
+            fill: of the checkpoint's version and the request's seed, called in the order of `LANGUAGES` where needed.
 
         Raises ConfigError when a text's language has no encoder and that was not declared.
         """
@@ -166,7 +166,7 @@ class BertFeatures:
             columns = joined([np.full(length, mine) for length, mine in zip(lengths, real, strict=True)])
             features[language] = joined(pieces)
             if not columns.all():
-                filler = self.filler(language, (self.channels, len(columns)))
+                filler = fill((self.channels, len(columns)))
                 features[language] = np.where(columns, features[language], filler).astype(np.float32)
         return features
 
