@@ -218,7 +218,7 @@ def _restore(section: str, objects: Mapping[str, Any], saved: Mapping[str, Any],
     """Gives every object its state; None in place of one leaves the object as it is."""
     if objects.keys() != saved.keys():
         raise CheckpointError(
-            f"{source} has {section} {', '.join(sorted(saved))}, but this run {', '.join(sorted(objects))}: "
+            f"{source} has {section} {', '.join(sorted(saved)) or '-'}, this run {', '.join(sorted(objects)) or '-'}: "
             "train on with the configuration it was saved under, or into another folder."
         )
     for name, thing in objects.items():

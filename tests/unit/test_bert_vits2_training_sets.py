@@ -233,7 +233,7 @@ def test_another_choice_of_networks_is_an_error(tmp_path: Path) -> None:
     toy = Toy()
     del toy.networks["DUR"], toy.optimizers["DUR"]
     run = Run(**{**toy.run().__dict__, "rates": {}})
-    with pytest.raises(CheckpointError, match=r"has networks D, DUR, G, WD, but this run D, G, WD: train on with the"):
+    with pytest.raises(CheckpointError, match=r"has networks D, DUR, G, WD, this run D, G, WD: train on with the"):
         train(run, tmp_path, 4, store=CheckpointSets(tmp_path, 2))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -76,10 +76,24 @@ def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple
         metric=train.best_by,
         max_steps=train.epochs * len(data.epochs),
         rates=dict.fromkeys(optimizers, lambda epoch: train.lr * train.lr_decay**epoch),
-        extra_state={"scaler": scaler} if scaler is not None else {},
+        extra_state={"scaler": Scaling(scaler)},
         device=device,
     )
     return run, data
+
+
+class Scaling:
+    """The loss scaler's state, which is there in float16 alone: precision may be changed between two starts."""
+
+    def __init__(self, scaler: torch.amp.GradScaler | None) -> None:
+        self._scaler = scaler
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._scaler.state_dict()) if self._scaler else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if self._scaler and state:
+            self._scaler.load_state_dict(state)
 
 
 def build_networks(settings: Settings) -> dict[str, nn.Module]:
