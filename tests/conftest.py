@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # for helpers shared by test fil
 
 from golden_weights import BACKBONE, GOLDEN, tiny_state
 
+from benchmarks.random_checkpoint import write_byte_tokenizer
+
 
 @pytest.fixture(scope="session")
 def tiny_v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,8 +41,8 @@ def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write_tiny(directory: Path, version: int) -> Path:
     """The directory, filled with a tiny checkpoint of a version that has a Qwen2 backbone."""
-    (directory / "CosyVoice-BlankEN").mkdir(parents=True)
     write_byte_tokenizer(directory / "CosyVoice-BlankEN")
+    (directory / "CosyVoice-BlankEN" / "config.json").write_text(json.dumps(BACKBONE))
     return write_networks(directory, version)
 
 
@@ -58,28 +60,3 @@ def write_networks(directory: Path, version: int) -> Path:
     voices = {name: {"embedding": torch.from_numpy(rng.standard_normal((1, 192), np.float32))} for name in ("a", "b")}
     torch.save(voices, directory / "spk2info.pt")
     return directory
-
-
-def write_byte_tokenizer(directory: Path) -> None:
-    """A tokenizer of Qwen2's size and special ids that knows only bytes: every other entry is unreachable filler."""
-    from tokenizers import pre_tokenizers
-
-    entries = sorted(pre_tokenizers.ByteLevel.alphabet())
-    entries += [f"\u2400{index}" for index in range(len(entries), 151643)]
-    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
-    added = {
-        str(151643 + index): {"content": token, "special": True}
-        | dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
-        for index, token in enumerate(special)
-    }
-    config = {
-        "added_tokens_decoder": added,
-        "additional_special_tokens": list(special[1:]),
-        "eos_token": special[0],
-        "pad_token": special[0],
-        "tokenizer_class": "Qwen2Tokenizer",
-    }
-    vocabulary = {token: index for index, token in enumerate(entries)}
-    for name, content in (("vocab", vocabulary), ("tokenizer_config", config), ("config", BACKBONE)):
-        (directory / f"{name}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    (directory / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")

@@ -56,7 +56,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--threads", type=int, default=min(4, os.cpu_count() or 1), help="per network (default: %(default)s)"
     )
     parser.add_argument(
-        "--timeout", type=float, default=180, help="seconds to wait for the models (default: %(default)g)"
+        "--timeout", type=float, default=600, help="seconds to wait for the models (default: %(default)g)"
     )
     parser.add_argument(
         "--llm-url", default=os.environ.get("TRITONE_LLM_URL", LLM_URL),
