@@ -22,7 +22,7 @@ from tritone.lm.sampling import greedy_draw
 from tritone.stage import Arrays
 
 GREEDY = [ChannelSampling(do_sample=False)] * 8
-START, PADDING = 23, np.array([0, 8])
+START = 23
 LONGEST = 60
 
 
@@ -70,8 +70,9 @@ def test_steps_with_a_cache_are_the_whole(config: AsteroidConfig, golden: Arrays
     lm, rows = tiny_lm(config), golden["input_ids"]
     whole = [one[:, -1].numpy() for one in lm.heads(lm.hidden(torch.from_numpy(rows), valid()))]
     session, cache = StageSession(call, config), DynamicCache()
+    found = session.prefill([rows[0, :29], rows[1, 8:29]])
+    found = session.step(rows[:, 29])
     for begin, end in ((0, 20), (20, 29), (29, 30)):
-        found = session.append(rows[:, begin:end], PADDING)
         cached = lm(torch.from_numpy(rows[:, begin:end]), valid()[:, :end], cache)
     for channel in range(8):
         near(found[channel], whole[channel])
@@ -171,6 +172,11 @@ def test_a_session_stops_at_its_longest(call: TorchCall, config: AsteroidConfig,
     assert [bool(ended[0]) for _, ended in steps] == [False] * 3
     with pytest.raises(InvalidRequest, match="has 23 rows; there must be at least 1 and fewer than 23"):
         next(generate(StageSession(call, config), [golden["input_ids"][0]], config, [GREEDY], [greedy_draw], 23))
+    with pytest.raises(InvalidRequest, match="has no row of its own: 7 with a delay of 7"):
+        prompts = [golden["input_ids"][0], golden["input_ids"][1, :7]]
+        next(generate(StageSession(call, config), prompts, config, [GREEDY] * 2, [greedy_draw] * 2))
+    with pytest.raises(ValueError, match="this session has no prompt; call prefill first"):
+        StageSession(call, config).step(golden["input_ids"][:1, 0])
 
 
 def test_the_delay_pattern_is_the_published_one(config: AsteroidConfig, golden: Arrays) -> None:

@@ -22,10 +22,14 @@ Restrict = Callable[[int, int, np.ndarray], None]
 
 
 class Session(Protocol):
-    """Sequences being decoded together by some engine."""
+    """Sequences being decoded together by some engine; logits are float32 `[batch, ids]`, by channel."""
 
-    def append(self, rows: np.ndarray, padding: np.ndarray) -> list[np.ndarray]:
-        """Logits float32 `[batch, ids]` by channel after rows `[batch, rows, channels]`; `padding` `[batch]`."""
+    def prefill(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Logits after rows `[rows, channels]` of each sequence; starts over."""
+        ...
+
+    def step(self, row: np.ndarray) -> list[np.ndarray]:
+        """Logits after one more row of each sequence, `[batch, channels]`."""
         ...
 
 
@@ -49,15 +53,17 @@ def generate(
         longest: rows of prompt and speech together at which all stop.
     """
     delay, pads = config.delay, config.pads
-    forced, padding = left_padded(prompts, pads)
+    forced, _ = left_padded(prompts, pads)
     batch, total = forced.shape[:2]
     start = total - delay
     limit = min(longest or config.max_position_embeddings, config.max_position_embeddings)
     if start < 1 or start >= limit:
         raise InvalidRequest("prompt", f"has {start} rows; there must be at least 1 and fewer than {limit}")
+    if min(map(len, prompts)) <= delay:
+        raise InvalidRequest("prompt", f"has no row of its own: {min(map(len, prompts))} with a delay of {delay}")
     history = forced[:, :start]
     since_end = np.full(batch, -1)
-    logits = session.append(history, padding)
+    logits = session.prefill([prompt[: len(prompt) - delay] for prompt in prompts])
     while True:
         at = history.shape[1]
         row = np.empty((batch, config.channels), np.int64)
@@ -84,7 +90,7 @@ def generate(
         # The row of the end and the drain together are as many rows as the last channel is late.
         if (since_end >= delay - 1).all() or history.shape[1] >= limit:
             return
-        logits = session.append(row[:, None], padding)
+        logits = session.step(row)
 
 
 def _drain(row: np.ndarray, since_end: np.ndarray, config: AsteroidConfig) -> None:

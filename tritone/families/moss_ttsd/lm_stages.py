@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tritone.families.moss_ttsd.codec_stages import BATCH
+from tritone.families.moss_ttsd.delay import left_padded
 from tritone.families.moss_ttsd.lm_config import AsteroidConfig
 from tritone.stage import Arrays, Axis, Call, Scaled, Stage, Tensor
 
@@ -56,13 +57,28 @@ class StageSession:
     def __init__(self, call: Call, config: AsteroidConfig) -> None:
         self._call, self._config = call, config
         self._state: np.ndarray | None = None
+        self._padding = np.zeros(0, np.int64)
 
-    def append(self, rows: np.ndarray, padding: np.ndarray) -> list[np.ndarray]:
-        """Logits by channel after rows `[batch, rows, channels]`; see `generate.Session`."""
+    def prefill(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Logits after prompts; see `generate.Session`."""
         c = self._config
+        rows, self._padding = left_padded(prompts, c.pads)
+        shape = (len(rows), c.num_hidden_layers, c.num_key_value_heads, 0, 2 * c.head_dim)
+        self._state = np.zeros(shape, np.float32)
+        return self._append(rows)
+
+    def step(self, row: np.ndarray) -> list[np.ndarray]:
+        """Logits after one more row of each sequence."""
         if self._state is None:
-            empty = (len(rows), c.num_hidden_layers, c.num_key_value_heads, 0, 2 * c.head_dim)
-            self._state = np.zeros(empty, np.float32)
-        found: Arrays = self._call("lm_step", rows=rows, padding=padding, kv_state=self._state)
+            raise ValueError("this session has no prompt; call prefill first")
+        return self._append(row[:, None])
+
+    def close(self) -> None:
+        """Free the keys and values; more than once does no harm."""
+        self._state = None
+
+    def _append(self, rows: np.ndarray) -> list[np.ndarray]:
+        assert self._state is not None
+        found: Arrays = self._call("lm_step", rows=rows, padding=self._padding, kv_state=self._state)
         self._state = found["next_kv_state"]
         return [found["text_logits"], *found["speech_logits"].transpose(1, 0, 2)]
