@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from training.bert_vits2.base_model import Source, fetch
+from training.bert_vits2.base_model import Source, fetch, main
 from training.bert_vits2.config import Settings, TrainConfig, parse, read
 from training.bert_vits2.environment import differences, last_config, record
 from training.logs import close_log, open_log
@@ -99,9 +99,7 @@ def test_contradictions_and_unknown_keys_are_errors(overrides: list[str], says: 
 
 
 def test_wavlm_needs_its_section() -> None:
-    with pytest.raises(
-        ConfigError, match=r"wavlm_discriminator is true but the section model\.slm, which"
-    ):
+    with pytest.raises(ConfigError, match=r"wavlm_discriminator is true but the section model\.slm, which"):
         parse({"train": {}})
     assert not parse({}, ["train.wavlm_discriminator=false"]).train.wavlm_discriminator
 
@@ -269,3 +267,17 @@ def test_a_token_goes_to_its_own_host_alone(
         fetch({"D_0.pth": DIGEST}, [Source("http://models.test", "BASE_TOKEN")], tmp_path)
     with pytest.raises(ConfigError, match=r"configured with a token in NO_SUCH_TOKEN, which is not set"):
         fetch({"D_0.pth": DIGEST}, [Source(one.url, "NO_SUCH_TOKEN")], tmp_path)
+
+
+def test_a_configured_base_model_is_fetched_by_its_command(
+    servers: tuple[Server, Server], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = {"folder": str(tmp_path / "base"), "files": {"G_0.pth": DIGEST}, "sources": [{"url": servers[0].url}]}
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(PUBLISHED))
+    with pytest.raises(ConfigError, match=r"config\.json has no train\.base_model\.files to fetch"):
+        main(["--config", str(config)])
+    config.write_text(json.dumps(PUBLISHED | {"train": {"base_model": base}}))
+    main(["--config", str(config)])
+    assert capsys.readouterr().out == f"{tmp_path / 'base' / 'G_0.pth'}\n"
+    assert (tmp_path / "base" / "G_0.pth").read_bytes() == CONTENT

@@ -5,9 +5,11 @@ A token goes to the place it was configured for, over https or to this machine a
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import re
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -22,7 +24,7 @@ from tqdm import tqdm
 
 from training.loop import LOG
 from tritone.checkpoint import load_strict
-from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
+from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem, TritoneError
 from tritone.families.bert_vits2.checkpoint import read_model
 from tritone.nn.weight_norm import older_layout
 
@@ -167,6 +169,21 @@ def load_base(networks: Mapping[str, nn.Module], folder: Path, allow_partial: bo
     return used
 
 
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m training.bert_vits2.base_model --config config.json` fetches the base model without training."""
+    from training.bert_vits2.config import read
+
+    parser = argparse.ArgumentParser(prog="python -m training.bert_vits2.base_model", description=main.__doc__)
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    args = parser.parse_args(arguments)
+    base = read(args.config, args.set).train.base
+    if not base.files:
+        raise ConfigError(f"{args.config} has no train.base_model.files to fetch.")
+    for path in fetch(base.files, base.places(), Path(base.folder)):
+        print(path)
+
+
 def _listing(folder: Path) -> str:
     return ", ".join(sorted(p.name for p in folder.iterdir())[:10]) or "nothing" if folder.is_dir() else "not been made"
 
@@ -184,3 +201,10 @@ class _Guarded(urllib.request.HTTPRedirectHandler):
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except TritoneError as error:
+        sys.exit(f"error: {error}")
