@@ -1,6 +1,6 @@
 """A checkpoint of the official sizes, its weights random, exported, served by the real Triton server and made to speak.
 
-    python benchmarks/full_size_serving.py v1|v2|v3 [--seconds 4] [--keep FOLDER]
+    python benchmarks/full_size_serving.py v1|v2|v3 [--engine onnx|torchscript|torch] [--seconds 4] [--keep FOLDER]
 
 Says what a user of the official checkpoints has to expect of the machine: disk, memory, time to export, to load and to
 speak. What is said is noise; its length, its samples and its finiteness are checked.
@@ -34,6 +34,7 @@ from client.speech_client import SpeechClient
 from tritone import artifacts
 from tritone.errors import ArtifactError, TritoneError
 from tritone.families.cosyvoice.stages import PUBLISHED
+from tritone.serve import ENGINES_ON_CPU
 from tritone.server.launch import ROOT, ready
 from tritone.server.locate import Ports, free_ports
 
@@ -63,19 +64,20 @@ def timed(command: list[str]) -> dict[str, float]:
     return {"seconds": round(time.monotonic() - began, 1), "cpu_seconds": round(cpu, 1), "peak_gib": peak}
 
 
-def exported(checkpoint: Path, build: Path) -> dict[str, Any]:
+def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
     """Builds what the server loads: seconds, memory, size, and each file's own seconds and megabytes."""
-    paths = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
-    found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *paths])
+    options = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
+    options += ["--formats", ",".join(ENGINES_ON_CPU[engine])]
+    found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *options])
     files = {key: [entry.seconds, round(entry.bytes / 1e6)] for key, entry in artifacts.read_manifest(build).items()}
     return {**found, "megabytes": megabytes(build), "files": dict(sorted(files.items()))}
 
 
 @contextmanager
-def served(checkpoint: Path, build: Path, ports: Ports, threads: int) -> Iterator[subprocess.Popen[bytes]]:
+def served(checkpoint: Path, build: Path, ports: Ports, engine: str, threads: int) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m tritone.serve` as a user runs it, until the block ends; the caller waits until it is ready."""
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
-    options += [f"--build-dir={build}", f"--threads={threads}", f"--timeout={LOAD_SECONDS}"]
+    options += [f"--build-dir={build}", f"--engine={engine}", f"--threads={threads}", f"--timeout={LOAD_SECONDS}"]
     command = [sys.executable, "-m", "tritone.serve", str(checkpoint), *options]
     with open(build / "serve.log", "wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
@@ -128,10 +130,10 @@ def check(wave: np.ndarray, rate: int) -> None:
         raise ArtifactError(f"{len(wave) / rate:.2f} s of audio are silent")
 
 
-def measure(version: str, folder: Path, seconds: float, threads: int) -> dict[str, Any]:
+def measure(version: str, folder: Path, seconds: float, engine: str, threads: int) -> dict[str, Any]:
     """Everything about one version, each part printed when it is known."""
     checkpoint, build = folder / version, folder / f"build-{version}"
-    found: dict[str, Any] = {"machine": machine(), "threads": threads}
+    found: dict[str, Any] = {"machine": machine(), "engine": engine, "threads": threads}
 
     def keep(part: str, value: Any) -> None:
         found[part] = value
@@ -140,9 +142,9 @@ def measure(version: str, folder: Path, seconds: float, threads: int) -> dict[st
     if not (checkpoint / "spk2info.pt").is_file():  # written last
         random_checkpoint(checkpoint, VERSIONS[version], seconds)
     keep("checkpoint_megabytes", megabytes(checkpoint))
-    keep("export", exported(checkpoint, build))
+    keep("export", exported(checkpoint, build, engine))
     ports, model = free_ports(), f"cosyvoice{VERSIONS[version]}"
-    with served(checkpoint, build, ports, threads) as process, PeakMemory(process.pid) as memory:
+    with served(checkpoint, build, ports, engine, threads) as process, PeakMemory(process.pid) as memory:
         keep("load_seconds", wait(process, ports, model, build))
         keep("loaded", memory.result())
         with SpeechClient(f"127.0.0.1:{ports.grpc}", model=model, timeout=600) as client:
@@ -166,6 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and write; 0, or 1 with a sentence on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version", choices=tuple(VERSIONS))
+    parser.add_argument("--engine", choices=tuple(ENGINES_ON_CPU), default="onnx", help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=4, help="of speech for the sentence (default: %(default)g)")
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="default: %(default)s")
     parser.add_argument("--keep", type=Path, help="folder for checkpoint and exports, which are used again")
@@ -174,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Not /tmp, which is memory on some machines.
         with tempfile.TemporaryDirectory(prefix="tritone-full-size-", dir="/var/tmp") as scratch:
-            found = measure(args.version, args.keep or Path(scratch), args.seconds, args.threads)
+            found = measure(args.version, args.keep or Path(scratch), args.seconds, args.engine, args.threads)
     except (TritoneError, SpeechError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
