@@ -102,7 +102,7 @@ def test_the_past_stops_growing_unless_it_is_to_grow(tiny: Opened, left: int, la
 def test_a_checkpoint_with_a_bound_of_its_own_keeps_it(tiny_v2: Path) -> None:
     config = opened(tiny_v2).config
     window = stream_window(config, 30)
-    assert window is not None and window[:3] == (50, 100, 200)
+    assert window is not None and window[:3] == (50, 100, 150)
     own = replace(config, flow=replace(config.flow, estimator=replace(config.flow.estimator, left_chunks=2)))
     assert stream_window(own, 30) is None
 

@@ -130,7 +130,7 @@ class CommonFlowConfig:
     cfg_rate: float = 0.7
     training_cfg_rate: float = 0.2
     sigma_min: float = 1e-6
-    stream_left_chunks: int = 4
+    stream_left_chunks: int = 3
     published_stream: bool = False
 
 
