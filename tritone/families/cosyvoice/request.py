@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tritone.audio import check_reference
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.modes import Mode, find_mode, mode_inputs, usual_mode
@@ -15,6 +13,7 @@ from tritone.families.cosyvoice.prompt_states import PromptStates
 from tritone.families.cosyvoice.reference import reference_voice, source_tokens
 from tritone.families.cosyvoice.speakers import Voice, Voices
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.request import check_known, read_number, read_sound, read_text, sound_length
 from tritone.stage import Arrays, Axis, Call, Tensor
 from tritone.text.split import check_text
 
@@ -67,9 +66,7 @@ def prepare(
     The mode is the one asked for or else, by what the request brings, the usual one. Of text that comes `in_pieces`,
     `target_text` is not looked at, and there are no segments.
     """
-    unknown = sorted(set(request) - {tensor.name for tensor in REQUEST})
-    if unknown:
-        raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(tensor.name for tensor in REQUEST)}")
+    check_known(request, REQUEST)
     asked = read_text(request, "mode").strip()
     converts = asked == "vc" or (not asked and sound_length(request, "source_wav") > 0)
     if converts and in_pieces:
@@ -116,40 +113,6 @@ def check_fields(mode: Mode, request: Arrays) -> None:
         raise InvalidRequest("source_wav", f"has no effect in mode {mode.name}; it is what mode vc converts")
     if "speaker" in mode.needs and sound_length(request, "reference_wav"):
         raise InvalidRequest("reference_wav", f"mode {mode.name} speaks with a registered speaker; send that")
-
-
-def read_text(request: Arrays, field: str) -> str:
-    """The UTF-8 text of a BYTES input, "" where it was left out."""
-    if field not in request or request[field].size == 0:
-        return ""
-    value = request[field].reshape(-1)[0]
-    try:
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-    except UnicodeDecodeError as error:
-        raise InvalidRequest(field, f"is not UTF-8 (byte {error.start}); send the text encoded as UTF-8") from None
-
-
-def read_number(request: Arrays, field: str, default: float) -> float:
-    """The number in a [1, 1] input, `default` where it was left out; not a number is an error."""
-    if field not in request or request[field].size == 0:
-        return default
-    value = request[field].reshape(-1)[0].item()
-    if not math.isfinite(value):
-        raise InvalidRequest(field, f"is {value}, not a finite number")
-    return value
-
-
-def sound_length(request: Arrays, field: str) -> int:
-    """Samples of a sound input, 0 where it was left out; `<field>_len` counts those that are valid."""
-    return int(read_number(request, f"{field}_len", request[field].size if field in request else 0))
-
-
-def read_sound(request: Arrays, field: str) -> np.ndarray:
-    """The valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
-    wav = request.get(field, np.zeros((1, 0), np.float32))
-    if wav.size == 0:
-        raise InvalidRequest(field, "is missing; send the recording as float32 samples at 16 kHz")
-    return check_reference(wav.reshape(-1), sound_length(request, field), field=field)
 
 
 def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voices) -> Voice:

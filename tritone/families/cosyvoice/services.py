@@ -8,7 +8,8 @@ import numpy as np
 
 from tritone.families.cosyvoice.hosts import answer
 from tritone.families.cosyvoice.reference import speaker_embedding, speech_tokens
-from tritone.families.cosyvoice.request import REQUEST, read_sound
+from tritone.families.cosyvoice.request import REQUEST
+from tritone.request import read_sound
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Tensor
 
 INPUTS = tuple(tensor for tensor in REQUEST if tensor.name in ("reference_wav", "reference_wav_len"))

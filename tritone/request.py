@@ -1,0 +1,54 @@
+"""Fields of a request read from its tensors; every family's errors about them are the same."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from tritone.audio import check_reference
+from tritone.errors import InvalidRequest
+from tritone.stage import Arrays, Tensor
+
+
+def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
+    """Raise InvalidRequest for a tensor that is none of the inputs."""
+    names = [tensor.name for tensor in inputs]
+    unknown = sorted(set(request) - set(names))
+    if unknown:
+        raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(names)}")
+
+
+def read_text(request: Arrays, field: str) -> str:
+    """The UTF-8 text of a BYTES input, "" where it was left out."""
+    if field not in request or request[field].size == 0:
+        return ""
+    value = request[field].reshape(-1)[0]
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(field, f"is not UTF-8 (byte {error.start}); send the text encoded as UTF-8") from None
+
+
+def read_number(request: Arrays, field: str, default: float) -> float:
+    """The number in a [1, 1] input, `default` where it was left out; not a number is an error."""
+    if field not in request or request[field].size == 0:
+        return default
+    value = request[field].reshape(-1)[0].item()
+    if not math.isfinite(value):
+        raise InvalidRequest(field, f"is {value}, not a finite number")
+    return value
+
+
+def sound_length(request: Arrays, field: str) -> int:
+    """Samples of a sound input, 0 where it was left out; `<field>_len` counts those that are valid."""
+    return int(read_number(request, f"{field}_len", request[field].size if field in request else 0))
+
+
+def read_sound(request: Arrays, field: str) -> np.ndarray:
+    """The valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
+    wav = request.get(field, np.zeros((1, 0), np.float32))
+    if wav.size == 0:
+        raise InvalidRequest(field, "is missing; send the recording as float32 samples at 16 kHz")
+    return check_reference(wav.reshape(-1), sound_length(request, field), field=field)
