@@ -20,6 +20,7 @@ from training.bert_vits2.collate import Epochs
 from training.bert_vits2.dataset import SpeechDataset
 from training.bert_vits2.filelist import LANGUAGES, Utterance, read_utterances
 from training.bert_vits2.preprocess import main, recordings
+from training.bert_vits2.recording import read_recording
 from training.bert_vits2.shards import Shard, mapped
 from training.bert_vits2.split import speaker_ids, split
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
@@ -322,13 +323,7 @@ def test_engines_give_what_one_process_gives(tmp_path: Path, engine: str) -> Non
     assert run("spectrograms", "--list", tmp_path / "two.list", "--engine", engine, "--workers", 2) == 0
     assert len(list((tmp_path / "corpus" / "wavs").glob("*.spec.npz"))) == 9
     with pytest.raises(ArtifactError, match="there is no recording nowhere"):
-        list(mapped(partial(_read, rate=RATE), [Path("nowhere")], engine, 2))
-
-
-def _read(path: Path, rate: int) -> int:
-    from training.bert_vits2.recording import read_recording
-
-    return len(read_recording(path, rate))
+        list(mapped(partial(read_recording, rate=RATE), [Path("nowhere")], engine, 2))
 
 
 def test_engines_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,5 +128,5 @@ def _about(utterance: Utterance) -> dict[str, object]:
 def _again(utterance: Utterance) -> str:
     return (
         f"Run `python -m training.bert_vits2.preprocess bert --list FILELIST --model {utterance.language}=FOLDER`, or "
-        f"train without {utterance.language} features by leaving it out of the configuration's BERT languages."
+        f"train without {utterance.language} features: leave it out of train.bert_languages."
     )

@@ -93,21 +93,26 @@ def _ray(function: Callable[[Item], Result], items: Sequence[Item], workers: int
         import ray
     except ImportError as error:
         raise EnvironmentProblem("--engine ray needs Ray: run pip install 'tritone[ray]'.") from error
-    if not ray.is_initialized():
+    started = not ray.is_initialized()
+    if started:
         size: dict[str, Any] = {"num_cpus": workers or None, "include_dashboard": False}
         if os.environ.get("RAY_ADDRESS"):
             size = {}
         ray.init(log_to_driver=False, **size)
-    remote: Any = ray.remote(_guarded)
-    shared = ray.put(function)
-    room = AHEAD * (workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
-    waiting: deque[Any] = deque()
-    for item in items:
-        waiting.append(remote.remote(shared, item))
-        if len(waiting) >= room:
+    try:
+        remote: Any = ray.remote(_guarded)
+        shared = ray.put(function)
+        room = AHEAD * (workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(remote.remote(shared, item))
+            if len(waiting) >= room:
+                yield _opened(ray.get(waiting.popleft()))
+        while waiting:
             yield _opened(ray.get(waiting.popleft()))
-    while waiting:
-        yield _opened(ray.get(waiting.popleft()))
+    finally:
+        if started:
+            ray.shutdown()
 
 
 def _spark(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
