@@ -30,6 +30,7 @@ from training.networks.wavlm_discriminator import WavLM, WavLMDiscriminator
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import DataConfig
 from tritone.families.bert_vits2.generator import Generator, TrainingNoise, take_slices
+from tritone.families.cosyvoice.config import MelConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -70,8 +71,6 @@ class Players:
 
 def mel_of(data: DataConfig) -> MelSpectrogram:
     """The log mel the generator is compared in: of waves `[batch, samples]`, or `of_linear` of spectrograms."""
-    from tritone.families.cosyvoice.config import MelConfig
-
     config = MelConfig(
         n_fft=data.filter_length,
         num_mels=data.n_mel_channels,

@@ -37,8 +37,9 @@ class Resample(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         if self.step == self.phases:
             return wave
-        padded = F.pad(wave[:, None], (self.reach, self.reach + self.step))
-        found = F.conv1d(padded, self.kernels, stride=self.step).mT.flatten(1)
+        with torch.autocast(wave.device.type, enabled=False):  # eight bits of a sample are noise
+            padded = F.pad(wave.float()[:, None], (self.reach, self.reach + self.step))
+            found = F.conv1d(padded, self.kernels, stride=self.step).mT.flatten(1)
         return found[:, : -(-wave.shape[1] * self.phases // self.step)]
 
 
