@@ -6,13 +6,13 @@ A file is an uncompressed `.npz` of the array and a JSON text about it; zip chec
 from __future__ import annotations
 
 import errno
+import io
 import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -25,13 +25,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 def write_array(path: Path, array: np.ndarray, about: Mapping[str, object]) -> None:
     """Keeps `array` with what it was made from, atomically; EnvironmentProblem when the disk is full."""
+    buffer = io.BytesIO()  # zip files complain for themselves when a disk is full
     text = np.array(json.dumps(dict(about), sort_keys=True))
-
-    def write(file: BinaryIO) -> None:
-        np.savez(file, array=np.ascontiguousarray(array), about=text)
-
+    np.savez(buffer, array=np.ascontiguousarray(array), about=text)
     with room(path):
-        write_atomic(path, write)
+        write_atomic(path, lambda file: file.write(buffer.getbuffer()))
 
 
 def read_array(path: Path, about: Mapping[str, object]) -> np.ndarray | None:
