@@ -315,13 +315,12 @@ def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
 @pytest.mark.parametrize("engine", ["ray", "spark"])
 def test_engines_give_what_one_process_gives(tmp_path: Path, engine: str) -> None:
     pytest.importorskip({"ray": "ray", "spark": "pyspark"}[engine])
-    transcript = write_corpus(tmp_path / "corpus")
-    assert clean(transcript, tmp_path / "one.list") == 0
-    arguments = ("--transcript", transcript, "--out", tmp_path / "two.list", "--engine", engine, "--workers", 2)
-    assert run("clean", *arguments) == 0
-    assert (tmp_path / "one.list").read_bytes() == (tmp_path / "two.list").read_bytes()
-    assert run("spectrograms", "--list", tmp_path / "two.list", "--engine", engine, "--workers", 2) == 0
-    assert len(list((tmp_path / "corpus" / "wavs").glob("*.spec.npz"))) == 9
+    write_corpus(tmp_path / "corpus", rate=22050)
+    resample = ("resample", "--in", tmp_path / "corpus", "--workers")
+    assert run(*resample, 0, "--out", tmp_path / "one") == 0
+    assert run(*resample, 2, "--out", tmp_path / "two", "--engine", engine) == 0
+    one, two = (sorted((tmp_path / name).rglob("*.wav")) for name in ("one", "two"))
+    assert len(one) == 9 and [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
     with pytest.raises(ArtifactError, match="there is no recording nowhere"):
         list(mapped(partial(read_recording, rate=RATE), [Path("nowhere")], engine, 2))
 
