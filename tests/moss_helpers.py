@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from golden_weights import GOLDEN
 from key_weights import key_state
 from torch import Tensor
@@ -18,6 +20,7 @@ from tritone.checkpoint import load_strict
 from tritone.families.moss_ttsd.codec import XYTokenizer
 from tritone.families.moss_ttsd.codec_config import CodecConfig, read_codec_config
 from tritone.families.moss_ttsd.codec_stages import codec_stages
+from tritone.families.moss_ttsd.dialogue import SPEAKERS, prompt_text
 from tritone.families.moss_ttsd.lm import AsteroidLM
 from tritone.families.moss_ttsd.lm_config import AsteroidConfig, read_lm_config
 from tritone.families.moss_ttsd.lm_stages import lm_stage
@@ -81,3 +84,34 @@ def _lm_state(config: AsteroidConfig) -> dict[str, Tensor]:
 
 def tiny_lm_call(config: AsteroidConfig) -> TorchCall:
     return torch_call([lm_stage(config, lambda: tiny_lm(config))])
+
+
+def write_checkpoint(folder: Path, layers: int = 2) -> Path:
+    """A whole tiny checkpoint that can be served: its language model says random speech until it is stopped."""
+    from safetensors.torch import save_file
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    config = lm_config("tiny", folder)
+    (folder / "config.json").write_text(
+        json.dumps(described()["config"]["tiny"] | {"num_hidden_layers": layers, "model_type": "moss_ttsd"})
+    )
+    state = key_state(AsteroidLM(read_lm_config(folder)).state_dict())
+    first, last = config.speech_tokens
+    table = state["model.embedding_list.0.weight"]
+    table[:first] *= 0.01
+    table[last:] = 0
+    save_file({key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors")
+    sampling = {"do_samples": [True] * 8, "layers": described()["layers"], "max_length": 2000}
+    (folder / "generation_config.json").write_text(json.dumps(sampling))
+    letters = {letter: index for index, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(letters, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([*SPEAKERS.values(), *re.findall(r"<\|\w+\|>", prompt_text(""))])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    text = CODEC_YAML.read_text().replace("codebook_size: 64", "codebook_size: 1024")
+    yaml = folder / "xy_tokenizer_32k_config.yaml"
+    yaml.write_text(text)
+    codec = XYTokenizer(read_codec_config(yaml))
+    torch.save({"generator": key_state(codec.state_dict())}, folder / "xy_tokenizer.ckpt")
+    return folder
