@@ -111,9 +111,10 @@ def measure(
     parts = runs[0][0]
     wall, cpu, steps = np.min([seconds for _, seconds in runs], axis=0)
     late = min(LATE, len(speech) // hop - 1)
+    own = getattr(config.flow.estimator, "left_chunks", -1)
     return np.concatenate(parts), {
         "hop": hop,
-        "left_chunks": config.flow.stream_left_chunks,
+        "left_chunks": own if own >= 0 else config.flow.stream_left_chunks,
         "chunks": len(parts),
         "seconds": wall.tolist(),
         "cpu_seconds": cpu.tolist(),
