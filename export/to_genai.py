@@ -7,6 +7,7 @@ may have more rows than the head (prompts use ids that are never predicted), and
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -28,21 +29,27 @@ def export_llm(llm: LanguageModel, folder: Path, precision: str = "int8") -> Non
     """Write the model to `folder` (replaced in one step); `precision` is that of the weights, activations stay fp32."""
     if precision not in PRECISIONS:
         raise ConfigError(f"language model precision {precision!r}; onnxruntime-genai has {', '.join(PRECISIONS)}")
-    model = narrowed(llm)
-    config = builder_config(llm, model)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         part = Path(scratch) / folder.name
         part.mkdir()
-        settings = Path(scratch) / "settings"
-        config.save_pretrained(settings)
-        config._name_or_path = str(settings)
-        errors = io.StringIO()
-        with quiet(), contextlib.redirect_stderr(errors):
-            run_builder(model, config, part, Path(scratch) / "cache", precision)
-        finish_settings(llm, part / "genai_config.json")
+        write(llm, part, Path(scratch), precision)
+        # The builder refers to itself and so to all weights, which are gigabytes when the next thing is loaded.
+        gc.collect()
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
+
+
+def write(llm: LanguageModel, part: Path, scratch: Path, precision: str) -> None:
+    """Write the model into the folder `part`."""
+    model = narrowed(llm)
+    config = builder_config(llm, model)
+    settings = scratch / "settings"
+    config.save_pretrained(settings)
+    config._name_or_path = str(settings)
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        run_builder(model, config, part, scratch / "cache", precision)
+    finish_settings(llm, part / "genai_config.json")
 
 
 def narrowed(llm: LanguageModel) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from export_helpers import Smooth, toy_llm
 
+from export import to_genai
 from export.compare import compare_llm
 from export.to_genai import export_llm
 from tritone import artifacts
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.lm.genai import GenaiModel, genai_llm
+from tritone.stage import LanguageModel
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +28,21 @@ def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for precision in ("fp32", "int8"):
         export_llm(toy_llm(), artifacts.llm_path(folder, precision), precision)
     return folder
+
+
+def test_an_export_leaves_no_weights_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is loaded next, the reference to compare with, needs the memory."""
+    made = []
+
+    def remembered(llm: LanguageModel) -> Any:
+        model = narrowed(llm)
+        made.append(weakref.ref(model))
+        return model
+
+    narrowed = to_genai.narrowed
+    monkeypatch.setattr(to_genai, "narrowed", remembered)
+    export_llm(toy_llm(), tmp_path / "llm", "fp32")
+    assert [model() for model in made] == [None]
 
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("int8", 0.1)])
