@@ -135,14 +135,11 @@ def test_two_processes_equal_one_with_the_doubled_batch(tmp_path: Path) -> None:
 
 CRASHES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "no workers": ({}, {}, {"workers": 0}),
-    "one worker": ({}, {}, {"workers": 1}),
     "batch of one": ({}, {}, {"batch_size": 1}),
     "no duration discriminator": ({"use_duration_discriminator": False}, {}, {}),
-    "no speaker table": ({}, {"n_speakers": 0, "spk2id": {}}, {}),
-    "bf16": ({}, {}, {"precision": "bf16"}),
+    "no speaker table": ({}, {"n_speakers": 0, "spk2id": {}}, {"workers": 1}),
     "fp16": ({}, {}, {"precision": "fp16"}),
-    "published duration loss": ({}, {}, {"duration_loss": "published"}),
-    "no validation list": ({}, {"validation_files": ""}, {}),
+    "published duration loss, nothing held out": ({}, {"validation_files": ""}, {"duration_loss": "published"}),
 }
 
 
@@ -150,18 +147,17 @@ CRASHES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 def test_what_crashed_in_the_published_code_trains(
     corpus: tuple[Path, dict[str, Any]], tmp_path: Path, case: str
 ) -> None:
-    """Two steps, pictures of an evaluation (by the newest matplotlib), a resume, a third step, a fourth in bf16."""
+    """Two steps, pictures of an evaluation (by the newest matplotlib), a resume, a third step in bf16."""
     model, data, options = CRASHES[case]
     document = json.loads(json.dumps(corpus[1]))
     document["model"] |= model
     document["data"] |= data
     config = helpers.write_config(tmp_path, document, eval_interval=2, **options)
     assert train(config, tmp_path / "out", "--steps", "2") == 2
-    assert train(config, tmp_path / "out", "--steps", "3") == 3
-    assert train(config, tmp_path / "out", "--steps", "4", "--set", "train.precision=bf16") == 4, "and in another type"
+    assert train(config, tmp_path / "out", "--steps", "3", "--set", "train.precision=bf16") == 3
     names = ("G", "D") if case == "no duration discriminator" else ("G", "D", "DUR")
     assert all(bool(value.isfinite().all()) for value in weights(tmp_path / "out", names).values())
-    state = torch.load(tmp_path / "out/step-00000003/state.pt", weights_only=True)
+    state = torch.load(tmp_path / "out/step-00000002/state.pt", weights_only=True)
     assert bool(state["extra_state"]["scaler"]) == (case == "fp16"), "a scaler for float16 alone"
 
 
