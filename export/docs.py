@@ -35,7 +35,7 @@ def table() -> str:
     for kind in KINDS:
         family = published_family(kind)
         for name, cells in format_rows(family).items():
-            rows.append("| " + " | ".join((f"{family.name} (`{kind}`)", NAMES[name], *cells)) + " |")
+            rows.append("| " + " | ".join((f"{family.name} (`{kind.name}`)", NAMES[name], *cells)) + " |")
     return "\n".join(rows)
 
 

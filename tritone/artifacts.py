@@ -27,7 +27,7 @@ from tritone.stage import Family, LanguageModel, Stage
 
 MANIFEST = "manifest.json"
 HASHES = "hashes.json"
-CHECKPOINT_FILES = (".pt", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
+CHECKPOINT_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
 VOICES = "spk2info"
 """Stem of the registry of voices: adding one changes no network."""
 CHUNK = 1 << 22

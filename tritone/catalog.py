@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from tritone.errors import CheckpointError
 from tritone.stage import Family
 
-KINDS = {
-    "cosyvoice.yaml": "tritone.families.cosyvoice.stages",
-    "cosyvoice2.yaml": "tritone.families.cosyvoice.stages",
-    "cosyvoice3.yaml": "tritone.families.cosyvoice.stages",
-}
-"""The file that tells a family's checkpoints apart, and the module whose `family(model_dir)` describes them."""
+
+class Kind(NamedTuple):
+    """A kind of checkpoint.
+
+    Args:
+        name: what it is told by, for messages and lists.
+        told: whether a folder holds one.
+        module: where `family(model_dir)` describes it, and `published(name)` what has been published.
+    """
+
+    name: str
+    told: Callable[[Path], bool]
+    module: str
+
+
+def has_file(folder: Path, name: str) -> bool:
+    """Whether the folder has a file of that name."""
+    return (folder / name).is_file()
+
+
+def has_config(folder: Path, keys: tuple[str, ...]) -> bool:
+    """Whether the folder's config.json is an object with all these keys."""
+    try:
+        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and all(key in content for key in keys)
+
+
+def has_generator(folder: Path) -> bool:
+    """Whether the folder has Bert-VITS2's configuration or, if that is missing or damaged, its generator."""
+    return has_config(folder, ("model", "data")) or any(folder.glob("G_*.pth"))
+
+
+KINDS = [
+    *(
+        Kind(name, partial(has_file, name=name), "tritone.families.cosyvoice.stages")
+        for name in ("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml")
+    ),
+    Kind("config.json with model and data, G_*.pth", has_generator, "tritone.families.bert_vits2.stages"),
+]
+"""Every kind of checkpoint there is; a folder is of exactly one."""
 
 
 def open_family(model_dir: str | Path) -> Family:
@@ -25,17 +65,19 @@ def open_family(model_dir: str | Path) -> Family:
     folder = Path(model_dir)
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a directory; give the folder that holds the checkpoint's files")
-    present = [name for name in KINDS if (folder / name).is_file()]
+    present = [kind for kind in KINDS if kind.told(folder)]
     if len(present) != 1:
         names = sorted(entry.name for entry in folder.iterdir())
         held = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
-        problem = f"holds more than one checkpoint ({', '.join(present)})" if present else "holds no known checkpoint"
-        raise CheckpointError(f"{folder} {problem}; a checkpoint is told by one of {', '.join(KINDS)}; found {held}")
-    family: Family = import_module(KINDS[present[0]]).family(folder)
+        several = f"holds more than one checkpoint ({', '.join(kind.name for kind in present)})"
+        known = ", ".join(kind.name for kind in KINDS)
+        problem = several if present else "holds no known checkpoint"
+        raise CheckpointError(f"{folder} {problem}; a checkpoint is told by one of {known}; found {held}")
+    family: Family = import_module(present[0].module).family(folder)
     return family
 
 
-def published_family(kind: str) -> Family:
+def published_family(kind: Kind) -> Family:
     """The description of that kind's published checkpoints, for lists of what there is: it has no weights."""
-    family: Family = import_module(KINDS[kind]).published(kind)
+    family: Family = import_module(kind.module).published(kind.name)
     return family

@@ -203,7 +203,7 @@ def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun
         return family.stage_llm(call)
     model = family.language_model
     if model is None:
-        raise ConfigError(f"{family.name} describes no language model")
+        return lambda: no_llm(family)
     if engine != "torch" and how.device == "cpu":
         from tritone.lm.genai import genai_llm
 
@@ -211,6 +211,11 @@ def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun
     from tritone.lm.torch_lm import torch_llm
 
     return torch_llm(model.build, how)
+
+
+def no_llm(family: Family) -> Any:
+    """The language model of a family that has none."""
+    raise ConfigError(f"{family.name} describes no language model")
 
 
 def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]) -> Arrays:

@@ -238,16 +238,22 @@ def test_a_directory_that_is_no_checkpoint_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="absent is not a directory; give the folder"):
         open_family(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")
-    known = re.escape(", ".join(KINDS))
+    known = re.escape(", ".join(kind.name for kind in KINDS))
     with pytest.raises(
         CheckpointError, match=f"no known checkpoint; a checkpoint is told by one of {known}; found notes"
     ):
         open_family(tmp_path)
 
 
-def test_two_checkpoints_in_one_directory_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(KINDS, "other.yaml", "nothing")
-    for name in KINDS:
-        (tmp_path / name).write_text("")
-    with pytest.raises(CheckpointError, match="holds more than one checkpoint"):
+def test_two_checkpoints_in_one_directory_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "cosyvoice2.yaml").write_text("")
+    (tmp_path / "config.json").write_text('{"model": {}, "data": {}}')
+    with pytest.raises(CheckpointError, match=r"holds more than one checkpoint \(cosyvoice2.yaml, config.json with"):
+        open_family(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"channels": 8, "speech_token_range": [0, 1]}'])
+def test_any_other_config_json_is_no_checkpoint_of_ours(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match="holds no known checkpoint"):
         open_family(tmp_path)

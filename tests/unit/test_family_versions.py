@@ -63,8 +63,8 @@ def test_a_folder_of_two_versions_is_refused(tiny_v1: Path, tiny_v3: Path, tmp_p
 
 def test_the_published_sizes_are_described_without_files(version: int, folder: Path) -> None:
     kind = f"cosyvoice{version if version > 1 else ''}.yaml"
-    assert kind in KINDS
-    described, family = published_family(kind), open_family(folder)
+    (known,) = (one for one in KINDS if one.name == kind)
+    described, family = published_family(known), open_family(folder)
     assert described.name == family.name
     assert [stage.name for stage in described.stages] == [stage.name for stage in family.stages]
     for target in ("cpu", "gpu"):

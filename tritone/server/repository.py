@@ -62,7 +62,8 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     plan = TARGETS[target]
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
     # A language model made of stages runs where these run.
-    parameters = {key: value for key, value in plan.parameters.items() if family.stage_llm is None or key in NO_LLM}
+    apart = family.language_model is not None and family.stage_llm is None
+    parameters = {key: value for key, value in plan.parameters.items() if apart or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
     steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}
     configs = {name: step(family, name, host, parameters) for name, host in steps.items()}

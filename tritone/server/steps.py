@@ -54,7 +54,7 @@ class Step:
             self._call = open_call(
                 stages, self.family, Path(values["model_dir"]), build, TorchRun(threads=threads(values))
             )
-        uses_llm = self._host is None or "llm" in self._host.uses
+        uses_llm = speaks_with_llm(self.family) and (self._host is None or "llm" in self._host.uses)
         self._llm = counted(open_llm(values, self.family, self._call), on_token) if uses_llm else no_llm
         self.warm_up()
 
@@ -66,7 +66,7 @@ class Step:
         for name in ("llm",) if self._host is None else self._host.uses:
             if name == "llm":
                 # Of one made of stages these are warmed up, by this step or by the server.
-                if self.family.stage_llm is None:
+                if self.family.language_model is not None and self.family.stage_llm is None:
                     warm_up_llm(self._llm)
             elif not self._stages_elsewhere:
                 stage = self.family.stage(name)
@@ -155,6 +155,11 @@ def open_step(values: Mapping[str, str], on_token: Callable[[], None] = lambda: 
 def threads(values: Mapping[str, str]) -> int:
     """Threads of each network."""
     return int(values.get("threads") or os.environ.get("TRITONE_THREADS", "1"))
+
+
+def speaks_with_llm(family: Family) -> bool:
+    """Whether the family has a language model, of whichever kind."""
+    return family.language_model is not None or family.stage_llm is not None
 
 
 def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
@@ -268,5 +273,5 @@ def counted(llm: Llm, on_token: Callable[[], None]) -> Llm:
 
 
 def no_llm() -> Any:
-    """The language model of a step that declares none."""
-    raise ConfigError("this step uses the language model without declaring it in `uses`")
+    """The language model of a step that declares none, or of a family that has none."""
+    raise ConfigError("this step uses the language model without declaring it in `uses`, or the family has none")

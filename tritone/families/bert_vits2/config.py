@@ -21,6 +21,8 @@ BERT_CHANNELS = 1024
 VERSIONS = ("2.0", "2.1", "2.2", "2.3")
 SPEAKER_LAYER = 2
 """Index of the transformer layer before which the speaker is added."""
+DECODER_KERNEL = 7
+"""Width of the decoder's first and last convolution."""
 
 Section = TypeVar("Section")
 

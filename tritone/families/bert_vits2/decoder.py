@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.config import ModelConfig
+from tritone.families.bert_vits2.config import DECODER_KERNEL, ModelConfig
 from tritone.nn.stft import length_mask
 from tritone.nn.weight_norm import weight_norm
 
 SLOPE, LAST_SLOPE = 0.1, 0.01
-KERNEL = 7
 
 
 class ResBlock(nn.Module):
@@ -38,7 +37,7 @@ class Decoder(nn.Module):
         widths = [config.upsample_initial_channel >> level for level in range(len(config.upsample_rates) + 1)]
         self.slope, self.last_slope = SLOPE, LAST_SLOPE
         self.rates, self.kernels = config.upsample_rates, len(config.resblock_kernel_sizes)
-        self.conv_pre = nn.Conv1d(config.inter_channels, widths[0], KERNEL, padding=KERNEL // 2)
+        self.conv_pre = nn.Conv1d(config.inter_channels, widths[0], DECODER_KERNEL, padding=DECODER_KERNEL // 2)
         self.ups = nn.ModuleList(
             weight_norm(nn.ConvTranspose1d(wide, narrow, kernel, rate, padding=(kernel - rate) // 2))
             for wide, narrow, kernel, rate in zip(
@@ -50,7 +49,7 @@ class Decoder(nn.Module):
             for width in widths[1:]
             for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         )
-        self.conv_post = nn.Conv1d(widths[-1], 1, KERNEL, padding=KERNEL // 2, bias=False)
+        self.conv_post = nn.Conv1d(widths[-1], 1, DECODER_KERNEL, padding=DECODER_KERNEL // 2, bias=False)
         self.cond = nn.Conv1d(config.gin_channels, widths[0], 1)
 
     def forward(self, z: Tensor, g: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -6,12 +6,11 @@ request gives alone. A request that is at fault is answered with its error, the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tritone.errors import TritoneError
+from tritone.batch import answer, pad, row, stack
 from tritone.families.cosyvoice import cfm
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
@@ -102,14 +101,6 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
         Host("flow_decoder", (MU, SPKS, PROMPT_FEAT, SPEED_USED, *drawn), (SPOKEN,), flow_decoder, ("flow_estimator",)),
         Host("vocoder", (SPOKEN, SEED_USED), (waveform,), vocoder, ("f0_predictor", "vocoder")),
     )
-
-
-def answer(run: Any, *arguments: Any) -> Any:
-    """The result of `run`, or the error that answers this request alone."""
-    try:
-        return run(*arguments)
-    except TritoneError as error:
-        return error
 
 
 def encode_text(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> Arrays:
@@ -204,19 +195,3 @@ def vocode(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[
     ]
     waves = call("vocoder", mel=mel, mel_len=frames, harmonics=stack(sources))["waveform"]
     return [{"waveform": waves[i : i + 1, : n * config.hift.hop]} for i, n in enumerate(frames)]
-
-
-def row(values: Sequence[int] | np.ndarray) -> np.ndarray:
-    """int64 `[1, count]`."""
-    return np.array([values], np.int64).reshape(1, -1)
-
-
-def pad(array: np.ndarray, length: int) -> np.ndarray:
-    """The array with zeros appended along its last axis up to `length`."""
-    return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])])
-
-
-def stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Rows joined into a batch, padded with zeros along the last axis."""
-    longest = max(array.shape[-1] for array in arrays)
-    return np.concatenate([pad(array, longest) for array in arrays])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.families.cosyvoice.hosts import answer
+from tritone.batch import answer
 from tritone.families.cosyvoice.reference import speaker_embedding, speech_tokens
 from tritone.families.cosyvoice.request import REQUEST
 from tritone.request import read_sound

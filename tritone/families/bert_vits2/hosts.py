@@ -1,0 +1,155 @@
+"""The four steps of the whole-utterance ensemble: text encoder, durations, flow, decoder.
+
+Each takes a list of requests and sends the segments of all of them through the networks in padded batches; what a
+request gets does not depend on its company. Segments of one request travel one behind the other, with their lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tritone.batch import answer, row
+from tritone.errors import TritoneError
+from tritone.families.bert_vits2.request import REQUEST, Controls, Prepared, prepare, text_arrays
+from tritone.families.bert_vits2.synthesize import (
+    Encoded,
+    Place,
+    durations,
+    encode,
+    latents,
+    speakers,
+    whole_waveform,
+)
+from tritone.families.bert_vits2.voice import Voice
+from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
+
+SEGMENTS = Axis("segments", 1, 1, 400)
+TEXT = Axis("all_phones", 1, 161, 40000)
+SPOKEN = Axis("all_frames", 1, 480, 120000)
+
+
+def hosts(voice: Voice) -> tuple[Host, ...]:
+    """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
+    model = voice.config.model
+    g = Tensor("g", "float32", (1, model.gin_channels, 1))
+    x = Tensor("xout", "float32", (1, model.hidden_channels, TEXT))
+    prior = tuple(Tensor(name, "float32", (1, model.inter_channels, TEXT)) for name in ("m_p", "logs_p"))
+    phone_len = Tensor("phone_len", "int64", (1, SEGMENTS))
+    how = (Tensor("controls", "float32", (1, len(Controls._fields))), Tensor("seed_used", "int64", (1, 1)))
+    frames = Tensor("duration", "int64", (1, TEXT))
+    z, frame_len = (
+        Tensor("z", "float32", (1, model.inter_channels, SPOKEN)),
+        Tensor("frame_len", "int64", (1, SEGMENTS)),
+    )
+    waveform = Tensor("waveform", "float32", (1, Scaled(voice.config.data.hop_length, SPOKEN)))
+
+    def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return encode_texts(call, requests, voice)
+
+    def duration(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return predict_durations(call, requests)
+
+    def flow(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return run_flow(call, requests)
+
+    def decoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+        return [{"waveform": speak(call, request, voice)[None]} for request in requests]
+
+    return (
+        Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *how), text_encoder, ("emb", "enc_p")),
+        Host("duration", (x, phone_len, g, *how), (frames,), duration, ("sdp", "dp")),
+        Host("flow", (*prior, phone_len, frames, g, *how), (z, frame_len), flow, ("flow",)),
+        Host("decoder", (z, frame_len, g), (waveform,), decoder, ("dec",)),
+    )
+
+
+def encode_texts(call: Call, requests: list[Arrays], voice: Voice) -> list[Any]:
+    """Speaker, encoded text and prior of each request, or its error."""
+    results: list[Any] = [answer(read, request, voice) for request in requests]
+    good = [index for index, result in enumerate(results) if not isinstance(result, TritoneError)]
+    read_ones = [results[index] for index in good]
+    if not good:
+        return results
+    gs = speakers(call, [prepared.sid for prepared, _ in read_ones])
+    places = [
+        Place(prepared.seed, segment, prepared.controls, gs[row : row + 1])
+        for row, (prepared, texts) in enumerate(read_ones)
+        for segment in range(len(texts))
+    ]
+    encoded = iter(encode(call, places, [text for _, texts in read_ones for text in texts]))
+    for index, (prepared, texts), g in zip(good, read_ones, gs, strict=True):
+        own = [next(encoded) for _ in texts]
+        results[index] = {
+            "g": g[None],
+            "xout": joined([one.x for one in own]),
+            "m_p": joined([one.m_p for one in own]),
+            "logs_p": joined([one.logs_p for one in own]),
+            "phone_len": row([one.x.shape[2] for one in own]),
+            "controls": np.array([prepared.controls], np.float32),
+            "seed_used": row([prepared.seed]),
+        }
+    return results
+
+
+def read(request: Arrays, voice: Voice) -> tuple[Prepared, list[Arrays]]:
+    """A request and what the text encoder is given of each of its segments."""
+    prepared = prepare(request, voice)
+    return prepared, [text_arrays(prepared, index, voice) for index in range(len(prepared.segments))]
+
+
+def predict_durations(call: Call, requests: list[Arrays]) -> list[Any]:
+    """Frames of each phoneme of each request."""
+    places, owners = placed(requests)
+    texts = [x for request in requests for x in parts(request["xout"], request["phone_len"])]
+    found = durations(call, places, [Encoded(x, x, x) for x in texts])
+    return [{"duration": row(np.concatenate(own))} for own in by_owner(found, owners, len(requests))]
+
+
+def run_flow(call: Call, requests: list[Arrays]) -> list[Any]:
+    """What the decoder reads of each request's segments, and their lengths in frames."""
+    places, owners = placed(requests)
+    priors = [
+        Encoded(m_p, m_p, logs_p)
+        for request in requests
+        for m_p, logs_p in zip(*(parts(request[name], request["phone_len"]) for name in ("m_p", "logs_p")), strict=True)
+    ]
+    frames = [one[0] for request in requests for one in parts(request["duration"], request["phone_len"])]
+    zs = latents(call, places, priors, frames)
+    return [
+        {"z": joined(own), "frame_len": row([z.shape[2] for z in own])} for own in by_owner(zs, owners, len(requests))
+    ]
+
+
+def speak(call: Call, request: Arrays, voice: Voice) -> np.ndarray:
+    """The waveform `[samples]` of one request's segments."""
+    zs = parts(request["z"], request["frame_len"])
+    return np.concatenate([whole_waveform(call, z, request["g"], voice) for z in zs])
+
+
+def placed(requests: list[Arrays]) -> tuple[list[Place], list[int]]:
+    """Every segment of the requests, and whose it is."""
+    places, owners = [], []
+    for owner, request in enumerate(requests):
+        controls = Controls(*map(float, request["controls"][0]))
+        for index in range(request["phone_len"].shape[1]):
+            places.append(Place(int(request["seed_used"][0, 0]), index, controls, request["g"]))
+            owners.append(owner)
+    return places, owners
+
+
+def parts(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """The segments of an array that holds them one behind the other along its last axis."""
+    return np.split(array, np.cumsum(lengths[0])[:-1], axis=-1)
+
+
+def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Segments one behind the other along their last axis."""
+    return np.ascontiguousarray(np.concatenate(arrays, axis=-1))
+
+
+def by_owner(items: list[np.ndarray], owners: list[int], count: int) -> list[list[np.ndarray]]:
+    """The items of each of `count` requests."""
+    return [[item for item, owner in zip(items, owners, strict=True) if owner == whose] for whose in range(count)]

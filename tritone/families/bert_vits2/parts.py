@@ -1,0 +1,164 @@
+"""The modules behind the stages: parts of the generator with lengths in the place of masks.
+
+Published exports have the same six parts; theirs take one utterance, these take a batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tritone.families.bert_vits2.decoder import LAST_SLOPE, SLOPE, Decoder, ResBlock
+from tritone.families.bert_vits2.generator import Generator
+from tritone.nn.stft import length_mask
+
+
+class Speaker(nn.Module):
+    """Row `sid` (int64 `[batch]`) of the table of speakers, `[batch, gin, 1]`."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.emb_g = generator.emb_g
+
+    def forward(self, sid: Tensor) -> Tensor:
+        return self.emb_g(sid)[:, :, None]
+
+
+class Text(nn.Module):
+    """The text encoder; see `TextEncoder`."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.enc_p = generator.enc_p
+
+    def forward(
+        self,
+        x: Tensor,
+        x_lengths: Tensor,
+        t: Tensor,
+        language: Tensor,
+        bert_0: Tensor,
+        bert_1: Tensor,
+        bert_2: Tensor,
+        g: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mask = length_mask(x_lengths, bert_0)
+        # What padding holds reaches nothing but itself; zeros keep it finite in every precision.
+        return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g)
+
+
+class Stochastic(nn.Module):
+    """The stochastic duration predictor on given noise."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.sdp = generator.sdp
+
+    def forward(self, x: Tensor, x_lengths: Tensor, zin: Tensor, g: Tensor) -> Tensor:
+        return self.sdp(x, length_mask(x_lengths, x), zin, g)
+
+
+class Deterministic(nn.Module):
+    """The deterministic duration predictor."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.dp = generator.dp
+
+    def forward(self, x: Tensor, x_lengths: Tensor, g: Tensor) -> Tensor:
+        return self.dp(x, length_mask(x_lengths, x), g)
+
+
+class PriorToPosterior(nn.Module):
+    """The flow, from a draw of the prior to what the decoder reads; zero past a row's end."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.flow = generator.flow
+
+    def forward(self, z_p: Tensor, y_lengths: Tensor, g: Tensor) -> Tensor:
+        mask = length_mask(y_lengths, z_p)
+        return self.flow(z_p * mask, mask, g) * mask
+
+
+class Waveform(nn.Module):
+    """The decoder for rows of one length, `[batch, inter, frames]` to `[batch, hop * frames]`: the same numbers faster.
+
+    Convolutions are written with a height of one, channels last in memory, which is where CPU kernels are fast: they
+    have blocked layouts for pictures, and one-dimensional convolutions are gathered into matrices first. There are no
+    masks, because whoever calls this has rows of one length (see `windows`): one between two convolutions would keep
+    engines from running them in one go.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        decoder: Decoder = generator.dec
+        self.last_slope, each = LAST_SLOPE, decoder.kernels
+        self.conv_pre, self.cond = _flat(decoder.conv_pre), _flat(decoder.cond)
+        self.levels = nn.ModuleList(
+            Level(up, list(decoder.resblocks)[each * index : each * (index + 1)])
+            for index, up in enumerate(decoder.ups)
+        )
+        self.conv_post = _flat(decoder.conv_post)
+
+    def forward(self, z_in: Tensor, g: Tensor) -> Tensor:
+        x = self.conv_pre(z_in[:, :, None]) + self.cond(g[:, :, None])
+        for level in self.levels:
+            x = level(x)
+        return torch.tanh(self.conv_post(F.leaky_relu(x, self.last_slope)))[:, 0, 0]
+
+
+class Level(nn.Module):
+    """One upsampling and the mean of the residual blocks behind it."""
+
+    def __init__(self, up: nn.Module, blocks: list[nn.Module]) -> None:
+        super().__init__()
+        self.slope, self.count = SLOPE, len(blocks)
+        self.up, self.first = _flat(up), FlatBlock(blocks[0])
+        self.others = nn.ModuleList(FlatBlock(block) for block in blocks[1:])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up(F.leaky_relu(x, self.slope))
+        total = self.first(x)
+        for block in self.others:
+            total = total + block(x)
+        return total / self.count
+
+
+class FlatBlock(nn.Module):
+    """A residual block with a height of one."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        assert isinstance(block, ResBlock)
+        self.slope = block.slope
+        self.convs1 = nn.ModuleList(_flat(conv) for conv in block.convs1)
+        self.convs2 = nn.ModuleList(_flat(conv) for conv in block.convs2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for dilated, plain in zip(self.convs1, self.convs2):  # noqa: B905 (strict cannot be scripted)
+            x = x + plain(F.leaky_relu(dilated(F.leaky_relu(x, self.slope)), self.slope))
+        return x
+
+
+def _flat(conv: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
+    """The same convolution over pictures of height one; its weight norm must have been folded."""
+    assert isinstance(conv, nn.Conv1d | nn.ConvTranspose1d)
+    kind = nn.Conv2d if isinstance(conv, nn.Conv1d) else nn.ConvTranspose2d
+    (kernel,), (stride,), (dilation,) = conv.kernel_size, conv.stride, conv.dilation
+    assert isinstance(conv.padding, tuple)
+    flat = kind(
+        conv.in_channels,
+        conv.out_channels,
+        (1, kernel),
+        (1, stride),
+        (0, conv.padding[0]),
+        dilation=(1, dilation),
+        bias=conv.bias is not None,
+    )
+    with torch.no_grad():
+        flat.weight.data = conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+        if conv.bias is not None and flat.bias is not None:
+            flat.bias.copy_(conv.bias)
+    return flat
