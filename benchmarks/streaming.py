@@ -28,10 +28,11 @@ from tritone.errors import TritoneError
 from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.request import Prepared, registered
-from tritone.families.cosyvoice.speakers import Voice, read_voices
+from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.streaming_v1 import HOP
 from tritone.families.cosyvoice.synthesize import never, speech_tokens, stream_waveform, whole_mel, whole_waveform
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.voice import Voice
 from tritone.lm.genai import genai_llm
 from tritone.load import open_call
 from tritone.stage import Arrays, Call, Stage

@@ -15,9 +15,9 @@ from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.config_v1 import V1
 from tritone.families.cosyvoice.config_v3 import V3
 from tritone.families.cosyvoice.modes import MODES, SYSTEM, ModeInputs, find_mode, mode_inputs
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.voice import Voice
 from tritone.wav import read_samples
 
 CONFIGS: dict[int, CosyVoiceConfig] = {1: V1, 2: CosyVoiceConfig(), 3: V3}

@@ -11,8 +11,8 @@ import numpy as np
 from tritone.call import TorchCall, torch_call
 from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.stages import family
+from tritone.families.cosyvoice.voice import Voice
 from tritone.stage import Arrays, Stage
 
 

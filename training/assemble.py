@@ -13,8 +13,9 @@ from training.data import Corpus
 from training.recipes import cosyvoice_flow, cosyvoice_lm, cosyvoice_vocoder
 from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, SPEECH_TOKENIZER, write_checkpoint
 from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.speakers import Voice, write_voices
+from tritone.families.cosyvoice.speakers import write_voices
 from tritone.families.cosyvoice.text import END_OF_PROMPT, speaker_tag
+from tritone.families.cosyvoice.voice import Voice
 
 
 def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality: list[Path] | None = None) -> None:

@@ -23,9 +23,10 @@ from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.modes import MODES, find_mode, mode_inputs
 from tritone.families.cosyvoice.reference import reference_voice
 from tritone.families.cosyvoice.speaker_file import FORMATS, find_file
-from tritone.families.cosyvoice.speakers import Voice, add_voice, read_voices, remove_voice, zero_shot_entry
+from tritone.families.cosyvoice.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
 from tritone.families.cosyvoice.stages import ready_made_stages
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.voice import Voice
 from tritone.stage import Arrays, Call
 from tritone.wav import read_samples
 

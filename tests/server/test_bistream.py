@@ -26,10 +26,11 @@ from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.modes import SYSTEM
 from tritone.families.cosyvoice.request import stored
 from tritone.families.cosyvoice.silence import without_long_silence
-from tritone.families.cosyvoice.speakers import Voice, read_voices
+from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.synthesize import stream_waveform
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.voice import Voice
 from tritone.lm.genai import genai_llm
 from tritone.lm.sampling import seeded_draw
 from tritone.serve import export_if_needed

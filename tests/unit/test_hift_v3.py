@@ -15,9 +15,9 @@ from tritone.families.cosyvoice.config_v3 import V3
 from tritone.families.cosyvoice.noise import PublishedUniforms
 from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.source import SteppedSource, excitation, harmonics
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import VocoderStream
 from tritone.families.cosyvoice.synthesize import whole_mel, whole_waveform
+from tritone.families.cosyvoice.voice import Voice
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.stage import Arrays
 

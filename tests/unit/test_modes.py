@@ -24,9 +24,9 @@ from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.checkpoint import BACKBONE
 from tritone.families.cosyvoice.modes import MODES, SYSTEM, find_mode, instruction, mode_inputs, usual_mode
 from tritone.families.cosyvoice.reference import reference_voice
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.special_tokens import BASE_SIZE, END_OF_PROMPT, V3
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.voice import Voice
 
 
 @pytest.fixture(scope="module")

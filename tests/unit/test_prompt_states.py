@@ -13,10 +13,10 @@ from front_helpers import hearing, recorded, recording
 from stream_helpers import Opened, opened, random_speech, random_voice
 
 from tritone.families.cosyvoice.prompt_states import MEGABYTES, FlowState, PromptStates
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.stages import family
 from tritone.families.cosyvoice.streaming import FlowStream
 from tritone.families.cosyvoice.synthesize import stream_waveform
+from tritone.families.cosyvoice.voice import Voice
 from tritone.families.cosyvoice.voice_cache import Recent
 from tritone.stage import Arrays
 

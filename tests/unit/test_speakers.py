@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.speakers import Voice, Voices, read_voices, write_voices
+from tritone.families.cosyvoice.speakers import Voices, read_voices, write_voices
+from tritone.families.cosyvoice.voice import Voice
 from tritone.torch_file import read_torch_file
 
 

@@ -14,10 +14,11 @@ from tritone.call import torch_call
 from tritone.families.cosyvoice.checkpoint import load_config
 from tritone.families.cosyvoice.flow_inputs import noise_frames
 from tritone.families.cosyvoice.noise import published_noise
-from tritone.families.cosyvoice.speakers import Voice, read_voices
+from tritone.families.cosyvoice.speakers import read_voices
 from tritone.families.cosyvoice.stages import family
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream
 from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.voice import Voice
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.flow_cache import empty_cache
 from tritone.families.cosyvoice.flow_inputs import starting_noise
 from tritone.families.cosyvoice.interpolation import EDGE
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.stages import family
 from tritone.families.cosyvoice.streaming import VocoderStream
 from tritone.families.cosyvoice.streaming_v1 import InterpolatingStream, fades
 from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.voice import Voice
 from tritone.stage import Arrays, Call, Stage
 
 Version = tuple[CosyVoiceConfig, Call, dict[str, Stage]]

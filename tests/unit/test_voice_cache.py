@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.voice import Voice
 from tritone.families.cosyvoice.voice_cache import VoiceCache, fingerprint
 
 

@@ -17,7 +17,8 @@ from tritone import voices
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 from tritone.families.cosyvoice import speaker_file
 from tritone.families.cosyvoice.speaker_file import edit_entries, read_entries, write_entries
-from tritone.families.cosyvoice.speakers import Voice, add_voice, read_voices, remove_voice, zero_shot_entry
+from tritone.families.cosyvoice.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
+from tritone.families.cosyvoice.voice import Voice
 
 ENTRIES = {
     "中文女": {"embedding": np.arange(192, dtype=np.float32)[None]},

@@ -40,35 +40,41 @@ class ConvJudge(nn.Module):
         return scores.flatten(1), [*layers, scores]
 
 
-def scale_judge() -> ConvJudge:
+def scale_judge(shrink: int = 1) -> ConvJudge:
     """Judges the wave `[batch, 1, samples]` in steps of 256 samples."""
-    strided = zip(pairwise((16, 64, 256, 1024, 1024)), (4, 16, 64, 256), strict=True)
+    widths = [width // shrink for width in (16, 64, 256, 1024, 1024)]
+    strided = zip(pairwise(widths), (4, 16, 64, 256), strict=True)
     return ConvJudge(
         [
-            nn.Conv1d(1, 16, 15, 1, 7),
-            *(nn.Conv1d(a, b, 41, 4, 20, groups=groups) for (a, b), groups in strided),
-            nn.Conv1d(1024, 1024, 5, 1, 2),
+            nn.Conv1d(1, widths[0], 15, 1, 7),
+            *(nn.Conv1d(a, b, 41, 4, 20, groups=max(1, groups // shrink)) for (a, b), groups in strided),
+            nn.Conv1d(widths[-1], widths[-1], 5, 1, 2),
         ],
-        nn.Conv1d(1024, 1, 3, 1, 1),
+        nn.Conv1d(widths[-1], 1, 3, 1, 1),
     )
 
 
-def period_judge() -> ConvJudge:
+def period_judge(shrink: int = 1) -> ConvJudge:
     """Judges a wave folded to `[batch, 1, samples / period, period]`, along time alone."""
     strides = (3, 3, 3, 3, 1)
+    widths = [width // shrink for width in WIDTHS]
     convs = [
         nn.Conv2d(a, b, (5, 1), (stride, 1), (2, 0))
-        for (a, b), stride in zip(pairwise((1, *WIDTHS)), strides, strict=True)
+        for (a, b), stride in zip(pairwise((1, *widths)), strides, strict=True)
     ]
-    return ConvJudge(convs, nn.Conv2d(WIDTHS[-1], 1, (3, 1), 1, (1, 0)))
+    return ConvJudge(convs, nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0)))
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """Scores and layers of every judge of a wave `[batch, samples]`; recordings and copies are judged alone."""
+    """Scores and layers of every judge of a wave `[batch, samples]`; recordings and copies are judged alone.
 
-    def __init__(self) -> None:
+    Args:
+        shrink: how many times narrower all layers are than published, 1 to 16 in powers of two.
+    """
+
+    def __init__(self, shrink: int = 1) -> None:
         super().__init__()
-        self.discriminators = nn.ModuleList([scale_judge(), *(period_judge() for _ in PERIODS)])
+        self.discriminators = nn.ModuleList([scale_judge(shrink), *(period_judge(shrink) for _ in PERIODS)])
 
     def forward(self, wave: Tensor) -> Judgement:
         folded = [wave[:, None], *(fold(wave, period) for period in PERIODS)]

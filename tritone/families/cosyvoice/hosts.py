@@ -18,10 +18,11 @@ from tritone.families.cosyvoice.flow_inputs import Row, encoder_inputs, frame_co
 from tritone.families.cosyvoice.grid import estimator_chunk
 from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
 from tritone.families.cosyvoice.source import harmonics
-from tritone.families.cosyvoice.speakers import Voice, Voices
+from tritone.families.cosyvoice.speakers import Voices
 from tritone.families.cosyvoice.streaming import SpeedStream
 from tritone.families.cosyvoice.synthesize import heard, whole_tokens
 from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.voice import Voice
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1

@@ -11,7 +11,7 @@ from tritone.families.cosyvoice.voice_cache import CAPACITY, Recent, content_has
 from tritone.stage import Arrays
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.speakers import Voice
+    from tritone.families.cosyvoice.voice import Voice
 
 MEGABYTES = "TRITONE_PROMPT_CACHE_MB"
 """Environment variable of the memory these may take together, by default 4096; 0 keeps none."""

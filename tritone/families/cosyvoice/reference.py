@@ -8,7 +8,7 @@ import numpy as np
 
 from tritone.audio import check_rate, check_reference, kaldi_fbank, mel_spectrogram, sinc_resample, whisper_mel
 from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.voice import Voice
 from tritone.stage import Call
 
 TOKENIZER_RATE = 16000

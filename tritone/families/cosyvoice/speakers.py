@@ -7,7 +7,6 @@ prompt with `llm_` and `flow_` keys, and `embedding` with `prompt_text`, `speech
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,41 +15,8 @@ import numpy as np
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.prompt_states import PromptStates
 from tritone.families.cosyvoice.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
+from tritone.families.cosyvoice.voice import Voice
 from tritone.families.cosyvoice.voice_cache import VoiceCache
-
-
-def _no_tokens() -> np.ndarray:
-    return np.zeros(0, np.int64)
-
-
-def _no_frames() -> np.ndarray:
-    return np.zeros((0, 80), np.float32)
-
-
-@dataclass(frozen=True, eq=False)
-class Voice:
-    """What makes a voice: float32 `embedding` `[192]`, and optionally the prompt every sentence continues.
-
-    Args:
-        prompt_text: text before the target text; may begin with special tokens (`<|name|><|endofprompt|>`).
-        prompt_ids: the same as text ids, in files that store those instead, int64 `[text]`.
-        speech_token: the prompt's speech tokens for the flow, int64 `[speech_tokens]`.
-        llm_speech_token: the prompt's speech tokens for the language model; usually the same.
-        mel: the prompt's mel, float32 `[frames, 80]`.
-        llm_embedding: what the language model hears of the voice, where it hears one (v1): float32 `[192]`, or `[0]`
-            for nothing; None means `embedding`.
-        trained: the entry has an `embedding` of its own, as the speakers a model was fine-tuned on do.
-    """
-
-    name: str
-    embedding: np.ndarray
-    prompt_text: str | None = None
-    prompt_ids: np.ndarray = field(default_factory=_no_tokens)
-    speech_token: np.ndarray = field(default_factory=_no_tokens)
-    llm_speech_token: np.ndarray = field(default_factory=_no_tokens)
-    mel: np.ndarray = field(default_factory=_no_frames)
-    llm_embedding: np.ndarray | None = None
-    trained: bool = True
 
 
 class Voices:

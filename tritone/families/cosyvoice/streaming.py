@@ -17,7 +17,7 @@ from tritone.families.cosyvoice.grid import chunk_tokens, encoder_chunk, estimat
 from tritone.families.cosyvoice.prompt_states import FlowState, PromptStates
 from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.source import harmonic_source
-from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.voice import Voice
 from tritone.families.cosyvoice.window import stream_window
 from tritone.stage import Call, Stage
 

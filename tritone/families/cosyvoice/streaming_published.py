@@ -12,8 +12,8 @@ import numpy as np
 
 from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.grid import chunk_tokens
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream
+from tritone.families.cosyvoice.voice import Voice
 
 LONGEST = 100
 """Tokens up to which the published chunks grow, each twice as long as the one before."""

@@ -16,7 +16,7 @@ from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
 from tritone.families.cosyvoice.flow_cache import continued, empty_cache, next_cache
 from tritone.families.cosyvoice.flow_inputs import Draw, Row, encoder_inputs, frame_count
 from tritone.families.cosyvoice.interpolation import EDGE
-from tritone.families.cosyvoice.speakers import Voice
+from tritone.families.cosyvoice.voice import Voice
 from tritone.stage import Call
 
 HOP = 100

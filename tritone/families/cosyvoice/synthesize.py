@@ -17,11 +17,11 @@ from tritone.families.cosyvoice.prompt_states import PromptStates
 from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.silence import without_long_silence
 from tritone.families.cosyvoice.source import harmonics
-from tritone.families.cosyvoice.speakers import Voice
 from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream
 from tritone.families.cosyvoice.streaming_published import PublishedStream
 from tritone.families.cosyvoice.streaming_v1 import HOP, InterpolatingStream
 from tritone.families.cosyvoice.vocabulary import vocabulary
+from tritone.families.cosyvoice.voice import Voice
 from tritone.lm.sampling import seeded_draw, tokens
 from tritone.stage import Call, Llm, Stage
 
