@@ -52,14 +52,27 @@ def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -
     with quiet(), torch.no_grad():
         inner, reason = compiled(stage, halved(module) if precision == "fp16" else module, precision, methods)
         outer = shell(stage, inner, precision, methods, kept)
-        frozen = torch.jit.freeze(outer.eval(), preserved_attrs=list(methods))
-        ready = torch.jit.optimize_for_inference(frozen, other_methods=list(methods))
+        ready = optimised(outer.eval(), list(methods))
     way = "trace" if reason else "script"
     label = Label(stage.name, precision, way, methods, torch.__version__, reason)
     with scratch(path) as part:
         with quiet():
             torch.jit.save(ready, str(part), _extra_files={LABEL: label.text()})
         open_module(stage, part, precision)
+
+
+def optimised(outer: Any, methods: list[str]) -> Any:
+    """The scripted module frozen and optimised, or only frozen where optimising leaves what no file can hold.
+
+    Two-dimensional convolutions are given weights in the layout of this machine's oneDNN, which are not tensors.
+    """
+    import torch
+
+    frozen = torch.jit.freeze(outer, preserved_attrs=methods)
+    ready = torch.jit.optimize_for_inference(frozen, other_methods=methods)
+    if "mkldnn" not in str(ready.graph):
+        return ready
+    return torch.jit.freeze(outer, preserved_attrs=methods)
 
 
 def exported_methods(module: Any) -> tuple[str, ...]:

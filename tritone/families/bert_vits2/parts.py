@@ -51,6 +51,9 @@ class Text(nn.Module):
 class Stochastic(nn.Module):
     """The stochastic duration predictor on given noise."""
 
+    full_precision = True
+    full_precision_inputs = ("x", "zin", "g")
+
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.sdp = generator.sdp
@@ -61,6 +64,9 @@ class Stochastic(nn.Module):
 
 class Deterministic(nn.Module):
     """The deterministic duration predictor."""
+
+    full_precision = True
+    full_precision_inputs = ("x", "g")
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -158,7 +164,8 @@ def _flat(conv: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
         bias=conv.bias is not None,
     )
     with torch.no_grad():
-        flat.weight.data = conv.weight[:, :, None].contiguous(memory_format=torch.channels_last)
+        blocked = torch.empty_like(flat.weight, memory_format=torch.channels_last)
+        flat.weight.data = blocked.copy_(conv.weight[:, :, None])
         if conv.bias is not None and flat.bias is not None:
             flat.bias.copy_(conv.bias)
     return flat

@@ -30,6 +30,10 @@ FRAMES = Axis("frames", 1, 480, MOST_FRAMES)
 WINDOW = Axis("window_frames", 1, 480, WINDOW_FRAMES)
 """What the decoder takes at once; longer utterances are decoded in windows, so memory has a bound."""
 
+EVERYTHING = ("*",)
+"""What gives durations stays in float32: they become whole frames, so that a rounding moves all that follows. It is 3 %
+of the weights, and splines overflow in half precision."""
+
 
 def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[Stage, ...]:
     """The six stages under their published names; `load()` returns the generator with its weights, norms folded."""
@@ -77,8 +81,9 @@ def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[
             (x, x_lengths, Tensor("zin", "float32", (BATCH, 2, PHONES)), g),
             (logw,),
             part("Stochastic"),
+            keep_fp32=EVERYTHING,
         ),
-        Stage("dp", (x, x_lengths, g), (logw,), part("Deterministic")),
+        Stage("dp", (x, x_lengths, g), (logw,), part("Deterministic"), keep_fp32=EVERYTHING),
         Stage(
             "flow",
             (
