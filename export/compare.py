@@ -94,6 +94,7 @@ def compare_stage(
         rate: sample rate of the stage's first output when that is sound, which is then compared as sound too.
     """
     limit = stage.tolerance if tolerance is None else tolerance
+    regret = stage.regret() if stage.regret else None
     for index, (point, sizes) in enumerate(points(stage, quick)):
         inputs = stage.example(sizes, seed + index)
         wanted = reference(stage.name, **inputs)
@@ -110,6 +111,8 @@ def compare_stage(
         problem = wrong_shape(stage, sizes, wanted, found)
         sound = as_sound(stage, wanted, found, rate) if rate and not problem else {}
         errors = {} if problem else errors_of(stage, wanted, found)
+        if regret is not None and not problem:
+            errors |= {name: float(worse.max(initial=0.0)) for name, worse in regret(inputs, found).items()}
         worst = max(errors.values(), default=float("inf"))
         if not problem and not worst <= limit:
             bad = max(errors, key=lambda name: errors[name])

@@ -52,6 +52,11 @@ KINDS = [
         for name in ("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml")
     ),
     Kind("config.json with model and data, G_*.pth", has_generator, "tritone.families.bert_vits2.stages"),
+    Kind(
+        "config.json with channels and speech_token_range",
+        partial(has_config, keys=("channels", "speech_token_range")),
+        "tritone.families.moss_ttsd.stages",
+    ),
 ]
 """Every kind of checkpoint there is; a folder is of exactly one."""
 

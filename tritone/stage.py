@@ -109,6 +109,9 @@ class Stage:
         fp16_tolerance: the same of a mixed fp16 export.
         keep_fp32: patterns (`fnmatch`) of graph node names that stay fp32 in mixed fp16, found by bisection.
         published: stem of the file name under which others know the module ("flow.encoder"); default: the name.
+        regret: of outputs that are choices (codes), which have no distance of their own: `regret()` returns a function
+            of (inputs, outputs) that gives by output name how much worse each choice is than the best, in the place of
+            its difference; after a tie everything may differ and still be right.
     """
 
     name: str
@@ -120,6 +123,7 @@ class Stage:
     fp16_tolerance: float = 2e-2
     keep_fp32: tuple[str, ...] = ()
     published: str = ""
+    regret: Callable[[], Callable[[Arrays, Arrays], Arrays]] | None = None
 
     @property
     def axes(self) -> tuple[Axis, ...]:

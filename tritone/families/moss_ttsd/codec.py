@@ -34,6 +34,9 @@ class XYTokenizer(nn.Module):
 class Encoder(nn.Module):
     """Mel frames to codes."""
 
+    full_precision = True
+    full_precision_inputs = ("mel",)
+
     def __init__(self, codec: XYTokenizer) -> None:
         super().__init__()
         self.pool = codec.config.pool
@@ -51,11 +54,15 @@ class Encoder(nn.Module):
             mel: `[batch, 80, 2 x pool x codes]`; the frame after a row's last is heard and must be that of silence.
             mel_len: `[batch]` int32, frames of each row.
         """
+        return self.quantizer.encode(self.features(mel, mel_len))
+
+    def features(self, mel: Tensor, mel_len: Tensor) -> Tensor:
+        """What is quantised, `[batch, codes, pool x size]`."""
         hidden, _ = code_lengths(mel_len, self.pool)
         semantic = self.semantic_encoder_adapter(self.semantic_encoder(mel, hidden), hidden)
         acoustic = self.acoustic_encoder(mel, hidden)
         both = self.pre_rvq_adapter(torch.cat([semantic, acoustic], dim=-1), hidden)
-        return self.quantizer.encode(self.downsample(both))
+        return self.downsample(both)
 
 
 class Decoder(nn.Module):

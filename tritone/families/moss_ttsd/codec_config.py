@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +73,26 @@ class CodecConfig:
     def window_codes(self) -> int:
         """Codes in one pass."""
         return WINDOW_SECONDS * INPUT_RATE // self.code_samples
+
+
+def released(rate: int = 32000) -> CodecConfig:
+    """The sizes of the released codecs, whose output is at 32000 or 24000 Hz."""
+    whisper = StackConfig(size=768, heads=12, ffn=3072, layers=12, positions=1500, input_size=768, output_size=768)
+    adapter, hop = replace(whisper, layers=4), rate // 100
+    return CodecConfig(
+        semantic_encoder=whisper,
+        semantic_encoder_adapter=adapter,
+        acoustic_encoder=whisper,
+        pre_rvq_adapter=replace(adapter, input_size=1536),
+        post_rvq_adapter=replace(adapter, positions=375, input_size=3072, output_size=3072),
+        acoustic_decoder=whisper,
+        pool=4,
+        channels=8,
+        codebook=(1024, 512),
+        vocos=VocosConfig(size=512, inner=4096, layers=30, n_fft=4 * hop, hop=hop),
+        sample_rate=rate,
+        upsample=8 * hop,
+    )
 
 
 def read_codec_config(path: Path) -> CodecConfig:

@@ -42,13 +42,17 @@ class ResidualVectorQuantizer(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes `[batch, levels, codes]` int64 of `x` `[batch, codes, size]`."""
-        residual = self.input_proj(x.float().transpose(1, 2)).transpose(1, 2)
+        residual = self.enter(x)
         codes = []
         for level in self.quantizers:
             index, nearest = level(residual)
             residual = residual - nearest
             codes.append(index)
         return torch.stack(codes, dim=1)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """`[batch, codes, width]`: `x` as the codebooks know it."""
+        return self.input_proj(x.float().transpose(1, 2)).transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
         """Vectors `[batch, codes, size]` of codes `[batch, levels, codes]`."""

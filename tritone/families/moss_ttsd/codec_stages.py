@@ -7,10 +7,10 @@ around each frame. Frames that only give the transformers context need no vocode
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tritone.families.moss_ttsd.codec_config import MEL_CHANNELS, CodecConfig
-from tritone.stage import Axis, Scaled, Stage, Tensor
+from tritone.stage import Arrays, Axis, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,6 +49,9 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
             ),
             outputs=(Tensor("codes", "int64", codes_shape),),
             build=part("Encoder"),
+            # Its outputs are choices between neighbours: a rounding anywhere before them gives other codes.
+            keep_fp32=("*",),
+            regret=lambda: regret_of(part("Encoder")()),
         ),
         Stage(
             name="codec_decoder",
@@ -58,6 +61,7 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
             ),
             outputs=(Tensor("frames", "float32", of_frames),),
             build=part("Decoder"),
+            keep_fp32=("/Gather*", "/Add*", "/output_proj/*"),
         ),
         Stage(
             name="codec_vocoder",
@@ -67,5 +71,32 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
             ),
             outputs=(Tensor("waveform", "float32", (BATCH, Scaled(hop, frames))),),
             build=part("Vocoder"),
+            keep_fp32=("/enhanced_vocos/head/*",),
         ),
     )
+
+
+def regret_of(encoder: Any) -> Callable[[Arrays, Arrays], Arrays]:
+    """Of an `Encoder`: how much farther each code's vector is from what is left to be coded than the nearest, relative to the latter.
+
+    What is left is counted with the codes that were given, so that codes after a tie are judged by themselves.
+    """
+    import numpy as np
+    import torch
+
+    @torch.inference_mode()
+    def regret(inputs: Arrays, outputs: Arrays) -> Arrays:
+        mel, mel_len, codes = (torch.from_numpy(a) for a in (inputs["mel"], inputs["mel_len"], outputs["codes"]))
+        left = encoder.quantizer.enter(encoder.features(mel, mel_len))
+        worse = []
+        for level, chosen in zip(encoder.quantizer.quantizers, codes.unbind(1), strict=True):
+            book: torch.Tensor = level.codebook
+            if not (int(chosen.min()) >= 0 and int(chosen.max()) < len(book)):
+                return {"codes": np.full(tuple(codes.shape), np.inf, np.float32)}
+            taken = left - book[chosen]
+            nearest = torch.cdist(left, book, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
+            worse.append((taken.norm(dim=-1) - nearest) / nearest.clamp(min=1e-6))
+            left = taken
+        return {"codes": torch.stack(worse, dim=1).numpy()}
+
+    return regret

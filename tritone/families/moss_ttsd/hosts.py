@@ -11,6 +11,7 @@ import numpy as np
 
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
+from tritone.families.moss_ttsd.codec_config import CodecConfig
 from tritone.families.moss_ttsd.codec_windows import STREAMING, decode
 from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, prepare, sampling_array, sampling_of
 from tritone.families.moss_ttsd.synthesize import heard_reference, nothing_said, whole_codes
@@ -18,18 +19,22 @@ from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1
+CODES = Axis("spoken_codes", 1, 125, 16384)
+
+
+def waveform(config: CodecConfig) -> Tensor:
+    """What a request is answered with."""
+    return Tensor("waveform", "float32", (ROW, Scaled(config.upsample, CODES)))
 
 
 def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
     """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
     config = checkpoint.lm
-    codes_axis = Axis("spoken_codes", 1, 125, 16384)
     rows = Tensor("prompt_rows", "int64", (ROW, Axis("prompt_rows_count", 1, 200, 4096), config.channels))
     reference = Tensor("reference_codes", "int64", (ROW, config.channels, Axis("reference_count", 0, 62, 750)))
     sampling = Tensor("sampling_used", "float32", (ROW, config.channels, 1 + len(CONTROLS)))
     controls = (sampling, Tensor("rows_used", "int64", (ROW, 1)), Tensor("seed_used", "int64", (ROW, 1)))
-    codes = Tensor("codes", "int64", (ROW, config.channels, codes_axis))
-    waveform = Tensor("waveform", "float32", (ROW, Scaled(checkpoint.codec.upsample, codes_axis)))
+    codes = Tensor("codes", "int64", (ROW, config.channels, CODES))
 
     def prompt(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
         return [_prompt(call, one, checkpoint, tokenizer) for one in requests]
@@ -62,13 +67,8 @@ def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Hos
     return (
         Host("prompt", REQUEST, (rows, reference, *controls), prompt, ("codec_encoder",)),
         Host("llm", (rows, *controls), (codes,), llm, ("llm", "lm_step")),
-        Host("vocoder", (codes, reference), (waveform,), vocoder, decoding),
+        Host("vocoder", (codes, reference), (waveform(checkpoint.codec),), vocoder, decoding),
     )
-
-
-def _speak(call: Call, request: Arrays, checkpoint: MossCheckpoint) -> np.ndarray:
-    reference = heard_reference(request["reference_codes"][0])
-    return decode(call, checkpoint.codec, request["codes"][0], STREAMING, reference)[None]
 
 
 def _prompt(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> Any:

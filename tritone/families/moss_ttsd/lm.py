@@ -69,7 +69,8 @@ class LmStep(nn.Module):
         super().__init__()
         self.lm = lm
         self.layers = lm.model.language_model.layers
-        self.norm, self.rotary = lm.model.language_model.norm, lm.model.language_model.rotary_emb
+        self.norm = lm.model.language_model.norm
+        self.rotary = Angles(lm.model.language_model.rotary_emb.inv_freq)
 
     def forward(self, rows: Tensor, padding: Tensor, kv_state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(logits of channel 0 `[batch, ids]`, of the others `[batch, channels - 1, ids]`, next state).
@@ -85,12 +86,29 @@ class LmStep(nn.Module):
         queries = keys[past.shape[0] :]
         seen = (keys[None, :] <= queries[:, None])[None] & (keys[None, None, :] >= padding[:, None, None])
         bias = torch.where(seen, 0.0, MASKED).to(hidden.dtype)[:, None]
-        angles = self.rotary(hidden, (queries[None] - padding[:, None]).clamp(min=0))
+        cosine, sine = self.rotary((queries[None] - padding[:, None]).clamp(min=0))
+        angles = cosine.to(hidden.dtype), sine.to(hidden.dtype)
         cache = _Explicit(kv_state)
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=bias, position_embeddings=angles, past_key_values=cache)
         first, *others = self.lm.heads(self.norm(hidden[:, -1]))
         return first, torch.stack(others, dim=1), torch.stack(cache.updated, dim=1)
+
+
+class Angles(nn.Module):
+    """Cosines and sines `[..., head_dim]` of positions `[...]`; float32, as halves do not count to thousands."""
+
+    full_precision = True
+
+    def __init__(self, inv_freq: Tensor) -> None:
+        super().__init__()
+        self.inv_freq: Tensor
+        self.register_buffer("inv_freq", inv_freq.detach().clone())
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        angles = positions[..., None].to(self.inv_freq.dtype) * self.inv_freq
+        both = torch.cat((angles, angles), dim=-1)
+        return both.cos(), both.sin()
 
 
 class _Channels(nn.Module):

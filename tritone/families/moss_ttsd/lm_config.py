@@ -54,6 +54,28 @@ class AsteroidConfig:
         return (self.pad_token_id, *[self.speech_pad_token] * self.delay)
 
 
+RELEASED = AsteroidConfig(
+    hidden_size=2048,
+    intermediate_size=6144,
+    num_hidden_layers=28,
+    num_attention_heads=16,
+    num_key_value_heads=8,
+    head_dim=128,
+    rms_norm_eps=1e-6,
+    rope_theta=1e6,
+    max_position_embeddings=40960,
+    vocab_size=152697,
+    speech_vocab_size=1025,
+    channels=8,
+    speech_pad_token=1024,
+    speech_tokens=(151665, 152689),
+    pad_token_id=151643,
+    eos_token_id=151643,
+    speech_eos=152694,
+)
+"""The released model's sizes."""
+
+
 @dataclass(frozen=True)
 class ChannelSampling:
     """How one channel is sampled; without `do_sample` the most probable id is taken.

@@ -47,7 +47,7 @@ def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
             state("next_kv_state", Axis("next_past_rows", 1, PAST.opt + 1, PAST.hi + ROWS.hi)),
         ),
         build=build,
-        fp16_tolerance=1e-2,
+        keep_fp32=("/rotary/*", "*norm/*"),
     )
 
 

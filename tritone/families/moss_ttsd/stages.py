@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
+from tritone.families.moss_ttsd.codec_config import released
 from tritone.families.moss_ttsd.codec_stages import codec_stages
-from tritone.families.moss_ttsd.hosts import hosts
+from tritone.families.moss_ttsd.hosts import hosts, waveform
+from tritone.families.moss_ttsd.lm_config import RELEASED
 from tritone.families.moss_ttsd.lm_stages import StageSession, lm_stage
 from tritone.families.moss_ttsd.request import REQUEST, prepare
 from tritone.families.moss_ttsd.synthesize import never, synthesize
@@ -48,4 +52,22 @@ def family(model_dir: str | Path) -> Family:
         hosts=steps,
         settings={"sample_rate": checkpoint.codec.sample_rate, "speakers": ()},
         stage_llm=stage_llm,
+    )
+
+
+def published(_kind: str) -> Family:
+    """The family at the released sizes: to be listed, without weights."""
+
+    def nothing(*_: Any, **__: Any) -> Any:
+        raise CheckpointError("this family was described without a checkpoint; it has no weights.")
+
+    codec = released()
+    return Family(
+        name=NAME,
+        stages=(*codec_stages(codec, nothing), lm_stage(RELEASED, nothing)),
+        language_model=None,
+        request=REQUEST,
+        response=(waveform(codec),),
+        synthesize=nothing,
+        stage_llm=nothing,
     )
