@@ -1,0 +1,63 @@
+"""Make a folder to serve from a folder that was trained in: the configuration and one small generator file.
+
+    python -m tritone.families.bert_vits2.compress models/mine served/mine           # the newest generator
+    python -m tritone.families.bert_vits2.compress models/mine/G_5000.pth served/mine --fp32
+
+The posterior encoder and the optimiser are left out, and weights are stored in half precision (they are computed with
+in float32 all the same). BERT encoders are not copied: put their folders below `bert/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from tritone.errors import CheckpointError, TritoneError
+from tritone.families.bert_vits2.checkpoint import compress
+from tritone.families.bert_vits2.config import read_config
+from tritone.families.bert_vits2.stages import generator_file
+
+
+def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
+    """The small file in `target`, which also gets the configuration.
+
+    Args:
+        source: a generator file, or a folder whose newest is meant; config.json lies beside it.
+
+    Raises:
+        CheckpointError: there is no such file, it is no generator's, or `target` already holds a generator.
+        ConfigError: the configuration is missing or says what cannot be.
+    """
+    path = generator_file(source) if source.is_dir() else source
+    config = path.parent / "config.json"
+    read_config(config)
+    held = sorted(target.glob("G_*.pth")) if target.is_dir() else []
+    if held:
+        raise CheckpointError(f"{target} already holds {held[0].name}; choose another folder, or remove that file")
+    target.mkdir(parents=True, exist_ok=True)
+    small = target / path.name
+    compress(path, small, half)
+    shutil.copyfile(config, target / config.name)
+    return small
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; 0, or 1 with a sentence on stderr."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="a G_<step>.pth, or a folder whose newest is meant")
+    parser.add_argument("target", type=Path, help="folder to write")
+    parser.add_argument("--fp32", action="store_true", help="keep the precision of the weights")
+    options = parser.parse_args(arguments)
+    try:
+        small = compress_folder(options.source, options.target, half=not options.fp32)
+    except TritoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{small}: {small.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
