@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 RATE, HOP = 44100, 32
 
 
-def small_judges() -> nn.Module:
+def small_judges(shrink: int = 1) -> nn.Module:
     """Discriminators of waves with the published structure and four channels; the published ones weigh 47 million."""
     from training.networks.waveform_discriminators import PERIODS, ConvJudge, MultiPeriodDiscriminator
 

@@ -13,6 +13,7 @@ import torch
 from bert_vits2_helpers import FOLDER, arrays, peak_error
 from torch import nn
 
+from training.bert_vits2.config import SHRINKS
 from training.networks.duration_discriminator import DurationDiscriminator
 from training.networks.waveform_discriminators import MultiPeriodDiscriminator
 from training.networks.wavlm_discriminator import Resample, WavLM, WavLMDiscriminator, load_wavlm
@@ -39,6 +40,19 @@ def test_keys_and_shapes_are_the_published_ones(name: str) -> None:
     wanted = json.loads(gzip.decompress((FOLDER / "judges_manifests.json.gz").read_bytes()))[name]
     found = {key: list(value.shape) for key, value in older_layout(full_size()[name].state_dict()).items()}
     assert found == wanted
+
+
+@pytest.mark.parametrize("shrink", SHRINKS)
+def test_narrower_judges_differ_in_width_alone(shrink: int) -> None:
+    with torch.device("meta"):
+        judges, published = MultiPeriodDiscriminator(shrink), MultiPeriodDiscriminator()
+        wave = torch.zeros(2, 4096)
+        scores, layers = judges(wave)
+        wanted_scores, wanted_layers = published(wave)
+    assert [s.shape for s in scores] == [s.shape for s in wanted_scores]
+    for made, wanted in zip(layers, wanted_layers, strict=True):
+        sizes = [(layer.shape[1] * shrink, *layer.shape[2:]) for layer in made[:-1]]
+        assert sizes == [tuple(layer.shape[1:]) for layer in wanted[:-1]]
 
 
 def test_scores_and_layers_of_waves() -> None:

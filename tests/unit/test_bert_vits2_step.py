@@ -128,6 +128,16 @@ def test_judges_of_durations_and_wavlm_may_be_absent(durations: bool, wavlm: boo
     assert found["G/loss"] == pytest.approx(sum(parts), rel=1e-5)
 
 
+def test_waves_are_judged_from_the_given_step_on() -> None:
+    found, train = players(wavlm=False), replace(TRAIN, judged_from=3)
+    before = weights(found.networks()["D"])
+    scalars = gan_step(found, batch(), 2, train)
+    assert not {"D/loss", "D/norm", "G/adversarial", "G/features"} & set(scalars) and scalars["G/mel"] > 0
+    assert all(torch.equal(value, before[name]) for name, value in weights(found.networks()["D"]).items())
+    assert {"D/loss", "D/norm", "G/adversarial", "G/features"} <= set(gan_step(found, batch(), 3, train))
+    assert any(not torch.equal(value, before[name]) for name, value in weights(found.networks()["D"]).items())
+
+
 def test_a_batch_of_one_trains_every_network() -> None:
     everyone = players()
     before = {name: weights(network) for name, network in everyone.networks().items()}

@@ -76,6 +76,8 @@ def test_overrides_win_and_the_file_is_never_written(tmp_path: Path) -> None:
         (["train.precision=int8"], r"train\.precision is 'int8'; there are fp32, bf16, fp16"),
         (["train.duration_loss=x"], r"train\.duration_loss is 'x'; there are fixed, published"),
         (["train.best_by=loss"], r"train\.best_by is 'loss'; there are mel_from_text, mel"),
+        (["train.judged_from=-1"], r"train\.judged_from is -1; steps count from 0"),
+        (["train.judge_shrink=3"], r"train\.judge_shrink is 3; there are 1, 2, 4, 8, 16"),
         (["train.clip_wd=-1"], r"train\.clip_\* must not be below 0"),
         (["train.segment_size=1000"], r"segment_size 1000 is no multiple of data\.hop_length 512"),
         (["train.segment_size=32768"], r"32768 is 64 frames, but train\.bucket_boundaries let in utterances of 33"),

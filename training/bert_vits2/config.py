@@ -21,6 +21,8 @@ NETWORKS = ("G", "D", "WD", "DUR")
 """Generator, waveform, WavLM and duration discriminator: names of the run's networks and of their files."""
 PRECISIONS = ("fp32", "bf16", "fp16")
 DURATION_LOSSES = ("fixed", "published")
+SHRINKS = (1, 2, 4, 8, 16)
+"""Of the discriminators of waves, whose narrowest layer has 16 channels."""
 METRICS = ("mel_from_text", "mel")
 """What an evaluation can be best by: see `training.bert_vits2.evaluate`."""
 
@@ -59,6 +61,9 @@ class TrainConfig:
         c_mel, c_kl: weights of these two losses.
         mas_noise, mas_noise_step: deviation of the alignment's noise, and what every step takes off it.
         duration_loss: of the duration discriminator, "fixed" or as "published" (which sums probabilities).
+        judged_from: first step at which waves are judged; the generator learns from its other losses before.
+        judge_shrink: how many times narrower the discriminators of waves are than published; the published weigh 47
+            million parameters, which a CPU cannot train.
         wavlm_discriminator: whether WavLM's features are compared and judged; it lies where `model.slm.model` says.
         bucket_boundaries: frames between which utterances share a batch; what is outside is left out and counted.
         phone_limits: fewest and most phones of an utterance that is trained on.
@@ -95,6 +100,8 @@ class TrainConfig:
     mas_noise: float = 0.01
     mas_noise_step: float = 2e-6
     duration_loss: str = "fixed"
+    judged_from: int = 0
+    judge_shrink: int = 1
     wavlm_discriminator: bool = True
     bucket_boundaries: tuple[int, ...] = BOUNDARIES
     phone_limits: tuple[int, ...] = (1, 384)
@@ -240,6 +247,9 @@ def _contradiction(settings: Settings) -> str:
         (train.best_by in METRICS, f"train.best_by is {train.best_by!r}; there are {', '.join(METRICS)}"),
         (train.duration_loss in DURATION_LOSSES,
          f"train.duration_loss is {train.duration_loss!r}; there are {', '.join(DURATION_LOSSES)}"),
+        (train.judged_from >= 0, f"train.judged_from is {train.judged_from}; steps count from 0"),
+        (train.judge_shrink in SHRINKS,
+         f"train.judge_shrink is {train.judge_shrink}; there are {', '.join(map(str, SHRINKS))}"),
         (all((train.clip(name) or 0) >= 0 for name in NETWORKS), "train.clip_* must not be below 0; 0 clips nothing"),
         (frames >= 1 and frames % 1 == 0,
          f"train.segment_size {train.segment_size} is no multiple of data.hop_length {data.hop_length}"),

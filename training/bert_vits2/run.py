@@ -100,7 +100,7 @@ def build_networks(settings: Settings) -> dict[str, nn.Module]:
     """Those the configuration trains, by the names of `NETWORKS`, with fresh weights."""
     family, train = settings.family, settings.train
     model, slm = family.model, family.model.slm
-    found: dict[str, nn.Module] = {"G": Generator(family), "D": MultiPeriodDiscriminator()}
+    found: dict[str, nn.Module] = {"G": Generator(family), "D": MultiPeriodDiscriminator(train.judge_shrink)}
     if train.wavlm_discriminator:
         found["WD"] = WavLMDiscriminator(slm.get("hidden", 768), slm.get("nlayers", 13), slm.get("initial_channel", 64))
     if model.use_duration_discriminator:

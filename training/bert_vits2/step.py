@@ -127,10 +127,12 @@ def gan_step(
             true, *false = players.durations(x, made.x_mask, told, made.g)
         update("DUR", duration_discriminator_loss(true, false, made.x_mask, published))
 
-    with _autocast(batch, train):
-        true_scores, _ = players.waves(real)
-        false_scores, _ = players.waves(fake.detach())
-    update("D", discriminator_loss(true_scores, false_scores))
+    judged = number >= train.judged_from
+    if judged:
+        with _autocast(batch, train):
+            true_scores, _ = players.waves(real)
+            false_scores, _ = players.waves(fake.detach())
+        update("D", discriminator_loss(true_scores, false_scores))
 
     if players.wavlm is not None and players.wavlm_judge is not None:
         with _autocast(batch, train):
@@ -142,12 +144,13 @@ def gan_step(
 
     losses: dict[str, Tensor] = {}
     with _held(players.waves, players.durations, players.wavlm_judge):
-        with _autocast(batch, train):
-            with torch.no_grad():
-                _, real_layers = players.waves(real)
-            scores, layers = players.waves(fake)
-        losses["adversarial"] = generator_loss(scores)
-        losses["features"] = 2 * feature_loss(real_layers, layers)
+        if judged:
+            with _autocast(batch, train):
+                with torch.no_grad():
+                    _, real_layers = players.waves(real)
+                scores, layers = players.waves(fake)
+            losses["adversarial"] = generator_loss(scores)
+            losses["features"] = 2 * feature_loss(real_layers, layers)
         target = take_slices(players.mel_of.of_linear(batch.spectrogram), made.starts, frames)
         losses["mel"] = train.c_mel * F.l1_loss(players.mel_of(fake), target)
         losses["duration"] = made.l_length.float().sum()

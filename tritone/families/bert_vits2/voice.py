@@ -23,7 +23,7 @@ class Voice:
 
     Args:
         folders: of BERT encoders by language. The text of a language without one is given filler in all three streams,
-            as the checkpoint's version was trained to see in the streams a text is not in.
+            as the checkpoint was trained to see in streams a text is not in: `train.bert_filler`, or its version's.
     """
 
     def __init__(self, config: BertVits2Config, folders: Mapping[str, Path]) -> None:
@@ -31,7 +31,7 @@ class Voice:
         names = config.data.spk2id or {str(row): row for row in range(config.data.n_speakers)}
         self.speakers = dict(sorted(names.items(), key=lambda item: item[1]))
         self.bert = BertFeatures(folders, no_bert=True, channels=BERT_CHANNELS)
-        self.filler = BY_VERSION[config.version]
+        self.filler = str(config.train.get("bert_filler", "")) or BY_VERSION[config.version]
 
     def sid(self, name: str) -> int:
         """The speaker's row in the table, of "" the first speaker's; InvalidRequest names those there are."""
