@@ -91,9 +91,9 @@ def compare_speech(
     """One row per format and precision of which every stage is built: the whole streamed utterance beside torch's.
 
     Raises:
-        ArtifactError: no language model that runs here is built.
+        ArtifactError: the family has a language model, and none that runs here is built.
     """
-    llm = Recorder(genai_llm(out, built_llm(out), threads))
+    llm = Recorder(genai_llm(out, built_llm(out), threads) if family.language_model else no_llm)
     request: Arrays = {
         "target_text": np.array([[text.encode()]], object),
         "seed": np.array([[seed % (1 << 31)]], np.int64),
@@ -137,6 +137,11 @@ def speak(family: Family, call: Call, llm: Llm, request: Arrays) -> tuple[np.nda
     began = time.perf_counter()
     chunks = list(family.synthesize(call, llm, request, lambda: False))
     return np.concatenate([chunk.reshape(-1) for chunk in chunks]), time.perf_counter() - began
+
+
+def no_llm() -> Any:
+    """The language model of a family that has none of its own."""
+    raise ArtifactError("the order of calls asked for a language model, and the family describes none")
 
 
 def built_llm(out: Path) -> str:

@@ -28,6 +28,9 @@ class Speaker(nn.Module):
 class Text(nn.Module):
     """The text encoder; see `TextEncoder`."""
 
+    full_precision = True
+    full_precision_inputs = ("bert_0", "bert_1", "bert_2", "g")
+
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.enc_p = generator.enc_p

@@ -31,8 +31,9 @@ WINDOW = Axis("window_frames", 1, 480, WINDOW_FRAMES)
 """What the decoder takes at once; longer utterances are decoded in windows, so memory has a bound."""
 
 EVERYTHING = ("*",)
-"""What gives durations stays in float32: they become whole frames, so that a rounding moves all that follows. It is 3 %
-of the weights, and splines overflow in half precision."""
+"""What gives durations stays in float32, for they become whole frames and a rounding moves all that follows: splines
+overflow in half precision, and in the text encoder bisection keeps the sums of embeddings and BERT streams (scaled by
+sqrt(hidden), they decide sharp attentions) and with them most of its first layers. It is 2 % of the arithmetic."""
 
 
 def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[Stage, ...]:
@@ -75,6 +76,7 @@ def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[
                 Tensor("logs_p", "float32", of_prior),
             ),
             part("Text"),
+            keep_fp32=EVERYTHING,
         ),
         Stage(
             "sdp",
