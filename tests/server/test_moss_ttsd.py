@@ -209,7 +209,7 @@ def test_a_client_that_goes_away_stops_the_language_model(served: Server, client
         (say("[S1]" + "long " * 2000), "target_text: makes, with its references, a prompt of .* there is room"),
         (say(reference_wav=sound(1.0)), "reference_text: is missing; send what reference_wav says"),
         (say(reference_wav=sound(0.2), reference_text="x"), "reference_wav: too short"),
-        (say(reference_wav=sound(0.0), reference_text="x"), "reference_text: came without reference_wav"),
+        (say(reference_wav=sound(0.0), reference_text="x"), "reference_wav: is empty: it has no samples"),
         (say(reference_wav=np.stack([sound(1.0)] * 2), reference_text="x"), "reference_wav: has 2 rows|batch"),
         (say(reference_wav=sound(1.0) * np.nan, reference_text="x"), "reference_wav: contains NaN"),
         (say(temperature=[1.0] * 3), "temperature: has 3 values; send one, or one for each of 8 channels"),

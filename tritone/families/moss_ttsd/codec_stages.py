@@ -77,9 +77,10 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
 
 
 def regret_of(encoder: Any) -> Callable[[Arrays, Arrays], Arrays]:
-    """Of an `Encoder`: how much farther each code's vector is from what is left to be coded than the nearest, relative to the latter.
+    """How much farther each code's vector is from what is left to be coded than the nearest, relative to the latter.
 
-    What is left is counted with the codes that were given, so that codes after a tie are judged by themselves.
+    `encoder` is a `codec.Encoder`. What is left is counted with the codes that were given, so that codes after a tie
+    are judged by themselves.
     """
     import numpy as np
     import torch

@@ -69,7 +69,7 @@ class LmStep(nn.Module):
         super().__init__()
         self.lm = lm
         self.layers = lm.model.language_model.layers
-        self.norm = lm.model.language_model.norm
+        self.norm, self.tables = lm.model.language_model.norm, lm.model.embedding_list
         self.rotary = Angles(lm.model.language_model.rotary_emb.inv_freq)
 
     def forward(self, rows: Tensor, padding: Tensor, kv_state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -91,7 +91,9 @@ class LmStep(nn.Module):
         cache = _Explicit(kv_state)
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=bias, position_embeddings=angles, past_key_values=cache)
-        first, *others = self.lm.heads(self.norm(hidden[:, -1]))
+        # The table times the row, not the row times a turned table, which an exported graph would hold once more.
+        last = self.norm(hidden[:, -1]).t()
+        first, *others = [(table.weight @ last).t() for table in self.tables]
         return first, torch.stack(others, dim=1), torch.stack(cache.updated, dim=1)
 
 

@@ -1,13 +1,20 @@
-"""`load_model`: tokenizer, language model and codec of a checkpoint, ready to use, or an error that says what to do."""
+"""`load_model`: tokenizer, language model and codec of a checkpoint, ready to use, or an error that says what to do.
+
+python -m tritone.families.moss_ttsd.load DIR [--warm-up]     loads it and prints what it is
+"""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
+from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem, TritoneError
+from tritone.families.moss_ttsd.checkpoint import CODEC_WEIGHTS, CODEC_YAMLS, one_of
 from tritone.families.moss_ttsd.codec_checkpoint import load_codec
 from tritone.families.moss_ttsd.codec_config import read_codec_config
 from tritone.families.moss_ttsd.lm_checkpoint import load_lm
@@ -156,3 +163,52 @@ def _warm_up(lm: AsteroidLM, codec: XYTokenizer, config: AsteroidConfig) -> None
         codes = torch.zeros(1, config.channels, 1, dtype=torch.int64, device=device)
         frames = Decoder(codec)(codes, torch.ones(1, dtype=torch.int32, device=device))
         Vocoder(codec)(frames, torch.full((1,), frames.shape[2], dtype=torch.int32, device=device))
+
+
+def summary(tokenizer: Any, lm: AsteroidLM, codec: XYTokenizer) -> str:
+    """What was loaded, a line each."""
+    config, parameter = lm.config, next(lm.parameters())
+    sizes = [sum(one.numel() for one in module.parameters()) / 1e6 for module in (lm, codec)]
+    attention = lm.model.language_model.config._attn_implementation
+    return (
+        f"tokenizer: {len(tokenizer)} ids\n"
+        f"language model: {config.num_hidden_layers} layers of {config.hidden_size}, {config.channels} channels, "
+        f"{sizes[0]:.1f} M weights in {str(parameter.dtype).removeprefix('torch.')} on {parameter.device}, "
+        f"{attention}\n"
+        f"codec: {codec.config.sample_rate} Hz, {codec.config.channels} x {codec.config.codebook[0]} codes at "
+        f"{16000 / codec.config.code_samples:g} Hz, {sizes[1]:.1f} M weights in float32"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Load and print; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tritone.families.moss_ttsd.load", description="Load a checkpoint and say what it is."
+    )
+    parser.add_argument("model_path", type=Path, help="folder of the language model and its tokenizer")
+    parser.add_argument("--codec-config", type=Path, help=f"YAML (default: in that folder, {', '.join(CODEC_YAMLS)})")
+    parser.add_argument("--codec-weights", type=Path, help=f"(default: in that folder, {', '.join(CODEC_WEIGHTS)})")
+    parser.add_argument("--dtype", default="bfloat16", help=f"{', '.join(DTYPES)} (default: %(default)s)")
+    parser.add_argument("--attention", default=ATTENTIONS[0], help=f"{', '.join(ATTENTIONS)} (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda (default: a GPU if there is one)")
+    parser.add_argument("--warm-up", action="store_true", help="run both networks once")
+    args = parser.parse_args(arguments)
+    try:
+        loaded = load_model(
+            args.model_path,
+            args.codec_config or one_of(args.model_path, CODEC_YAMLS, "the codec's configuration"),
+            args.codec_weights or one_of(args.model_path, CODEC_WEIGHTS, "the codec's weights"),
+            args.dtype,
+            args.attention,
+            args.device,
+            args.warm_up,
+        )
+    except TritoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(summary(*loaded))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

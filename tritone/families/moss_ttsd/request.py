@@ -87,6 +87,9 @@ def read_references(request: Arrays) -> tuple[str, np.ndarray | None]:
 
     One recording may hold both speakers, its transcript tagged. Two hold one each.
     """
+    for name in ("reference_wav", "reference_wav_2"):
+        if name in request and sound_length(request, name) == 0:
+            raise InvalidRequest(name, "is empty: it has no samples; send a recording, or leave it out")
     first, second = (sound_length(request, name) > 0 for name in ("reference_wav", "reference_wav_2"))
     texts = [read_text(request, name).strip() for name in ("reference_text", "reference_text_2")]
     for name, text, sound in zip(("", "_2"), texts, (first, second), strict=True):

@@ -1,0 +1,133 @@
+"""What MOSS-TTSD's codec costs at its released size: ten seconds decoded, one second encoded, on one thread.
+
+    python benchmarks/codec.py [--rate 32000] [--repeats 5]
+
+Weights are random, which does not change the work. Times are CPU seconds of the process, the fewest of the repeats, so
+that other programs on the machine change them little. What onnxruntime gives is compared with torch first. Prints the
+table and writes it into benchmarks/results/codec.json; the exit status is 1 when a bound is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tritone.artifacts import stage_path
+from tritone.call import onnx_call, torch_call
+from tritone.families.moss_ttsd.codec_config import released
+from tritone.families.moss_ttsd.codec_stages import codec_stages
+from tritone.families.moss_ttsd.codec_windows import decode, encode
+from tritone.stage import Call
+
+RESULTS = Path(__file__).resolve().parent / "results" / "codec.json"
+SECONDS = {"decode": 10, "encode": 1}
+PUBLISHED = {"decode": 3.9, "encode": 15.1}
+"""CPU seconds of the published code for the same, eager torch on one thread of the machine the results are from; its
+encoder always hears 30 seconds."""
+TIMES = {"decode": 2.0, "encode": 5.0}
+"""How many times as fast the served engine has to be."""
+
+
+def random_codec(rate: int) -> Any:
+    """The released networks with random weights that keep signals at a sensible level."""
+    import torch
+
+    from tritone.families.moss_ttsd.codec import XYTokenizer
+
+    torch.manual_seed(0)
+    codec = XYTokenizer(released(rate)).eval()
+    for level in codec.quantizer.quantizers:
+        level.codebook.normal_(std=0.3)  # type: ignore[operator]
+    return codec
+
+
+def cheapest(call: Callable[[], object], repeats: int) -> float:
+    """CPU seconds of the cheapest of so many calls, after one that does not count."""
+    call()
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        call()
+        times.append(time.process_time() - began)
+    return round(min(times), 3)
+
+
+def export(rate: int, name: str, folder: Path) -> None:
+    """Writes one stage's file; run in a process of its own, whose memory the system gets back."""
+    from export.to_onnx import export_stage
+
+    (stage,) = (one for one in codec_stages(released(rate), lambda: random_codec(rate)) if one.name == name)
+    path = stage_path(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    export_stage(stage, path)
+
+
+def measure(rate: int, repeats: int, folder: Path) -> dict[str, dict[str, float]]:
+    """CPU seconds by engine and direction, and how far onnxruntime is from torch."""
+    import torch
+
+    torch.set_num_threads(1)
+    config = released(rate)
+    stages = codec_stages(config, lambda: random_codec(rate))
+    for stage in stages:
+        worker = multiprocessing.get_context("spawn").Process(target=export, args=(rate, stage.name, folder))
+        worker.start()
+        worker.join()
+        if worker.exitcode:
+            raise SystemExit(f"error: the export of {stage.name} ended with status {worker.exitcode}")
+    rng = np.random.default_rng(0)
+    wav = (0.1 * rng.standard_normal(16000 * SECONDS["encode"])).astype(np.float32)
+    codes = rng.integers(0, 1024, (config.channels, round(12.5 * SECONDS["decode"])))
+    results: dict[str, dict[str, float]] = {}
+    given: dict[str, list[np.ndarray]] = {}
+    for name, opened in (("onnxruntime", lambda: onnx_call(folder, stages, 1)), ("torch", lambda: torch_call(stages))):
+        call: Call = opened()
+        work = {"decode": partial(decode, call, config, codes), "encode": partial(encode, call, config, wav)}
+        given[name] = [one() for one in work.values()]
+        results[name] = {direction: cheapest(one, repeats) for direction, one in work.items()}
+    (found, found_codes), (wanted, wanted_codes) = given["onnxruntime"], given["torch"]
+    results["difference"] = {
+        "decode": float(np.abs(wanted - found).max() / np.abs(wanted).max()),
+        "encode": float((wanted_codes != found_codes).mean()),
+    }
+    return results
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, default=32000, choices=(24000, 32000), help="default: %(default)s")
+    parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    args = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="tritone-codec-", dir="/var/tmp") as folder:
+        found = measure(args.rate, args.repeats, Path(folder))
+    found["published"] = PUBLISHED
+    print(f"{'CPU seconds':14} {'decode 10 s':>12} {'encode 1 s':>12}")
+    for name in ("published", "torch", "onnxruntime"):
+        print(f"{name:14} {found[name]['decode']:12.2f} {found[name]['encode']:12.3f}")
+    print(f"onnxruntime differs from torch by {found['difference']['decode']:.1e} of the peak", end="")
+    print(f" and in {100 * found['difference']['encode']:.2f} % of the codes")
+    facts = {"sample_rate": args.rate, "cores": os.cpu_count(), "load": os.getloadavg(), "times_wanted": TIMES}
+    args.json.write_text(json.dumps(facts | found, indent=1) + "\n", encoding="utf-8")
+    slow = [name for name, times in TIMES.items() if found["onnxruntime"][name] * times > PUBLISHED[name]]
+    for name in slow:
+        print(f"error: {name} must be {TIMES[name]:g} times as fast as the published code", file=sys.stderr)
+    return 1 if slow else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,172 @@
+"""Dialogues of a JSONL file spoken together.
+
+    python -m tritone.families.moss_ttsd.batch dialogues.jsonl --checkpoint DIR --out DIR
+
+A line is an object in the published form: `text`, and maybe `prompt_audio` with `prompt_text` (both speakers in one
+recording) or `prompt_audio_speaker1` and `..2` with `prompt_text_speaker1` and `..2`; `base_path` is where relative
+names of recordings begin, by default the JSONL file's folder. Other fields are inputs of a request by name (`seed`,
+`max_seconds`, `normalize`, `temperature`). The n-th dialogue, counted from 0, becomes `output_n.wav`; `results.jsonl`
+says what became of each. A line at fault is reported and the others are spoken; the exit status is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tritone.errors import InvalidRequest, TritoneError
+from tritone.families.moss_ttsd.reference import read_recording
+from tritone.load import ENGINES, Model, load_model, read_request
+from tritone.stage import Arrays, Host
+from tritone.wav import write_wav
+
+TOGETHER = 8
+"""Dialogues whose rows are decoded together, if not told otherwise; memory grows with the longest."""
+NAMES = {
+    "prompt_audio": "reference_wav",
+    "prompt_text": "reference_text",
+    "prompt_audio_speaker1": "reference_wav",
+    "prompt_text_speaker1": "reference_text",
+    "prompt_audio_speaker2": "reference_wav_2",
+    "prompt_text_speaker2": "reference_text_2",
+}
+"""Fields of a line, and the inputs of a request they become."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One dialogue: its place among the dialogues, its line in the file, and its request or what is wrong with it."""
+
+    index: int
+    number: int
+    request: Arrays | TritoneError
+
+
+def read_lines(path: Path, model: Model) -> list[Line]:
+    """Every dialogue of the file; TritoneError when there is no such file, or none in it."""
+    if not path.is_file():
+        raise TritoneError(f"{path} does not exist; give a file with one JSON object a line")
+    written = [(n, text) for n, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if text.strip()]
+    if not written:
+        raise TritoneError(f'{path} is empty; write one JSON object a line, such as {{"text": "[S1]Hello."}}')
+    return [Line(index, number, read_line(text, path, model)) for index, (number, text) in enumerate(written)]
+
+
+def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
+    """The request of one line, or the error in its place."""
+    try:
+        item = json.loads(text)
+        if not isinstance(item, dict):
+            raise InvalidRequest("line", f"holds a {type(item).__name__}, not an object")
+        return item_request(item, path.parent, model)
+    except ValueError as error:
+        return InvalidRequest("line", f"is not valid JSON: {error}")
+    except TritoneError as error:
+        return error
+
+
+def item_request(item: dict[str, Any], folder: Path, model: Model) -> Arrays:
+    """The request an item asks for; recordings are read, mixed down and resampled."""
+    fields = dict(item)
+    said, base = fields.pop("text", ""), folder / str(fields.pop("base_path", "") or "")
+    if not isinstance(said, str):
+        raise InvalidRequest("text", f"is a {type(said).__name__}; give a string")
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        target = NAMES.get(name, name)
+        if value is None or value == "":
+            continue
+        if target in found:
+            raise InvalidRequest(name, "came with recordings of single speakers; give one recording or those")
+        found[target] = read_recording(base / str(value), name) if name.startswith("prompt_audio") else value
+    return read_request(model.family, said, "", found)
+
+
+def answers(host: Host, model: Model, requests: Sequence[Arrays]) -> list[Any]:
+    """The step's results; where all together fail, each is tried alone, so that none costs the others theirs."""
+    if not requests:
+        return []
+    try:
+        return list(host.run(model.call, model.llm, list(requests)))
+    except Exception as error:
+        if len(requests) > 1:
+            return [answer for request in requests for answer in answers(host, model, [request])]
+        return [error]
+
+
+def speak(model: Model, requests: Sequence[Arrays]) -> list[np.ndarray | Exception]:
+    """A waveform or an error for each request, all decoded together."""
+    known: list[Any] = [dict(request) for request in requests]
+    for host in model.family.hosts:
+        names = {tensor.name for tensor in host.inputs}
+        going = [at for at, one in enumerate(known) if not isinstance(one, Exception)]
+        given = [{name: array for name, array in known[at].items() if name in names} for at in going]
+        for at, found in zip(going, answers(host, model, given), strict=True):
+            known[at] = found if isinstance(found, Exception) else known[at] | found
+    name = model.family.response[0].name
+    return [one if isinstance(one, Exception) else one[name].reshape(-1) for one in known]
+
+
+def run(lines: Sequence[Line], model: Model, out: Path, together: int) -> Iterator[dict[str, Any]]:
+    """What became of each dialogue, in order, its sound written."""
+    for start in range(0, len(lines), together):
+        part = lines[start : start + together]
+        spoken = iter(speak(model, [line.request for line in part if isinstance(line.request, dict)]))
+        for line in part:
+            found = next(spoken) if isinstance(line.request, dict) else line.request
+            result: dict[str, Any] = {"line": line.number}
+            if isinstance(found, Exception):
+                yield result | {"error": str(found) or type(found).__name__}
+                continue
+            file = out / f"output_{line.index}.wav"
+            write_wav(file, found, model.sample_rate)
+            yield result | {"wav": file.name, "seconds": round(len(found) / model.sample_rate, 2)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Speak the file; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tritone.families.moss_ttsd.batch",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, help="one JSON object a line")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="folder of the language model with its codec")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the sound; made if it is not there")
+    parser.add_argument("--engine", default="torch", choices=ENGINES, help="default: %(default)s")
+    parser.add_argument("--build-dir", type=Path, help="folder of exported networks, for engines other than torch")
+    parser.add_argument("--device", default="cpu", help="default: %(default)s")
+    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--together", type=int, default=TOGETHER, help="dialogues at a time (default: %(default)s)")
+    args = parser.parse_args(arguments)
+    try:
+        model = load_model(
+            args.checkpoint, device=args.device, engine=args.engine, build_dir=args.build_dir, threads=args.threads
+        )
+        lines = read_lines(args.file, model)
+        args.out.mkdir(parents=True, exist_ok=True)
+        failed = 0
+        with (args.out / "results.jsonl").open("w", encoding="utf-8") as results:
+            for result in run(lines, model, args.out, max(1, args.together)):
+                results.write(json.dumps(result, ensure_ascii=False) + "\n")
+                results.flush()
+                failed += "error" in result
+                said = result.get("error") or f"{result['wav']}, {result['seconds']} s"
+                print(
+                    f"line {result['line']}: {said}", file=sys.stderr if "error" in result else sys.stdout, flush=True
+                )
+    except TritoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Recordings of voices given as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tritone.audio import check_rate, check_reference, resample
+from tritone.errors import InvalidRequest, TritoneError
+from tritone.families.moss_ttsd.codec_config import INPUT_RATE
+from tritone.wav import read_samples
+
+
+def read_recording(source: str | Path | bytes, field: str = "reference_wav") -> np.ndarray:
+    """The recording as requests want it: float32 `[samples]` at 16 kHz, channels averaged, any rate resampled.
+
+    Args:
+        source: a path or a file's bytes (wav, flac, ogg, mp3). field: what errors call it.
+
+    Raises:
+        InvalidRequest: there is no such file, it is none of sound, sampled below 16 kHz, empty, too short or too long.
+    """
+    try:
+        samples, rate = read_samples(source)
+    except TritoneError as error:
+        raise InvalidRequest(field, str(error)) from error
+    if not len(samples):
+        raise InvalidRequest(field, "is empty: it has no samples; send a recording of at least half a second")
+    check_rate(rate, field)
+    return check_reference(resample(samples, rate, INPUT_RATE), field=field)
