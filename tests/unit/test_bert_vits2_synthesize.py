@@ -162,9 +162,7 @@ def test_durations_are_whole_bounded_and_at_least_one_frame_in_all() -> None:
     np.testing.assert_array_equal(whole_frames(np.log(np.array([0.2, 1.0, 2.1], np.float32)), 1.0), [1, 1, 3])
     np.testing.assert_array_equal(whole_frames(np.array([-200.0, -200.0], np.float32), 1.0), [1, 0])
     for far in (9.0, 200.0, np.nan):
-        with pytest.raises(
-            InvalidRequest, match=r"target_text: a segment would last .* at most 3000 go"
-        ):
+        with pytest.raises(InvalidRequest, match=r"target_text: a segment would last .* at most 3000 go"):
             whole_frames(np.array([far], np.float32), 1.0)
 
 

@@ -15,7 +15,7 @@ from tritonclient.grpc import model_config_pb2
 from tritone.catalog import open_family
 from tritone.errors import ConfigError
 from tritone.server.repository import REPOSITORY, TARGETS, differences, render, write
-from tritone.stage import Axis, Family, Host, Stage, Tensor
+from tritone.stage import Axis, Family, Host, LanguageModel, Stage, Tensor
 
 WORDS = Axis("words", 1, 5, 50)
 TEXT = Tensor("target_text", "bytes", (1, 1))
@@ -38,7 +38,8 @@ def toy(second_input: Tensor = TOKENS) -> Family:
         Stage("batched", (Tensor("x", "float32", (Axis("batch", 1, 1, 8), WORDS)),), (WAVE,), None),
     )
     settings = {"sample_rate": 16000, "speakers": ["ann", "bob"]}
-    return Family("toy", stages, None, (TEXT, REFERENCE), (WAVE,), silent, hosts, settings)
+    llm = LanguageModel("llm", 8, 1, {}, lambda: None)
+    return Family("toy", stages, llm, (TEXT, REFERENCE), (WAVE,), silent, hosts, settings)
 
 
 def config(files: dict[str, bytes], model: str) -> model_config_pb2.ModelConfig:
@@ -179,6 +180,8 @@ def test_steps_are_told_how_their_stages_and_language_model_run(tmp_path: Path) 
     assert reader["gpu"]["llm"].string_value == "served"
     assert reader["gpu"]["llm_url"].string_value == "${TRITONE_LLM_URL}"
     assert "llm" not in reader["cpu"] and "llm" not in reader["stages"]
+    without = render(replace(toy(), language_model=None), "gpu", tmp_path)
+    assert not any("llm" in key for key in config(without, "toy_reader").parameters)
 
 
 def test_stage_whose_tensors_carry_a_batch_is_batched_by_triton(tmp_path: Path) -> None:
