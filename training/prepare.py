@@ -5,7 +5,6 @@ manifest    index an LJSpeech-style folder                   -> manifest.jsonl
 features    compute mel, whisper, fbank or audio ahead       -> features/
 tokens      speech tokens of every utterance                 -> features/
 embedding   speaker embedding of every utterance             -> features/
-spoken_mel  what a trained flow makes of the tokens          -> features/
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--exclude", nargs="*", type=Path, default=[], help="files of sentences, one a line, never to speak"
     )
     speak.add_argument("--seed", type=int, default=0)
-    for name in ("manifest", "features", "tokens", "embedding", "spoken_mel"):
+    for name in ("manifest", "features", "tokens", "embedding"):
         step = steps.add_parser(name)
         step.add_argument("--data", type=Path, default=Path("data/nano"))
         if name == "features":
@@ -121,9 +120,6 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             step.add_argument("--tokenizer", type=Path, required=True, help="speech_tokenizer_v2.onnx")
         if name == "embedding":
             step.add_argument("--embedder", type=Path, required=True, help="campplus.onnx")
-        if name == "spoken_mel":
-            step.add_argument("--flow", type=Path, default=Path("runs/flow"), help="folder of the flow's run")
-            step.add_argument("--utterances", type=int, default=1200)
     for step in steps.choices.values():
         step.add_argument("--processes", type=int, default=2)
     return parser.parse_args(arguments)
@@ -142,13 +138,8 @@ def main() -> None:
                 corpus.store(kind)
         elif args.step == "tokens":
             add_tokens(corpus, args.tokenizer)
-        elif args.step == "embedding":
-            add_embeddings(corpus, args.embedder)
         else:
-            from training.recipes import cosyvoice_flow
-            from training.spoken_mel import add_spoken_mel
-
-            add_spoken_mel(corpus, cosyvoice_flow.trained(args.flow), args.utterances, str(args.flow))
+            add_embeddings(corpus, args.embedder)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training import checkpointing, distributed
-from training.data import Corpus, Store
+from training.data import Corpus
 from training.f0 import track_f0
 from training.loop import Evaluation, Run, autocast, warmup_cosine
 from training.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
@@ -71,9 +71,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=BATCH, help="crops per step")
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per crop (20 ms each)")
     parser.add_argument("--spectral-steps", type=int, default=SPECTRAL_STEPS, help="steps without discriminators")
-    parser.add_argument(
-        "--spoken", action="store_true", help="learn from `training.prepare spoken_mel`, not recordings' mel"
-    )
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -93,9 +90,6 @@ def build(args: argparse.Namespace) -> Run:
         ),
     }
     rows = long_enough(corpus, corpus.indices(False), args.frames + 2 * MARGIN)
-    spoken = corpus.store("spoken_mel") if args.spoken else None
-    if spoken is not None:
-        rows = rows[spoken.lengths[rows] >= args.frames + 2 * MARGIN]
 
     def batches(epoch: int, skip: int) -> Iterator[Crop]:
         order = np.random.default_rng([args.seed, epoch]).permutation(rows)
@@ -104,7 +98,7 @@ def build(args: argparse.Namespace) -> Run:
                      distributed.world_size())  # fmt: skip
         for number in mine[skip:]:
             rng = np.random.default_rng([args.seed, epoch, number])
-            yield crop(corpus, groups[number], args.frames, rng, mel_of, device, spoken)
+            yield crop(corpus, groups[number], args.frames, rng, mel_of, device)
 
     def step(batch: Crop, number: int) -> dict[str, float]:
         scalars: dict[str, float] = {}
@@ -173,43 +167,24 @@ def crop(
     rng: np.random.Generator,
     mel_of: MelSpectrogram,
     device: torch.device,
-    spoken: Store | None = None,
 ) -> Crop:
-    """A random piece of each recording, with mel and f0 as they are inside the whole.
-
-    With `spoken` the mel is what a flow made of the recording.
-    """
-    limits = [None if spoken is None else int(spoken.lengths[i]) for i in rows]
-    pieces = [
-        piece(corpus.utterances[i].path, frames + 2 * MARGIN, rng, limit) for i, limit in zip(rows, limits, strict=True)
-    ]
-    wide = np.stack([wave for wave, _ in pieces])
+    """A random piece of each recording, with mel and f0 as they are inside the whole."""
+    wide = np.stack([piece(corpus.utterances[i].path, frames + 2 * MARGIN, rng) for i in rows])
     f0 = track(wide)[:, MARGIN:-MARGIN]
     waves = torch.from_numpy(wide).to(device)
-    if spoken is not None:
-        cut = [
-            spoken.rows(i, start + MARGIN, start + MARGIN + frames) for i, (_, start) in zip(rows, pieces, strict=True)
-        ]
-        mels = torch.from_numpy(np.stack(cut).astype(np.float32)).transpose(1, 2).to(device)
-        edge = MARGIN * MEL.hop
-        return Crop(mels, torch.from_numpy(f0).to(device), waves[:, edge:-edge], int(rng.integers(1 << 31)))
     edge, context = MARGIN * MEL.hop, (MEL.n_fft - MEL.hop) // 2
     mel = mel_of(waves[:, edge - context : waves.shape[1] - edge + context], mirror=False)
     return Crop(mel, torch.from_numpy(f0).to(device), waves[:, edge:-edge], int(rng.integers(1 << 31)))
 
 
-def piece(path: Path, frames: int, rng: np.random.Generator, limit: int | None = None) -> tuple[np.ndarray, int]:
-    """(random stretch of a recording at the model's rate, float32 `[hop * frames]`, its first frame), read alone.
-
-    `limit`: frames of the recording to choose from.
-    """
+def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
+    """A random stretch of a recording at the model's rate, float32 `[hop * frames]`, read without the rest."""
     info = soundfile.info(str(path))
     grain = info.samplerate * MEL.hop // MEL.sample_rate
-    last = min(info.frames // grain, info.frames if limit is None else limit) - frames
-    start = int(rng.integers(last + 1))
-    found, rate = soundfile.read(str(path), grain * frames, grain * start, dtype="float32", always_2d=True)
+    start = grain * int(rng.integers(info.frames // grain - frames + 1))
+    found, rate = soundfile.read(str(path), grain * frames, start, dtype="float32", always_2d=True)
     wave = resample(found.mean(axis=1), rate, MEL.sample_rate)
-    return np.pad(wave, (0, max(0, MEL.hop * frames - len(wave))))[: MEL.hop * frames], start
+    return np.pad(wave, (0, max(0, MEL.hop * frames - len(wave))))[: MEL.hop * frames]
 
 
 def track(wave: np.ndarray) -> np.ndarray:
