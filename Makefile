@@ -18,7 +18,7 @@ PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METR
 export TEXT SPEAKER OUT TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help say serve check test lint check-generated engines smoke train bench clean libpython flite fortunes libb64
+.PHONY: help say serve check test lint check-generated engines smoke train bench clean libpython flite espeak-ng fortunes libb64
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -33,7 +33,7 @@ serve: $(VENV)/.serve libpython ## a server on HTTP_PORT, GRPC_PORT and METRICS_
 check: $(VENV)/.serve libpython ## load every model, speak once through each entry, exit
 	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --check
 
-test: $(VENV)/.test libpython flite ## every test that needs no GPU
+test: $(VENV)/.test libpython flite espeak-ng ## every test that needs no GPU
 	$(PY) -m pytest -q $(PYTEST)
 
 lint: $(VENV)/.test ## ruff and mypy
@@ -91,6 +91,9 @@ libpython: | $(VENV)/.torch
 
 flite:
 	@command -v flite >/dev/null || docker/apt.sh flite "the training corpus is spoken by flite's voices"
+
+espeak-ng:
+	@command -v espeak-ng >/dev/null || docker/apt.sh espeak-ng "the three-language corpus is spoken by espeak-ng, too"
 
 fortunes:
 	@test -d /usr/share/games/fortunes || docker/apt.sh fortunes "the training sentences are cut from the texts of fortunes"

@@ -1,6 +1,7 @@
 """How well speech is understood: word error rate of each speaker beside its source voice, and log-mel distances.
 
     python benchmarks/quality.py [--url localhost:8001] [--speakers rms,slt]     a running server
+    python benchmarks/quality.py --checkpoint DIR                                a checkpoint, in this process, on torch
     python benchmarks/quality.py --wavs DIR                                      DIR/SPEAKER/01.wav .. 30.wav
     python benchmarks/quality.py --sources --name sources                        the flite voices themselves
 
@@ -26,6 +27,7 @@ from benchmarks.report import RESULTS, Table, new_figure, write_report
 from client.errors import SpeechError
 from client.speech_client import SpeechClient
 from tritone.errors import ConfigError, TritoneError
+from tritone.load import Model, load_model
 from tritone.wav import read_wav
 
 MARGIN = 0.08
@@ -94,6 +96,11 @@ def from_server(client: SpeechClient, speaker: str, seed: int) -> Say:
         return speech.waveform, speech.sample_rate
 
     return say
+
+
+def from_model(model: Model, speaker: str, seed: int) -> Say:
+    """Whole utterances of a loaded checkpoint."""
+    return lambda index, text: (model.synthesize(text, speaker, seed=seed), model.sample_rate)
 
 
 def streamed_differences(client: SpeechClient, speaker: str, texts: list[str], seed: int) -> dict[str, float]:
@@ -187,6 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure as the command line says; 0, or 1 with a sentence on stderr."""
     parser = argparse.ArgumentParser(description="Word error rate and log-mel distances of served or recorded speech.")
     parser.add_argument("--url", help="server address (default localhost:8001)")
+    parser.add_argument("--checkpoint", type=Path, help="score a checkpoint instead of a server")
     parser.add_argument("--wavs", type=Path, help="score recordings instead of a server")
     parser.add_argument("--sources", action="store_true", help="score the flite voices instead of a server")
     parser.add_argument("--speakers", help="comma-separated; default: all the server lists (flite: rms,slt,awb,kal16)")
@@ -221,6 +229,10 @@ def measure(options: argparse.Namespace, texts: list[str], wanted: list[str] | N
             asked = ", ".join(wanted or [])
             raise ConfigError(f"no recordings of {asked} in {options.wavs}; it has {', '.join(found)}")
         return {name: compare(name, from_folder(path), texts, options.distances) for name, path in chosen.items()}
+    if options.checkpoint:
+        model = load_model(options.checkpoint)
+        say = {name: from_model(model, name, options.seed) for name in wanted or model.speakers}
+        return {name: compare(name, say[name], texts, options.distances) for name in say}
     with SpeechClient(options.url) as client:
         client.wait_until_ready(10.0)
         names = wanted or client.speakers()

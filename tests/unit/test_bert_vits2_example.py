@@ -6,19 +6,20 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import quality
 from training import flite
 from training.bert_vits2 import example
 from training.bert_vits2.example_texts import made_up
 from training.bert_vits2.filelist import read_utterances
 from tritone.errors import ConfigError, EnvironmentProblem
 from tritone.families.bert_vits2.config import read_config
+from tritone.wav import read_wav
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("flite", "espeak-ng")
@@ -84,24 +85,38 @@ def test_the_small_configuration_can_be_trained() -> None:
     assert settings.train.bert_filler == "zeros" and not settings.train.wavlm_discriminator
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `--smoke` leaves."""
+    folder = tmp_path_factory.mktemp("example")
+    line = [sys.executable, "-m", "training.bert_vits2.example", "--smoke", "--out", str(folder)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
 @needs_programs
 @pytest.mark.timeout(300)
-def test_from_nothing_to_speech_in_three_languages(tmp_path: Path) -> None:
-    started = time.monotonic()
-    line = [sys.executable, "-m", "training.bert_vits2.example", "--smoke", "--out", str(tmp_path)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=290, cwd=ROOT)
-    assert done.returncode == 0, done.stderr[-3000:]
-    from tritone.wav import read_wav
-
+def test_from_nothing_to_speech_in_three_languages(made: Path) -> None:
     for language in example.SPOKEN:
-        wav = read_wav(tmp_path / f"{language}.wav", 16000)
+        wav = read_wav(made / f"{language}.wav", 16000)
         assert 0.3 < len(wav) / 16000 < 30 and np.isfinite(wav).all() and wav.std() > 1e-4, language
-    config = read_config(tmp_path / "run" / "step-00000004" / "config.json")
+    config = read_config(made / "run" / "step-00000004" / "config.json")
     assert set(config.data.spk2id) == {"slt", "rms", "espeak"} and config.data.n_speakers == 3
-    assert Counter(u.language for u in read_utterances(tmp_path / "corpus/train.list")).keys() == {"ZH", "JP", "EN"}
-    logged = (tmp_path / "run/train.rank0.log").read_text()
+    assert {u.language for u in read_utterances(made / "corpus" / "train.list")} == {"ZH", "JP", "EN"}
+    logged = (made / "run" / "train.rank0.log").read_text()
     steps = [line for line in logged.splitlines() if "\tstep " in line]
     assert ["D/loss" in step for step in steps] == [False, False, True, True], "judged from the third on"
-    metrics = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
-    assert np.isfinite(metrics[-1]["mel_from_text"])
-    print(f"{time.monotonic() - started:.0f} s")
+    metrics = [json.loads(line) for line in (made / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["step"] == 4 and np.isfinite(metrics[-1]["mel_from_text"])
+
+
+@needs_programs
+@pytest.mark.timeout(300)
+def test_a_checkpoint_s_english_is_scored(made: Path, tmp_path: Path) -> None:
+    checkpoint = str(made / "run" / "step-00000004")
+    chosen = ["--speakers", "slt", "--limit", "1", "--distances", "0", "--folder", str(tmp_path)]
+    assert quality.main(["--checkpoint", checkpoint, *chosen]) == 0
+    found = json.loads((tmp_path / "quality.json").read_text())["results"]["speakers"]
+    assert found["slt"]["wer"] > 0.5, "networks of nothing after four steps were understood"
+    assert found["slt"]["heard"][0]["seconds"] > 0.3

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from multiprocessing import Pool
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from training import flite
 from training.bert_vits2 import preprocess
 from training.bert_vits2.example_texts import made_up
 from training.bert_vits2.filelist import Transcript, write_lines
+from training.bert_vits2.shards import mapped
 from training.sentences import fortune_files, read_texts, sentences
 from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
 from tritone.wav import read_wav, write_wav
@@ -115,20 +115,24 @@ def espeak(text: str, language: str) -> np.ndarray:
     if language == "JP":
         import pyopenjtalk
 
-        text = pyopenjtalk.g2p(text, kana=True)
+        text = str(pyopenjtalk.g2p(text, kana=True))
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         subprocess.run(["espeak-ng", "-v", ESPEAK_VOICES[language], "-w", file.name, text], check=True)
         return read_wav(file.name, flite.RATE)
 
 
 def make_corpus(lines: Sequence[Line], folder: Path, config: Path, processes: int = 2) -> Path:
-    """Speaks and preprocesses; the `config.json` to train with. What is done already is kept."""
+    """Speaks and preprocesses; the `config.json` to train with. What is done already is kept.
+
+    Args:
+        config: what files and speakers are put into. processes: beside this one; 0 does all in this one.
+    """
     check_programs()
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
-    with Pool(processes) as pool:
-        spoken = pool.imap(speak, lines, chunksize=8)
-        for _ in tqdm(spoken, total=len(lines), desc="speaking", unit="sentence", mininterval=5):
-            pass
+    for _ in tqdm(
+        mapped(speak, lines, workers=processes), total=len(lines), desc="speaking", unit="sentence", mininterval=5
+    ):
+        pass
     wavs, cleaned = folder / "wavs", folder / "cleaned.list"
     rows = [Transcript(str(wavs / line.path.name), line.speaker, line.language, line.text) for line in lines]
     write_lines(folder / "transcript.list", (row.line() for row in rows))
@@ -155,7 +159,7 @@ def smoke(folder: Path, steps: int = 4) -> dict[str, np.ndarray]:
     start = folder / "tiny.json"
     start.write_text(json.dumps(document), encoding="utf-8")
     corpus = folder / "corpus"
-    config = make_corpus(plan(corpus / "recordings", 30), corpus, start)
+    config = make_corpus(plan(corpus / "recordings", 30), corpus, start, processes=0)
     run = folder / "run"
     train(["bert_vits2", "--config", str(config), "--out", str(run), "--steps", str(steps), "--device", "cpu"])
     model = load_model(run / f"step-{steps:08d}")
