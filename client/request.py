@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from client.errors import InvalidArgument
+
+NUMBERS = {"FP32": "float32", "INT32": "int32", "INT64": "int64"}
+"""NumPy's names of Triton's datatypes."""
 
 
 def request_arrays(
@@ -57,6 +62,34 @@ def request_arrays(
         if number("seed", seed) != int(seed) or not 0 <= seed < 2**63:
             raise InvalidArgument(f"seed: is {seed!r}; it is a whole number from 0 to 2**63 - 1")
         arrays["seed"] = np.array([[int(seed)]], np.int64)
+    return arrays
+
+
+def further_arrays(values: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, np.ndarray]:
+    """Tensors of inputs that only some models have, such as the language of a multilingual one.
+
+    Args:
+        values: a text, a number, several of them (also written, with commas) or a recording, by name of the input.
+        declared: Triton's datatype of each of the model's inputs by name.
+
+    Raises InvalidArgument for a name the model does not have, and for what its datatype cannot hold.
+    """
+    arrays = {}
+    for name, value in values.items():
+        if name not in declared:
+            raise InvalidArgument(f"{name}: the model has no such input; its inputs are {', '.join(sorted(declared))}")
+        if declared[name] in ("TYPE_STRING", "BYTES"):
+            arrays[name] = text_array(name, value)
+            continue
+        kind = np.dtype(NUMBERS.get(declared[name].removeprefix("TYPE_"), "float32"))
+        try:
+            written = value.split(",") if isinstance(value, str) else value
+            given = np.asarray(written, np.float64).reshape(1, -1)
+        except (TypeError, ValueError):
+            raise InvalidArgument(f"{name}: is {value!r}; the model takes numbers ({kind})") from None
+        if not given.size or not np.isfinite(given).all() or (kind.kind == "i" and (given != np.round(given)).any()):
+            raise InvalidArgument(f"{name}: is {value!r}; the model takes numbers ({kind})")
+        arrays[name] = given.astype(kind)
     return arrays
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,6 +62,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", help="how to use the inputs, by name; default: what they mean (see docs/serving.md)")
     parser.add_argument("--speed", type=float, help="1 is the voice's own pace, 2 twice as fast")
     parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
+    parser.add_argument(
+        "--input", action="append", default=[], metavar="NAME=VALUE",
+        help="any other input of the model: language=JP, top_p=0.9,0.8, reference_wav_2=@second.wav",
+    )  # fmt: skip
     parser.add_argument("--url", help="server address (default localhost:8001, or :8000 with --http)")
     parser.add_argument("--http", action="store_true", help="use HTTP instead of gRPC (whole utterances only)")
     parser.add_argument("--model", default="cosyvoice2", help="model name (default %(default)s)")
@@ -93,6 +98,7 @@ def speak(options: argparse.Namespace) -> None:
         "mode": options.mode,
         "speed": options.speed,
         "seed": options.seed,
+        "inputs": dict(map(further_input, options.input)) or None,
     }
     with SpeechClient(options.url, "http" if options.http else "grpc", options.model) as client:
         with spinner("waiting for the server"):
@@ -107,6 +113,14 @@ def speak(options: argparse.Namespace) -> None:
         else:
             chunks = whole(client, options.text, controls)
         deliver(chunks, client.sample_rate, options.output, player)
+
+
+def further_input(given: str) -> tuple[str, Any]:
+    """(name, value) of NAME=VALUE: a recording from a file after @, else as it is written."""
+    name, equals, value = given.partition("=")
+    if not equals or not name:
+        raise SpeechError(f"--input {given}: write NAME=VALUE, such as language=JP")
+    return name, read_reference(Path(value[1:])) if value.startswith("@") else value
 
 
 def lines(source: Iterable[str]) -> Iterator[str]:

@@ -32,7 +32,7 @@ from client.errors import (
     SpeechError,
     explain,
 )
-from client.request import request_arrays
+from client.request import further_arrays, request_arrays
 from client.streaming import Ask, chunks, in_pieces, samples
 
 PORTS = {"grpc": 8001, "http": 8000}
@@ -81,7 +81,7 @@ class SpeechClient:
         self.model = model
         self.timeout = timeout
         self._triton = _triton(protocol)
-        self._parameters: dict[str, str] | None = None
+        self._config: dict[str, Any] | None = None
         try:
             self._connection = self._connect()
         except Exception as error:
@@ -116,18 +116,25 @@ class SpeechClient:
         return [name.strip() for name in value.split(",") if name.strip()]
 
     def parameters(self) -> dict[str, str]:
-        """The parameters of the model's config, read once."""
-        if self._parameters is None:
+        """The parameters of the model's config."""
+        found = self.config().get("parameters", {})
+        return {key: value.get("string_value", "") for key, value in found.items()}
+
+    def inputs(self) -> dict[str, str]:
+        """Triton's datatype of each of the model's inputs by name."""
+        return {one["name"]: one["data_type"] for one in self.config().get("input", [])}
+
+    def config(self) -> dict[str, Any]:
+        """The model's config, read once."""
+        if self._config is None:
             try:
                 if self.protocol == "grpc":
-                    config = self._connection.get_model_config(self.model, as_json=True)["config"]
+                    self._config = self._connection.get_model_config(self.model, as_json=True)["config"]
                 else:
-                    config = self._connection.get_model_config(self.model)
+                    self._config = self._connection.get_model_config(self.model)
             except Exception as error:
                 raise self._explain(error, self.model) from error
-            found = config.get("parameters", {})
-            self._parameters = {key: value.get("string_value", "") for key, value in found.items()}
-        return self._parameters
+        return self._config
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Return once the whole-utterance model is ready; an error says what is missing after `timeout` seconds."""
@@ -164,9 +171,13 @@ class SpeechClient:
         return sorted({entry["name"] for entry in index if entry.get("state") == "READY"})
 
     def synthesize(self, text: str | None = None, **controls: Any) -> Speech:
-        """The whole utterance at once; `controls` are those of `request_arrays`."""
+        """The whole utterance at once.
+
+        `controls` are those of `request_arrays`, and `inputs`: further inputs of this model by name, such as
+        `inputs={"language": "JP"}`.
+        """
         rate = self.sample_rate
-        inputs = self._inputs(request_arrays(text, **controls))
+        inputs = self._inputs(self._arrays(text, controls))
         limit = {"client_timeout": self.timeout} if self.protocol == "grpc" else {}
         start = time.perf_counter()
         try:
@@ -180,7 +191,7 @@ class SpeechClient:
 
         The request leaves with the first `next()`. Closing the generator early cancels the work on the server.
         """
-        arrays = request_arrays(text, **controls)
+        arrays = self._arrays(text, controls)
         return self._listen(lambda send, _stopped: send(arrays))
 
     def speak_pieces(self, pieces: Iterable[str], **controls: Any) -> Iterator[np.ndarray]:
@@ -189,7 +200,12 @@ class SpeechClient:
         Pieces are joined as they are, so they bring their own spaces. They are read in a thread of their own, and an
         error in reading them is raised here. `controls` as for `stream`.
         """
-        return self._listen(in_pieces(request_arrays("", **controls), pieces))
+        return self._listen(in_pieces(self._arrays("", controls), pieces))
+
+    def _arrays(self, text: str | None, controls: dict[str, Any]) -> dict[str, np.ndarray]:
+        further = controls.pop("inputs", None)
+        arrays = request_arrays(text, **controls)
+        return arrays | further_arrays(further, self.inputs()) if further else arrays
 
     def _listen(self, ask: Ask) -> Iterator[np.ndarray]:
         if self.protocol != "grpc":

@@ -35,7 +35,10 @@ class FakeConnection:
     def __init__(self, answers: list[Any] | None = None, parameters: dict[str, str] | None = None) -> None:
         self.answers = answers or []
         values = {"sample_rate": "24000", "speakers": "rms, slt"} if parameters is None else parameters
-        self.config = {"config": {"parameters": {key: {"string_value": value} for key, value in values.items()}}}
+        declared = {"language": "TYPE_STRING", "top_p": "TYPE_FP32", "steps": "TYPE_INT64"}
+        inputs = [{"name": name, "data_type": kind} for name, kind in declared.items()]
+        parameters = {key: {"string_value": value} for key, value in values.items()}
+        self.config = {"config": {"parameters": parameters, "input": inputs}}
         self.ready = True
         self.log: list[str] = []
         self.sent: list[tuple[dict[str, Any], dict[str, Any]]] = []

@@ -65,15 +65,18 @@ def test_command_line_has_every_input(tmp_path: Path, monkeypatch: pytest.Monkey
     voice = ["--reference", str(tmp_path / "voice.wav"), "--reference-text", "Yes."]
     assert speak.main(["x", *out, *voice, "--instruct", "softly", "--mode", "instruct2", "--speed", "2"]) == 0
     assert speak.main(["--source", str(tmp_path / "words.wav"), "--speaker", "rms", "--seed", "3", *out]) == 0
+    assert speak.main(["x", "--input", "language=JP", *out]) == 0
     monkeypatch.setattr(sys, "stdin", io.StringIO("One line.\n\n  Another.\n"))
     assert speak.main(["-", *out]) == 0
     given = [(kind, text, {k for k, v in controls.items() if v is not None}) for kind, text, controls in asked]
     assert given == [
         ("whole", "x", {"reference", "reference_text", "instruct_text", "mode", "speed"}),
         ("whole", None, {"source", "speaker", "seed"}),
+        ("whole", "x", {"inputs"}),
         ("pieces", ["One line. ", "Another. "], set()),
     ]
     for _, text, controls in asked:
+        controls.pop("inputs")
         request_arrays("" if isinstance(text, list) else text, **controls)
 
 
