@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 from benchmarks import quality
 from training import flite
 from training.bert_vits2 import example
+from training.bert_vits2.config import read
 from training.bert_vits2.example_texts import made_up
 from training.bert_vits2.filelist import read_utterances
 from tritone.errors import ConfigError, EnvironmentProblem
 from tritone.families.bert_vits2.config import read_config
+from tritone.families.bert_vits2.voice import Voice
 from tritone.wav import read_wav
 
 ROOT = Path(__file__).parents[2]
@@ -78,11 +81,10 @@ def test_every_language_is_spoken_by_its_voice() -> None:
     assert "(en)" not in letters.stdout, "this voice says Mandarin with English sounds"
 
 
-def test_the_small_configuration_can_be_trained() -> None:
-    from training.bert_vits2.config import read
-
-    settings = read(example.CONFIG)
-    assert settings.train.bert_filler == "zeros" and not settings.train.wavlm_discriminator
+def test_the_small_voice_is_served_with_the_filler_it_was_trained_with() -> None:
+    family = read(example.CONFIG).family
+    assert (read(example.CONFIG).train.bert_filler, Voice(family, {}).filler) == ("zeros", "zeros")
+    assert Voice(replace(family, train={}), {}).filler == "normal", "that of version 2.3"
 
 
 @pytest.fixture(scope="module")
