@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from tritone.errors import CheckpointError, InvalidRequest
+from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.request import check_codes
 from tritone.families.cosyvoice.speakers import Voices, read_voices, write_voices
 from tritone.families.cosyvoice.voice import Voice
 from tritone.torch_file import read_torch_file
@@ -108,6 +111,17 @@ def test_tensors_of_any_shape_are_read_as_torch_reads_them(tmp_path: Path, dtype
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(found[name], tensor.numpy())
         assert found[name].dtype == tensor.numpy().dtype
+
+
+@pytest.mark.parametrize("name", ["speech_token", "llm_speech_token"])
+def test_a_prompt_of_another_tokenizers_codes_is_refused(name: str) -> None:
+    config = CosyVoiceConfig()
+    voice = Voice("anna", np.zeros(192, np.float32))
+    check_codes(replace(voice, **{name: np.array([0, 6560])}), config, "speaker")
+    for code in (6561, -1):
+        message = rf"speaker: the prompt of voice 'anna' has speech token {code}; this checkpoint's are 0 to 6560, so"
+        with pytest.raises(InvalidRequest, match=message):
+            check_codes(replace(voice, **{name: np.array([3, code])}), config, "speaker")
 
 
 def test_files_with_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

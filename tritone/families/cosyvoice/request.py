@@ -84,6 +84,7 @@ def prepare(
     if asked:
         find_mode(asked, config.version)  # before anything is heard
     voice = read_voice(call, request, config, voices)
+    check_codes(voice, config, "reference_wav" if sound_length(request, "reference_wav") else "speaker")
     mode = find_mode(asked or usual_mode(config.version, voice, transcript, instruct, converts), config.version)
     check_fields(mode, request)
     source = source_tokens(call, read_sound(request, "source_wav"), REFERENCE_RATE) if converts else None
@@ -132,6 +133,18 @@ def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voi
         read_text(request, "reference_text"),
         lambda: reference_voice(call, heard, REFERENCE_RATE, config),
     )
+
+
+def check_codes(voice: Voice, config: CosyVoiceConfig, field: str) -> None:
+    """Raise InvalidRequest for a voice whose prompt has codes that the networks have no row for."""
+    codes = np.concatenate([voice.speech_token, voice.llm_speech_token])
+    foreign = codes[(codes < 0) | (codes >= config.flow.vocab_size)]
+    if len(foreign):
+        raise InvalidRequest(
+            field,
+            f"the prompt of voice {voice.name!r} has speech token {foreign[0]}; this checkpoint's are 0 to "
+            f"{config.flow.vocab_size - 1}, so another version's tokenizer made it. Make it again with this one's",
+        )
 
 
 def stored(name: str, voices: Voices) -> Voice:
