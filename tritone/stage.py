@@ -31,8 +31,7 @@ class Axis:
 
     def __post_init__(self) -> None:
         if not (self.name.isidentifier() and 0 <= self.lo <= self.opt <= self.hi):
-            found = f"{self.lo}/{self.opt}/{self.hi}"
-            raise ValueError(f"axis {self.name!r}: need an identifier and 0 <= lo <= opt <= hi, got {found}")
+            raise ValueError(f"axis {self.name!r}: need an identifier and 0 <= lo <= opt <= hi, got {self}")
 
 
 @dataclass(frozen=True)
@@ -109,9 +108,7 @@ class Stage:
         fp16_tolerance: the same of a mixed fp16 export.
         keep_fp32: patterns (`fnmatch`) of graph node names that stay fp32 in mixed fp16, found by bisection.
         published: stem of the file name under which others know the module ("flow.encoder"); default: the name.
-        regret: of outputs that are choices (codes), which have no distance of their own: `regret()` returns a function
-            of (inputs, outputs) that gives by output name how much worse each choice is than the best, in the place of
-            its difference; after a tie everything may differ and still be right.
+        regret: of outputs that are choices: `regret()(inputs, outputs)` says by name how much worse than the best.
     """
 
     name: str
@@ -172,8 +169,7 @@ class LanguageModel:
         vocabulary: rows of the output head; channels: tokens emitted per step.
         limits: named numbers a runner must respect (stop ids, position limit).
         build: returns the torch module, the reference of every other engine.
-        merged: returns (plain causal LM over one vocabulary whose first `vocabulary` ids are the head's, head bias or
-            None), for exporters that know only such models; what sessions take as ids are this vocabulary's.
+        merged: returns (plain causal LM whose first `vocabulary` ids are the head's and what sessions take, head bias).
         huggingface: returns the `tritone.lm.hf_model.HfModel` for engines that load folders of transformers.
     """
 
