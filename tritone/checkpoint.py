@@ -27,7 +27,11 @@ def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
     Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, or that holds
     pickled code.
     """
-    state = read_data(path)
+    return state_of(read_data(path), path, widen)
+
+
+def state_of(state: Any, path: Path, widen: bool = True) -> dict[str, Tensor]:
+    """What was read from `path`, if it is a state_dict; as `read_state` gives it."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         kind = type(state).__name__
         raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
@@ -49,6 +53,17 @@ def read_data(path: Path) -> Any:
         raise _unreadable(path) from error
     except Exception as error:
         raise _unreadable(path) from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors in a file of safetensors, in their own dtypes; CheckpointError for a damaged or foreign file."""
+    from safetensors.torch import load_file
+
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except Exception as error:
+        raise CheckpointError(f"{path} is truncated or not a file of safetensors: {error}") from error
+    return state
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:

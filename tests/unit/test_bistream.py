@@ -204,7 +204,7 @@ def test_what_each_mode_reads_before_and_between(
     version: int, mode: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In v3 what goes up to <|endofprompt|> is read at once, in v2 all is divided into turns."""
-    monkeypatch.setattr(pieces, "stream_waveform", lambda *given, **_: iter([np.array(list(given[3]))]))
+    monkeypatch.setattr(pieces, "audible", lambda *given, **_: iter([np.array(list(given[3]))]))
     end = 6561 if version == 2 else 6562
     speaker = Speaker(request.getfixturevalue(f"tiny_v{version}"), [*range(100, 200), end])
     inputs, instruction, transcript = PIECES[mode]

@@ -12,7 +12,7 @@ from tritone.families.cosyvoice.config import CosyVoiceConfig
 from tritone.families.cosyvoice.request import Prepared
 from tritone.families.cosyvoice.silence import without_long_silence
 from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.synthesize import never, segment_seed, stream_waveform
+from tritone.families.cosyvoice.synthesize import audible, never, segment_seed
 from tritone.families.cosyvoice.text import TextFrontend
 from tritone.lm.sampling import seeded_draw
 from tritone.stage import Call, Llm, Stage
@@ -65,25 +65,10 @@ def speak_pieces(
             cancelled=cancelled,
         )
         speech = without_long_silence(codes, config.version)
-        spoken = False
-        for wave in stream_waveform(
-            call,
-            stages,
-            config,
-            speech,
-            prepared.voice,
-            seed=prepared.seed,
-            speed=prepared.speed,
-            prompts=prepared.prompts,
-        ):
-            if cancelled():
-                return
-            spoken = True
-            yield wave
+        silence = TritoneError("the text produced no speech; try another seed")
+        yield from audible(call, stages, config, speech, prepared, silence, cancelled)
     finally:
         session.close()
-    if not spoken and not cancelled():
-        raise TritoneError("the text produced no speech; try another seed")
 
 
 def prompts(front: TextFrontend, ids: list[int]) -> tuple[list[int], list[int]]:

@@ -187,24 +187,40 @@ def synthesize(
         speech_tokens(llm, text, prepared, index, config, cancelled) for index, text in enumerate(prepared.segments)
     ]
     for index, speech in enumerate(segments or [prepared.source.tolist()]):
-        spoken = False
-        for wave in stream_waveform(
-            call,
-            stages,
-            config,
-            speech,
-            prepared.voice,
-            seed=prepared.seed,
-            speed=prepared.speed,
-            hop=hop,
-            prompts=prepared.prompts,
-        ):
-            if cancelled():
-                return
-            spoken = True
-            yield wave
-        if not spoken and not cancelled():
-            raise silent(index, prepared)
+        yield from audible(call, stages, config, speech, prepared, silent(index, prepared), cancelled, hop)
+        if cancelled():
+            return
+
+
+def audible(
+    call: Call,
+    stages: dict[str, Stage],
+    config: CosyVoiceConfig,
+    speech: Iterable[int],
+    prepared: Prepared,
+    silence: TritoneError,
+    cancelled: Callable[[], bool],
+    hop: int | None = None,
+) -> Iterator[np.ndarray]:
+    """Waveform chunks of one stretch of speech tokens, until `cancelled`; raises `silence` if there are none."""
+    spoken = False
+    for wave in stream_waveform(
+        call,
+        stages,
+        config,
+        speech,
+        prepared.voice,
+        seed=prepared.seed,
+        speed=prepared.speed,
+        hop=hop,
+        prompts=prepared.prompts,
+    ):
+        if cancelled():
+            return
+        spoken = True
+        yield wave
+    if not spoken and not cancelled():
+        raise silence
 
 
 def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.codec_config import CodecConfig
@@ -53,28 +53,16 @@ def read_codec_state(path: Path) -> dict[str, Tensor]:
     """The state_dict at `path` under released names, floats as float32."""
     if path.is_dir():
         return {_released(key): value for key, value in _safetensors(path).items()}
-    import torch
+    from torch import Tensor
 
-    from tritone.checkpoint import read_state
+    from tritone.checkpoint import read_data, state_of
 
-    if path.is_file() and _is_wrapped(path):
-        held: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        state = held["generator"]
-        if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    held = read_data(path)
+    if isinstance(held, Mapping) and "generator" in held:
+        held = held["generator"]
+        if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
             raise CheckpointError(f"{path} has an entry 'generator' that is not a state_dict")
-        return {_released(key): value.float() if value.is_floating_point() else value for key, value in state.items()}
-    return {_released(key): value for key, value in read_state(path).items()}
-
-
-def _is_wrapped(path: Path) -> bool:
-    """Whether the file is a dict with the entry "generator"; what cannot be read is left to `read_state` to explain."""
-    import torch
-
-    try:
-        held = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:
-        return False
-    return isinstance(held, Mapping) and "generator" in held
+    return {_released(key): value for key, value in state_of(held, path).items()}
 
 
 def _released(key: str) -> str:
@@ -84,7 +72,7 @@ def _released(key: str) -> str:
 
 
 def _safetensors(folder: Path) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
+    from tritone.checkpoint import read_safetensors
 
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -92,8 +80,5 @@ def _safetensors(folder: Path) -> dict[str, Tensor]:
         raise CheckpointError(f"{folder} has no *.safetensors; it has {present}")
     state: dict[str, Tensor] = {}
     for file in files:
-        try:
-            state |= load_file(file)
-        except Exception as error:
-            raise CheckpointError(f"{file} is truncated or not a file of safetensors: {error}") from error
+        state |= read_safetensors(file)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

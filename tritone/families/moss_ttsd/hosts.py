@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.errors import TritoneError
+from tritone.batch import answer
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
 from tritone.families.moss_ttsd.codec_config import CodecConfig
 from tritone.families.moss_ttsd.codec_windows import STREAMING, decode
@@ -37,7 +37,7 @@ def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Hos
     codes = Tensor("codes", "int64", (ROW, config.channels, CODES))
 
     def prompt(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
-        return [_prompt(call, one, checkpoint, tokenizer) for one in requests]
+        return [answer(_prompt, call, one, checkpoint, tokenizer) for one in requests]
 
     def llm(_call: Call, llm: Llm, requests: list[Arrays]) -> list[Any]:
         prepared = [
@@ -71,12 +71,8 @@ def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Hos
     )
 
 
-def _prompt(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> Any:
-    """The prompt's arrays, or the error that answers this request alone."""
-    try:
-        prepared = prepare(call, request, checkpoint, tokenizer)
-    except TritoneError as error:
-        return error
+def _prompt(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> Arrays:
+    prepared = prepare(call, request, checkpoint, tokenizer)
     return {
         "prompt_rows": prepared.rows[None],
         "reference_codes": prepared.reference[None],

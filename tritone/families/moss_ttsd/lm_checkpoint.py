@@ -57,7 +57,7 @@ def load_lm(
 
 def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the language model with its key, floats as `dtype`, a file at a time."""
-    from tritone.checkpoint import read_state
+    from tritone.checkpoint import read_safetensors, read_state
 
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
@@ -66,15 +66,7 @@ def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tenso
             f"{folder} has no weights: neither model*.safetensors nor pytorch_model*.bin; it has {present or 'nothing'}"
         )
     for file in files:
-        if file.suffix == ".bin":
-            state = read_state(file, widen=False)
-        else:
-            from safetensors.torch import load_file
-
-            try:
-                state = load_file(file)
-            except Exception as error:
-                raise CheckpointError(f"{file} is truncated or not a file of safetensors: {error}") from error
+        state = read_state(file, widen=False) if file.suffix == ".bin" else read_safetensors(file)
         for key, value in state.items():
             if key != UNUSED and not key.startswith(CODEC):
                 yield key, value.to(dtype) if value.is_floating_point() and value.dtype != dtype else value
