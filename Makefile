@@ -12,6 +12,8 @@ METRICS_PORT ?= 8002
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Extra options for pytest, such as PYTEST="-k text -x".
 PYTEST ?=
+# Test files run at a time; each uses one thread, because threads that wait by spinning take the other files' cores.
+TEST_PROCESSES ?= 2
 
 PY := $(VENV)/bin/python
 PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
@@ -34,7 +36,7 @@ check: $(VENV)/.serve libpython ## load every model, speak once through each ent
 	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --check
 
 test: $(VENV)/.test libpython flite espeak-ng ## every test that needs no GPU
-	$(PY) -m pytest -q $(PYTEST)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest -q -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST)
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(PY) -m ruff check .

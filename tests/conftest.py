@@ -17,6 +17,13 @@ from golden_weights import BACKBONE, GOLDEN, tiny_state
 from benchmarks.random_checkpoint import write_byte_tokenizer
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run in several processes, a file's tests share one; all server tests do, for they share a server."""
+    for item in items:
+        shared = item.path.parent if item.path.parent.name == "server" else item.path
+        item.add_marker(pytest.mark.xdist_group(str(shared)))
+
+
 @pytest.fixture(scope="session")
 def tiny_v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint of the v1 layout, which has no backbone but a vocabulary file of Whisper's."""
