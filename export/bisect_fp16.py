@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from export.compare import points
 from export.fp16_probe import BadNode, first_bad, half_nodes, measures
+from export.onnx_file import load
 from export.onnx_graph import float_inputs, prepared
 from export.to_fp16 import mixed, rewrite
 from tritone.artifacts import stage_path
@@ -40,19 +41,14 @@ class Search:
     """One stage's fp32 file, the inputs it is judged on, and the search for what to keep."""
 
     def __init__(self, stage: Stage, path: Path, cases: list[tuple[str, Arrays]], tolerance: float) -> None:
-        import onnx
-
         if not path.is_file():
             raise ArtifactError(f"{path} does not exist; build it with python export/build_engines.py --formats onnx")
-        self.stage, self.cases, self.tolerance = stage, cases, tolerance
-        self._bytes = path.read_bytes()
-        self.fp32 = prepared(onnx.load_from_string(self._bytes))
+        self.stage, self.cases, self.tolerance, self._path = stage, cases, tolerance, path
+        self.fp32 = prepared(load(path))
 
     def mixed(self, keep: Iterable[str]) -> Any:
         """The mixed model with those nodes or patterns kept."""
-        import onnx
-
-        return mixed(onnx.load_from_string(self._bytes), keep, f"stage {self.stage.name}")
+        return mixed(load(self._path), keep, f"stage {self.stage.name}")
 
     def first_bad(self, keep: Iterable[str], margin: float = MARGIN) -> tuple[str, BadNode] | None:
         """The point and the first node out of tolerance there."""
@@ -65,10 +61,8 @@ class Search:
 
     def minimal(self, report: Report) -> list[str]:
         """Names of the nodes to keep, in the order of the graph."""
-        import onnx
-
         keep: list[str] = []
-        for name, problem in rewrite(prepared(onnx.load_from_string(self._bytes)), set()).items():
+        for name, problem in rewrite(prepared(load(self._path)), set()).items():
             report(f"keep {name}: {problem}")
             keep.append(name)
         forced = set(keep)

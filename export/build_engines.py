@@ -148,19 +148,15 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
             entry = Entry(
                 job.identity,
                 "" if failure else hashes.tree(path),
-                0 if failure else total_bytes(path),
+                0 if failure else sum(file.stat().st_size for file in artifacts.files(path)),
                 round(time.monotonic() - began, 2),
                 max((row.error for row in rows), default=None),
                 formats.installed(tools),
+                formats.data_file(path).is_file(),
             )
             if not failure:
                 artifacts.record(args.out, artefact.key, entry)
             yield Result(job, entry, failure)
-
-
-def total_bytes(path: Path) -> int:
-    """Size of a file or of all files in a folder."""
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
 def summary(results: list[Result]) -> str:

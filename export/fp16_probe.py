@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from export.onnx_file import load, values_of
 from export.onnx_graph import FLOAT16, ancestors, captured, prepared, types
 from export.to_fp16 import MOVERS, SUFFIX
 from tritone.errors import ArtifactError
@@ -79,9 +80,7 @@ def first_bad_node(
     Args:
         inputs: by the stage's names, `[batch, ...]` as the stage declares them.
     """
-    import onnx
-
-    return first_bad(stage, prepared(onnx.load(str(fp32_path))), onnx.load(str(fp16_path)), inputs, tolerance)
+    return first_bad(stage, prepared(load(fp32_path)), load(fp16_path), inputs, tolerance)
 
 
 def first_bad(
@@ -113,12 +112,12 @@ def measures(stage: Stage, fp32: Any, mixed: Any, inputs: Mapping[str, np.ndarra
     Raises:
         ArtifactError: the mixed model was not made from the fp32 one.
     """
-    from onnx import numpy_helper, shape_inference
+    from onnx import shape_inference
 
     mixed = shape_inference.infer_shapes(mixed)
     twins = {base(node.name): node for node in mixed.graph.node}
     kinds = types(mixed)
-    exact = {tensor.name: numpy_helper.to_array(tensor) for tensor in fp32.graph.initializer}
+    exact = {tensor.name: values_of(tensor) for tensor in fp32.graph.initializer}
     declared = [value.name for value in fp32.graph.input if value.name not in exact]
     exact |= {name: inputs[tensor.name] for name, tensor in zip(declared, stage.inputs, strict=True)}
     half = dict(exact)

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from export.onnx_file import load, save, values_of
 from export.onnx_graph import FLOAT, FLOAT16, replace, types
 from export.to_fp16 import MOVERS
 from tritone.call import check_inputs, check_signature, known_stage, open_session, run_session
@@ -33,7 +34,7 @@ def rounded(model: Any) -> Any:
     result.CopyFrom(model)
     for tensor in result.graph.initializer:
         if tensor.data_type == FLOAT16:
-            wide = numpy_helper.to_array(tensor).astype("float32")
+            wide = values_of(tensor).astype("float32")
             tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
     replace(result.graph.node, [part for node in result.graph.node for part in round_node(node, halves)])
     del result.graph.value_info[:]
@@ -65,11 +66,9 @@ def round_node(node: Any, halves: set[str]) -> list[Any]:
 
 def rounded_session(path: Path, threads: int = 1) -> Any:
     """An onnxruntime session on the rounded form of a mixed file."""
-    import onnx
-
     with tempfile.TemporaryDirectory(prefix="tritone-rounded-") as folder:
         part = Path(folder) / path.name
-        onnx.save(rounded(onnx.load(str(path))), str(part))
+        save(rounded(load(path)), part)
         return open_session(part, threads)
 
 

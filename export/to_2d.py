@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from export.onnx_file import values_of
 from export.onnx_graph import captured, replace
 
 ELEMENTWISE = frozenset(
@@ -64,13 +65,11 @@ class _Writer:
     """The nodes written so far, and which values exist as pictures `[batch, channels, 1, time]`."""
 
     def __init__(self, graph: Any, rank: dict[str, int]) -> None:
-        from onnx import numpy_helper
-
         self.nodes: list[Any] = []
         self.pictures: dict[str, str] = {}
         """Value -> name of its picture."""
         self.constants: dict[str, np.ndarray] = {}
-        self._rank, self._read = rank, numpy_helper.to_array
+        self._rank, self._read = rank, values_of
         self._given = {tensor.name: tensor for tensor in graph.initializer}
         self._present = {value.name for value in graph.input} | set(self._given)
         """Values that exist in their own shape."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from export.onnx_file import LARGEST_BYTES, load, save, values_of
 from export.onnx_graph import BOOL, FLOAT, FLOAT16, captured, prepared, rename, replace, types
 from export.to_onnx import check_file, scratch
 from tritone.errors import ArtifactError
@@ -33,25 +34,21 @@ MOVERS = frozenset(
 """Operators that only move values: they run in the type their data already has."""
 
 
-def convert_stage(stage: Stage, source: Path, path: Path) -> None:
+def convert_stage(stage: Stage, source: Path, path: Path, largest: int = LARGEST_BYTES) -> None:
     """Write the mixed fp16 form of the fp32 file `source` to `path`; replaces the file in one step.
 
     The boundary keeps its dtypes. Nodes that match a pattern of `stage.keep_fp32` stay fp32 with their weights.
 
-    Raises:
-        ArtifactError: a pattern matches no node, a constant has no fp16 value and its node is not kept (the message
-            names it), or the result is no valid ONNX of the declared inputs and outputs.
-    """
-    import onnx
+    Args:
+        largest: bytes of a file, as of `export.to_onnx.export_stage`.
 
-    try:
-        model = onnx.load(str(source))
-    except Exception as error:  # a missing file and the protobuf reader raise unrelated types
-        raise ArtifactError(
-            f"{source} cannot be read ({error}); build it with python export/build_engines.py --formats onnx"
-        ) from error
+    Raises:
+        ArtifactError: the source is missing or damaged, a pattern matches no node, a constant has no fp16 value and
+            its node is not kept (the message names it), or the result is no valid ONNX of the declared boundary.
+    """
+    model = load(source)
     with scratch(path) as part:
-        onnx.save(mixed(model, stage.keep_fp32, f"stage {stage.name}"), str(part))
+        save(mixed(model, stage.keep_fp32, f"stage {stage.name}"), part, largest)
         check_file(stage, part, path)
 
 
@@ -207,8 +204,7 @@ class Rewriter:
         """Add the fp16 copy of a weight; the fp32 one goes if nothing reads it."""
         from onnx import numpy_helper
 
-        array = numpy_helper.to_array(self.weights[name])
-        self.weights[target] = numpy_helper.from_array(self.half(array, reader), target)
+        self.weights[target] = numpy_helper.from_array(self.half(values_of(self.weights[name]), reader), target)
 
     def half_fill(self, node: Any) -> None:
         """Turn the value of a ConstantOfShape node to fp16."""

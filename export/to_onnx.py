@@ -17,23 +17,26 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from export.onnx_file import LARGEST_BYTES, load, save
+from export.to_2d import to_2d
 from tritone.call import check_signature, dim_text, open_session
 from tritone.errors import ArtifactError, CheckpointError
+from tritone.formats import data_file
 from tritone.stage import Stage
 
 OPSET = 18
 TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime")
-LARGEST_BYTES = 2_000_000_000
-"""Of one ONNX file; the format's own limit is 2 GiB."""
 
 
-def export_stage(stage: Stage, path: Path, module: Any = None) -> None:
+def export_stage(stage: Stage, path: Path, module: Any = None, largest: int = LARGEST_BYTES) -> None:
     """Write the stage's torch module (`stage.build()` unless given) to `path` in fp32; replaces the file in one step.
+
+    Args:
+        largest: bytes of a file; of a stage that makes more the weights go to a data file beside it.
 
     Raises:
         ArtifactError: the exported file is no valid ONNX or its inputs and outputs are not the declared ones.
     """
-    import onnx
     import torch
 
     module = (stage.build() if module is None and stage.build else module).eval()
@@ -50,11 +53,10 @@ def export_stage(stage: Stage, path: Path, module: Any = None) -> None:
                 opset_version=OPSET,
                 dynamo=False,
             )
-        model = simplified(onnx.load(str(part)))
-        if model.ByteSize() > LARGEST_BYTES:
-            raise ArtifactError(f"stage {stage.name} makes {model.ByteSize()} bytes; one file holds {LARGEST_BYTES}")
+        # Where all does not fit into one file, the tracing exporter writes a file for each weight into the same folder.
+        model = to_2d(simplified(load(part)))
         fix_output_sizes(stage, model)
-        onnx.save(model, str(part))
+        save(model, part, largest)
         check_file(stage, part, path)
 
 
@@ -129,11 +131,17 @@ def simplified(model: Any) -> Any:
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A path beside `path`; what was written there replaces `path` when the block ends well."""
+    """A path beside `path`; what was written there replaces `path` when the block ends well, with its data file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name
         yield part
+        if data_file(part).is_file() or data_file(path).is_file():
+            # A graph must never be found beside the data file of another.
+            path.unlink(missing_ok=True)
+            data_file(path).unlink(missing_ok=True)
+        if data_file(part).is_file():
+            os.replace(data_file(part), data_file(path))
         os.replace(part, path)
 
 

@@ -10,7 +10,6 @@ Run here: TensorRT-RTX 1.7.1, which compiles without a GPU. Written from NVIDIA'
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
@@ -23,7 +22,8 @@ from typing import Any
 from export.engine_options import TIMING_CACHE, Options, options, profiled
 from export.to_onnx import scratch
 from tritone import gpu
-from tritone.call import dim_text, listed, tensor_text
+from tritone.artifacts import Hashes
+from tritone.call import dim_text, listed, missing_data, tensor_text
 from tritone.errors import ArtifactError
 from tritone.plan_label import Label
 from tritone.stage import Stage, Tensor
@@ -87,8 +87,7 @@ def build_stage(stage: Stage, source: Path, path: Path, settings: Options | None
     check_network(stage, network, source)
     config = configure(trt, builder, wanted, settings)
     add_profile(stage, builder, config, network, log)
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    network.name = Label(stage.name, wanted, path.name, digest).text()
+    network.name = Label(stage.name, wanted, path.name, Hashes().tree(source)).text()
     cache = settings.timing_cache or path.parent / TIMING_CACHE
     with warnings.catch_warnings(), scratch(path) as part:
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -115,6 +114,9 @@ def parse(trt: Any, network: Any, log: Any, source: Path) -> None:
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
     found = [f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors] or [log.problem()]
+    lost = missing_data(source, log.problem())
+    if lost:
+        raise ArtifactError(f"{source} {lost}; build it with python export/build_engines.py --formats onnx")
     raise ArtifactError(f"{gpu.package(trt)} cannot read {source}: {'; '.join(found)}")
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tritone.errors import ArtifactError, CheckpointError
-from tritone.formats import HUGGINGFACE, Artefact, Selection, artefacts, llm_key, stage_key
+from tritone.formats import HUGGINGFACE, Artefact, Selection, artefacts, data_file, llm_key, stage_key
 from tritone.sources import source_files
 from tritone.stage import Family, LanguageModel, Stage
 
@@ -73,7 +73,11 @@ class Identity:
 
 @dataclass(frozen=True)
 class Entry:
-    """One artefact as the manifest records it: its identity, its own content hash, and how it was made."""
+    """One artefact as the manifest records it: its identity, its own content hash, and how it was made.
+
+    Args:
+        data: whether part of it lies in a data file beside it.
+    """
 
     identity: Identity
     sha256: str
@@ -81,14 +85,15 @@ class Entry:
     seconds: float
     error: float | None
     tools: Mapping[str, str]
+    data: bool = False
 
 
 class Hashes:
-    """SHA-256 of files, remembered by path, size and modification time in one JSON file."""
+    """SHA-256 of files, remembered by path, size and modification time in one JSON file if there is a `cache`."""
 
-    def __init__(self, cache: Path) -> None:
+    def __init__(self, cache: Path | None = None) -> None:
         self._cache = cache
-        self._known: dict[str, list[Any]] = read_json(cache)
+        self._known: dict[str, list[Any]] = read_json(cache) if cache else {}
 
     def file(self, path: Path) -> str:
         """Hex digest of the file's content."""
@@ -107,11 +112,14 @@ class Hashes:
     def tree(self, root: Path, suffixes: tuple[str, ...] = ("",), without: str = "") -> str:
         """Hex digest over the names and contents of the files below `root`; a file counts by its content alone.
 
+        A data file beside it belongs to a file.
+
         Args:
             suffixes: endings of the names that count; without: stem of files that do not.
         """
         if root.is_file():
-            return self.file(root)
+            parts = [self.file(part) for part in files(root)]
+            return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
         paths = sorted(p for p in root.rglob("*") if p.is_file() and p.name.endswith(suffixes) and p.stem != without)
         lines = [f"{path.relative_to(root)} {self.file(path)}\n" for path in paths]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -119,7 +127,14 @@ class Hashes:
     def save(self) -> None:
         """Keep what was learnt for the next process; a folder that cannot be written only costs time."""
         with contextlib.suppress(OSError):
-            write_json(self._cache, self._known)
+            if self._cache:
+                write_json(self._cache, self._known)
+
+
+def files(path: Path) -> list[Path]:
+    """The files an artefact consists of: one, one and its data file, or those of a folder."""
+    found = [path, data_file(path)] if path.is_file() else sorted(path.rglob("*"))
+    return [file for file in found if file.is_file()]
 
 
 def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:
@@ -184,6 +199,7 @@ def discard(folder: Path, key: str) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
+    data_file(path).unlink(missing_ok=True)
     entries = {name: entry for name, entry in read_manifest(folder).items() if name != key}
     write_manifest(folder, entries)
 
@@ -193,6 +209,8 @@ def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | N
     entry = read_manifest(folder).get(key)
     if entry is None or not (folder / key).exists():
         return "does not exist"
+    if entry.data and not data_file(folder / key).is_file():
+        return f"keeps weights in {data_file(folder / key)}, which does not exist"
     for what, recorded, found in (
         ("checkpoint", entry.identity.checkpoint, wanted.checkpoint),
         ("description of its stage", entry.identity.description, wanted.description),

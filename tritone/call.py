@@ -14,6 +14,7 @@ import numpy as np
 
 from tritone.artifacts import stage_path
 from tritone.errors import ArtifactError, CheckpointError, InvalidRequest
+from tritone.formats import data_file
 from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, Tensor
 from tritone.torch_run import TorchRun
 
@@ -108,6 +109,8 @@ def torch_call(stages: Iterable[Stage], how: TorchRun = CPU) -> TorchCall:
 def open_session(path: Path, threads: int = 1, arena: bool = False) -> Any:
     """An onnxruntime session on the CPU; idle threads sleep, because several sessions share the cores.
 
+    Weights in a data file are not copied into memory: the processes that open it share them.
+
     Args:
         arena: keep memory between runs, as much as the longest needed; for runs that follow each other fast.
     """
@@ -119,11 +122,21 @@ def open_session(path: Path, threads: int = 1, arena: bool = False) -> Any:
     options.enable_cpu_mem_arena = arena
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    if data_file(path).is_file():
+        # Packed weights are a copy in every process; left as they are they stay in the file, mapped once for all.
+        options.add_session_config_entry("session.disable_prepacking", "1")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        problem = "does not exist" if not path.is_file() else f"cannot be loaded ({error})"
+        lost = "" if path.is_file() else "does not exist"
+        problem = lost or missing_data(path, str(error)) or f"cannot be loaded ({error})"
         raise ArtifactError(f"{path} {problem}; build it with python export/build_engines.py") from error
+
+
+def missing_data(path: Path, complaint: str) -> str:
+    """In words, that the data file of an ONNX file does not exist; empty if that is not what an engine complains of."""
+    data = data_file(path)
+    return "" if data.is_file() or data.name not in complaint else f"keeps weights in {data}, which does not exist"
 
 
 def decodes(stage: Stage) -> bool:

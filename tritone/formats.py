@@ -1,6 +1,6 @@
 """What can be built of a family: one artefact per stage, format and precision, and where it lies in a build folder.
 
-    onnx/<stage>.onnx  onnx/<stage>.fp16.onnx          fp32, and mixed fp16 made from it
+    onnx/<stage>.onnx  onnx/<stage>.fp16.onnx          fp32, and mixed fp16 made from it; each may have a `.data` beside
     torchscript/<stage>.fp32.zip  .fp16.zip            under the stage's published name where it has one
     tensorrt/<stage>.fp32.plan  .fp16.plan             from the ONNX file of the same precision
     llm/int8/ int4/ fp32/                              the language model for onnxruntime-genai
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tritone.errors import ConfigError
 from tritone.stage import Family, Stage
@@ -84,6 +85,11 @@ def check(what: str, asked: Iterable[str], known: tuple[str, ...]) -> None:
 def stage_key(name: str, precision: str = "fp32") -> str:
     """Key of a stage's ONNX file."""
     return f"onnx/{name}.onnx" if precision == "fp32" else f"onnx/{name}.{precision}.onnx"
+
+
+def data_file(path: Path) -> Path:
+    """Where an ONNX file keeps weights that are too large for it; most have none."""
+    return path.with_name(f"{path.name}.data")
 
 
 def torchscript_key(stage: Stage, precision: str = "fp32") -> str:

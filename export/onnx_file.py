@@ -1,0 +1,135 @@
+"""ONNX files of any size: the graph in `<stage>.onnx`, and weights that do not fit beside it in `<stage>.onnx.data`.
+
+A weight that lies in a data file stays there when its graph is read: the tensor in memory holds the file's absolute
+path, and `values_of` maps it. So many gigabytes are rewritten in little memory, and protobuf never sees its limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from export.onnx_graph import subgraphs
+from tritone.errors import ArtifactError
+from tritone.formats import data_file
+
+LARGEST_BYTES = 2_000_000_000
+"""Of a file with everything in it; protobuf's own limit is 2 GiB."""
+INLINE = 1024
+"""Weights of fewer bytes stay in the graph, where shape inference reads those that are shapes."""
+ALIGNMENT = 4096
+"""Each weight starts on a page, so that engines can map it."""
+EXTERNAL = 1
+"""The data location of tensors that lie outside the graph."""
+REBUILD = "build it with python export/build_engines.py --formats onnx"
+
+
+def load(path: Path) -> Any:
+    """The model in the file; large weights of a data file stay there, see `values_of`.
+
+    Raises:
+        ArtifactError: the file is missing or damaged, or a data file it names is.
+    """
+    import onnx
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except Exception as error:  # a missing file and the protobuf reader raise unrelated types
+        raise ArtifactError(f"{path} cannot be read ({error}); {REBUILD}") from error
+    for tensor in model.graph.initializer:
+        if tensor.data_location == EXTERNAL and found(tensor, path).nbytes < INLINE:
+            inline(tensor)
+    for tensor in inner_tensors(model.graph):
+        if tensor.data_location == EXTERNAL:
+            found(tensor, path)
+            inline(tensor)
+    return model
+
+
+def save(model: Any, path: Path, largest: int = LARGEST_BYTES) -> None:
+    """Write the model to `path`, its weights to `data_file(path)` if all in one file made more than `largest` bytes.
+
+    The model cannot be used afterwards: its weights are where they were written.
+    """
+    weights = model.graph.initializer
+    outside = [tensor for tensor in weights if tensor.data_location == EXTERNAL]
+    if model.ByteSize() + sum(values_of(tensor).nbytes for tensor in outside) <= largest:
+        for tensor in outside:
+            inline(tensor)
+    else:
+        with open(data_file(path), "wb") as file:
+            for tensor in weights:
+                move(tensor, file, data_file(path).name)
+    path.write_bytes(model.SerializeToString())
+
+
+def found(tensor: Any, path: Path) -> np.ndarray:
+    """The values of a tensor outside the graph just read from `path`, which from now on names the file in full."""
+    name, offset = place(tensor)
+    source = path.parent / name
+    if source.parent != path.parent:
+        raise ArtifactError(f"{path} keeps weights in {source}, which is not beside it; {REBUILD}")
+    if not source.is_file():
+        raise ArtifactError(f"{path} keeps weights in {source}, which does not exist; {REBUILD}")
+    put(tensor, str(source.absolute()), offset)
+    try:
+        return values_of(tensor)
+    except ValueError as error:  # mapped beyond its end
+        raise ArtifactError(f"{source} is shorter than {path} says; {REBUILD}") from error
+
+
+def values_of(tensor: Any) -> np.ndarray:
+    """A tensor's values; those of a tensor outside the graph are mapped, not read."""
+    from onnx import helper, numpy_helper
+
+    if tensor.data_location != EXTERNAL:
+        return np.asarray(numpy_helper.to_array(tensor))
+    name, offset = place(tensor)
+    return np.memmap(name, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+
+
+def move(tensor: Any, file: BinaryIO, name: str) -> None:
+    """Append a weight of some size to the data file `name`."""
+    content: Any = tensor.raw_data if tensor.data_location != EXTERNAL else values_of(tensor).reshape(-1).view(np.uint8)
+    if len(content) < INLINE:
+        return
+    file.write(bytes(-file.tell() % ALIGNMENT))
+    start = file.tell()
+    file.write(content)
+    tensor.ClearField("raw_data")
+    put(tensor, name, start, len(content))
+
+
+def inline(tensor: Any) -> None:
+    """Put the values into the tensor itself."""
+    from onnx import numpy_helper
+
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(values_of(tensor)), tensor.name))
+
+
+def place(tensor: Any) -> tuple[str, int]:
+    """File and offset of a tensor outside the graph."""
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    return entries["location"], int(entries.get("offset", 0))
+
+
+def put(tensor: Any, location: str, offset: int, length: int | None = None) -> None:
+    """Say where the values of a tensor outside the graph lie."""
+    tensor.data_location = EXTERNAL
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        if value is not None:
+            tensor.external_data.add(key=key, value=str(value))
+
+
+def inner_tensors(graph: Any) -> Iterator[Any]:
+    """The constants of a graph that are not its weights: those of its nodes, and of the graphs inside them."""
+    for node in graph.node:
+        parts = list(subgraphs(node))
+        for inner in (node, *(one for part in parts for one in part.node)):
+            yield from (attribute.t for attribute in inner.attribute if attribute.HasField("t"))
+        for part in parts:
+            yield from part.initializer
