@@ -66,8 +66,10 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
+def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str, assign: bool = False) -> None:
     """Copies `state` into `module`; one CheckpointError lists what is missing, left over or of another shape.
+
+    With `assign` nothing is copied: the tensors become the module's, which may have been made on the device "meta".
 
     Keys may also be in a layout that the module's own load hooks translate (both weight-norm layouts, for instance).
     """
@@ -80,7 +82,7 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str
     if mismatched:
         raise CheckpointError(f"{path} does not fit its configuration: {_listed('wrong shapes', mismatched)}.")
     try:
-        result = module.load_state_dict(dict(state), strict=False)
+        result = module.load_state_dict(dict(state), strict=False, assign=assign)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its configuration: {error}") from error
     missing, unexpected = list(result.missing_keys), list(result.unexpected_keys)

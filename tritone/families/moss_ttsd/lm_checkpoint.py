@@ -45,13 +45,12 @@ def load_lm(
                 f"embeddings; the files are of another model or were saved in the middle of a step."
             )
         del state[key]
-    default = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype or default)
+    # Gigabytes: no random weights are made first, and those of a float32 file stay mapped from it.
+    with torch.device("meta"):
         lm = AsteroidLM(config, attention)
-    finally:
-        torch.set_default_dtype(default)
-    load_strict(lm, state, folder)
+    decoder = lm.model.language_model
+    decoder.rotary_emb = type(decoder.rotary_emb)(decoder.config)
+    load_strict(lm, state, folder, assign=True)
     return lm.eval()
 
 
