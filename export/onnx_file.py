@@ -6,6 +6,7 @@ path, and `values_of` maps it. So many gigabytes are rewritten in little memory,
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -89,6 +90,20 @@ def values_of(tensor: Any) -> np.ndarray:
         return np.asarray(numpy_helper.to_array(tensor))
     name, offset = place(tensor)
     return np.memmap(name, helper.tensor_dtype_to_np_dtype(tensor.data_type), "r", offset, tuple(tensor.dims))
+
+
+def like(tensor: Any, array: np.ndarray, name: str, folder: Path | None = None) -> Any:
+    """A tensor of other values, in memory like `tensor`, or outside like it: then in a new file in `folder`."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    if folder is None or tensor.data_location != EXTERNAL or array.nbytes < INLINE:
+        return numpy_helper.from_array(array, name)
+    handle, source = tempfile.mkstemp(dir=folder)
+    with open(handle, "wb") as file:
+        array.tofile(file)
+    made = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
+    put(made, source, 0)
+    return made
 
 
 def move(tensor: Any, file: BinaryIO, name: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from export.onnx_file import load, save, values_of
+from export.onnx_file import like, load, save, values_of
 from export.onnx_graph import FLOAT, FLOAT16, replace, types
 from export.to_fp16 import MOVERS
 from tritone.call import check_inputs, check_signature, known_stage, open_session, run_session
@@ -24,10 +24,14 @@ EXACT = MOVERS | {"Concat", "Where", "Relu", "Max", "Min", "Neg", "Abs"}
 """Operators whose results are among their inputs, or their negatives: no rounding after them."""
 
 
-def rounded(model: Any) -> Any:
-    """A mixed model as fp32 nodes with each fp16 value rounded to fp16; all values keep their names."""
+def rounded(model: Any, folder: Path | None = None) -> Any:
+    """A mixed model as fp32 nodes with each fp16 value rounded to fp16; all values keep their names.
+
+    Args:
+        folder: where the fp32 form of weights outside the graph is put; in memory if None.
+    """
     import onnx
-    from onnx import numpy_helper, shape_inference
+    from onnx import shape_inference
 
     halves = {name for name, kind in types(shape_inference.infer_shapes(model)).items() if kind == FLOAT16}
     result = onnx.ModelProto()
@@ -35,7 +39,7 @@ def rounded(model: Any) -> Any:
     for tensor in result.graph.initializer:
         if tensor.data_type == FLOAT16:
             wide = values_of(tensor).astype("float32")
-            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+            tensor.CopyFrom(like(tensor, wide, tensor.name, folder))
     replace(result.graph.node, [part for node in result.graph.node for part in round_node(node, halves)])
     del result.graph.value_info[:]
     return result
@@ -68,7 +72,7 @@ def rounded_session(path: Path, threads: int = 1) -> Any:
     """An onnxruntime session on the rounded form of a mixed file."""
     with tempfile.TemporaryDirectory(prefix="tritone-rounded-") as folder:
         part = Path(folder) / path.name
-        save(rounded(load(path)), part)
+        save(rounded(load(path), part.parent), part)
         return open_session(part, threads)
 
 

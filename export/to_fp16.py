@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from export.onnx_file import LARGEST_BYTES, load, save, values_of
+from export.onnx_file import LARGEST_BYTES, like, load, save, values_of
 from export.onnx_graph import BOOL, FLOAT, FLOAT16, captured, prepared, rename, replace, types
 from export.to_onnx import check_file, scratch
 from tritone.errors import ArtifactError
@@ -27,6 +27,8 @@ TOOLS = ("onnx", "onnxruntime")
 SUFFIX = {FLOAT: ".fp32", FLOAT16: ".fp16"}
 LARGEST, SMALLEST = 65504.0, 2.0**-24
 """Of the numbers fp16 has."""
+BLOCK = 1 << 24
+"""Numbers that are looked at together: a weight may have hundreds of millions."""
 MOVERS = frozenset(
     {"DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice"}
     | {"SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
@@ -48,12 +50,16 @@ def convert_stage(stage: Stage, source: Path, path: Path, largest: int = LARGEST
     """
     model = load(source)
     with scratch(path) as part:
-        save(mixed(model, stage.keep_fp32, f"stage {stage.name}"), part, largest)
+        save(mixed(model, stage.keep_fp32, f"stage {stage.name}", part.parent), part, largest)
         check_file(stage, part, path)
 
 
-def mixed(model: Any, keep: Iterable[str], what: str) -> Any:
-    """The model in mixed fp16; nodes whose names match a pattern of `keep` stay fp32. `what` starts error messages."""
+def mixed(model: Any, keep: Iterable[str], what: str, folder: Path | None = None) -> Any:
+    """The model in mixed fp16; nodes whose names match a pattern of `keep` stay fp32. `what` starts error messages.
+
+    Args:
+        folder: where the fp16 form of weights outside the graph is put; in memory if None.
+    """
     model = prepared(model)
     names = [node.name for node in model.graph.node]
     keep = tuple(keep)
@@ -63,7 +69,7 @@ def mixed(model: Any, keep: Iterable[str], what: str) -> Any:
             f"{what} keeps {', '.join(lost)} in fp32, which matches none of its {len(names)} nodes; "
             "find the delicate ones with python export/bisect_fp16.py"
         )
-    problems = rewrite(model, {name for name in names if any(fnmatchcase(name, pattern) for pattern in keep)})
+    problems = rewrite(model, {name for name in names if any(fnmatchcase(name, pattern) for pattern in keep)}, folder)
     if problems:
         raise ArtifactError(
             f"{what}: {'; '.join(problems.values())}; fp16 holds {SMALLEST:.1e} to {LARGEST:.0f}: "
@@ -72,9 +78,9 @@ def mixed(model: Any, keep: Iterable[str], what: str) -> Any:
     return model
 
 
-def rewrite(model: Any, kept: set[str]) -> dict[str, str]:
+def rewrite(model: Any, kept: set[str], folder: Path | None = None) -> dict[str, str]:
     """Make a `prepared` model mixed, in place; returns the constants that have no fp16 value by their node's name."""
-    rewriter = Rewriter(model, kept)
+    rewriter = Rewriter(model, kept, folder)
     rewriter.run()
     return rewriter.problems
 
@@ -82,9 +88,9 @@ def rewrite(model: Any, kept: set[str]) -> dict[str, str]:
 class Rewriter:
     """One walk over the nodes in order; each value exists in the types its readers ask for."""
 
-    def __init__(self, model: Any, kept: set[str]) -> None:
+    def __init__(self, model: Any, kept: set[str], folder: Path | None) -> None:
         graph = model.graph
-        self.graph, self.kept = graph, kept
+        self.graph, self.kept, self.folder = graph, kept, folder
         self.opsets = {entry.domain: entry.version for entry in model.opset_import}
         self.weights = {tensor.name: tensor for tensor in graph.initializer}
         self.kinds = types(model)
@@ -202,9 +208,8 @@ class Rewriter:
 
     def half_weight(self, name: str, target: str, reader: Any) -> None:
         """Add the fp16 copy of a weight; the fp32 one goes if nothing reads it."""
-        from onnx import numpy_helper
-
-        self.weights[target] = numpy_helper.from_array(self.half(values_of(self.weights[name]), reader), target)
+        weight = self.weights[name]
+        self.weights[target] = like(weight, self.half(values_of(weight), reader), target, self.folder)
 
     def half_fill(self, node: Any) -> None:
         """Turn the value of a ConstantOfShape node to fp16."""
@@ -216,12 +221,12 @@ class Rewriter:
 
     def half(self, array: np.ndarray, reader: Any) -> np.ndarray:
         """The array in fp16; noted as a problem when a finite value overflows or everything in it vanishes."""
-        sizes = np.abs(array[np.isfinite(array) & (array != 0)])
+        parts = np.array_split(array.reshape(-1), 1 + array.size // BLOCK)
+        peak = max(float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts)
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
-        beyond = sizes.size > 0 and sizes.max() > LARGEST
-        if beyond or (sizes.size and not np.any(half)):
-            self.problems[reader.name] = f"node {reader.name} ({reader.op_type}) has the constant {sizes.max():.3g}"
+        if peak > LARGEST or (peak > 0 and not np.any(half)):
+            self.problems[reader.name] = f"node {reader.name} ({reader.op_type}) has the constant {peak:.3g}"
         return half
 
 
