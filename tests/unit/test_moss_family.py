@@ -6,17 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 from moss_helpers import lm_config, tiny_codec, tiny_codec_config, write_checkpoint
 
 from export.compare import compare_stage
+from export.to_fp16 import convert_stage
+from export.to_onnx import export_stage
 from tritone.call import torch_call
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.codec_stages import codec_stages
 from tritone.families.moss_ttsd.lm_config import RELEASED
 from tritone.formats import artefacts, for_target
+from tritone.nn.precision import halved
 from tritone.server.repository import render
 from tritone.stage import Arrays, Stage
 
@@ -92,11 +97,27 @@ def test_a_code_that_is_farther_or_none_at_all_is_wrong(encoder: Stage) -> None:
     assert max(worst(encoder, shift=-32)) == float("inf")
 
 
-def test_codes_are_judged_in_full_precision(folder: Path) -> None:
-    stage = open_family(folder).stage("codec_encoder")
-    assert stage.build is not None and stage.keep_fp32 == ("*",)
-    module = stage.build()
-    from tritone.nn.precision import full_precision_inputs, halved
+def test_half_precision_chooses_codes_that_are_as_near(tmp_path: Path) -> None:
+    encoder = codec_stages(tiny_codec_config(), tiny_codec)[0]
+    fp32, fp16 = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
+    export_stage(encoder, fp32)
+    convert_stage(encoder, fp32, fp16)
+    graph = onnx.load(str(fp16)).graph
+    rounded = {tensor.name: tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in graph.initializer}
+    weights = {node.name: [rounded[n] for n in node.input if n in rounded] for node in graph.node}
+    assert weights["/acoustic_encoder/conv1/Conv"] == [True, True]
+    assert weights["/quantizer/quantizers.0/MatMul"] == weights["/quantizer/quantizers.7/MatMul"] == [False]
+    session = onnxruntime.InferenceSession(str(fp16), providers=["CPUExecutionProvider"])
+    given = encoder.example({"batch": 2, "codes": 25}, 0)
+    (codes,) = session.run(None, given)
+    assert encoder.regret is not None
+    worse = encoder.regret()(given, {"codes": codes})["codes"]
+    assert 0 < worse.max() < encoder.fp16_tolerance, "rounding did choose other codes, as near ones"
+    assert worse.mean() < 1e-4
 
-    assert full_precision_inputs(module) == ("mel",)
-    assert {value.dtype for value in halved(module).parameters()} == {torch.float32}
+
+def test_the_quantiser_stays_in_full_precision(folder: Path) -> None:
+    stage = open_family(folder).stage("codec_encoder")
+    assert stage.build is not None
+    kept = {name for name, value in halved(stage.build()).named_parameters() if value.dtype == torch.float32}
+    assert kept and all(name.startswith("quantizer.") for name in kept)

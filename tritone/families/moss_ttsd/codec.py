@@ -34,9 +34,6 @@ class XYTokenizer(nn.Module):
 class Encoder(nn.Module):
     """Mel frames to codes."""
 
-    full_precision = True
-    full_precision_inputs = ("mel",)
-
     def __init__(self, codec: XYTokenizer) -> None:
         super().__init__()
         self.pool = codec.config.pool
@@ -54,7 +51,7 @@ class Encoder(nn.Module):
             mel: `[batch, 80, 2 x pool x codes]`; the frame after a row's last is heard and must be that of silence.
             mel_len: `[batch]` int32, frames of each row.
         """
-        return self.quantizer.encode(self.features(mel, mel_len))
+        return self.quantizer(self.features(mel, mel_len))
 
     def features(self, mel: Tensor, mel_len: Tensor) -> Tensor:
         """What is quantised, `[batch, codes, pool x size]`."""

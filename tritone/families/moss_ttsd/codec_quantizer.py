@@ -40,7 +40,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.output_proj = weight_norm(nn.Conv1d(width, size, 1))
         self.quantizers = nn.ModuleList(Codebook(rows, width) for _ in range(levels))
 
-    def encode(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Codes `[batch, levels, codes]` int64 of `x` `[batch, codes, size]`."""
         residual = self.enter(x)
         codes = []
