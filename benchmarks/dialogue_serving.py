@@ -1,15 +1,16 @@
 """MOSS-TTSD on the real server with a language model of released width: first sound, speed, and how streams share.
 
-    python benchmarks/dialogue_serving.py [--layers 2] [--seconds 8]
+    python benchmarks/dialogue_serving.py CODEC [--layers 2] [--seconds 8] [--folder DIR] [--most 4]
 
-The language model has the released 2048 channels and 152697 ids but fewer layers, and random weights that always speak;
-the codec is the one of the given folder or a small one. Everything is written below /var/tmp and removed again. Numbers
-go into benchmarks/results/dialogue_serving.json.
+The language model has the released 2048 channels and 152697 ids, as many layers as asked for (28 were released) and
+random weights that always speak; the codec is the one in the folder CODEC. Everything is written below /var/tmp and
+removed again, or below DIR and used again. Numbers go into benchmarks/results/dialogue_serving.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -25,11 +26,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.memory import PeakMemory
 from benchmarks.timing import Utterance, summarise
 from tritone.families.moss_ttsd.lm_config import RELEASED
 
 RESULTS = Path(__file__).resolve().parent / "results" / "dialogue_serving.json"
 TEXT = "[S1]The birch canoe slid on the smooth planks. [S2]It did, and nobody saw it."
+
+
+SHARD = 1_000_000_000
+"""Bytes after which a file of weights is closed: a model larger than the memory left can be written."""
 
 
 def write_lm(folder: Path, layers: int) -> None:
@@ -41,14 +47,21 @@ def write_lm(folder: Path, layers: int) -> None:
 
     config = replace(RELEASED, num_hidden_layers=layers)
     torch.manual_seed(0)
-    state = AsteroidLM(config).state_dict()
+    with torch.device("meta"):
+        keys = {key: value.shape for key, value in AsteroidLM(config).state_dict().items()}
     first, last = config.speech_tokens
-    for key, value in state.items():
+    shard: dict[str, torch.Tensor] = {}
+    for index, (key, shape) in enumerate(keys.items()):
+        value = shard[key] = torch.ones(shape)
         if "embedding_list" in key:
             value.normal_(std=0.02)
-    table = state["model.embedding_list.0.weight"]
-    table[first:last].normal_(std=0.2)
-    save_file({key: value.contiguous() for key, value in state.items()}, folder / "model.safetensors")
+        elif value.ndim == 2:
+            value.uniform_(-(shape[1] ** -0.5), shape[1] ** -0.5)
+        if "embedding_list.0" in key:
+            value[first:last].normal_(std=0.2)
+        if index == len(keys) - 1 or sum(one.nbytes for one in shard.values()) > SHARD:
+            save_file(shard, folder / f"model-{index:05d}.safetensors")
+            shard = {}
     entries = {key: value for key, value in asdict(config).items() if key not in ("speech_tokens", "speech_eos")}
     entries |= {"model_type": "moss_ttsd", "speech_token_range": list(config.speech_tokens)}
     (folder / "config.json").write_text(json.dumps(entries))
@@ -107,28 +120,38 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("codec", type=Path, help="folder with the codec's files and tokenizer.json")
     parser.add_argument("--layers", type=int, default=2, help="of the language model (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of speech a request (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="for checkpoint and build, kept (default: one that is removed)")
+    parser.add_argument("--most", type=int, default=4, help="requests at once (default: %(default)s)")
     parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
     args = parser.parse_args(arguments)
     from tritone.serve import parse, start
     from tritone.server.locate import free_ports
 
-    with tempfile.TemporaryDirectory(prefix="tritone-dialogue-", dir="/var/tmp") as name:
+    with contextlib.ExitStack() as stack:
+        name = args.folder or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="tritone-dialogue-", dir="/var/tmp")
+        )
         folder = Path(name) / "checkpoint"
-        folder.mkdir()
-        for file in (*args.codec.glob("*okenizer*"), *args.codec.glob("codec")):
-            (shutil.copytree if file.is_dir() else shutil.copyfile)(file, folder / file.name)
-        write_lm(folder, args.layers)
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            for file in (*args.codec.glob("*okenizer*"), *args.codec.glob("codec")):
+                (shutil.copytree if file.is_dir() else shutil.copyfile)(file, folder / file.name)
+            write_lm(folder, args.layers)
         ports = free_ports()
         began = time.monotonic()
         options = [f"--{key}-port={port}" for key, port in vars(ports).items()]
-        family, server = start(parse([str(folder), f"--build-dir={name}/build", "--threads=1", *options]))
+        family, server = start(
+            parse([str(folder), f"--build-dir={name}/build", "--threads=1", "--timeout=1800", *options])
+        )
         found: dict[str, Any] = {"ready_after": round(time.monotonic() - began, 1)}
         rate = int(family.settings["sample_rate"])
-        with server:
-            for stream, count in ((False, 1), (False, 4), (True, 1), (True, 4)):
-                found[f"{'stream' if stream else 'whole'} x {count}"] = level(
-                    ports.grpc, rate, args.seconds, count, stream
-                )
+        with server, PeakMemory(server.process.pid if server.process else None) as memory:
+            for stream in (False, True):
+                for count in sorted({1, args.most}):
+                    found[f"{'stream' if stream else 'whole'} x {count}"] = level(
+                        ports.grpc, rate, args.seconds, count, stream
+                    )
+            found |= memory.result()
     facts = {"layers": args.layers, "seconds": args.seconds, "cores": os.cpu_count(), "load": os.getloadavg()}
     args.json.write_text(json.dumps(facts | found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from export_helpers import weights_apart
 from moss_helpers import write_checkpoint
 from server.conftest import lm_tokens, text
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from tritone.catalog import open_family
+from tritone.formats import data_file, stage_key
 from tritone.load import load_model
-from tritone.serve import check, parse, start
+from tritone.serve import check, export_if_needed, parse, start
 from tritone.server.launch import ROOT, Server
 from tritone.server.locate import free_ports
 
@@ -38,6 +41,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def served(folder: Path) -> Iterator[Server]:
     ports = free_ports()
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
+    export_if_needed(open_family(folder), folder, BUILD)
+    # As at the released size, where it does not fit into one file.
+    weights_apart(BUILD, stage_key("lm_step"))
     family, server = start(parse([str(folder), f"--build-dir={BUILD}", "--threads=1", *options]))
     with server:
         check(family, ports.http)
@@ -121,6 +127,7 @@ def test_ensemble_stream_and_offline_speak_alike(
 ) -> None:
     spoken, chunks = whole(client, say(**voice)), stream(served, say(**voice))
     assert spoken.shape == (50 * 2560,) and np.abs(spoken).max() > 1e-3
+    assert data_file(BUILD / stage_key("lm_step")).is_file()
     assert_same(joined(chunks), spoken)
     offline = load_model(folder, engine="onnx", build_dir=BUILD)
     assert_same(offline.synthesize(DIALOGUE, max_seconds=4.0, seed=3, **voice), spoken)

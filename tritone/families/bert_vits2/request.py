@@ -151,13 +151,19 @@ def read_phones(request: Arrays) -> Cleaned:
 
 
 def text_arrays(prepared: Prepared, index: int, voice: Voice) -> Arrays:
-    """The text encoder's inputs of one segment but the speaker, each with a batch of 1."""
+    """The text encoder's inputs of one segment but the speaker, each with a batch of 1.
+
+    Every other id is a blank, at joins too; a checkpoint trained without them is given the phones between.
+    """
     parts = prepared.segments[index]
     ids = to_ids(parts)
     fill = fillers(voice.filler, (prepared.seed, index, BERT_NOISE))
     features = voice.bert(parts, fill, prepared.style_text, prepared.style_weight)
     berts = {f"bert_{row}": features[language][None] for language, row in LANGUAGES.items()}
-    return {"x": ids.phones[None], "t": ids.tones[None], "language": ids.languages[None], **berts}
+    arrays = {"x": ids.phones[None], "t": ids.tones[None], "language": ids.languages[None], **berts}
+    if voice.config.data.add_blank:
+        return arrays
+    return {name: np.ascontiguousarray(array[..., 1::2]) for name, array in arrays.items()}
 
 
 def noise(seed: int, index: int, kind: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritone.errors import CheckpointError, ConfigError
+from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BERT_CHANNELS, BertVits2Config, read_config
 from tritone.families.bert_vits2.hosts import SPOKEN, hosts
 from tritone.families.bert_vits2.request import REQUEST
@@ -147,10 +147,6 @@ def check(config: BertVits2Config, folder: Path) -> None:
         raise CheckpointError(
             f"{folder} has no table of speakers (data.n_speakers is 0): it hears a voice from a recording, which can "
             f"be trained and not be served; train with n_speakers of at least 1"
-        )
-    if not config.data.add_blank:
-        raise ConfigError(
-            f"{folder / 'config.json'}: data.add_blank is false; text is served with blanks between phones"
         )
 
 
