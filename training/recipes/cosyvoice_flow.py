@@ -28,6 +28,7 @@ from tritone.families.cosyvoice.flow import Flow
 
 NANO = FlowConfig(
     input_size=128,
+    cfg_rate=1.5,  # understood best on held-out sentences: word error rate 0.265, with 0.7 0.282
     encoder=EncoderConfig(
         dim=128, attention_heads=4, linear_units=256, num_blocks=2, num_up_blocks=2, chunk_size=25, left_chunks=2
     ),
