@@ -249,3 +249,16 @@ def test_strict_loading_lists_every_difference() -> None:
         load_strict(network, {"conv.weight": torch.zeros(1)}, "a.pt")
     with pytest.raises(CheckpointError, match=r"1 wrong shapes: 0\.bias is \[3\] instead of \[2\]"):
         load_strict(network, state | {"0.bias": torch.zeros(3)}, "a.pt")
+
+
+def test_assigned_weights_are_the_tensors_themselves() -> None:
+    with torch.device("meta"):
+        module = torch.nn.Linear(3, 2)
+    state = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    with pytest.raises(CheckpointError, match=r"weight is \[3, 2\] instead of \[2, 3\]"):
+        load_strict(module, {**state, "weight": torch.ones(3, 2)}, "here", assign=True)
+    with pytest.raises(CheckpointError, match="1 missing keys: bias"):
+        load_strict(module, {"weight": state["weight"]}, "here", assign=True)
+    load_strict(module, state, "here", assign=True)
+    assert module.weight.data_ptr() == state["weight"].data_ptr()
+    assert module(torch.ones(1, 3)).tolist() == [[3.0, 3.0]]

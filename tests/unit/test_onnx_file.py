@@ -105,6 +105,16 @@ def test_it_computes_the_same(whole: Path, apart: Path, frames: int) -> None:
     assert np.abs(wanted - other).max() < 2e-3 * np.abs(wanted).max()
 
 
+def test_weights_in_a_data_file_are_not_copied_when_it_is_opened(whole: Path, apart: Path) -> None:
+    key, found = "session.disable_prepacking", []
+    for folder in (whole, apart):
+        try:
+            found.append(open_session(stage_path(folder, "wide")).get_session_options().get_session_config_entry(key))
+        except RuntimeError:
+            found.append("not set")
+    assert found == ["not set", "1"]
+
+
 def test_one_that_fits_again_has_no_data_file(whole: Path, apart: Path) -> None:
     export_stage(STAGE, stage_path(apart, "wide"))
     convert_stage(STAGE, stage_path(apart, "wide"), stage_path(apart, "wide", "fp16"))
