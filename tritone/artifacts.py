@@ -31,7 +31,7 @@ CHECKPOINT_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".json", ".
 VOICES = "spk2info"
 """Stem of the registry of voices: adding one changes no network."""
 CHUNK = 1 << 22
-FORMAT = 2
+FORMAT = 3
 """Raise it when an exporter's output changes, so that folders built before are rebuilt."""
 DEFAULT = Selection()
 ROOT = Path(__file__).resolve().parents[1]
