@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.bert_vits2.base_model import Source
+from training.bert_vits2.download import Source
 from training.bert_vits2.buckets import BOUNDARIES, check_boundaries
 from training.loop import LOG
 from tritone.errors import ConfigError
