@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from training.bert_vits2.base_model import main
-from training.bert_vits2.download import Source, fetch
 from training.bert_vits2.config import Settings, TrainConfig, parse, read
+from training.bert_vits2.download import Source, fetch
 from training.bert_vits2.environment import differences, last_config, record
 from training.logs import close_log, open_log
 from tritone.errors import ConfigError, EnvironmentProblem

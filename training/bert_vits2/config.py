@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.bert_vits2.download import Source
 from training.bert_vits2.buckets import BOUNDARIES, check_boundaries
+from training.bert_vits2.download import Source
 from training.loop import LOG
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section

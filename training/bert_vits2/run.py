@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from training import distributed
-from training.bert_vits2.base_model import fetch, load_base
+from training.bert_vits2.base_model import load_base
 from training.bert_vits2.batch import Batch
 from training.bert_vits2.config import NETWORKS, Settings, TrainConfig
 from training.bert_vits2.corpus import Training, validation
+from training.bert_vits2.download import fetch
 from training.bert_vits2.evaluate import evaluate
 from training.bert_vits2.freeze import freeze, trainable
 from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
