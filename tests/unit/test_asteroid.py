@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ from transformers import DynamicCache
 from tritone.call import TorchCall
 from tritone.errors import ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
-from tritone.families.moss_ttsd.generate import Draw, Restrict, choose, generate
+from tritone.families.moss_ttsd.generate import Draw, Utterance, choose, speaks
 from tritone.families.moss_ttsd.lm import AsteroidLM
 from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
 from tritone.families.moss_ttsd.lm_stages import StageSession
 from tritone.lm.sampling import greedy_draw
+from tritone.lm.shared import SharedLm
 from tritone.stage import Arrays
 
 GREEDY = [ChannelSampling(do_sample=False)] * 8
@@ -70,8 +72,9 @@ def test_steps_with_a_cache_are_the_whole(config: AsteroidConfig, golden: Arrays
     lm, rows = tiny_lm(config), golden["input_ids"]
     whole = [one[:, -1].numpy() for one in lm.heads(lm.hidden(torch.from_numpy(rows), valid()))]
     session, cache = StageSession(call, config), DynamicCache()
-    found = session.prefill([rows[0, :29], rows[1, 8:29]])
-    found = session.step(rows[:, 29])
+    session.regroup([], [session.prefill(prompt)[1] for prompt in (rows[1, 8:29], rows[0, :29])])
+    session.regroup([1, 0], [])
+    found = [np.stack(channel) for channel in zip(*session.step(list(rows[:, 29])), strict=True)]
     for begin, end in ((0, 20), (20, 29), (29, 30)):
         cached = lm(torch.from_numpy(rows[:, begin:end]), valid()[:, :end], cache)
     for channel in range(8):
@@ -87,33 +90,40 @@ def test_released_files_have_exactly_these_keys(tmp_path: Path) -> None:
     assert own | heads | {"model.language_model.embed_tokens.weight": [152697, 2048]} == manifest("lm")
 
 
+class Until(Utterance):
+    """Channel 0 says speech for so many rows, and then the end of speech."""
+
+    def __init__(self, rows: int, prompt: np.ndarray, config: AsteroidConfig, *others: Any) -> None:
+        super().__init__(prompt, config, *others)
+        self._left, self._ids = rows, config
+
+    def next(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        first, last = self._ids.speech_tokens if self._left else (self._ids.speech_eos, self._ids.speech_eos + 1)
+        self._left = max(0, self._left - 1)
+        text = np.full_like(logits[0], -np.inf)
+        text[first:last] = logits[0][first:last]
+        return super().next([text, *logits[1:]])
+
+
 def run(
     call: TorchCall,
     config: AsteroidConfig,
     golden: Arrays,
     sampling: list[ChannelSampling],
     draws: list[Draw],
-    restrict: Restrict | None = None,
+    end: int | None = None,
 ) -> np.ndarray:
-    rows = golden["input_ids"]
-    found = [rows[:, :START]]
-    prompts = [rows[0], rows[1, 8:]]
-    for row, _ in generate(StageSession(call, config), prompts, config, [sampling] * 2, draws, LONGEST, restrict):
-        found.append(row[:, None])
-    return np.concatenate(found, axis=1)
-
-
-def speaking_until(config: AsteroidConfig, end: int) -> Restrict:
-    """Channel 0 says speech before row `end`, and then the end of speech."""
-
-    def restrict(at: int, channel: int, scores: np.ndarray) -> None:
-        if channel == 0:
-            allowed = slice(*config.speech_tokens) if at < end else slice(config.speech_eos, config.speech_eos + 1)
-            kept = scores[:, allowed].copy()
-            scores[:] = -np.inf
-            scores[:, allowed] = kept
-
-    return restrict
+    """Rows of the prompts and of what is said, of both sequences together; what ends before the other is padded."""
+    rows, found = golden["input_ids"], []
+    lm = SharedLm(StageSession(call, config), 2)
+    for prompt, draw, padding in zip([rows[0], rows[1, 8:]], draws, (0, 8), strict=True):
+        given: Any = (prompt, config, sampling, draw, LONGEST - padding)
+        found.append(lm(Utterance(*given) if end is None else Until(end - START, *given)))
+    spoken = [np.stack(list(one)) for one in found]
+    drained = np.array([config.eos_token_id, *config.pads[1:]])
+    longest = max(map(len, spoken))
+    after = [np.concatenate([one, np.tile(drained, (longest - len(one), 1))]) for one in spoken]
+    return np.concatenate([rows[:, :START], np.stack(after)], axis=1)
 
 
 def published_sampling(do_sample: bool) -> list[ChannelSampling]:
@@ -132,7 +142,7 @@ def test_processed_greedy_generation_is_the_published_one(
 
 
 def test_a_forced_end_drains_as_published(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
-    found = run(call, config, golden, published_sampling(False), [greedy_draw] * 2, speaking_until(config, 36))
+    found = run(call, config, golden, published_sampling(False), [greedy_draw] * 2, 36)
     assert np.array_equal(found, golden["forced_eos"])
 
 
@@ -146,37 +156,20 @@ def test_recorded_draws_give_the_published_rows(call: TorchCall, config: Asteroi
 
         return draw
 
-    found = run(call, config, golden, published_sampling(True), [recorded(0), recorded(1)], speaking_until(config, 42))
+    found = run(call, config, golden, published_sampling(True), [recorded(0), recorded(1)], 42)
     assert np.array_equal(found, golden["sampled_forced_eos"])
 
 
-def test_each_sequence_of_a_batch_is_what_it_is_alone(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
-    prompts = [golden["input_ids"][0], golden["input_ids"][1, 8:]]
-    restrict = speaking_until(config, 34)
-
-    def spoken(chosen: list[np.ndarray], limit: Restrict) -> list[np.ndarray]:
-        session = StageSession(call, config)
-        rows = [r for r, _ in generate(session, chosen, config, [GREEDY] * len(chosen), [greedy_draw] * 2, 60, limit)]
-        return [np.stack(rows)[:, one] for one in range(len(chosen))]
-
-    together = spoken(prompts, restrict)
-    alone = spoken(prompts[1:], speaking_until(config, 34 - 8))
-    assert np.array_equal(together[1], alone[0])
-
-
-def test_a_session_stops_at_its_longest(call: TorchCall, config: AsteroidConfig, golden: Arrays) -> None:
-    steps = generate(
-        StageSession(call, config), [golden["input_ids"][0]], config, [GREEDY], [greedy_draw], 26,
-        speaking_until(config, 99),
-    )  # fmt: skip
-    assert [bool(ended[0]) for _, ended in steps] == [False] * 3
+def test_an_utterance_stops_at_its_longest(config: AsteroidConfig, golden: Arrays) -> None:
+    prompt = golden["input_ids"][0]
+    logits = [np.zeros(size, np.float32) for size in (config.vocab_size, *[config.speech_vocab_size] * 7)]
+    utterance = Until(99, prompt, config, GREEDY, greedy_draw, 26)
+    assert [speaks(utterance.next(logits), config) for _ in range(3) if not utterance.over] == [True] * 3
+    assert utterance.over
     with pytest.raises(InvalidRequest, match="has 23 rows; there must be at least 1 and fewer than 23"):
-        next(generate(StageSession(call, config), [golden["input_ids"][0]], config, [GREEDY], [greedy_draw], 23))
+        Utterance(prompt, config, GREEDY, greedy_draw, 23)
     with pytest.raises(InvalidRequest, match="has no row of its own: 7 with a delay of 7"):
-        prompts = [golden["input_ids"][0], golden["input_ids"][1, :7]]
-        next(generate(StageSession(call, config), prompts, config, [GREEDY] * 2, [greedy_draw] * 2))
-    with pytest.raises(ValueError, match="this session has no prompt; call prefill first"):
-        StageSession(call, config).step(golden["input_ids"][:1, 0])
+        Utterance(prompt[:7], config, GREEDY, greedy_draw)
 
 
 def test_the_delay_pattern_is_the_published_one(config: AsteroidConfig, golden: Arrays) -> None:

@@ -19,6 +19,7 @@ from tritone.catalog import open_family
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.lm.genai import genai_llm
 from tritone.lm.served import served_llm
+from tritone.lm.shared import SharedLm
 from tritone.load import open_call
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
 from tritone.stage import Arrays, Call, Family, Llm
@@ -263,7 +264,9 @@ class CountedSampler:
 
 
 def counted(llm: Llm, on_token: Callable[[], None]) -> Llm:
-    """`llm` whose sessions call `on_token` for every decoded token."""
+    """`llm` whose sessions call `on_token` for every decoded token; for every step where all share them."""
+    if isinstance(llm, SharedLm):
+        return llm.count(on_token)
 
     def session(*heard: Any) -> Any:
         opened = llm(*heard)

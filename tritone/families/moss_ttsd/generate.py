@@ -5,100 +5,90 @@ Source: the published model's sampling loop. Where it says 8, 1024 and 152694, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.moss_ttsd.delay import left_padded
 from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling
 from tritone.lm.sampling import softmax
 
 Draw = Callable[[np.ndarray], int]
 """`draw(probabilities [n]) -> index`."""
-Restrict = Callable[[int, int, np.ndarray], None]
-"""`restrict(row, channel, logits)` changes logits `[batch, ids]` in place before anything else looks at them."""
 
 
-class Session(Protocol):
-    """Sequences being decoded together by some engine; logits are float32 `[batch, ids]`, by channel."""
+class Utterance:
+    """One sequence of rows, whoever computes its logits: what is heard at first, and each next row.
 
-    def prefill(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Logits after rows `[rows, channels]` of each sequence; starts over."""
-        ...
-
-    def step(self, row: np.ndarray) -> list[np.ndarray]:
-        """Logits after one more row of each sequence, `[batch, channels]`."""
-        ...
-
-
-def generate(
-    session: Session,
-    prompts: Sequence[np.ndarray],
-    config: AsteroidConfig,
-    sampling: Sequence[Sequence[ChannelSampling]],
-    draws: Sequence[Draw],
-    longest: int | None = None,
-    restrict: Restrict | None = None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(row `[batch, channels]`, ended `[batch]`) of each step, until every sequence has ended and drained.
-
-    A sequence's last row is the `channels - 2`-th after the one in which it ended; later ones hold padding.
+    The last row is the `channels - 2`-th after the one in which speech ends, or the one that reaches `longest`.
 
     Args:
-        prompts: delayed rows `[rows, channels]` of each sequence, `channels - 1` more than it has frames. The last of
-            them are not heard at once: they are forced on the channels that are still behind.
-        sampling: by sequence, then by channel. draws: by sequence.
-        longest: rows of prompt and speech together at which all stop.
+        prompt: delayed rows `[rows, channels]`, `channels - 1` more than it has frames. The last of them are not heard
+            at once: they are forced on the channels that are still behind.
+        sampling: by channel.
+        longest: rows of prompt and speech together.
+
+    Raises:
+        InvalidRequest: the prompt has no row of its own, or does not fit.
     """
-    delay, pads = config.delay, config.pads
-    forced, _ = left_padded(prompts, pads)
-    batch, total = forced.shape[:2]
-    start = total - delay
-    limit = min(longest or config.max_position_embeddings, config.max_position_embeddings)
-    if start < 1 or start >= limit:
-        raise InvalidRequest("prompt", f"has {start} rows; there must be at least 1 and fewer than {limit}")
-    if min(map(len, prompts)) <= delay:
-        raise InvalidRequest("prompt", f"has no row of its own: {min(map(len, prompts))} with a delay of {delay}")
-    history = forced[:, :start]
-    since_end = np.full(batch, -1)
-    logits = session.prefill([prompt[: len(prompt) - delay] for prompt in prompts])
-    while True:
-        at = history.shape[1]
-        row = np.empty((batch, config.channels), np.int64)
-        for channel, scores in enumerate(logits):
-            scores = scores.astype(np.float32)
-            if restrict is not None:
-                restrict(at, channel, scores)
+
+    def __init__(
+        self,
+        prompt: np.ndarray,
+        config: AsteroidConfig,
+        sampling: Sequence[ChannelSampling],
+        draw: Draw,
+        longest: int | None = None,
+    ) -> None:
+        limit = min(longest or config.max_position_embeddings, config.max_position_embeddings)
+        start = len(prompt) - config.delay
+        if start < 1:
+            raise InvalidRequest("prompt", f"has no row of its own: {len(prompt)} with a delay of {config.delay}")
+        if start >= limit:
+            raise InvalidRequest("prompt", f"has {start} rows; there must be at least 1 and fewer than {limit}")
+        self.prompt, self.over = prompt[:start], False
+        self._config, self._sampling, self._draw = config, sampling, draw
+        self._forced, self._limit = prompt, limit
+        self._history = np.empty((limit, config.channels), np.int64)
+        self._history[:start] = self.prompt
+        self._at, self._since_end = start, -1
+
+    def next(self, logits: Sequence[np.ndarray]) -> np.ndarray:
+        """The next row `[channels]`, given the logits `[ids]` of every channel after all rows before it."""
+        c, at, start, total = self._config, self._at, len(self.prompt), len(self._forced)
+        row = np.empty(c.channels, np.int64)
+        for channel, found in enumerate(logits):
+            scores = found.astype(np.float32)
             if channel == 0 and at <= total:
-                scores[:, config.speech_eos] = -np.inf
+                scores[c.speech_eos] = -np.inf
             if channel > 0 and at + 1 > start + channel:
-                scores[:, config.speech_pad_token] = -np.inf
-            for one in range(batch):
-                heard = history[one, :, channel]
-                row[one, channel] = choose(scores[one], heard, sampling[one][channel], draws[one])
+                scores[c.speech_pad_token] = -np.inf
+            row[channel] = choose(scores, self._history[:at, channel], self._sampling[channel], self._draw)
         if at < total:
-            behind = np.arange(config.channels) > at - start
-            row[:, behind] = forced[:, at, behind]
-        _drain(row, since_end, config)
-        first, last = config.speech_tokens
-        ending = (since_end < 0) & ((row[:, 0] < first) | (row[:, 0] >= last))
-        since_end = np.where(ending, 0, np.where(since_end >= 0, since_end + 1, since_end))
-        history = np.concatenate([history, row[:, None]], axis=1)
-        yield row, since_end >= 0
+            behind = np.arange(c.channels) > at - start
+            row[behind] = self._forced[at, behind]
+        if self._since_end >= 0:
+            self._drain(row)
+            self._since_end += 1
+        elif not speaks(row, c):
+            self._since_end = 0
+        self._history[at] = row
+        self._at += 1
         # The row of the end and the drain together are as many rows as the last channel is late.
-        if (since_end >= delay - 1).all() or history.shape[1] >= limit:
-            return
-        logits = session.step(row)
+        self.over = self._since_end >= c.delay - 1 or self._at >= self._limit
+        return row
+
+    def _drain(self, row: np.ndarray) -> None:
+        """Overwrites what is said after the end: channel 0 at once, the others as their last frame has passed."""
+        passed = np.arange(self._config.channels) <= self._since_end + 1
+        row[passed] = self._config.speech_pad_token
+        row[0] = self._config.eos_token_id
 
 
-def _drain(row: np.ndarray, since_end: np.ndarray, config: AsteroidConfig) -> None:
-    """Overwrites what ended sequences say: channel 0 at once, the others as their last frame has passed."""
-    for one in np.flatnonzero(since_end >= 0):
-        passed = np.arange(config.channels) <= since_end[one] + 1
-        row[one, passed] = config.speech_pad_token
-        row[one, 0] = config.eos_token_id
+def speaks(row: np.ndarray, config: AsteroidConfig) -> bool:
+    """Whether channel 0 of a row `[channels]` is speech; the first that is not is the end."""
+    first, last = config.speech_tokens
+    return bool(first <= row[0] < last)
 
 
 def choose(logits: np.ndarray, heard: np.ndarray, sampling: ChannelSampling, draw: Draw) -> int:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from tritone.batch import answer
+from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
 from tritone.families.moss_ttsd.codec_config import CodecConfig
 from tritone.families.moss_ttsd.codec_windows import STREAMING, decode
 from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, prepare, sampling_array, sampling_of
-from tritone.families.moss_ttsd.synthesize import heard_reference, nothing_said, whole_codes
+from tritone.families.moss_ttsd.synthesize import NoSpeech, heard_reference, nothing_said, whole_codes
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
@@ -51,7 +52,7 @@ def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Hos
             for one in requests
         ]
         found = whole_codes(llm, prepared, config)
-        return [{"codes": one[None]} if one.shape[1] else nothing_said() for one in found]
+        return [one if isinstance(one, TritoneError) else _spoken(one) for one in found]
 
     def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
         return [
@@ -69,6 +70,10 @@ def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Hos
         Host("llm", (rows, *controls), (codes,), llm, ("llm", "lm_step")),
         Host("vocoder", (codes, reference), (waveform(checkpoint.codec),), vocoder, decoding),
     )
+
+
+def _spoken(codes: np.ndarray) -> Arrays | NoSpeech:
+    return {"codes": codes[None]} if codes.shape[1] else nothing_said()
 
 
 def _prompt(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> Arrays:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tritone.families.moss_ttsd.codec_stages import BATCH
-from tritone.families.moss_ttsd.delay import left_padded
 from tritone.families.moss_ttsd.lm_config import AsteroidConfig
 from tritone.stage import Arrays, Axis, Call, Scaled, Stage, Tensor
 
@@ -52,33 +51,52 @@ def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
 
 
 class StageSession:
-    """Sequences decoded together; one thread at a time."""
+    """Sequences decoded together, their keys and values in one array padded on the left; one thread at a time."""
 
     def __init__(self, call: Call, config: AsteroidConfig) -> None:
         self._call, self._config = call, config
-        self._state: np.ndarray | None = None
+        self._together = self._of(0, 0)
         self._padding = np.zeros(0, np.int64)
 
-    def prefill(self, prompts: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Logits after prompts; see `generate.Session`."""
+    def prefill(self, prompt: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """(logits `[ids]` by channel, state) of one more sequence after its prompt `[rows, channels]`.
+
+        It does not belong to those decoded together before it is joined.
+        """
+        found = self._call("lm_step", rows=prompt[None], padding=np.zeros(1, np.int64), kv_state=self._of(1, 0))
+        return _logits(found)[0], found["next_kv_state"][0]
+
+    def step(self, rows: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """Logits by channel of each sequence after one more row `[channels]` of it."""
+        new = np.stack(rows)[:, None]
+        found = self._call("lm_step", rows=new, padding=self._padding, kv_state=self._together)
+        self._together = found["next_kv_state"]
+        return _logits(found)
+
+    def state(self, place: int) -> np.ndarray:
+        """A copy of the state `[layers, heads, past, 2 x head_dim]` of one of those decoded together."""
+        return self._own(place).copy()
+
+    def regroup(self, kept: Sequence[int], joining: Sequence[np.ndarray]) -> None:
+        """Decode together from now on those in these places, in this order, and sequences of these states."""
+        states = [*map(self._own, kept), *joining]
+        lengths = [one.shape[2] for one in states]
+        longest = max(lengths, default=0)
+        self._padding = np.array([longest - length for length in lengths], np.int64)
+        together = self._of(len(states), longest)
+        for place, (one, padding) in enumerate(zip(states, self._padding, strict=True)):
+            together[place, :, :, padding:] = one
+        self._together = together
+
+    def _of(self, batch: int, past: int) -> np.ndarray:
         c = self._config
-        rows, self._padding = left_padded(prompts, c.pads)
-        shape = (len(rows), c.num_hidden_layers, c.num_key_value_heads, 0, 2 * c.head_dim)
-        self._state = np.zeros(shape, np.float32)
-        return self._append(rows)
+        return np.zeros((batch, c.num_hidden_layers, c.num_key_value_heads, past, 2 * c.head_dim), np.float32)
 
-    def step(self, row: np.ndarray) -> list[np.ndarray]:
-        """Logits after one more row of each sequence."""
-        if self._state is None:
-            raise ValueError("this session has no prompt; call prefill first")
-        return self._append(row[:, None])
+    def _own(self, place: int) -> np.ndarray:
+        own: np.ndarray = self._together[place, :, :, self._padding[place] :]
+        return own
 
-    def close(self) -> None:
-        """Free the keys and values; more than once does no harm."""
-        self._state = None
 
-    def _append(self, rows: np.ndarray) -> list[np.ndarray]:
-        assert self._state is not None
-        found: Arrays = self._call("lm_step", rows=rows, padding=self._padding, kv_state=self._state)
-        self._state = found["next_kv_state"]
-        return [found["text_logits"], *found["speech_logits"].transpose(1, 0, 2)]
+def _logits(found: Arrays) -> list[list[np.ndarray]]:
+    """By sequence, then by channel."""
+    return [[text, *speech] for text, speech in zip(found["text_logits"], found["speech_logits"], strict=True)]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 
 import numpy as np
 
+from tritone.batch import answer
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
 from tritone.families.moss_ttsd.codec_windows import REFERENCE_CODES, STREAMING, WindowedDecoder
 from tritone.families.moss_ttsd.delay import codes_of, undelayed
-from tritone.families.moss_ttsd.generate import generate
+from tritone.families.moss_ttsd.generate import Utterance, speaks
 from tritone.families.moss_ttsd.lm_config import AsteroidConfig
 from tritone.families.moss_ttsd.request import Prepared
 from tritone.lm.sampling import seeded_draw
+from tritone.lm.shared import AHEAD, Listener
 from tritone.stage import Call, Llm
 
 
@@ -26,58 +29,57 @@ def never() -> bool:
     return False
 
 
-def speech_codes(
-    llm: Llm, requests: Sequence[Prepared], config: AsteroidConfig, cancelled: Callable[[], bool] = never
-) -> Iterator[list[np.ndarray]]:
-    """New complete codes `[channels, n]` of each request after each row; all requests are decoded together.
+def speech_rows(
+    llm: Llm,
+    request: Prepared,
+    config: AsteroidConfig,
+    ahead: int | None = AHEAD,
+    cancelled: Callable[[], bool] = never,
+) -> Listener:
+    """The request's rows as they come, decoded from now on with those of all other requests there are."""
+    draw = seeded_draw(request.seed)
+    utterance = Utterance(request.rows, config, request.sampling, draw, request.longest)
+    listener: Listener = llm(utterance, ahead, cancelled)
+    return listener
 
-    A code is complete seven rows after its first channel. Each request gives what it gives alone.
+
+def speech_codes(heard: Listener, config: AsteroidConfig) -> Iterator[np.ndarray]:
+    """New complete codes `[channels, n]`, as soon as there are any; closes the listener.
+
+    A code is complete seven rows after its first channel.
     """
-    session = llm()
-    rows: list[list[np.ndarray]] = [[] for _ in requests]
-    given, frames_ended = [0] * len(requests), [-1] * len(requests)
+    rows: list[np.ndarray] = []
+    given, spoken = 0, None
+    with closing(heard):
+        for row in heard:
+            if spoken is None and not speaks(row, config):
+                spoken = len(rows)
+            rows.append(row)
+            ready = len(rows) - config.delay
+            if spoken is not None:
+                ready = min(ready, spoken)
+            if ready > given:
+                yield codes_of(undelayed(np.stack(rows[given : ready + config.delay])), config)
+                given = ready
+
+
+def whole_codes(llm: Llm, requests: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray | TritoneError]:
+    """All codes `[channels, n]` of each request, or what kept it alone from speaking; all enter together."""
     nothing = np.zeros((config.channels, 0), np.int64)
-    longest_prompt = max(len(one.rows) for one in requests)
-    limits = [one.longest - len(one.rows) + config.delay for one in requests]
-    try:
-        steps = generate(
-            session,
-            [one.rows for one in requests],
-            config,
-            [one.sampling for one in requests],
-            [seeded_draw(one.seed) for one in requests],
-            longest_prompt - config.delay + max(limits),
-        )
-        for row, ended in steps:
-            new = []
-            for one in range(len(requests)):
-                if ended[one] and frames_ended[one] < 0:
-                    frames_ended[one] = len(rows[one])
-                if len(rows[one]) < limits[one]:
-                    rows[one].append(row[one])
-                ready = max(0, len(rows[one]) - config.delay)
-                if frames_ended[one] >= 0:
-                    ready = min(ready, frames_ended[one])
-                if ready > given[one]:
-                    window = np.stack(rows[one][given[one] : ready + config.delay])
-                    new.append(codes_of(undelayed(window), config))
-                    given[one] = ready
-                else:
-                    new.append(nothing)
-            yield new
-            if cancelled():
-                return
-    finally:
-        session.close()
+    with ExitStack() as stack:
+        # What is kept anyway need not wait for its reader.
+        opened = [answer(speech_rows, llm, one, config, None) for one in requests]
+        for one in opened:
+            if isinstance(one, Listener):
+                stack.callback(one.close)
 
+        def read(one: Listener | TritoneError) -> np.ndarray | TritoneError:
+            if isinstance(one, TritoneError):
+                return one
+            found: np.ndarray | TritoneError = answer(lambda: np.concatenate([nothing, *speech_codes(one, config)], 1))
+            return found
 
-def whole_codes(llm: Llm, requests: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray]:
-    """All codes `[channels, n]` of each request."""
-    pieces: list[list[np.ndarray]] = [[] for _ in requests]
-    for step in speech_codes(llm, requests, config):
-        for one, codes in enumerate(step):
-            pieces[one].append(codes)
-    return [np.concatenate(found, axis=1) for found in pieces]
+        return [read(one) for one in opened]
 
 
 def heard_reference(reference: np.ndarray) -> np.ndarray:
@@ -94,7 +96,8 @@ def synthesize(
     """
     decoder = WindowedDecoder(call, checkpoint.codec, STREAMING, heard_reference(prepared.reference))
     spoken = False
-    for (codes,) in speech_codes(llm, [prepared], checkpoint.lm, cancelled):
+    heard = speech_rows(llm, prepared, checkpoint.lm, AHEAD, cancelled)
+    for codes in speech_codes(heard, checkpoint.lm):
         piece = decoder.push(codes)
         if len(piece):
             spoken = True
