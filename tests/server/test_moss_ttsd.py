@@ -183,15 +183,23 @@ def test_requests_that_arrive_together_share_steps(served: Server, client: grpc.
     assert lm_tokens(served, LLM) - before < 0.75 * one_by_one
 
 
-def test_streams_run_side_by_side(served: Server) -> None:
-    requests = [say(seed=seed, max_seconds=6.0) for seed in (1, 2, 3)]
+@pytest.mark.parametrize("count", [2, 4])
+def test_streams_share_steps(served: Server, count: int) -> None:
+    """Each is what it is alone, each has begun before any is done, and the steps are those of the longest and a few."""
+    requests = [say(seed=seed, max_seconds=10.0 + 2 * seed) for seed in range(count)]
+    before = lm_tokens(served, STREAM)
     alone = [joined(stream(served, request)) for request in requests]
+    one_by_one = lm_tokens(served, STREAM) - before
+    before = lm_tokens(served, STREAM)
     with ThreadPoolExecutor(len(requests)) as pool:
         together = list(pool.map(lambda request: stream(served, request), requests))
     for chunks, wanted in zip(together, alone, strict=True):
         assert_same(joined(chunks), wanted)
+    assert [len(wave) for wave in alone] == [2560 * round(12.5 * (10 + 2 * seed)) for seed in range(count)]
     first, last = (max(chunks[place][0] for chunks in together) for place in (0, -1))
     assert first < min(chunks[-1][0] for chunks in together) <= last, "each had begun before any was done"
+    steps = lm_tokens(served, STREAM) - before
+    assert steps < (0.75 if count == 2 else 0.5) * one_by_one
 
 
 def test_a_client_that_goes_away_stops_the_language_model(served: Server, client: grpc.InferenceServerClient) -> None:

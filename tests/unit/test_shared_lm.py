@@ -106,10 +106,11 @@ def test_all_share_every_step_and_the_thread_ends_with_them() -> None:
 def test_no_more_than_fit_are_decoded_at_once() -> None:
     engine = Toy()
     lm = SharedLm(engine, 2)
-    with ThreadPoolExecutor(5) as pool:
-        found = list(pool.map(lambda first: list(lm(Counting(first, 30 + first))), range(5)))
-    assert found == [alone(first, 30 + first) for first in range(5)]
-    assert max(engine.sizes) == 2
+    engine.gate.clear()
+    heard = [lm(Counting(first, 30 + first), None) for first in range(5)]
+    engine.gate.set()
+    assert [list(one) for one in heard] == [alone(first, 30 + first) for first in range(5)]
+    assert max(engine.sizes) == 2 and len(engine.sizes) < 110, "of 155 rows after a prompt's"
 
 
 def test_who_does_not_read_pauses_alone_and_loses_nothing() -> None:
@@ -125,6 +126,17 @@ def test_who_does_not_read_pauses_alone_and_loses_nothing() -> None:
     together = lm(Counting(5, 40), ahead=None)
     assert [first, *slow] == alone(9, 100)
     assert list(together) == alone(5, 40)
+
+
+def test_those_that_pause_go_on_together() -> None:
+    engine = Toy()
+    lm = SharedLm(engine, 4)
+    heard = [lm(Counting(first, 400), ahead=8) for first in (1, 2)]
+    for one in heard:
+        until(lambda one=one: not one.room())  # type: ignore[misc]
+    engine.sizes.clear()
+    assert [list(rows) for rows in zip(*zip(*heard, strict=True), strict=True)] == [alone(1, 400), alone(2, 400)]
+    assert len(engine.sizes) < 600, "of 784 rows"
 
 
 def test_a_paused_sequence_keeps_nobody_waiting() -> None:

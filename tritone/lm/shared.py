@@ -102,9 +102,9 @@ class Listener(Iterator[Any]):
             self.over, self._error = True, error
             self._arrived.notify()
 
-    def room(self, joined: bool) -> bool:
-        """Whether to go on decoding; who has been left out comes back when half of its rows are read."""
-        return self._ahead is None or len(self._rows) < (self._ahead if joined else self._ahead // 2 + 1)
+    def room(self, part: float = 1.0) -> bool:
+        """Whether fewer rows wait than this part of those that may."""
+        return self._ahead is None or len(self._rows) < max(1, part * self._ahead)
 
 
 class SharedLm:
@@ -120,6 +120,7 @@ class SharedLm:
         self._engine, self._limit = engine, limit
         self._open: list[Listener] = []
         self._group: list[Listener] = []
+        self._resting = False
         self._thread: threading.Thread | None = None
         self._on_step: Callable[[], None] = lambda: None
 
@@ -180,15 +181,22 @@ class SharedLm:
                 self.work.wait()
 
     def _choose(self) -> list[Listener]:
-        """Those of the group that go on, then as many more as fit, of which one new: a prompt makes all wait."""
-        chosen = [one for one in self._group if not one.over and one.room(joined=True)]
+        """Those of the group that go on, then as many more as fit, of which one new: a prompt makes all wait.
+
+        When all have rows enough none is decoded until one has read half of them: so those that pause at all do it
+        together, and share steps again when they go on. Who was left out meanwhile joins only for more than a few rows.
+        """
+        if self._resting and not any(one.room(0.5) for one in self._open):
+            return []
+        chosen = [one for one in self._group if not one.over and one.room()]
         new = False
         for one in self._open:
             fresh = one.row is None
-            if one in self._group or len(chosen) >= self._limit or not one.room(joined=False) or (fresh and new):
+            if one in self._group or len(chosen) >= self._limit or not one.room(0.75) or (fresh and new):
                 continue
             chosen.append(one)
             new = new or fresh
+        self._resting = not chosen
         return chosen
 
     def _advance(self, chosen: Sequence[Listener]) -> None:
