@@ -66,20 +66,19 @@ def speech_codes(heard: Listener, config: AsteroidConfig) -> Iterator[np.ndarray
 def whole_codes(llm: Llm, requests: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray | TritoneError]:
     """All codes `[channels, n]` of each request, or what kept it alone from speaking; all enter together."""
     nothing = np.zeros((config.channels, 0), np.int64)
+
+    def read(heard: Listener | TritoneError) -> np.ndarray:
+        if isinstance(heard, TritoneError):
+            raise heard
+        return np.concatenate([nothing, *speech_codes(heard, config)], axis=1)
+
     with ExitStack() as stack:
         # What is kept anyway need not wait for its reader.
         opened = [answer(speech_rows, llm, one, config, None) for one in requests]
         for one in opened:
             if isinstance(one, Listener):
                 stack.callback(one.close)
-
-        def read(one: Listener | TritoneError) -> np.ndarray | TritoneError:
-            if isinstance(one, TritoneError):
-                return one
-            found: np.ndarray | TritoneError = answer(lambda: np.concatenate([nothing, *speech_codes(one, config)], 1))
-            return found
-
-        return [read(one) for one in opened]
+        return [answer(read, one) for one in opened]
 
 
 def heard_reference(reference: np.ndarray) -> np.ndarray:
