@@ -17,6 +17,7 @@ from golden_weights import BACKBONE, GOLDEN, tiny_state
 from benchmarks.random_checkpoint import write_byte_tokenizer
 
 
+@pytest.hookimpl(tryfirst=True)  # before the names of the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run in several processes, a file's tests share one; all server tests do, for they share a server."""
     for item in items:
