@@ -36,7 +36,7 @@ check: $(VENV)/.serve libpython ## load every model, speak once through each ent
 	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --check
 
 test: $(VENV)/.test libpython flite espeak-ng ## every test that needs no GPU
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest -q -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest -q -n $(TEST_PROCESSES) $(PYTEST)
 
 lint: $(VENV)/.test ## ruff and mypy
 	$(PY) -m ruff check .

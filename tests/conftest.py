@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,16 @@ from golden_weights import BACKBONE, GOLDEN, tiny_state
 from benchmarks.random_checkpoint import write_byte_tokenizer
 
 
-@pytest.hookimpl(tryfirst=True)  # before the names of the groups are read
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which a single test does not need
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Run in several processes, a file's tests share one; all server tests do, for they share a server."""
-    for item in items:
-        shared = item.path.parent if item.path.parent.name == "server" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(shared)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "tests/server" if nodeid.startswith("tests/server/") else nodeid.split("::")[0]
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
