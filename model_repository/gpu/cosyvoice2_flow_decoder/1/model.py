@@ -1,8 +1,7 @@
 """One step of a text-to-speech model inside Triton: tensors in, `tritone.server.steps` does the work, tensors out.
 
 The config's parameters say which step (`step`), which checkpoint (`model_dir`) and which exports (`build_dir`);
-`$NAME` in them is read from the server's environment. Rendered copies of this file are the
-`1/model.py` of every served model.
+`$NAME` in them is read from the server's environment. Rendered copies are the `1/model.py` of every served model.
 """
 
 import json
@@ -56,8 +55,9 @@ class TritonPythonModel:
             error = Cancelled("cancelled") if sender.is_cancelled() else None
         except Exception as caught:
             error = caught
-        self.texts.close(text)
+        self.texts.close(None if error else text)  # why it failed is told before further pieces are refused
         self.end(sender, error)
+        self.texts.close(text)
 
     def end(self, sender, error=None):
         """The final response of a request: none of its own, or the error."""
