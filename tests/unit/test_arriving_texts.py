@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,3 +167,46 @@ def test_streaming_entry_hands_pieces_on_only_where_they_are_understood() -> Non
         next(run({}, never, ["ab"]))
     settings["text_in_pieces"] = "turns"
     assert [chunk.size for chunk in run({}, never, ["ab", "c"])] == [2, 1]
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends pieces and hears only that their text is not open would never learn why."""
+
+    class Backend(types.ModuleType):
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
+
+        class TritonError:
+            INVALID_ARG = 3
+
+            def __init__(self, message: str, code: int) -> None:
+                self.message = message
+
+        InferenceResponse = staticmethod(lambda error: error.message)
+
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", Backend("triton_python_backend_utils"))
+    path = Path(__file__).parents[2] / "model_repository" / "glue" / "model.py"
+    spec = importlib.util.spec_from_file_location("glue_model", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def stream(*_: Any) -> Iterator[np.ndarray]:
+        if fails:
+            raise InvalidRequest("speaker", "unknown 'nobody'")
+        yield from ()
+
+    heard: list[Any] = []
+
+    def send(response: Any, flags: int) -> None:
+        heard.append((response, texts.receive(7, 0, said("more"))))
+
+    model, texts = module.TritonPythonModel(), ArrivingTexts({})
+    model.texts, model.step = texts, types.SimpleNamespace(stream=stream)
+    model.stream(types.SimpleNamespace(send=send, is_cancelled=never), {}, opened(texts))
+    ((response, (_, refusal)),) = heard
+    if fails:
+        assert "speaker: unknown 'nobody'" in response and refusal is None
+    else:
+        assert response is None and "is not open" in str(refusal)
+    assert "is not open" in str(refused(texts, 7, 0, said("more")))
