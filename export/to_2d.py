@@ -31,7 +31,7 @@ def to_2d(model: Any) -> Any:
 
     Nodes keep their names; what is added is named after the value it turns. Subgraphs are left as they are.
     """
-    from onnx import helper, shape_inference
+    from onnx import numpy_helper, shape_inference
 
     graph = shape_inference.infer_shapes(model).graph
     rank = {
@@ -52,10 +52,7 @@ def to_2d(model: Any) -> Any:
     if writer.pictures:
         writer.constants[HEIGHT] = np.array([2], np.int64)
     replace(model.graph.node, writer.nodes)
-    model.graph.initializer.extend(
-        helper.make_tensor(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape, array.tobytes(), raw=True)
-        for name, array in writer.constants.items()
-    )
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in writer.constants.items())
     _drop_unused(model.graph)
     replace(model.graph.value_info, [])
     return model
@@ -69,15 +66,14 @@ class _Writer:
         self.pictures: dict[str, str] = {}
         """Value -> name of its picture."""
         self.constants: dict[str, np.ndarray] = {}
-        self._rank, self._read = rank, values_of
+        self._rank = rank
         self._given = {tensor.name: tensor for tensor in graph.initializer}
         self._present = {value.name for value in graph.input} | set(self._given)
         """Values that exist in their own shape."""
 
     def convolution(self, node: Any) -> None:
         """Write the convolution over pictures."""
-        weight = node.input[1]
-        turned = [self._picture(node.input[0]), self._picture_of_weight(weight), *node.input[2:]]
+        turned = [self._picture(node.input[0]), self._operand(node.input[1]), *node.input[2:]]
         for attribute in node.attribute:
             if attribute.name in ("kernel_shape", "strides", "dilations"):
                 replace(attribute.ints, [1, *attribute.ints])
@@ -121,26 +117,19 @@ class _Writer:
             self._add("Unsqueeze", name, self.pictures[name])
         return self.pictures[name]
 
-    def _picture_of_weight(self, name: str) -> str:
-        if name not in self._given:
-            return self._picture(name)
-        turned = f"{name}_picture"
-        self.constants[turned] = np.expand_dims(self._read(self._given[name]), 2)
-        return turned
-
     def _turns(self, name: str) -> bool:
         if name in self._given:
             return len(self._given[name].dims) <= 3
         return name in self.pictures or self._rank.get(name) == 3
 
     def _operand(self, name: str) -> str:
-        """An input of an elementwise node: rank 3 as a picture; a constant of fewer axes keeps its meaning."""
+        """What a node over pictures reads: rank 3 as a picture; a constant of fewer axes keeps its meaning."""
         if name not in self._given:
             return self._picture(name)
         if len(self._given[name].dims) < 2:  # one number, or one for each moment
             return name
         turned = f"{name}_picture"
-        self.constants[turned] = np.expand_dims(self._read(self._given[name]), -2)
+        self.constants[turned] = np.expand_dims(values_of(self._given[name]), -2)
         return turned
 
     def _add(self, kind: str, source: str, result: str) -> None:
