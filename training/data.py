@@ -139,6 +139,11 @@ class Corpus:
         """Indices of the validation split (`held_out`) or of the training split."""
         return np.array([i for i, u in enumerate(self.utterances) if u.held_out == held_out], np.int64)
 
+    def validation(self) -> np.ndarray:
+        """Indices of the held-out utterances, or of all where a small corpus holds none out."""
+        held_out = self.indices(True)
+        return held_out if len(held_out) else self.indices(False)
+
     def store(self, kind: str) -> Store:
         """The features of that kind, computed on first use with a progress bar."""
         makers: dict[str, Callable[[Path], np.ndarray]] = {

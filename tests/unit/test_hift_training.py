@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from training import crops
 from training.data import Corpus
 from training.f0 import track_f0
 from training.loop import train
 from training.losses import (
+    MelScales,
     MelSpectrogram,
     discriminator_loss,
     feature_loss,
@@ -27,7 +29,7 @@ from training.networks.discriminators import Discriminators
 from training.recipes import cosyvoice_vocoder as recipe
 from tritone.audio import mel_spectrogram
 from tritone.families.cosyvoice.config import MelConfig
-from tritone.wav import write_wav
+from tritone.wav import read_wav, write_wav
 
 MEL = MelConfig()
 
@@ -79,6 +81,20 @@ def test_stft_loss_is_zero_for_equal_and_grows_with_distance() -> None:
     assert silent.grad is not None and torch.isfinite(silent.grad).all()
 
 
+def test_mel_scales_hear_clicks_move_within_a_frame_and_nothing_above_the_band() -> None:
+    noise = 1e-3 * torch.randn(1, 9600, generator=torch.Generator().manual_seed(0))
+    click, moved = noise.clone(), noise.clone()
+    click[0, 120::480], moved[0, 240::480] = 0.5, 0.5
+    scales, mel = MelScales(MEL), MelSpectrogram(MEL)
+    assert float(scales(click, click)) == 0
+    assert float(scales(click, moved)) > 4 * float((mel(click) - mel(moved)).abs().mean())
+    above = 0.01 * torch.sin(2 * torch.pi * 10000 / MEL.sample_rate * torch.arange(9600))[None]
+    assert float(scales(noise + above, noise)) < 0.1 < float(scales(2 * noise, noise))
+    silent = torch.zeros(1, 9600, requires_grad=True)
+    scales(silent, noise).backward()
+    assert silent.grad is not None and torch.isfinite(silent.grad).all()
+
+
 def test_adversarial_losses() -> None:
     one, zero = torch.ones(3, 4), torch.zeros(3, 4)
     assert float(discriminator_loss([one, one], [zero, zero])) == 0
@@ -120,25 +136,23 @@ def test_a_crop_is_what_the_whole_recording_says(corpus: Path, monkeypatch: pyte
     """mel and f0 of a crop equal those of the whole at the same place, up to the resampler's edges."""
     rows, frames = np.array([0, 1]), 12
     start = 9
-    monkeypatch.setattr(recipe, "piece", lambda path, count, rng: whole(path)[480 * start : 480 * (start + count)])
+    monkeypatch.setattr(crops, "piece", lambda path, count, rng: whole(path)[480 * start : 480 * (start + count)])
 
     def whole(path: Path) -> np.ndarray:
-        return recipe.read_wav(path, 24000)
+        return read_wav(path, 24000)
 
-    found = recipe.crop(
-        Corpus(corpus), rows, frames, np.random.default_rng(0), MelSpectrogram(MEL), torch.device("cpu")
-    )
+    found = crops.crop(Corpus(corpus), rows, frames, np.random.default_rng(0), MelSpectrogram(MEL), torch.device("cpu"))
     for row in rows:
         wave = whole(corpus / f"wavs/{row}.wav")
-        first = start + recipe.MARGIN
+        first = start + crops.MARGIN
         assert np.abs(found.mel[row].numpy() - mel_spectrogram(wave, MEL)[:, first : first + frames]).max() < 1e-3
         assert np.array_equal(found.wave[row].numpy(), wave[480 * first : 480 * (first + frames)])
         assert found.f0[row, -4:].numpy() == pytest.approx([100.0, 190.0][row], rel=0.01)
 
 
 def test_a_piece_is_read_at_its_place_only(corpus: Path) -> None:
-    whole = recipe.read_wav(corpus / "wavs/3.wav", 24000)
-    piece = recipe.piece(corpus / "wavs/3.wav", 20, np.random.default_rng(3))
+    whole = read_wav(corpus / "wavs/3.wav", 24000)
+    piece = crops.piece(corpus / "wavs/3.wav", 20, np.random.default_rng(3))
     assert piece.shape == (9600,)
     grid = np.array([np.abs(whole[480 * i : 480 * i + 9600] - piece)[480:-480].max() for i in range(33)])
     assert grid.min() < 1e-3
@@ -146,7 +160,7 @@ def test_a_piece_is_read_at_its_place_only(corpus: Path) -> None:
 
 def options(corpus: Path, **changed: object) -> argparse.Namespace:
     given = {"data": corpus, "device": torch.device("cpu"), "smoke": True, "steps": 6, "batch": 2, "frames": 10,
-             "spectral_steps": 2, "seed": 0}  # fmt: skip
+             "spectral_steps": 2, "seed": 0, "rate": recipe.RATE, "start": None}  # fmt: skip
     return argparse.Namespace(**(given | changed))
 
 
@@ -157,7 +171,7 @@ def test_a_tiny_run_trains_both_networks_and_resumes_exactly(corpus: Path, tmp_p
         torch.manual_seed(0)
         made = recipe.build(options(corpus))
 
-        def step(batch: recipe.Crop, number: int) -> dict[str, float]:
+        def step(batch: crops.Crop, number: int) -> dict[str, float]:
             if number == interrupted:
                 os.kill(os.getpid(), signal.SIGINT)
             return made.step(batch, number)
@@ -175,6 +189,9 @@ def test_a_tiny_run_trains_both_networks_and_resumes_exactly(corpus: Path, tmp_p
     assert all(torch.equal(value, parts[key]) for key, value in whole.items())
     loaded = recipe.trained(tmp_path / "whole", smoke=True).state_dict()
     assert loaded.keys() == fresh["generator"].state_dict().keys()
+    continued = recipe.build(options(corpus, start=tmp_path / "whole")).networks
+    for name, network in continued.items():
+        assert all(torch.equal(v, whole[f"{name}.{k}"]) for k, v in network.state_dict().items()), name
 
 
 def test_training_lowers_the_distance(corpus: Path) -> None:

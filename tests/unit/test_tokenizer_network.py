@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +13,11 @@ import onnxruntime
 import pytest
 import torch
 
+from training import loop
+from training.data import Corpus
 from training.networks.tokenizer import CODES, Tokenizer, codes_of, quantize
-from training.recipes.cosyvoice_tokenizer import edits, plain_phones, write_onnx
+from training.recipes import cosyvoice_tokenizer as recipe
+from training.recipes.cosyvoice_tokenizer import edits, plain_phones, redundancy, write_onnx
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +89,41 @@ def test_edit_distance() -> None:
 def test_stress_is_not_a_phone_of_its_own() -> None:
     labels = plain_phones()
     assert labels["ˈeɪ"] == labels["eɪ"] == labels["ˌeɪ"] != labels["ə"] and min(labels.values()) == 1
+
+
+def test_redundancy_is_zero_for_codes_used_evenly_and_not_for_repeated_digits() -> None:
+    every = torch.tensor(list(itertools.product((-1.0, 0.0, 1.0), repeat=4)))[None]
+    ones = torch.ones(1, 81, 1)
+    assert float(redundancy(every, ones)) == pytest.approx(0, abs=1e-10)
+    repeated = every.clone()
+    repeated[..., 1] = repeated[..., 0]
+    assert float(redundancy(repeated, ones)) == pytest.approx(2 * (2 / 3) ** 2 / 4, rel=1e-5)
+    assert float(redundancy(every.abs(), ones)) == pytest.approx((4 / 9) + (2 / 9 - 2 / 3) ** 2, rel=1e-5)
+    padded = torch.cat([every, torch.full((1, 9, 4), 5.0)], dim=1)
+    assert float(redundancy(padded, torch.cat([ones, torch.zeros(1, 9, 1)], dim=1))) == pytest.approx(0, abs=1e-10)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    """Eight utterances of two speakers whose features are noise."""
+    rng = np.random.default_rng(0)
+    row = {"text": "Hi.", "phones": ["h", "_", "ˈaɪ"], "samples": 16000, "file": "x"}
+    lines = [json.dumps(row | {"id": f"u{i}", "speaker": "ab"[i % 2]}) for i in range(8)]
+    (tmp_path / "manifest.jsonl").write_text("\n".join(lines))
+    made = Corpus(tmp_path)
+    made.write("whisper", (rng.normal(0, 1, (100 + i, 128)).astype(np.float16) for i in range(8)))
+    made.write("mel", (rng.normal(-5, 2, (50 + i // 2, 80)).astype(np.float16) for i in range(8)))
+    return made
+
+
+def test_a_tiny_run_and_another_that_begins_with_it(corpus: Corpus, tmp_path: Path) -> None:
+    given = {"data": corpus.folder, "device": torch.device("cpu"), "smoke": True, "seed": 0, "rate": 1e-3}
+    torch.manual_seed(0)
+    run = recipe.build(argparse.Namespace(**given, start=None))
+    assert loop.train(run, tmp_path / "out", steps=3, eval_every=3, save_every=3) == 3
+    row = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"mel_l1", "phone_error_rate", "perplexity", "score"} <= row.keys()
+    again = recipe.build(argparse.Namespace(**given, start=tmp_path / "out")).networks
+    for name, network in run.networks.items():
+        for key, value in network.state_dict().items():
+            assert torch.equal(value, again[name].state_dict()[key]), (name, key)

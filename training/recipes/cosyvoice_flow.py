@@ -122,8 +122,7 @@ def build(args: argparse.Namespace) -> Run:
         follow(average, flow, min(AVERAGE, (1 + number) / (10 + number)))
         return {"matching": float(matching.detach()), "prior": float(prior.detach()), "gradient": gradient}
 
-    held_out = corpus.indices(True)
-    examples = first_of_each(features, held_out if len(held_out) else rows, 1 if args.smoke else 8)
+    examples = first_of_each(features, corpus.validation(), 1 if args.smoke else 8)
 
     def evaluate() -> Evaluation:
         return score(average, features, examples, device)

@@ -190,7 +190,7 @@ def build(args: argparse.Namespace) -> Run:
             yield move(sequences.batch([groups[i] for i in chosen], rng))
 
     def evaluate() -> Evaluation:
-        rows = corpus.indices(True)[:400]
+        rows = corpus.validation()[:400]
         loss, right, count = 0.0, 0, 0
         head = codes.head_table(lm.llm_decoder.weight)
         for start in range(0, len(rows), 16):

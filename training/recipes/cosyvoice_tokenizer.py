@@ -1,4 +1,7 @@
-"""Trains the speech tokenizer: L1 on the log-mel it lets a decoder rebuild, CTC on the phones it lets a reader read."""
+"""Trains the speech tokenizer: L1 on the log-mel it lets a decoder rebuild, CTC on the phones it lets a reader read.
+
+A third loss keeps the digits from repeating each other, so that more of the 6561 codes say something.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,12 @@ from torch import Tensor, nn
 from training import checkpointing, distributed
 from training.data import Corpus, bucketed, pad
 from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, quantize
+from training.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, mask_of, quantize
 from tritone.text.phonemes import BREAKS, PHONES, WORD_BOUNDARY
 
-CTC_WEIGHT = 0.5
+CTC_WEIGHT = 1.0
+SPREAD_WEIGHT = 1.0
+RATE = 1.5e-3
 EVALUATED = 160
 """Validation utterances scored at each evaluation."""
 
@@ -33,14 +38,23 @@ def sizes(smoke: bool) -> dict[str, int]:
     return {"dim": 32, "blocks": 1} if smoke else {"dim": 256, "blocks": 4}
 
 
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this recipe."""
+    parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
+    parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with")
+
+
 def build(args: argparse.Namespace) -> Run:
     """The run `python -m training cosyvoice_tokenizer` trains."""
     corpus, device = Corpus(args.data), args.device
     whisper, mel, labels = corpus.store("whisper"), corpus.store("mel"), plain_phones()
     tokenizer = Tokenizer(**sizes(args.smoke)).to(device)
     heads = Heads(len(corpus.speakers), max(labels.values()), *((32, 1) if args.smoke else ())).to(device)
+    if args.start:
+        tokenizer.load_state_dict(checkpointing.best_network(args.start, "tokenizer"))
+        heads.load_state_dict(checkpointing.best_network(args.start, "heads"))
     optimizer = torch.optim.AdamW(
-        [*tokenizer.parameters(), *heads.parameters()], 1.5e-3, betas=(0.9, 0.98), weight_decay=0.01
+        [*tokenizer.parameters(), *heads.parameters()], args.rate, betas=(0.9, 0.98), weight_decay=0.01
     )
 
     def load(rows: np.ndarray) -> dict[str, Tensor]:
@@ -70,13 +84,15 @@ def build(args: argparse.Namespace) -> Run:
         log_probs = logits.float().log_softmax(-1).transpose(0, 1)
         lengths = batch["length"].long() // 4
         ctc = F.ctc_loss(log_probs, batch["phones"], lengths, batch["phones_len"], zero_infinity=True)
-        return l1, ctc, digits.detach(), rebuilt
+        return l1, ctc, digits, rebuilt
 
     def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
         with autocast(device):
-            l1, ctc, _, _ = losses(batch)
-        norm = distributed.update(l1 + CTC_WEIGHT * ctc, optimizer, clip=1.0)
-        return {"mel_l1": float(l1.detach()), "ctc": float(ctc.detach()), "gradient": norm}
+            l1, ctc, digits, _ = losses(batch)
+        spread = redundancy(digits, mask_of(batch["length"] // 4, digits.shape[1]))
+        norm = distributed.update(l1 + CTC_WEIGHT * ctc + SPREAD_WEIGHT * spread, optimizer, clip=1.0)
+        scalars = {"mel_l1": l1, "ctc": ctc, "spread": spread}
+        return {name: float(loss.detach()) for name, loss in scalars.items()} | {"gradient": norm}
 
     def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
         budget = 1600 if args.smoke else 10000
@@ -84,7 +100,7 @@ def build(args: argparse.Namespace) -> Run:
             yield load(rows)
 
     def evaluate() -> Evaluation:
-        rows = corpus.indices(True)[:EVALUATED]
+        rows = corpus.validation()[:EVALUATED]
         used, l1s, errors, images = np.zeros(CODES), [], [], {}
         for start in range(0, len(rows), 16):
             batch = load(rows[start : start + 16])
@@ -118,6 +134,21 @@ def build(args: argparse.Namespace) -> Run:
         schedulers={"adamw": warmup_cosine()},
         device=device,
     )
+
+
+def redundancy(digits: Tensor, mask: Tensor) -> Tensor:
+    """How far digits are from independent, evenly used ones: 0 where their means and covariances are those.
+
+    Args:
+        digits: -1, 0 or 1, `[batch, tokens, 8]`. mask: `[batch, tokens, 1]`, 1 on tokens that exist.
+
+    Source: after VICReg (Bardes et al., 2022), with the variance of three evenly used values in place of 1.
+    """
+    count = mask.sum()
+    mean = (digits * mask).sum(dim=(0, 1)) / count
+    rest = ((digits - mean) * mask).flatten(0, 1)
+    wanted = torch.eye(len(mean), device=digits.device) * 2 / 3
+    return (mean.square().sum() + (rest.T @ rest / count - wanted).square().sum()) / len(mean)
 
 
 def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) -> tuple[int, int]:

@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from training import checkpointing, distributed
+from training.crops import MARGIN, MEL, Crop, crop, long_enough, track
 from training.data import Corpus
-from training.f0 import track_f0
 from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
+from training.losses import (
+    MelScales,
+    MelSpectrogram,
+    discriminator_loss,
+    feature_loss,
+    generator_loss,
+    stft_loss,
+)
 from training.networks.discriminators import Discriminators
-from tritone.audio import mel_spectrogram, resample
-from tritone.families.cosyvoice.config import HiftConfig, MelConfig
+from tritone.audio import mel_spectrogram
+from tritone.families.cosyvoice.config import HiftConfig
 from tritone.families.cosyvoice.hift import Hift
 from tritone.families.cosyvoice.source import harmonics
 from tritone.wav import read_wav
 
-MEL = MelConfig()
 NANO = HiftConfig(
     base_channels=256,
     f0_channels=128,
@@ -43,8 +48,6 @@ SMOKE = HiftConfig(base_channels=16, f0_channels=16)
 
 FRAMES = 20
 """Mel frames of a training crop (0.4 s)."""
-MARGIN = 4
-"""Frames read around a crop, so that its mel and f0 know what comes before and after."""
 BATCH = 8
 JUDGED = 4
 """Crops per step that the discriminators see: they cost more than the generator."""
@@ -53,17 +56,9 @@ SPECTRAL_STEPS = 2000
 """Steps before the discriminators join (at most a third of the run)."""
 RAMP = 500
 """Steps over which the adversarial losses come in, while the discriminators learn the first differences."""
-WEIGHTS = {"mel": 45.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 1.0}
-
-
-@dataclass(frozen=True)
-class Crop:
-    """Aligned pieces of a batch: mel `[batch, mels, frames]`, f0 `[batch, frames]`, wave `[batch, hop * frames]`."""
-
-    mel: Tensor
-    f0: Tensor
-    wave: Tensor
-    seed: int
+RATE = 8e-4
+"""Peak learning rate of the generator; the discriminators' is half of it."""
+WEIGHTS = {"mel": 15.0, "scales": 30.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 1.0}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +66,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=int, default=BATCH, help="crops per step")
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per crop (20 ms each)")
     parser.add_argument("--spectral-steps", type=int, default=SPECTRAL_STEPS, help="steps without discriminators")
+    parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
+    parser.add_argument("--start", type=Path, help="folder of a run whose last networks to begin with")
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -82,11 +79,17 @@ def build(args: argparse.Namespace) -> Run:
     spectral_steps = min(args.spectral_steps, max_steps // 3)
     generator = prepare(Hift(config)).to(device)
     judges = Discriminators(*((2, 2) if args.smoke else ())).to(device)
-    mel_of = MelSpectrogram(MEL).to(device)
+    if args.start:
+        generator.load_state_dict(checkpointing.last_network(args.start, "generator"))
+        judges.load_state_dict(checkpointing.last_network(args.start, "discriminators"))
+        spectral_steps = 0
+    mel_of, scales = MelSpectrogram(MEL).to(device), MelScales(MEL).to(device)
     optimizers = {
-        "generator": torch.optim.AdamW(generator.parameters(), 8e-4, betas=(0.8, 0.99), weight_decay=0.01, fused=True),
+        "generator": torch.optim.AdamW(
+            generator.parameters(), args.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True
+        ),
         "discriminators": torch.optim.AdamW(
-            judges.parameters(), 4e-4, betas=(0.8, 0.99), weight_decay=0.01, fused=True
+            judges.parameters(), args.rate / 2, betas=(0.8, 0.99), weight_decay=0.01, fused=True
         ),
     }
     rows = long_enough(corpus, corpus.indices(False), args.frames + 2 * MARGIN)
@@ -111,6 +114,7 @@ def build(args: argparse.Namespace) -> Run:
         wave = generator.synthesize(hidden.float(), None)  # phases and samples would suffer from 8 bits
         losses = {
             "mel": F.l1_loss(mel_of(wave), mel_of(batch.wave)),
+            "scales": scales(wave, batch.wave),
             "stft": stft_loss(wave, batch.wave),
             "f0": F.l1_loss(f0, batch.f0) / 100,
         }
@@ -154,45 +158,6 @@ def prepare(generator: Hift) -> Hift:
     return generator
 
 
-def long_enough(corpus: Corpus, rows: np.ndarray, frames: int) -> np.ndarray:
-    """Those rows whose recording has that many frames."""
-    samples = np.array([corpus.utterances[i].samples for i in rows])
-    return rows[samples / 16000 >= frames * MEL.hop / MEL.sample_rate + 0.01]
-
-
-def crop(
-    corpus: Corpus,
-    rows: np.ndarray,
-    frames: int,
-    rng: np.random.Generator,
-    mel_of: MelSpectrogram,
-    device: torch.device,
-) -> Crop:
-    """A random piece of each recording, with mel and f0 as they are inside the whole."""
-    wide = np.stack([piece(corpus.utterances[i].path, frames + 2 * MARGIN, rng) for i in rows])
-    f0 = track(wide)[:, MARGIN:-MARGIN]
-    waves = torch.from_numpy(wide).to(device)
-    edge, context = MARGIN * MEL.hop, (MEL.n_fft - MEL.hop) // 2
-    mel = mel_of(waves[:, edge - context : waves.shape[1] - edge + context], mirror=False)
-    return Crop(mel, torch.from_numpy(f0).to(device), waves[:, edge:-edge], int(rng.integers(1 << 31)))
-
-
-def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A random stretch of a recording at the model's rate, float32 `[hop * frames]`, read without the rest."""
-    info = soundfile.info(str(path))
-    grain = info.samplerate * MEL.hop // MEL.sample_rate
-    start = grain * int(rng.integers(info.frames // grain - frames + 1))
-    found, rate = soundfile.read(str(path), grain * frames, start, dtype="float32", always_2d=True)
-    wave = resample(found.mean(axis=1), rate, MEL.sample_rate)
-    return np.pad(wave, (0, max(0, MEL.hop * frames - len(wave))))[: MEL.hop * frames]
-
-
-def track(wave: np.ndarray) -> np.ndarray:
-    """f0 of waves `[batch, samples]` at the model's rate, one value per mel frame."""
-    half = wave.reshape(len(wave), -1, 2).mean(axis=2)
-    return track_f0(half, MEL.sample_rate // 2, MEL.hop // 2)
-
-
 def excite(f0: Tensor, config: HiftConfig, seed: int) -> Tensor:
     """The source's harmonics `[batch, harmonics, hop * frames]`, each row with noise of its own."""
     rows = [harmonics(row, config, seed + i) for i, row in enumerate(f0.float().cpu().numpy())]
@@ -200,9 +165,8 @@ def excite(f0: Tensor, config: HiftConfig, seed: int) -> Tensor:
 
 
 def examples(corpus: Corpus, each: int) -> list[int]:
-    """The first held-out utterances of every speaker, `each` of them (of the training split if none is held out)."""
-    held_out = corpus.indices(True)
-    rows = long_enough(corpus, held_out if len(held_out) else corpus.indices(False), 50)
+    """The first `each` utterances of every speaker in the validation split."""
+    rows = long_enough(corpus, corpus.validation(), 50)
     chosen = [[i for i in rows if corpus.utterances[i].speaker == speaker][:each] for speaker in corpus.speakers]
     return [int(i) for some in chosen for i in some]
 
