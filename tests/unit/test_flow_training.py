@@ -155,7 +155,8 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def arguments(data: Path) -> argparse.Namespace:
-    return argparse.Namespace(data=data, device=torch.device("cpu"), smoke=True, steps=4, frames=200, rate=1e-3, seed=0)
+    given = {"data": data, "device": torch.device("cpu"), "smoke": True, "steps": 4, "frames": 200, "rate": 1e-3}
+    return argparse.Namespace(**given, seed=0, start=None, start_data=None)
 
 
 def test_a_whole_tiny_run(corpus: Path, tmp_path: Path) -> None:

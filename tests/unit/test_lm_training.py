@@ -46,7 +46,9 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> TextTokenizer:
 
 
 def arguments(corpus: Corpus) -> argparse.Namespace:
-    return argparse.Namespace(data=corpus.folder, device=torch.device("cpu"), smoke=True, seed=0, start=None)
+    return argparse.Namespace(
+        data=corpus.folder, device=torch.device("cpu"), smoke=True, seed=0, start=None, start_data=None
+    )
 
 
 def test_layout_places_every_id_and_target() -> None:

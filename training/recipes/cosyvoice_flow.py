@@ -20,6 +20,7 @@ from training import checkpointing, distributed
 from training.data import Corpus, Store, bucketed, pad
 from training.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
 from training.loop import Evaluation, Run, autocast, warmup_cosine
+from training.new_codes import carry
 from training.optimizers import muon_and_adamw
 from training.straight_start import begin_straight, fits
 from tritone.errors import ConfigError
@@ -93,6 +94,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per step, padding included")
     parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
     parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with, where they fit")
+    parser.add_argument("--start-data", type=Path, help="corpus with the tokens which that run learned, if others")
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -102,8 +104,11 @@ def build(args: argparse.Namespace) -> Run:
     config = SMOKE if args.smoke else NANO
     rows = corpus.indices(False)
     flow = prepare(Flow(config), features.mel, rows).to(device)
-    if getattr(args, "start", None):
+    if args.start:
         begin_with(flow, checkpointing.best_network(args.start, "average"))
+    if args.start_data:
+        table = flow.input_embedding.weight
+        table.data.copy_(carry(table, Corpus(args.start_data), corpus, config.vocab_size))
     average = copy.deepcopy(flow).requires_grad_(False)
     optimizers = muon_and_adamw(flow.named_parameters(), args.rate, (0.9, 0.98), weight_decay=0.01)
     frames = 1000 if args.smoke else args.frames

@@ -22,6 +22,7 @@ from training.cross_entropy import linear_cross_entropy
 from training.data import Corpus, bucketed, pad
 from training.loop import Evaluation, Run, autocast, warmup_cosine
 from training.networks.code_features import CodeFeatures
+from training.new_codes import carry
 from training.optimizers import muon_and_adamw
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint import BACKBONE
@@ -142,9 +143,21 @@ def embed(lm: SpeechLM, codes: CodeFeatures, batch: dict[str, Tensor], kind: Ten
     return torch.where(kind == 2, text, torch.where(kind == 4, speech, marked))
 
 
+@torch.no_grad()
+def carry_tables(lm: SpeechLM, codes: CodeFeatures, before: Corpus, after: Corpus) -> None:
+    """Replaces embeddings and scores of `before`'s codes by those of `after`'s; what digits share stays."""
+    count = lm.config.speech_token_size
+    embedding, head, bias = lm.speech_embedding.weight, lm.llm_decoder.weight, lm.llm_decoder.bias
+    embedding.copy_(carry(codes.embedding_table(embedding), before, after, count) - codes.features @ codes.embedding)
+    head.copy_(carry(codes.head_table(head), before, after, count) - codes.features @ codes.head)
+    if bias is not None:
+        bias.copy_(carry(bias[:, None], before, after, count)[:, 0])
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with")
+    parser.add_argument("--start-data", type=Path, help="corpus with the tokens which that run learned, if others")
 
 
 def build(args: argparse.Namespace) -> Run:
@@ -156,6 +169,9 @@ def build(args: argparse.Namespace) -> Run:
     codes = code_features(lm.config).to(device)
     if args.start:
         lm.load_state_dict(checkpointing.best_network(args.start, "lm"))
+        codes.load_state_dict(checkpointing.best_network(args.start, "codes"))
+    if args.start_data:
+        carry_tables(lm, codes, Corpus(args.start_data), corpus)
     sequences = Sequences(corpus, tokenizer)
     end = lm.config.stop_ids[0]
     named = {**dict(codes.named_parameters(prefix="code_embedding")), **dict(lm.named_parameters())}
