@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +14,6 @@ from tritone.families.cosyvoice.config import MelConfig
 RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64), (128, 32))
 """(window, hop) in samples of the spectrograms compared. Windows well below a mel frame (20 ms) are what sees a buzz at
 the frame rate, which upsampling leaves behind when nothing punishes it."""
-
-
-MEL_SCALES = ((2048, 160), (1024, 80), (512, 40), (256, 20))
-"""(window, filters) of the mel spectrograms compared; hops are a quarter of the window."""
 
 
 class MelSpectrogram(nn.Module):
@@ -53,26 +48,6 @@ class MelSpectrogram(nn.Module):
         """Log mel `[batch, mels, frames]` of such magnitudes, float32 also under autocast."""
         with torch.autocast(magnitudes.device.type, enabled=False):
             return torch.log(torch.clamp(self.filters @ magnitudes.float(), min=1e-5))
-
-
-class MelScales(nn.Module):
-    """Mean absolute difference of two waves' log mel, averaged over `MEL_SCALES`, in the band of `config`.
-
-    Short windows with few filters hear bursts and onsets that the 80 ms of the conditioning mel smear, and unlike
-    `stft_loss` most filters lie where speech is told apart. Source: Kumar et al., "High-Fidelity Audio Compression with
-    Improved RVQGAN" (2023), section 3.4.
-    """
-
-    def __init__(self, config: MelConfig) -> None:
-        super().__init__()
-        self.scales = nn.ModuleList(
-            MelSpectrogram(replace(config, n_fft=size, win=size, hop=size // 4, num_mels=filters))
-            for size, filters in MEL_SCALES
-        )
-
-    def forward(self, found: Tensor, wanted: Tensor) -> Tensor:
-        """A number from waves `[batch, samples]`."""
-        return torch.stack([F.l1_loss(scale(found), scale(wanted)) for scale in self.scales]).mean()
 
 
 def stft_loss(found: Tensor, wanted: Tensor) -> Tensor:

@@ -18,7 +18,6 @@ from training.data import Corpus
 from training.f0 import track_f0
 from training.loop import train
 from training.losses import (
-    MelScales,
     MelSpectrogram,
     discriminator_loss,
     feature_loss,
@@ -78,20 +77,6 @@ def test_stft_loss_is_zero_for_equal_and_grows_with_distance() -> None:
     assert 0 < float(stft_loss(1.1 * wave, wave)) < float(stft_loss(2 * wave, wave))
     silent = torch.zeros(2, 4800, requires_grad=True)
     stft_loss(silent, wave).backward()
-    assert silent.grad is not None and torch.isfinite(silent.grad).all()
-
-
-def test_mel_scales_hear_clicks_move_within_a_frame_and_nothing_above_the_band() -> None:
-    noise = 1e-3 * torch.randn(1, 9600, generator=torch.Generator().manual_seed(0))
-    click, moved = noise.clone(), noise.clone()
-    click[0, 120::480], moved[0, 240::480] = 0.5, 0.5
-    scales, mel = MelScales(MEL), MelSpectrogram(MEL)
-    assert float(scales(click, click)) == 0
-    assert float(scales(click, moved)) > 4 * float((mel(click) - mel(moved)).abs().mean())
-    above = 0.01 * torch.sin(2 * torch.pi * 10000 / MEL.sample_rate * torch.arange(9600))[None]
-    assert float(scales(noise + above, noise)) < 0.1 < float(scales(2 * noise, noise))
-    silent = torch.zeros(1, 9600, requires_grad=True)
-    scales(silent, noise).backward()
     assert silent.grad is not None and torch.isfinite(silent.grad).all()
 
 

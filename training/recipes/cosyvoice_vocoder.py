@@ -21,7 +21,6 @@ from training.crops import MARGIN, MEL, Crop, crop, long_enough, track
 from training.data import Corpus
 from training.loop import Evaluation, Run, autocast, warmup_cosine
 from training.losses import (
-    MelScales,
     MelSpectrogram,
     discriminator_loss,
     feature_loss,
@@ -58,7 +57,7 @@ RAMP = 500
 """Steps over which the adversarial losses come in, while the discriminators learn the first differences."""
 RATE = 8e-4
 """Peak learning rate of the generator; the discriminators' is half of it."""
-WEIGHTS = {"mel": 15.0, "scales": 30.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 1.0}
+WEIGHTS = {"mel": 45.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 1.0}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +82,7 @@ def build(args: argparse.Namespace) -> Run:
         generator.load_state_dict(checkpointing.last_network(args.start, "generator"))
         judges.load_state_dict(checkpointing.last_network(args.start, "discriminators"))
         spectral_steps = 0
-    mel_of, scales = MelSpectrogram(MEL).to(device), MelScales(MEL).to(device)
+    mel_of = MelSpectrogram(MEL).to(device)
     optimizers = {
         "generator": torch.optim.AdamW(
             generator.parameters(), args.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True
@@ -114,7 +113,6 @@ def build(args: argparse.Namespace) -> Run:
         wave = generator.synthesize(hidden.float(), None)  # phases and samples would suffer from 8 bits
         losses = {
             "mel": F.l1_loss(mel_of(wave), mel_of(batch.wave)),
-            "scales": scales(wave, batch.wave),
             "stft": stft_loss(wave, batch.wave),
             "f0": F.l1_loss(f0, batch.f0) / 100,
         }
