@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from training import distributed
+from training import distributed, lineage
 from training.checkpointing import seed_everything
 from training.loop import train
 from tritone.errors import TritoneError
@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
         recipe.main(args)
         return
     run = recipe.build(args)
+    if getattr(args, "start", None) and distributed.rank() == 0:
+        lineage.record(args.out, args.start)
     seed_everything(args.seed + 1 + distributed.rank())  # processes start from equal weights but draw their own noise
     train(run, args.out, args.steps, args.minutes, args.eval_every, args.save_every)
 

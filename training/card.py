@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.data import Corpus
+from training.lineage import before
 from training.loop import FINISHED
 
 RUNS = {
@@ -62,6 +63,8 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
         "| --- | ---: | ---: | ---: | --- |",
         *(_run_row(runs / name, title) for name, title in RUNS.items()),
         "",
+        "Steps and minutes before a `+` are those of earlier runs whose weights the last one began with.",
+        "",
     ]
     for path in quality:
         lines += ["## Quality", "", *_tables(json.loads(path.read_text(encoding="utf-8"))), ""]
@@ -74,7 +77,9 @@ def _run_row(run: Path, title: str) -> str:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = rows[-1] if run.name in TAKEN_LAST else min(rows, key=lambda row: float(row[finished["metric"]]))
     scores = ", ".join(f"{k} {v:.4g}" for k, v in best.items() if k not in ("step", "epoch", "minutes"))
-    took = " | ".join(str(finished[name]) for name in ("steps", "epochs", "minutes"))
+    steps, minutes = before(run)
+    after = {"steps": f"{steps} + ", "minutes": f"{minutes} + "} if steps else {}
+    took = " | ".join(f"{after.get(name, '')}{finished[name]}" for name in ("steps", "epochs", "minutes"))
     return f"| {title} | {took} | {scores} (step {best['step']}) |"
 
 

@@ -1,0 +1,30 @@
+"""What a run that began with another's weights owes to it: steps and minutes spent before its own.
+
+Kept in the run's folder as `started.json`, so that a model card can count all of a network's training.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from training.loop import FINISHED
+
+STARTED = "started.json"
+
+
+def record(out: Path, start: Path) -> None:
+    """Writes into `out` what the run in `start`, and those it began with, had spent; zeros if it never finished."""
+    out.mkdir(parents=True, exist_ok=True)
+    own = json.loads((start / FINISHED).read_text()) if (start / FINISHED).exists() else {"steps": 0, "minutes": 0.0}
+    steps, minutes = before(start)
+    total = {"steps": own["steps"] + steps, "minutes": round(own["minutes"] + minutes, 1)}
+    (out / STARTED).write_text(json.dumps(total))
+
+
+def before(run: Path) -> tuple[int, float]:
+    """(steps, minutes) spent before the run's own first step; (0, 0.0) if it began with nothing."""
+    if not (run / STARTED).exists():
+        return 0, 0.0
+    found = json.loads((run / STARTED).read_text())
+    return int(found["steps"]), float(found["minutes"])
