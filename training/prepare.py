@@ -24,6 +24,7 @@ from training.data import Corpus
 from training.manifest import write_manifest
 from training.sentences import fortune_files, read_texts, sentences, shares
 from tritone.errors import ConfigError, EnvironmentProblem
+from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, SPEECH_TOKENIZER
 
 
 def make_flite_corpus(
@@ -82,6 +83,17 @@ def add_embeddings(corpus: Corpus, embedder: Path) -> None:
     corpus.write("embedding", embeddings(), digest(embedder))
 
 
+def exported(given: Path, name: str) -> Path:
+    """The ONNX file `given`, or, of a run's folder, the file `name` written there from its best network."""
+    if not given.is_dir():
+        return given
+    from training.recipes import cosyvoice_speaker, cosyvoice_tokenizer
+
+    recipe = {SPEECH_TOKENIZER: cosyvoice_tokenizer, SPEAKER_EMBEDDER: cosyvoice_speaker}[name]
+    recipe.export(given, given / name)
+    return given / name
+
+
 def _session(path: Path) -> Any:
     """An onnxruntime session that uses what CPU threads there are without spinning for more."""
     import onnxruntime
@@ -117,9 +129,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if name == "features":
             step.add_argument("--kinds", nargs="+", default=["whisper", "mel", "audio", "fbank"])
         if name == "tokens":
-            step.add_argument("--tokenizer", type=Path, required=True, help="speech_tokenizer_v2.onnx")
+            step.add_argument(
+                "--tokenizer", type=Path, required=True, help="speech_tokenizer_v2.onnx, or a run's folder"
+            )
         if name == "embedding":
-            step.add_argument("--embedder", type=Path, required=True, help="campplus.onnx")
+            step.add_argument("--embedder", type=Path, required=True, help="campplus.onnx, or a run's folder")
     for step in steps.choices.values():
         step.add_argument("--processes", type=int, default=2)
     return parser.parse_args(arguments)
@@ -137,9 +151,9 @@ def main() -> None:
             for kind in args.kinds:
                 corpus.store(kind)
         elif args.step == "tokens":
-            add_tokens(corpus, args.tokenizer)
+            add_tokens(corpus, exported(args.tokenizer, SPEECH_TOKENIZER))
         else:
-            add_embeddings(corpus, args.embedder)
+            add_embeddings(corpus, exported(args.embedder, SPEAKER_EMBEDDER))
 
 
 if __name__ == "__main__":

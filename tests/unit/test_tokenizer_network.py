@@ -13,11 +13,12 @@ import onnxruntime
 import pytest
 import torch
 
-from training import loop
+from training import loop, prepare
 from training.data import Corpus
 from training.networks.tokenizer import CODES, Tokenizer, codes_of, quantize
 from training.recipes import cosyvoice_tokenizer as recipe
 from training.recipes.cosyvoice_tokenizer import edits, plain_phones, redundancy, write_onnx
+from tritone.families.cosyvoice.checkpoint import SPEECH_TOKENIZER
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +128,18 @@ def test_a_tiny_run_and_another_that_begins_with_it(corpus: Corpus, tmp_path: Pa
     for name, network in run.networks.items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, again[name].state_dict()[key]), (name, key)
+
+
+def test_tokens_come_from_a_file_or_from_a_runs_best_network(corpus: Corpus, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    (tmp_path / "run").mkdir()
+    best = Tokenizer(**recipe.sizes(smoke=False))
+    torch.save({"networks": {"tokenizer": best.state_dict()}}, tmp_path / "run" / "best.pt")
+    file = prepare.exported(tmp_path / "run", SPEECH_TOKENIZER)
+    assert file.parent == tmp_path / "run" and prepare.exported(file, SPEECH_TOKENIZER) == file
+    prepare.add_tokens(corpus, file)
+    feats = torch.from_numpy(corpus.store("whisper")[3].T[None].astype(np.float32))
+    with torch.no_grad():
+        wanted = best.eval()(feats, torch.tensor([feats.shape[2]], dtype=torch.int32))
+    found = corpus.store("tokens")[3][:, 0]
+    assert (found == wanted[0].numpy()).mean() > 0.9 and corpus.store("tokens").source == prepare.digest(file)
