@@ -129,11 +129,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         if name == "features":
             step.add_argument("--kinds", nargs="+", default=["whisper", "mel", "audio", "fbank"])
         if name == "tokens":
-            step.add_argument(
-                "--tokenizer", type=Path, required=True, help="speech_tokenizer_v2.onnx, or a run's folder"
-            )
+            step.add_argument("--tokenizer", type=Path, required=True, help="the ONNX file, or a run's folder")
         if name == "embedding":
-            step.add_argument("--embedder", type=Path, required=True, help="campplus.onnx, or a run's folder")
+            step.add_argument("--embedder", type=Path, required=True, help="the ONNX file, or a run's folder")
     for step in steps.choices.values():
         step.add_argument("--processes", type=int, default=2)
     return parser.parse_args(arguments)
