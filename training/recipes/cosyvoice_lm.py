@@ -26,7 +26,7 @@ from training.new_codes import carry
 from training.optimizers import muon_and_adamw
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint import BACKBONE
-from tritone.families.cosyvoice.config import LmConfig
+from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
 from tritone.families.cosyvoice.lm import SOS, TASK_ID, SpeechLM
 from tritone.families.cosyvoice.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
 from tritone.text.tokenizer import TextTokenizer
@@ -54,7 +54,12 @@ def sizes(smoke: bool) -> dict[str, int]:
 
 def lm_config(smoke: bool = False) -> LmConfig:
     """The model's configuration; phones are shorter than Qwen's text tokens, hence other length ratios."""
-    return LmConfig(hidden_size=sizes(smoke)["hidden_size"], min_token_text_ratio=1.0, max_token_text_ratio=10.0)
+    return LmConfig(
+        hidden_size=sizes(smoke)["hidden_size"],
+        min_token_text_ratio=1.0,
+        max_token_text_ratio=10.0,
+        sampling=SamplingConfig(top_p=0.6),  # word error rate on 120 held-out sentences 0.195, with 0.8 0.200
+    )
 
 
 def network(model_dir: Path, speakers: list[str], smoke: bool = False) -> SpeechLM:
