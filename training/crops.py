@@ -10,13 +10,11 @@ import soundfile
 import torch
 from torch import Tensor
 
-from training.data import Corpus
+from training.data import MEL, Corpus
 from training.f0 import track_f0
 from training.losses import MelSpectrogram
 from tritone.audio import resample
-from tritone.families.cosyvoice.config import MelConfig
 
-MEL = MelConfig()
 MARGIN = 4
 """Frames read around a crop, so that its mel and f0 know what comes before and after."""
 
