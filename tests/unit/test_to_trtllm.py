@@ -17,6 +17,7 @@ from export.to_huggingface import write_weights
 from export.to_trtllm import SHIFT, TrtllmArgs, sparse_bias, write_settings
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config import SamplingConfig
 from tritone.families.cosyvoice.lm import load_lm
 from tritone.families.cosyvoice.stages import family
 from tritone.families.cosyvoice.text import TextFrontend
@@ -90,7 +91,9 @@ def test_the_options_are_the_dataclasses(folder: Path) -> None:
 def test_every_request_carries_sampling_stops_and_bias(folder: Path, model: HfModel) -> None:
     request = json.loads((folder / "request.json").read_text())
     assert request.keys() <= REQUEST
-    assert (request["temperature"], request["top_p"], request["top_k"]) == (1.0, 0.8, 25)
+    sampling = CosyVoiceCheckpoint(NANO).config.lm.sampling
+    assert sampling.top_p != SamplingConfig().top_p  # or it would not show that the checkpoint's own is taken
+    assert (request["temperature"], request["top_p"], request["top_k"]) == (1.0, sampling.top_p, sampling.top_k)
     assert request["stop_token_ids"] == [model.first + stop for stop in (6561, 6562, 6563)]
     assert list(map(int, request["logit_bias"])) == list(range(model.first, model.first + model.rows))
     assert max(map(abs, request["logit_bias"].values())) <= 100
