@@ -23,7 +23,7 @@ def carried(table: Tensor, before: Store, after: Store) -> Tensor:
         table: rows of old codes `[codes, dim]`. before, after: both tokenizers' tokens of the same utterances.
     """
     old, new = _aligned(before, after)
-    codes, table = len(table), table.detach().float()
+    codes, table = len(table), table.detach().float().cpu()
     pairs = torch.sparse_coo_tensor(
         torch.stack([new, old]), torch.ones(len(new)), (codes, codes), check_invariants=True
     )

@@ -151,12 +151,14 @@ def embed(lm: SpeechLM, codes: CodeFeatures, batch: dict[str, Tensor], kind: Ten
 @torch.no_grad()
 def carry_tables(lm: SpeechLM, codes: CodeFeatures, before: Corpus, after: Corpus) -> None:
     """Replaces embeddings and scores of `before`'s codes by those of `after`'s; what digits share stays."""
-    count = lm.config.speech_token_size
     embedding, head, bias = lm.speech_embedding.weight, lm.llm_decoder.weight, lm.llm_decoder.bias
-    embedding.copy_(carry(codes.embedding_table(embedding), before, after, count) - codes.features @ codes.embedding)
-    head.copy_(carry(codes.head_table(head), before, after, count) - codes.features @ codes.head)
+    tables = [codes.embedding_table(embedding), codes.head_table(head)] + ([] if bias is None else [bias[:, None]])
+    moved = carry(torch.cat(tables, dim=1), before, after, lm.config.speech_token_size)
+    parts = moved.split([table.shape[1] for table in tables], dim=1)
+    embedding.copy_(parts[0] - codes.features @ codes.embedding)
+    head.copy_(parts[1] - codes.features @ codes.head)
     if bias is not None:
-        bias.copy_(carry(bias[:, None], before, after, count)[:, 0])
+        bias.copy_(parts[2][:, 0])
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

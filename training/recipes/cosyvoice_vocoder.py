@@ -20,13 +20,7 @@ from training import checkpointing, distributed
 from training.crops import MARGIN, MEL, Crop, crop, long_enough, track
 from training.data import Corpus
 from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.losses import (
-    MelSpectrogram,
-    discriminator_loss,
-    feature_loss,
-    generator_loss,
-    stft_loss,
-)
+from training.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
 from training.networks.discriminators import Discriminators
 from tritone.audio import mel_spectrogram
 from tritone.families.cosyvoice.config import HiftConfig
