@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.audio import mel_spectrogram, resample
-from tritone.families.cosyvoice.config import MelConfig
+from tritone.audio.features import mel_spectrogram, resample
+from tritone.audio.mel import MelConfig
 
 DECIBELS = 20.0 / np.log(10.0)
 FLOOR = np.log(1e-3)

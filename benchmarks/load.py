@@ -22,8 +22,8 @@ from benchmarks import asr, perf_analyzer
 from benchmarks.memory import PeakMemory
 from benchmarks.report import RESULTS, Table, new_figure, write_report
 from benchmarks.timing import Utterance, summarise
-from client.errors import SpeechError
-from client.speech_client import SpeechClient
+from tritone.client.errors import SpeechError
+from tritone.client.speech_client import SpeechClient
 from tritone.errors import ConfigError, TritoneError
 
 Request = dict[str, str | int | float]

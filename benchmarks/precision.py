@@ -2,7 +2,7 @@
 
     python benchmarks/precision.py --model-dir checkpoints/nano --build build/nano [--speakers rms,slt] [--limit 30]
 
-Both precisions run from ONNX files in this process, fp16 in its rounded form (export/rounding.py). The language
+Both precisions run from ONNX files in this process, fp16 in its rounded form (tritone/export/rounding.py). The language
 model decodes once per sentence; its logits are given to the second run. Writes into benchmarks/results/.
 """
 
@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import asr
 from benchmarks.report import RESULTS, Table, write_report
-from export.end_to_end import LOG_MEL_TOLERANCE, Recorder, speak
-from export.engines import engine_call
+from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.catalog import open_family
-from tritone.distance import log_mel_difference, signal_to_noise
 from tritone.errors import TritoneError
 from tritone.lm.genai import genai_llm
+from tritone.parity.end_to_end import LOG_MEL_TOLERANCE, Recorder, speak
+from tritone.parity.engines import engine_call
 from tritone.stage import Arrays
 
 MARGIN = 0.02

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks import asr
 from benchmarks.distance import log_mel_distance, warped_distance
 from benchmarks.report import RESULTS, Table, new_figure, write_report
-from client.errors import SpeechError
-from client.speech_client import SpeechClient
+from tritone.audio.wav import read_wav
+from tritone.client.errors import SpeechError
+from tritone.client.speech_client import SpeechClient
 from tritone.errors import ConfigError, TritoneError
 from tritone.load import Model, load_model
-from tritone.wav import read_wav
 
 MARGIN = 0.08
 """How much more than its source voice a trained speaker may be misunderstood."""
@@ -61,7 +61,7 @@ def total_wer(rows: list[dict[str, Any]]) -> float:
 
 def from_flite(voice: str) -> Say:
     """The source voice itself, spoken anew by the installed flite."""
-    from training.flite import RATE, check_voices, synthesize
+    from training.corpus.flite import RATE, check_voices, synthesize
 
     check_voices([voice])
     return lambda index, text: (synthesize(text, voice), RATE)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tritone import formats
+from tritone.build import targets
+from tritone.build.targets import HUGGINGFACE, Artefact, Selection
 from tritone.catalog import KINDS, published_family
-from tritone.formats import HUGGINGFACE, Artefact, Selection
 from tritone.stage import Family
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +26,7 @@ NAMES = {
     "llm": "onnxruntime-genai",
     HUGGINGFACE: "transformers folder for TensorRT-LLM, vLLM",
 }
-HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for target in formats.TARGETS))
+HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for target in targets.TARGETS))
 
 
 def table() -> str:
@@ -41,9 +41,9 @@ def table() -> str:
 
 def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
     """By format: its precisions, what of the family it covers, and what a server of each target loads of it."""
-    everything = Selection(formats.FORMATS, formats.PRECISIONS)
-    possible = [a for llm in formats.LLM_FOLDERS for a in formats.artefacts(family, replace(everything, llm=llm))]
-    served = {target: loaded(family, target) for target in formats.TARGETS}
+    everything = Selection(targets.FORMATS, targets.PRECISIONS)
+    possible = [a for llm in targets.LLM_FOLDERS for a in targets.artefacts(family, replace(everything, llm=llm))]
+    served = {target: loaded(family, target) for target in targets.TARGETS}
     rows = {}
     for name in NAMES:
         made = [artefact for artefact in possible if label(artefact) == name]
@@ -55,7 +55,7 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
         covers = "language model" if not covered & set(stages) else f"{len(covered)} of {len(stages)} stages"
         loads = [
             ", ".join(p for p in (*precisions, HUGGINGFACE) if (name, p) in served[target]).replace(HUGGINGFACE, "yes")
-            for target in formats.TARGETS
+            for target in targets.TARGETS
         ]
         rows[name] = (", ".join(precisions), covers, *(text or "-" for text in loads))
     return rows
@@ -63,7 +63,7 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
 
 def loaded(family: Family, target: str) -> set[tuple[str, str]]:
     """Row and precision of everything a server of the target opens: what is only made into something else is not."""
-    wanted = formats.artefacts(family, formats.for_target(target))
+    wanted = targets.artefacts(family, targets.for_target(target))
     sources = {artefact.source for artefact in wanted}
     return {(label(artefact), artefact.precision) for artefact in wanted if artefact.key not in sources}
 

@@ -13,9 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for helpers shared by test files, such as golden_weights
 
-from golden_weights import BACKBONE, GOLDEN, tiny_state
+from support.golden_weights import BACKBONE, GOLDEN, tiny_state
 
-from benchmarks.random_checkpoint import write_byte_tokenizer
+from benchmarks.cosyvoice.random_checkpoint import write_byte_tokenizer
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which a single test does not need
@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.fixture(scope="session")
 def tiny_v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint of the v1 layout, which has no backbone but a vocabulary file of Whisper's."""
-    from front_helpers import write_whisper_vocabulary
+    from support.front_helpers import write_whisper_vocabulary
 
     directory = write_networks(tmp_path_factory.mktemp("checkpoints") / "tiny_v1", 1)
     write_whisper_vocabulary(directory)

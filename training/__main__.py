@@ -10,21 +10,17 @@ from pathlib import Path
 
 import torch
 
-from training import distributed, lineage
-from training.checkpointing import seed_everything
-from training.loop import train
+from training.core import distributed, lineage
+from training.core.checkpointing import seed_everything
+from training.core.loop import train
+from training.recipes import RECIPES
 from tritone.errors import TritoneError
-
-
-def recipes() -> list[str]:
-    """Names of the files in training/recipes."""
-    return sorted(path.stem for path in (Path(__file__).parent / "recipes").glob("*.py") if path.stem != "__init__")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; a recipe may add options of its own with a function `arguments(parser)`."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
-    parser.add_argument("recipe", choices=recipes())
+    parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument(
         "--data", type=Path, default=Path("data/nano"), help="corpus made by python -m training.prepare"
     )
@@ -40,7 +36,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--eval-every", type=int, default=500)
     parser.add_argument("--save-every", type=int, default=500)
     known, _ = parser.parse_known_args(arguments)
-    recipe = importlib.import_module(f"training.recipes.{known.recipe}")
+    recipe = importlib.import_module(RECIPES[known.recipe])
     if hasattr(recipe, "arguments"):
         recipe.arguments(parser)
     args = parser.parse_args(arguments)
@@ -55,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     args.device = distributed.start(args.device)
     seed_everything(args.seed or 0)  # None where a recipe's own configuration says it
-    recipe = importlib.import_module(f"training.recipes.{args.recipe}")
+    recipe = importlib.import_module(RECIPES[args.recipe])
     if hasattr(recipe, "main"):
         recipe.main(args)
         return

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from training import flite
-from training.data import Corpus
-from training.manifest import write_manifest
-from training.sentences import fortune_files, read_texts, sentences, shares
+from training.corpus import flite
+from training.corpus.data import Corpus
+from training.corpus.manifest import write_manifest
+from training.corpus.sentences import fortune_files, read_texts, sentences, shares
 from tritone.errors import ConfigError, EnvironmentProblem
-from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, SPEECH_TOKENIZER
+from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, SPEECH_TOKENIZER
 
 
 def make_flite_corpus(
@@ -87,7 +87,8 @@ def exported(given: Path, name: str) -> Path:
     """The ONNX file `given`, or, of a run's folder, the file `name` written there from its best network."""
     if not given.is_dir():
         return given
-    from training.recipes import cosyvoice_speaker, cosyvoice_tokenizer
+    from training.cosyvoice import speaker as cosyvoice_speaker
+    from training.cosyvoice import tokenizer as cosyvoice_tokenizer
 
     recipe = {SPEECH_TOKENIZER: cosyvoice_tokenizer, SPEAKER_EMBEDDER: cosyvoice_speaker}[name]
     recipe.export(given, given / name)

@@ -48,14 +48,14 @@ def has_generator(folder: Path) -> bool:
 
 KINDS = [
     *(
-        Kind(name, partial(has_file, name=name), "tritone.families.cosyvoice.stages")
+        Kind(name, partial(has_file, name=name), "tritone.families.cosyvoice.family")
         for name in ("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml")
     ),
-    Kind("config.json with model and data, G_*.pth", has_generator, "tritone.families.bert_vits2.stages"),
+    Kind("config.json with model and data, G_*.pth", has_generator, "tritone.families.bert_vits2.family"),
     Kind(
         "config.json with channels and speech_token_range",
         partial(has_config, keys=("channels", "speech_token_range")),
-        "tritone.families.moss_ttsd.stages",
+        "tritone.families.moss_ttsd.family",
     ),
 ]
 """Every kind of checkpoint there is; a folder is of exactly one."""

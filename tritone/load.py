@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from tritone import artifacts, gpu
-from tritone.call import by_kind, onnx_call, ready_made_call, torch_call
+from tritone.build import manifest
+from tritone.build.targets import Selection
 from tritone.catalog import open_family
+from tritone.engines import gpu
+from tritone.engines.call import by_kind, onnx_call, ready_made_call, torch_call
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest
-from tritone.formats import Selection
 from tritone.stage import Arrays, Call, Family, Llm, Tensor
-from tritone.torch_run import TorchRun
 
 ENGINES = ("torch", "torchscript", "onnx", "tensorrt")
 ON_CPU = "torch, torchscript and onnx run on the CPU (device='cpu')"
@@ -113,11 +114,11 @@ def load_model(
     check_gpu(engine, index)
     folder = Path(model_dir)
     family = open_family(folder)
-    build = artifacts.default_folder(folder) if build_dir is None else Path(build_dir)
+    build = manifest.default_folder(folder) if build_dir is None else Path(build_dir)
     how = TorchRun(device, threads, fp16)
     needed = selection(engine, fp16, index, build)
     if needed is not None:
-        artifacts.verify(build, family, folder, needed)
+        manifest.verify(build, family, folder, needed)
     call = open_call(engine, family, folder, build, how, index or 0)
     return Model(family, call, open_llm(engine, family, call, build, how))
 
@@ -156,7 +157,7 @@ def check_gpu(engine: str, index: int | None) -> None:
         raise EnvironmentProblem(
             f"engine {engine} was asked for on CUDA device {index}, which this machine does not have; {ON_CPU}"
         )
-    from tritone.plan import require_cuda
+    from tritone.engines.tensorrt import require_cuda
 
     require_cuda()
 
@@ -175,7 +176,7 @@ def selection(engine: str, fp16: bool, index: int | None, build: Path) -> Select
 def engines_platform(build: Path, index: int) -> str:
     """What the build folder's engines were built for where this GPU can run them, else what they should be."""
     found = gpu.found_platform(index)
-    recorded = {entry.identity.platform for entry in artifacts.read_manifest(build).values()} - {""}
+    recorded = {entry.identity.platform for entry in manifest.read_manifest(build).values()} - {""}
     return next((name for name in sorted(recorded) if not gpu.mismatch(name, found)), "") or gpu.target_platform()
 
 
@@ -183,13 +184,13 @@ def open_call(engine: str, family: Family, folder: Path, build: Path, how: Torch
     """The family's stages on the engine; networks the checkpoint brings as ONNX run on onnxruntime beside torch."""
     precision, threads = "fp16" if how.fp16 else "fp32", how.threads or 1
     if engine == "tensorrt":
-        from tritone.plan import plan_call
+        from tritone.engines.tensorrt import plan_call
 
         return plan_call(build, family.stages, precision, index)
     if engine == "onnx":
         return onnx_call(build, family.stages, threads, precision=precision)
     if engine == "torchscript":
-        from tritone.torchscript import torchscript_call
+        from tritone.engines.torchscript import torchscript_call
 
         modules: Call = torchscript_call(build, family.stages, precision, threads, how.device)
     else:
@@ -208,7 +209,7 @@ def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun
         from tritone.lm.genai import genai_llm
 
         return genai_llm(build, threads=how.threads or 1)
-    from tritone.lm.torch_lm import torch_llm
+    from tritone.families.cosyvoice.lm.torch_session import torch_llm
 
     return torch_llm(model.build, how)
 

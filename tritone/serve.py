@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tritone import artifacts, gpu
+from tritone.build import manifest
+from tritone.build.targets import TARGETS, Selection, for_target
 from tritone.catalog import open_family
+from tritone.engines import gpu
 from tritone.errors import ArtifactError, ConfigError, TritoneError
-from tritone.formats import TARGETS, Selection, for_target
 from tritone.lm.served import ENGINES
 from tritone.server.health import speak_stream, speak_whole
 from tritone.server.launch import ROOT, Server, ready
@@ -105,12 +106,12 @@ def export_if_needed(
     """Make the build directory current, showing the exporter's own progress; nothing happens when it already is."""
     selection = wanted(target, engine)
     try:
-        artifacts.verify(build, family, checkpoint, selection)
+        manifest.verify(build, family, checkpoint, selection)
         return
     except ArtifactError as error:
         if not (ROOT / "export" / "build_engines.py").is_file():
             raise
-        first = not (build / artifacts.MANIFEST).is_file()
+        first = not (build / manifest.MANIFEST).is_file()
         print(f"{build}: exporting ({'first use' if first else error})", file=sys.stderr, flush=True)
     command = [
         sys.executable,
@@ -128,7 +129,7 @@ def export_if_needed(
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status:
         raise ArtifactError(f"the export stopped with status {status}; see the message above")
-    artifacts.verify(build, family, checkpoint, selection)
+    manifest.verify(build, family, checkpoint, selection)
 
 
 def start(args: argparse.Namespace) -> tuple[Family, Server]:
@@ -136,7 +137,7 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
-    build = (args.build_dir or artifacts.default_folder(args.checkpoint)).resolve()
+    build = (args.build_dir or manifest.default_folder(args.checkpoint)).resolve()
     export_if_needed(family, args.checkpoint.resolve(), build, args.target, args.engine)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     env = {

@@ -1,6 +1,6 @@
 """What the alignment search of a training batch costs: one compiled call beside a Python loop over rows and frames.
 
-    python benchmarks/alignment.py [--batch 16] [--frames 600] [--phones 200] [--repeats 7]
+    python benchmarks/bert_vits2/alignment.py [--batch 16] [--frames 600] [--phones 200] [--repeats 7]
 
 The loop is NumPy as one would write it: row by row, one vector operation over the phones for each frame. Both find the
 same paths, which is checked. Prints milliseconds for each batch (the fastest of the repeats) and writes them into
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.report import Table, write_report
-from training.alignment import monotonic_path
+from training.bert_vits2.alignment import monotonic_path
 
 WANTED = 5.0
 """How many times as fast as the loop the search has to be."""

@@ -1,6 +1,6 @@
 """CPU seconds of one Bert-VITS2 utterance on one thread: 80 phones, 5.6 s of speech, stage by stage.
 
-    python benchmarks/bert_vits2_inference.py [CHECKPOINT] [--build FOLDER] [--repeats 5]
+    python benchmarks/bert_vits2/inference.py [CHECKPOINT] [--build FOLDER] [--repeats 5]
 
 Without a checkpoint one of the published sizes is written with random weights. Three ways are timed in turns, so that
 a busy machine slows all of them: the generator's own modules in eager torch, as they are trained and as published code
@@ -20,17 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
 from benchmarks.report import RESULTS, Table, write_report
-from tritone.artifacts import stage_path
-from tritone.call import onnx_call, torch_call
+from tritone.build.manifest import stage_path
 from tritone.catalog import open_family
+from tritone.engines.call import onnx_call, torch_call
 from tritone.errors import TritoneError
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
-from tritone.families.bert_vits2.stages import generator_file
+from tritone.families.bert_vits2.family import generator_file
 from tritone.stage import Arrays, Call, Family
 
 PHONES, HELD = 161, 3
@@ -41,7 +41,7 @@ def random_checkpoint(folder: Path) -> Path:
     """The folder with a checkpoint of the published sizes and random weights."""
     import torch
 
-    from tritone.families.bert_vits2.generator import Generator
+    from tritone.families.bert_vits2.networks.generator import Generator
 
     config = BertVits2Config()
     folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def measure(calls: dict[str, Call], given: dict[str, Arrays], repeats: int) -> l
 
 def build_onnx(folder: Path, build: Path) -> None:
     """Export the checkpoint's stages where that has not been done."""
-    from export import build_engines
+    from tritone.export import command as build_engines
 
     if not all(stage_path(build, stage.name).is_file() for stage in open_family(folder).stages):
         build_engines.main(["--model-dir", str(folder), "--out", str(build), "--formats", "onnx", "--quick"])

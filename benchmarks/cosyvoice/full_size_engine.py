@@ -1,6 +1,6 @@
 """How long and how much memory it takes to compile a full-size network: CosyVoice 2's with random weights.
 
-    python benchmarks/full_size_engine.py [--stage flow_estimator] [--precision fp32,fp16] [--json FILE]
+    python benchmarks/cosyvoice/full_size_engine.py [--stage flow_estimator] [--precision fp32,fp16] [--json FILE]
 
 Every step - ONNX export, fp16 conversion, engine - runs in a process of its own, whose peak memory is what the system
 counts for it, so that none is hidden in another's. No checkpoint and no GPU are needed; weights do not change the time.
@@ -20,30 +20,30 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tritone.build.targets import PRECISIONS, check, plan_key, stage_key
 from tritone.errors import ArtifactError, TritoneError
-from tritone.formats import PRECISIONS, check, plan_key, stage_key
 from tritone.stage import Stage
 
-RESULTS = Path(__file__).resolve().parent / "results" / "full_size_engine.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_engine.json"
 LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
 """What compiling the flow estimator must stay below."""
 
 
 def full_size(name: str) -> Stage:
     """A stage at the official CosyVoice 2 sizes, its weights random; ConfigError lists the stages there are."""
-    from tritone.families.cosyvoice.config import FlowConfig, HiftConfig
-    from tritone.families.cosyvoice.flow_stages import flow_stages
-    from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
+    from tritone.families.cosyvoice.config.common import FlowConfig, HiftConfig
+    from tritone.families.cosyvoice.flow.v2.stages import flow_stages
+    from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 
     def flow() -> Any:
-        from tritone.families.cosyvoice.flow import Flow
+        from tritone.families.cosyvoice.flow.v2.network import Flow
 
         return Flow(FlowConfig()).eval()
 
     def hift() -> Any:
-        from tritone.families.cosyvoice.hift import Hift
+        from tritone.families.cosyvoice.vocoder.hift import Hift
 
         return Hift(HiftConfig()).eval()
 
@@ -58,17 +58,17 @@ def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str
     began = time.monotonic()
     found: dict[str, Any] = {}
     if step == "onnx fp32":
-        from export.to_onnx import export_stage
+        from tritone.export.to_onnx import export_stage
 
         path = fp32
         export_stage(stage, path)
     elif step == "onnx fp16":
-        from export.to_fp16 import convert_stage
+        from tritone.export.to_fp16 import convert_stage
 
         path = fp16
         convert_stage(stage, fp32, path)
     else:
-        from export.to_tensorrt import Options, build_stage
+        from tritone.export.to_tensorrt import Options, build_stage
 
         precision = step.split()[1]
         path = folder / plan_key(stage.name, precision)

@@ -1,6 +1,7 @@
 """A checkpoint of the official sizes, its weights random, exported, served by the real Triton server and made to speak.
 
-    python benchmarks/full_size_serving.py v1|v2|v3 [--engine onnx|torchscript|torch] [--seconds 4] [--keep FOLDER]
+    python benchmarks/cosyvoice/full_size_serving.py v1|v2|v3
+        [--engine onnx|torchscript|torch] [--seconds 4] [--keep FOLDER]
 
 Says what a user of the official checkpoints has to expect of the machine: disk, memory, time to export, to load and to
 speak. What is said is noise; its length, its samples and its finiteness are checked.
@@ -24,21 +25,21 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.cosyvoice.random_checkpoint import TEXT, random_checkpoint
 from benchmarks.memory import PeakMemory
-from benchmarks.random_checkpoint import TEXT, random_checkpoint
 from benchmarks.report import machine
-from client.errors import SpeechError
-from client.speech_client import SpeechClient
-from tritone import artifacts
+from tritone.build import manifest
+from tritone.client.errors import SpeechError
+from tritone.client.speech_client import SpeechClient
 from tritone.errors import ArtifactError, TritoneError
-from tritone.families.cosyvoice.stages import PUBLISHED
+from tritone.families.cosyvoice.family import PUBLISHED
 from tritone.serve import ENGINES_ON_CPU
 from tritone.server.launch import ROOT, ready
 from tritone.server.locate import Ports, free_ports
 
-RESULTS = Path(__file__).resolve().parent / "results" / "full_size_serving.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_serving.json"
 VERSIONS = {"v1": 1, "v2": 2, "v3": 3}
 LOAD_SECONDS = 900
 
@@ -69,7 +70,7 @@ def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
     options = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
     options += ["--formats", ",".join(ENGINES_ON_CPU[engine])]
     found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *options])
-    files = {key: [entry.seconds, round(entry.bytes / 1e6)] for key, entry in artifacts.read_manifest(build).items()}
+    files = {key: [entry.seconds, round(entry.bytes / 1e6)] for key, entry in manifest.read_manifest(build).items()}
     return {**found, "megabytes": megabytes(build), "files": dict(sorted(files.items()))}
 
 

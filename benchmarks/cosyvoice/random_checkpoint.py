@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import (
+from tritone.families.cosyvoice.checkpoint.folder import (
     BACKBONE,
     SPEAKER_EMBEDDER,
     SPEAKERS,
     SPEECH_TOKENIZER,
     write_checkpoint,
 )
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import TransformerLmConfig
-from tritone.families.cosyvoice.stages import PUBLISHED
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
+from tritone.families.cosyvoice.family import PUBLISHED
 from tritone.text.whisper_tokenizer import MERGEABLE, VOCABULARY
 
 if TYPE_CHECKING:
     from torch import nn
 
-NANO = Path(__file__).resolve().parents[1] / "checkpoints" / "nano"
+NANO = Path(__file__).resolve().parents[2] / "checkpoints" / "nano"
 TEXT = "The birch canoe slid on the smooth planks."
 QWEN2_TOKENS = 151643
 QWEN2: dict[str, Any] = {
@@ -89,10 +89,10 @@ def with_length(config: CosyVoiceConfig, seconds: float) -> CosyVoiceConfig:
 
 def networks(config: CosyVoiceConfig) -> dict[str, Callable[[], nn.Module]]:
     """Each network with random weights, built when asked for: together they take gigabytes."""
-    from tritone.families.cosyvoice.hift import Hift
-    from tritone.families.cosyvoice.lm import SpeechLM
-    from tritone.families.cosyvoice.lm_v1 import TransformerLm
+    from tritone.families.cosyvoice.lm.v1 import TransformerLm
+    from tritone.families.cosyvoice.lm.v2 import SpeechLM
     from tritone.families.cosyvoice.versions import flow_network
+    from tritone.families.cosyvoice.vocoder.hift import Hift
 
     lm = config.lm
     return {

@@ -1,7 +1,9 @@
 """Streamed synthesis of a checkpoint: what each chunk costs, and the largest difference to one pass under the mask.
 
-    python benchmarks/streaming.py checkpoints/nano [--build FOLDER] [--hops 25,50,100] [--seconds 24] [--speaker NAME]
-    python benchmarks/streaming.py CHECKPOINT --engine torch --speech random --left-chunks=4,-1 [--prompt SECONDS]
+    python benchmarks/cosyvoice/streaming.py checkpoints/nano
+        [--build FOLDER] [--hops 25,50,100] [--seconds 24] [--speaker NAME]
+    python benchmarks/cosyvoice/streaming.py CHECKPOINT
+        --engine torch --speech random --left-chunks=4,-1 [--prompt SECONDS]
 
 The same speech tokens are rendered in chunks and in one pass, with the same seed. A pass under the mask of a stream
 exists where the checkpoint's own mask is used: one with a bound, or, with `--left-chunks=-1`, the published one.
@@ -19,24 +21,24 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.report import RESULTS, Table, new_figure, write_report
-from tritone.artifacts import default_folder
+from tritone.build.manifest import default_folder
 from tritone.catalog import open_family
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import TritoneError
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.request import Prepared, registered
-from tritone.families.cosyvoice.speakers import read_voices
-from tritone.families.cosyvoice.streaming_v1 import HOP
-from tritone.families.cosyvoice.synthesize import never, speech_tokens, stream_waveform, whole_mel, whole_waveform
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.flow.v1.stream import HOP
+from tritone.families.cosyvoice.speak.request import Prepared, registered
+from tritone.families.cosyvoice.speak.synthesize import never, speech_tokens, stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.speakers import read_voices
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.genai import genai_llm
 from tritone.load import open_call
 from tritone.stage import Arrays, Call, Stage
-from tritone.torch_run import TorchRun
 
 TEXT = "The small boat drifted far beyond the harbour while the evening light was fading."
 SEED = 1

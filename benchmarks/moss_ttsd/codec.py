@@ -1,6 +1,6 @@
 """What MOSS-TTSD's codec costs at its released size: ten seconds decoded, one second encoded, on one thread.
 
-    python benchmarks/codec.py [--only decode] [--rate 32000] [--repeats 5]
+    python benchmarks/moss_ttsd/codec.py [--only decode] [--rate 32000] [--repeats 5]
 
 Weights are random, which does not change the work. Times are CPU seconds of the process, the fewest of the repeats, so
 that other programs on the machine change them little. What onnxruntime gives is compared with torch's. Prints, and
@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tritone.artifacts import stage_path
-from tritone.call import onnx_call, torch_call
-from tritone.families.moss_ttsd.codec_config import released
-from tritone.families.moss_ttsd.codec_stages import codec_stages
-from tritone.families.moss_ttsd.codec_windows import decode, encode
+from tritone.build.manifest import stage_path
+from tritone.engines.call import onnx_call, torch_call
+from tritone.families.moss_ttsd.codec.config import released
+from tritone.families.moss_ttsd.codec.stages import codec_stages
+from tritone.families.moss_ttsd.codec.windows import decode, encode
 from tritone.stage import Call
 
-RESULTS = Path(__file__).resolve().parent / "results" / "codec.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "codec.json"
 SECONDS = {"decode": 10, "encode": 1}
 PUBLISHED = {"decode": 3.9, "encode": 15.1}
 """CPU seconds of the published code for the same, eager torch on one thread of the machine the results are from; its
@@ -45,7 +45,7 @@ def random_codec(rate: int) -> Any:
     """The released networks with random weights that keep signals at a sensible level."""
     import torch
 
-    from tritone.families.moss_ttsd.codec import XYTokenizer
+    from tritone.families.moss_ttsd.codec.network import XYTokenizer
 
     torch.manual_seed(0)
     codec = XYTokenizer(released(rate)).eval()
@@ -67,7 +67,7 @@ def cheapest(call: Callable[[], object], repeats: int) -> float:
 
 def export(rate: int, name: str, folder: Path) -> None:
     """Writes one stage's file; run in a process of its own, whose memory the system gets back."""
-    from export.to_onnx import export_stage
+    from tritone.export.to_onnx import export_stage
 
     (stage,) = (one for one in codec_stages(released(rate), lambda: random_codec(rate)) if one.name == name)
     path = stage_path(folder, name)

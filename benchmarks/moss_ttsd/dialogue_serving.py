@@ -1,6 +1,6 @@
 """MOSS-TTSD on the real server with a language model of released width: first sound, speed, and how streams share.
 
-    python benchmarks/dialogue_serving.py CODEC [--layers 2] [--seconds 8] [--folder DIR] [--most 4]
+    python benchmarks/moss_ttsd/dialogue_serving.py CODEC [--layers 2] [--seconds 8] [--folder DIR] [--most 4]
 
 The language model has the released 2048 channels and 152697 ids, as many layers as asked for (28 were released) and
 random weights that always speak; the codec is the one in the folder CODEC. Everything is written below /var/tmp and
@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.memory import PeakMemory
 from benchmarks.timing import Utterance, summarise
-from tritone.families.moss_ttsd.lm_config import RELEASED
+from tritone.families.moss_ttsd.lm.config import RELEASED
 
-RESULTS = Path(__file__).resolve().parent / "results" / "dialogue_serving.json"
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "dialogue_serving.json"
 TEXT = "[S1]The birch canoe slid on the smooth planks. [S2]It did, and nobody saw it."
 
 
@@ -43,7 +43,7 @@ def write_lm(folder: Path, layers: int) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from tritone.families.moss_ttsd.lm import AsteroidLM
+    from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
     config = replace(RELEASED, num_hidden_layers=layers)
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """A checkpoint on torch on a GPU beside the same on a CPU, in fp32 and under autocast.
 
 These tests need an NVIDIA GPU and a CUDA build of torch. They were written on a machine without one and have not been
-run: there, autocast is tested on a CPU (tests/unit/test_torch_run.py).
+run: there, autocast is tested on a CPU (tests/unit/engines/test_torch_run.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tritone import gpu
+from tritone.engines import gpu
 from tritone.load import Model, load_model
 
 LIMIT = 2e-2

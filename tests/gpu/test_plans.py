@@ -2,7 +2,7 @@
 
 These tests need an NVIDIA GPU, a CUDA build of torch, and tensorrt or tensorrt_rtx. They were written on a machine
 without one and have not been run: there, engines are compiled for real and the runner is tested against a stand-in
-(tests/unit/test_to_tensorrt.py, tests/unit/test_plan.py). Run them with `pytest tests/gpu`.
+(tests/unit/export/test_to_tensorrt.py, tests/unit/engines/test_plan.py). Run them with `pytest tests/gpu`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from export.compare import points, relative_error
-from export.to_fp16 import convert_stage
-from export.to_onnx import export_stage, link_ready_made
-from export.to_tensorrt import build_stage, can_run
-from tritone import gpu
-from tritone.artifacts import stage_path
-from tritone.call import onnx_call, torch_call
+from tritone.build.manifest import stage_path
+from tritone.build.targets import plan_key
 from tritone.catalog import open_family
+from tritone.engines import gpu
+from tritone.engines.call import onnx_call, torch_call
+from tritone.engines.tensorrt import PlanCall, plan_call
 from tritone.errors import InvalidRequest
-from tritone.formats import plan_key
-from tritone.plan import PlanCall, plan_call
+from tritone.export.to_fp16 import convert_stage
+from tritone.export.to_onnx import export_stage, link_ready_made
+from tritone.export.to_tensorrt import build_stage, can_run
+from tritone.parity.compare import points, relative_error
 from tritone.stage import Family, Stage
 
 NANO = Path(__file__).parents[2] / "checkpoints" / "nano"

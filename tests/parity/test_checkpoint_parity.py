@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.compare import Row, compare_llm, compare_stage, points
-from export.report import table
-from export.to_genai import export_llm
-from export.to_onnx import export_stage
-from tritone.artifacts import llm_path, stage_path
-from tritone.call import TorchCall, onnx_call, torch_call
+from tritone.build.manifest import llm_path, stage_path
 from tritone.catalog import open_family
+from tritone.engines.call import TorchCall, onnx_call, torch_call
+from tritone.export.to_genai import export_llm
+from tritone.export.to_onnx import export_stage
 from tritone.lm.genai import genai_llm
+from tritone.parity.compare import Row, compare_llm, compare_stage, points
+from tritone.parity.report import table
 from tritone.stage import Family
 
 NANO = Path(__file__).parents[2] / "checkpoints" / "nano"
@@ -76,7 +76,7 @@ def test_language_model_logits_in_int8(exported: Exported) -> None:
 
 def test_the_engine_decodes_what_the_reference_session_decodes(exported: Exported) -> None:
     """The torch session embeds each kind of id from its own table: nothing of the merged vocabulary is shared."""
-    from tritone.lm.torch_lm import TorchSession
+    from tritone.families.cosyvoice.lm.torch_session import TorchSession
 
     llm = exported.family.language_model
     assert llm is not None

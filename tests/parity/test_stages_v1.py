@@ -10,21 +10,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from golden_weights import golden
-from v1_helpers import tiny_config, tiny_stages
+from support.golden_weights import golden
+from support.v1_helpers import tiny_config, tiny_stages
 
-from export.compare import compare_stage
-from export.to_fp16 import convert_stage
-from export.to_onnx import export_stage
-from export.to_torchscript import export_stage as export_torchscript
-from tritone.artifacts import stage_path
-from tritone.call import onnx_call, torch_call
-from tritone.families.cosyvoice.vocabulary import Vocabulary
-from tritone.formats import torchscript_key
+from tritone.build.manifest import stage_path
+from tritone.build.targets import torchscript_key
+from tritone.engines.call import onnx_call, torch_call
+from tritone.engines.torchscript import torchscript_call
+from tritone.export.to_fp16 import convert_stage
+from tritone.export.to_onnx import export_stage
+from tritone.export.to_torchscript import export_stage as export_torchscript
+from tritone.families.cosyvoice.lm.stage_session import StageLlm
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
-from tritone.lm.stage_lm import StageLlm
+from tritone.parity.compare import compare_stage
 from tritone.stage import Call, Stage
-from tritone.torchscript import torchscript_call
 
 STAGES = ("llm_text_encoder", "llm_step", "flow_encoder", "flow_estimator", "f0_predictor", "vocoder")
 

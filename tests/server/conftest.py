@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tritonclient import grpc
 
-from client.speech_client import SpeechClient
+from tritone.client.speech_client import SpeechClient
 from tritone.serve import parse, start
 from tritone.server.launch import ROOT, Server
 from tritone.server.locate import free_ports

@@ -10,8 +10,8 @@ import pytest
 from server.conftest import text
 from tritonclient.utils import InferenceServerException
 
-from client.errors import InvalidArgument
-from client.speech_client import SpeechClient
+from tritone.client.errors import InvalidArgument
+from tritone.client.speech_client import SpeechClient
 
 
 def wav(samples: int, value: float = 0.1) -> tuple[np.ndarray, str]:

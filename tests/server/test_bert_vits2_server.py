@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bert_vits2_folder import SPEAKERS, write_tiny
 from server.conftest import text
+from support.bert_vits2_folder import SPEAKERS, write_tiny
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from client.speech_client import SpeechClient
+from tritone.client.speech_client import SpeechClient
 from tritone.serve import check, parse, start
 from tritone.server.launch import ROOT, Server
 from tritone.server.locate import free_ports

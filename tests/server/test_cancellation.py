@@ -6,7 +6,7 @@ import time
 
 from server.conftest import SENTENCE, lm_tokens
 
-from client.speech_client import SpeechClient
+from tritone.client.speech_client import SpeechClient
 from tritone.server.launch import Server
 
 STREAM = "cosyvoice2_stream"

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_helpers import weights_apart
-from moss_helpers import write_checkpoint
 from server.conftest import lm_tokens, text
+from support.export_helpers import weights_apart
+from support.moss_helpers import write_checkpoint
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
+from tritone.build.targets import data_file, stage_key
 from tritone.catalog import open_family
-from tritone.formats import data_file, stage_key
 from tritone.load import load_model
 from tritone.serve import check, export_if_needed, parse, start
 from tritone.server.launch import ROOT, Server

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from server.conftest import SENTENCE, text
 
-from client.speech_client import SpeechClient
+from tritone.client.speech_client import SpeechClient
 from tritone.server.launch import Server, ready
 
 LENGTHS = ("Yes.", "A cup of tea, please.", SENTENCE)

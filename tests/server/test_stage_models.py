@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from server.conftest import SENTENCE, lm_tokens
 
-from client.errors import RequestFailed
-from client.speech_client import SpeechClient
 from tritone.catalog import open_family
+from tritone.client.errors import RequestFailed
+from tritone.client.speech_client import SpeechClient
 from tritone.serve import GPU_OPTIONS
 from tritone.server.launch import Server
 from tritone.server.locate import free_ports

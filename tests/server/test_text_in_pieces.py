@@ -17,20 +17,20 @@ from server.test_versions import recording, tensors
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from client.errors import InvalidArgument, ServerBusy
-from client.speech_client import SpeechClient
-from tritone.call import onnx_call
 from tritone.catalog import open_family
-from tritone.families.cosyvoice.bistream import bistream
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.modes import SYSTEM
-from tritone.families.cosyvoice.request import stored
-from tritone.families.cosyvoice.silence import without_long_silence
-from tritone.families.cosyvoice.speakers import read_voices
-from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.synthesize import stream_waveform
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
+from tritone.client.errors import InvalidArgument, ServerBusy
+from tritone.client.speech_client import SpeechClient
+from tritone.engines.call import onnx_call
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.lm.bistream import bistream
+from tritone.families.cosyvoice.lm.silence import without_long_silence
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.speak.modes import SYSTEM
+from tritone.families.cosyvoice.speak.request import stored
+from tritone.families.cosyvoice.speak.synthesize import stream_waveform
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.speakers import read_voices
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.genai import genai_llm
 from tritone.lm.sampling import seeded_draw
 from tritone.serve import export_if_needed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.wav import write_wav
+from tritone.audio.wav import write_wav
 
 RATE = 44100
 TEXTS = {

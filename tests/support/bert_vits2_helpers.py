@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from golden_weights import GOLDEN
-from key_weights import key_state
 from torch import Tensor, nn
 
+from support.golden_weights import GOLDEN
+from support.key_weights import key_state
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
-from tritone.families.bert_vits2.generator import Generator, Text
+from tritone.families.bert_vits2.networks.generator import Generator, Text
 
 FOLDER = GOLDEN / "bert_vits2"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-from key_weights import key_state, key_values
 from torch import Tensor, nn
 
-from training.networks.duration_discriminator import DurationDiscriminator
-from training.networks.waveform_discriminators import ConvJudge, Judgement, MultiPeriodDiscriminator
-from training.networks.wavlm_discriminator import WavLM, WavLMDiscriminator
+from support.key_weights import key_state, key_values
+from training.bert_vits2.networks.duration_discriminator import DurationDiscriminator
+from training.bert_vits2.networks.waveform_discriminators import ConvJudge, Judgement, MultiPeriodDiscriminator
+from training.bert_vits2.networks.wavlm_discriminator import WavLM, WavLMDiscriminator
 
 RATE = 44100
 WAVLM = {

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RATE, HOP = 44100, 32
 
 
 def small_judges(shrink: int = 1) -> nn.Module:
     """Discriminators of waves with the published structure and four channels; the published ones weigh 47 million."""
-    from training.networks.waveform_discriminators import PERIODS, ConvJudge, MultiPeriodDiscriminator
+    from training.bert_vits2.networks.waveform_discriminators import PERIODS, ConvJudge, MultiPeriodDiscriminator
 
     judges = MultiPeriodDiscriminator.__new__(MultiPeriodDiscriminator)
     nn.Module.__init__(judges)
@@ -38,7 +38,7 @@ def write_corpus(folder: Path, utterances: int = 9, equal: bool = False) -> dict
 
     The last recording is held out. With `equal` all have as many phones and frames.
     """
-    from tritone.wav import write_wav
+    from tritone.audio.wav import write_wav
 
     folder.mkdir(parents=True, exist_ok=True)
     rng, lines = np.random.default_rng(0), []
@@ -83,7 +83,7 @@ def noise_of_rows(batch: Any, channels: int, align: bool = True) -> Any:
     """What `draw_noise` gives, but every utterance's is a function of the utterance, whichever batch it is in."""
     import torch
 
-    from tritone.families.bert_vits2.generator import TrainingNoise
+    from tritone.families.bert_vits2.networks.generator import TrainingNoise
 
     frames, phones = batch.spectrogram.shape[2], batch.phones.shape[1]
     rows: list[list[Any]] = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tritone.families.cosyvoice.config import EncoderConfig, EstimatorConfig, FlowConfig
-from tritone.families.cosyvoice.flow import Flow
+from tritone.families.cosyvoice.config.common import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.flow.v2.network import Flow
 
 
 def tiny_config() -> FlowConfig:

@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from golden_weights import GOLDEN
 
-from tritone.call import open_session
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import V1
-from tritone.families.cosyvoice.config_v3 import V3
-from tritone.families.cosyvoice.modes import MODES, SYSTEM, ModeInputs, find_mode, mode_inputs
-from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
-from tritone.wav import read_samples
+from support.golden_weights import GOLDEN
+from tritone.audio.wav import read_samples
+from tritone.engines.call import open_session
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import V1
+from tritone.families.cosyvoice.config.v3 import V3
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.speak.modes import MODES, SYSTEM, ModeInputs, find_mode, mode_inputs
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.voice import Voice
 
 CONFIGS: dict[int, CosyVoiceConfig] = {1: V1, 2: CosyVoiceConfig(), 3: V3}
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 BACKBONE = {
     "architectures": ["Qwen2ForCausalLM"],
     "model_type": "qwen2",

@@ -11,19 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from golden_weights import GOLDEN
-from key_weights import key_state
 from torch import Tensor
 
-from tritone.call import TorchCall, torch_call
-from tritone.checkpoint import load_strict
-from tritone.families.moss_ttsd.codec import XYTokenizer
-from tritone.families.moss_ttsd.codec_config import CodecConfig, read_codec_config
-from tritone.families.moss_ttsd.codec_stages import codec_stages
+from support.golden_weights import GOLDEN
+from support.key_weights import key_state
+from tritone.checkpoint.weights import load_strict
+from tritone.engines.call import TorchCall, torch_call
+from tritone.families.moss_ttsd.codec.config import CodecConfig, read_codec_config
+from tritone.families.moss_ttsd.codec.network import XYTokenizer
+from tritone.families.moss_ttsd.codec.stages import codec_stages
 from tritone.families.moss_ttsd.dialogue import SPEAKERS, prompt_text
-from tritone.families.moss_ttsd.lm import AsteroidLM
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig, read_lm_config
-from tritone.families.moss_ttsd.lm_stages import lm_stage
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig, read_lm_config
+from tritone.families.moss_ttsd.lm.network import AsteroidLM
+from tritone.families.moss_ttsd.lm.stages import lm_stage
 
 FOLDER = GOLDEN / "moss_ttsd"
 CODEC_YAML = FOLDER / "xytok_tiny.yaml"

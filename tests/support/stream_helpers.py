@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tritone.call import TorchCall, torch_call
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.voice import Voice
+from tritone.engines.call import TorchCall, torch_call
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Arrays, Stage
 
 

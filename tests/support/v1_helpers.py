@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from golden_weights import GOLDEN, tiny_state
-
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.flow_stages_v1 import interpolating_flow_stages
-from tritone.families.cosyvoice.flow_v1 import InterpolatingFlow
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.lm_stages import lm_stages
-from tritone.families.cosyvoice.lm_v1 import TransformerLm
-from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
-from tritone.families.cosyvoice.yaml_layout import parse_yaml
+from support.golden_weights import GOLDEN, tiny_state
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
+from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages
+from tritone.families.cosyvoice.lm.v1 import TransformerLm
+from tritone.families.cosyvoice.lm.v1_stages import lm_stages
+from tritone.families.cosyvoice.vocoder.hift import Hift
+from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.stage import Stage
 
 YAML_FILE = GOLDEN / "cosyvoice_v1" / "cosyvoice.yaml"

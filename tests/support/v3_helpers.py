@@ -7,16 +7,15 @@ import gzip
 import json
 from pathlib import Path
 
-from golden_weights import BACKBONE, GOLDEN, tiny_state
-
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v3 import DitConfig, DitFlowConfig, LookaheadConfig
-from tritone.families.cosyvoice.dit_flow import DitFlow
-from tritone.families.cosyvoice.dit_flow_stages import dit_flow_stages
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.lm import SpeechLM
-from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
-from tritone.families.cosyvoice.yaml_layout import parse_yaml
+from support.golden_weights import BACKBONE, GOLDEN, tiny_state
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v3 import DitConfig, DitFlowConfig, LookaheadConfig
+from tritone.families.cosyvoice.flow.v3.network import DitFlow
+from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
+from tritone.families.cosyvoice.lm.v2 import SpeechLM
+from tritone.families.cosyvoice.vocoder.hift import Hift
+from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.stage import Stage
 
 YAML_FILE = GOLDEN / "cosyvoice_v3" / "cosyvoice3.yaml"

@@ -23,10 +23,10 @@ from typing import IO, Any, BinaryIO, cast
 
 import torch
 
-from training import distributed
-from training.checkpointing import load
-from training.loop import LOG
-from tritone.checkpoint import write_text
+from training.core import distributed
+from training.core.checkpointing import load
+from training.core.loop import LOG
+from tritone.checkpoint.weights import write_text
 from tritone.errors import CheckpointError, EnvironmentProblem
 from tritone.nn.weight_norm import older_layout
 
@@ -34,7 +34,7 @@ STATE, CONTENTS, CONFIG, BEST = "state.pt", "set.json", "config.json", "best.jso
 
 
 class CheckpointSets:
-    """A `training.checkpointing.Store` of complete sets in `out`: the newest `keep` of them and the best one stay.
+    """A `training.core.checkpointing.Store` of complete sets in `out`: the newest `keep` of them and the best one stay.
 
     Args:
         config: text written as each set's `config.json`.

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.bert_vits2.buckets import BOUNDARIES, check_boundaries
+from training.bert_vits2.data.buckets import BOUNDARIES, check_boundaries
 from training.bert_vits2.download import Source
-from training.loop import LOG
+from training.core.loop import LOG
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section
 
@@ -68,7 +68,7 @@ class TrainConfig:
         bucket_boundaries: frames between which utterances share a batch; what is outside is left out and counted.
         phone_limits: fewest and most phones of an utterance that is trained on.
         bert_languages: those whose BERT features are read from files; empty is the mode without BERT.
-        bert_filler: what stands in place of the others, see `tritone.families.bert_vits2.filler`; "" is the version's.
+        bert_filler: what stands in place of the others, see `bert_vits2/text/filler.py`; "" is the version's.
         workers: processes that load batches beside the training; 0 loads them in it.
         spectrogram_cache: keep linear spectrograms beside the recordings.
         freeze: patterns of parameters that stay as they are, such as `G.enc_p.bert_proj.*`.

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from training import distributed
+from training.core import distributed
 
 STARTS = "starts.jsonl"
 PACKAGES = ("torch", "numpy", "numba", "transformers", "scipy", "soundfile", "tensorboard", "matplotlib")

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.alignment import align
-from training.bert_vits2.batch import Batch, text_of
-from training.loop import Evaluation
-from tritone.families.bert_vits2.generator import Generator, TrainingNoise, take_slices
+from training.bert_vits2.alignment import align
+from training.bert_vits2.data.batch import Batch, text_of
+from training.core.loop import Evaluation
+from tritone.families.bert_vits2.networks.generator import Generator, TrainingNoise, take_slices
 
 RATIOS = (0.0, 1.0)
 """Shares of the stochastic duration predictor that are listened to."""

@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from training import flite
 from training.bert_vits2 import preprocess
+from training.bert_vits2.data.filelist import Transcript, write_lines
 from training.bert_vits2.example_texts import made_up
-from training.bert_vits2.filelist import Transcript, write_lines
-from training.bert_vits2.shards import mapped
-from training.sentences import fortune_files, read_texts, sentences
+from training.bert_vits2.preparation.shards import mapped
+from training.corpus import flite
+from training.corpus.sentences import fortune_files, read_texts, sentences
+from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
-from tritone.wav import read_wav, write_wav
 
 CONFIG = Path(__file__).parents[1] / "configs" / "bert_vits2_small.json"
 ESPEAK = "espeak"

@@ -23,9 +23,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from training.bert_vits2 import steps
-from training.bert_vits2.arrays import room
-from training.bert_vits2.filelist import (
+from training.bert_vits2.data.arrays import room
+from training.bert_vits2.data.filelist import (
     LANGUAGES,
     SHOWN,
     Transcript,
@@ -33,10 +32,11 @@ from training.bert_vits2.filelist import (
     read_utterances,
     write_lines,
 )
-from training.bert_vits2.journal import Journal
-from training.bert_vits2.shards import ENGINES, Shard, mapped
-from training.bert_vits2.split import write_split
-from training.bert_vits2.steps import Outcome
+from training.bert_vits2.preparation import steps
+from training.bert_vits2.preparation.journal import Journal
+from training.bert_vits2.preparation.shards import ENGINES, Shard, mapped
+from training.bert_vits2.preparation.split import write_split
+from training.bert_vits2.preparation.steps import Outcome
 from tritone.errors import ConfigError, TritoneError
 from tritone.families.bert_vits2.config import DataConfig, read_config
 from tritone.families.bert_vits2.text.bert import BertEncoder

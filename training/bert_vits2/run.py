@@ -9,20 +9,20 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from training import distributed
 from training.bert_vits2.base_model import load_base
-from training.bert_vits2.batch import Batch
 from training.bert_vits2.config import NETWORKS, Settings, TrainConfig
-from training.bert_vits2.corpus import Training, validation
+from training.bert_vits2.data.batch import Batch
+from training.bert_vits2.data.corpus import Training, validation
 from training.bert_vits2.download import fetch
 from training.bert_vits2.evaluate import evaluate
 from training.bert_vits2.freeze import freeze, trainable
+from training.bert_vits2.networks.duration_discriminator import DurationDiscriminator
+from training.bert_vits2.networks.waveform_discriminators import MultiPeriodDiscriminator
+from training.bert_vits2.networks.wavlm_discriminator import WavLMDiscriminator, load_wavlm
 from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
-from training.loop import LOG, Evaluation, Run
-from training.networks.duration_discriminator import DurationDiscriminator
-from training.networks.waveform_discriminators import MultiPeriodDiscriminator
-from training.networks.wavlm_discriminator import WavLMDiscriminator, load_wavlm
-from tritone.families.bert_vits2.generator import Generator
+from training.core import distributed
+from training.core.loop import LOG, Evaluation, Run
+from tritone.families.bert_vits2.networks.generator import Generator
 
 
 def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple[Run, Training]:

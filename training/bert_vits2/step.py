@@ -18,19 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training import distributed
-from training.alignment import align, noise_scale
-from training.bert_vits2.batch import Batch, draw_noise, text_of
+from training.bert_vits2.alignment import align, noise_scale
 from training.bert_vits2.config import TrainConfig
+from training.bert_vits2.data.batch import Batch, draw_noise, text_of
 from training.bert_vits2.losses import duration_discriminator_loss, duration_generator_loss, kl_loss, wavlm_loss
-from training.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss
-from training.networks.duration_discriminator import DurationDiscriminator
-from training.networks.waveform_discriminators import MultiPeriodDiscriminator
-from training.networks.wavlm_discriminator import WavLM, WavLMDiscriminator
+from training.bert_vits2.networks.duration_discriminator import DurationDiscriminator
+from training.bert_vits2.networks.waveform_discriminators import MultiPeriodDiscriminator
+from training.bert_vits2.networks.wavlm_discriminator import WavLM, WavLMDiscriminator
+from training.core import distributed
+from training.core.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss
+from tritone.audio.mel import MelConfig
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import DataConfig
-from tritone.families.bert_vits2.generator import Generator, TrainingNoise, take_slices
-from tritone.families.cosyvoice.config import MelConfig
+from tritone.families.bert_vits2.networks.generator import Generator, TrainingNoise, take_slices
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

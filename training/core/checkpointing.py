@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from training import distributed
-from tritone.checkpoint import write_atomic
+from training.core import distributed
+from tritone.checkpoint.weights import write_atomic
 from tritone.errors import CheckpointError
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.losses import RESOLUTIONS, magnitude
+from training.core.losses import RESOLUTIONS, magnitude
 from tritone.nn.weight_norm import weight_norm
 
 JUDGED = RESOLUTIONS[:3]

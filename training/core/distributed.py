@@ -117,7 +117,7 @@ def check_equal(networks: Mapping[str, nn.Module], device: torch.device) -> None
         if -low != high:
             raise RuntimeError(
                 f"network {name!r} differs between processes (parameter sums {-low} and {high}): "
-                "its recipe must change parameters through training.distributed.update"
+                "its recipe must change parameters through training.core.distributed.update"
             )
 
 

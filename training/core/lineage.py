@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from training.loop import FINISHED
+from training.core.loop import FINISHED
 
 STARTED = "started.json"
 

@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from training import distributed
+from training.core import distributed
 
 FORMAT = "%(asctime)s\t%(levelname)s\t%(message)s"
 

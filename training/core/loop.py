@@ -27,11 +27,11 @@ from torch import nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from training import checkpointing, distributed
+from training.core import checkpointing, distributed
 from tritone.errors import CheckpointError
 
 LOG = logging.getLogger("training")
-"""Silent until a recipe opens it (`training.logs`); what it says of a step is this process's own share."""
+"""Silent until a recipe opens it (`training.core.logs`); what it says of a step is this process's own share."""
 FINISHED = "finished.json"
 """Written when a run reaches its end, not when it is interrupted: how many steps, epochs and minutes it took."""
 
@@ -61,7 +61,7 @@ class Run:
         networks: all modules whose state belongs in the checkpoint (a moving average is one more of them).
         batches: `batches(epoch, skip)` yields that epoch's batches for this process, without the first `skip`.
         step: `step(batch, step) -> scalars to log`; does forward, backward and the optimisers' steps itself, through
-            `training.distributed.update`, so adversarial recipes need nothing special.
+            `training.core.distributed.update`, so adversarial recipes need nothing special.
         evaluate: called on rank 0, networks in eval mode, without gradients; must not depend on what it drew before.
         metric: name in `Evaluation.scalars` to minimise; `best.pt` follows it.
         schedulers: per optimiser name, from the fraction of the run done (0..1) to a factor of its base rate.

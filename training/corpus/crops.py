@@ -10,10 +10,10 @@ import soundfile
 import torch
 from torch import Tensor
 
-from training.data import MEL, Corpus
-from training.f0 import track_f0
-from training.losses import MelSpectrogram
-from tritone.audio import resample
+from training.core.losses import MelSpectrogram
+from training.corpus.data import MEL, Corpus
+from training.corpus.f0 import track_f0
+from tritone.audio.features import resample
 
 MARGIN = 4
 """Frames read around a crop, so that its mel and f0 know what comes before and after."""

@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from training import distributed
-from tritone.audio import kaldi_fbank, mel_spectrogram, whisper_mel
+from training.core import distributed
+from tritone.audio.features import kaldi_fbank, mel_spectrogram, whisper_mel
+from tritone.audio.mel import MelConfig
+from tritone.audio.wav import read_wav
 from tritone.errors import ArtifactError, ConfigError
-from tritone.families.cosyvoice.config import MelConfig
-from tritone.wav import read_wav
 
 MEL = MelConfig()
 VALIDATION = 50

@@ -13,8 +13,8 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import ConfigError, EnvironmentProblem
-from tritone.wav import read_wav, write_wav
 
 RATE = 16000
 LOUDNESS = 0.08

@@ -8,14 +8,16 @@ import numpy as np
 import onnx
 from torch import Tensor
 
-from training.card import model_card
-from training.data import Corpus
-from training.recipes import cosyvoice_flow, cosyvoice_lm, cosyvoice_vocoder
-from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, SPEECH_TOKENIZER, write_checkpoint
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.speakers import write_voices
-from tritone.families.cosyvoice.text import END_OF_PROMPT, speaker_tag
-from tritone.families.cosyvoice.voice import Voice
+from training.corpus.data import Corpus
+from training.cosyvoice import flow as cosyvoice_flow
+from training.cosyvoice import lm as cosyvoice_lm
+from training.cosyvoice import vocoder as cosyvoice_vocoder
+from training.cosyvoice.card import model_card
+from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, SPEECH_TOKENIZER, write_checkpoint
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.speak.text import END_OF_PROMPT, speaker_tag
+from tritone.families.cosyvoice.voices.speakers import write_voices
+from tritone.families.cosyvoice.voices.voice import Voice
 
 
 def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality: list[Path] | None = None) -> None:

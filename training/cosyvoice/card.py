@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from training.data import Corpus
-from training.lineage import before
-from training.loop import FINISHED
+from training.core.lineage import before
+from training.core.loop import FINISHED
+from training.corpus.data import Corpus
 
 RUNS = {
     "tokenizer": "speech tokenizer (FSQ, 25 Hz, 6561 codes)",

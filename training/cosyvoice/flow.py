@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import checkpointing, distributed
-from training.data import Corpus, Store, bucketed, pad
-from training.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
-from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.new_codes import carry
-from training.optimizers import muon_and_adamw
-from training.straight_start import begin_straight, fits
+from training.core import checkpointing, distributed
+from training.core.loop import Evaluation, Run, autocast, warmup_cosine
+from training.core.optimizers import muon_and_adamw
+from training.corpus.data import Corpus, Store, bucketed, pad
+from training.cosyvoice.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
+from training.cosyvoice.new_codes import carry
+from training.cosyvoice.straight_start import begin_straight, fits
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.config import EncoderConfig, EstimatorConfig, FlowConfig
-from tritone.families.cosyvoice.flow import Flow
+from tritone.families.cosyvoice.config.common import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.flow.v2.network import Flow
 
 NANO = FlowConfig(
     input_size=128,

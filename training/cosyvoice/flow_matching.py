@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.config import FlowConfig
-from tritone.families.cosyvoice.flow import Flow, FlowEstimator
-from tritone.families.cosyvoice.noise import published_noise
+from tritone.families.cosyvoice.config.common import FlowConfig
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.noise import published_noise
+from tritone.families.cosyvoice.flow.v2.network import Flow, FlowEstimator
 from tritone.stage import Arrays
 
 PROMPTED = 0.5

@@ -17,18 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training import checkpointing, distributed
-from training.cross_entropy import linear_cross_entropy
-from training.data import Corpus, bucketed, pad
-from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.networks.code_features import CodeFeatures
-from training.new_codes import carry
-from training.optimizers import muon_and_adamw
+from training.core import checkpointing, distributed
+from training.core.cross_entropy import linear_cross_entropy
+from training.core.loop import Evaluation, Run, autocast, warmup_cosine
+from training.core.optimizers import muon_and_adamw
+from training.corpus.data import Corpus, bucketed, pad
+from training.cosyvoice.networks.code_features import CodeFeatures
+from training.cosyvoice.new_codes import carry
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.checkpoint import BACKBONE
-from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
-from tritone.families.cosyvoice.lm import SOS, TASK_ID, SpeechLM
-from tritone.families.cosyvoice.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
+from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.lm.v2 import SOS, TASK_ID, SpeechLM
+from tritone.families.cosyvoice.speak.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
+from tritone.lm.sampling import SamplingConfig
 from tritone.text.tokenizer import TextTokenizer
 
 TAGGED, JOINED_TAGGED = 0.85, 0.4

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data import Corpus, Store
+from training.corpus.data import Corpus, Store
 from tritone.errors import ConfigError
 
 

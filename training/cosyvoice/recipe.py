@@ -14,12 +14,13 @@ import time
 from pathlib import Path
 
 from training import prepare
-from training.assemble import assemble
-from training.data import Corpus
-from training.loop import FINISHED
-from training.recipes import cosyvoice_speaker, cosyvoice_tokenizer
+from training.core.loop import FINISHED
+from training.corpus.data import Corpus
+from training.cosyvoice import speaker as cosyvoice_speaker
+from training.cosyvoice import tokenizer as cosyvoice_tokenizer
+from training.cosyvoice.assemble import assemble
 from tritone.errors import ConfigError, TritoneError
-from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, SPEECH_TOKENIZER
+from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, SPEECH_TOKENIZER
 
 FIRST = ("tokenizer", "speaker")
 """Runs that need the recordings alone; their networks make the features of the others."""

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training import checkpointing, distributed
-from training.data import Corpus
-from training.loop import Evaluation, Run, warmup_cosine
-from training.networks.embedder import Embedder, Margin
-from tritone.audio import kaldi_fbank, resample
-from tritone.wav import read_wav
+from training.core import checkpointing, distributed
+from training.core.loop import Evaluation, Run, warmup_cosine
+from training.corpus.data import Corpus
+from training.cosyvoice.networks.embedder import Embedder, Margin
+from tritone.audio.features import kaldi_fbank, resample
+from tritone.audio.wav import read_wav
 
 RATES = (0.80, 0.85, 0.90, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)
 CROP = 1.5

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.estimator import Estimator, Level
+from tritone.families.cosyvoice.flow.v2.estimator import Estimator, Level
 
 BRANCH = 0.2
 """Scale of what transformer and convolution branches add at first."""

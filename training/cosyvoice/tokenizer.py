@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training import checkpointing, distributed
-from training.data import Corpus, bucketed, pad
-from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, mask_of, quantize
+from training.core import checkpointing, distributed
+from training.core.loop import Evaluation, Run, autocast, warmup_cosine
+from training.corpus.data import Corpus, bucketed, pad
+from training.cosyvoice.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, mask_of, quantize
 from tritone.text.phonemes import BREAKS, PHONES, WORD_BOUNDARY
 
 CTC_WEIGHT = 1.0

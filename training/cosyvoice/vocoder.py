@@ -16,17 +16,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training import checkpointing, distributed
-from training.crops import MARGIN, MEL, Crop, crop, long_enough, track
-from training.data import Corpus
-from training.loop import Evaluation, Run, autocast, warmup_cosine
-from training.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
-from training.networks.discriminators import Discriminators
-from tritone.audio import mel_spectrogram
-from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.source import harmonics
-from tritone.wav import read_wav
+from training.core import checkpointing, distributed
+from training.core.discriminators import Discriminators
+from training.core.loop import Evaluation, Run, autocast, warmup_cosine
+from training.core.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
+from training.corpus.crops import MARGIN, MEL, Crop, crop, long_enough, track
+from training.corpus.data import Corpus
+from tritone.audio.features import mel_spectrogram
+from tritone.audio.wav import read_wav
+from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.vocoder.hift import Hift
+from tritone.families.cosyvoice.vocoder.source import harmonics
 
 NANO = HiftConfig(
     base_channels=256,

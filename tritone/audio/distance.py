@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.audio import mel_spectrogram, resample
-from tritone.families.cosyvoice.config import MelConfig
+from tritone.audio.features import mel_spectrogram, resample
+from tritone.audio.mel import MelConfig
 
 
 def log_mel_difference(reference: np.ndarray, found: np.ndarray, rate: int) -> float:

@@ -10,8 +10,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from tritone.audio.mel import MelConfig
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.config import MelConfig
 
 REFERENCE_SECONDS = (0.5, 30.0)
 """Shortest and longest reference recording; the published speech tokenizer accepts at most 30 s."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.audio import resample
+from tritone.audio.features import resample
 from tritone.errors import TritoneError
 
 

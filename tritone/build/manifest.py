@@ -1,6 +1,6 @@
 """What a build folder holds, where each file came from, and whether it still fits the checkpoint and the code.
 
-`tritone.formats` says what lies where; `manifest.json` in the same folder keeps the identity of each artefact.
+`tritone.build.targets` says what lies where; `manifest.json` in the same folder keeps the identity of each artefact.
 
 An artefact is current when the checkpoint's files, the stage's declaration and source, and the packages its format is
 bound to are what they were when it was built, and the file itself is unchanged. Standard library only.
@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tritone.build.sources import source_files
+from tritone.build.targets import HUGGINGFACE, Artefact, Selection, artefacts, data_file, llm_key, stage_key
 from tritone.errors import ArtifactError, CheckpointError
-from tritone.formats import HUGGINGFACE, Artefact, Selection, artefacts, data_file, llm_key, stage_key
-from tritone.sources import source_files
 from tritone.stage import Family, LanguageModel, Stage
 
 MANIFEST = "manifest.json"
@@ -34,7 +34,7 @@ CHUNK = 1 << 22
 FORMAT = 3
 """Raise it when an exporter's output changes, so that folders built before are rebuilt."""
 DEFAULT = Selection()
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def default_folder(model_dir: str | Path) -> Path:

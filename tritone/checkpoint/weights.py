@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor, nn
 
+from tritone.build.files import write_atomic
 from tritone.errors import CheckpointError
-from tritone.files import write_atomic
 from tritone.nn.weight_norm import older_layout
 
 _LISTED = 10

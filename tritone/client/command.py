@@ -21,11 +21,9 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from client.errors import SpeechError
-from client.recording import WavWriter, pcm16, read_reference
-from client.speech_client import SpeechClient
+from tritone.client.errors import SpeechError
+from tritone.client.recording import WavWriter, pcm16, read_reference
+from tritone.client.speech_client import SpeechClient
 
 PLAYERS = {
     "ffplay": "ffplay -loglevel error -nodisp -autoexit -f s16le -ar {rate} -i -",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from client.errors import SpeechError
+from tritone.client.errors import SpeechError
 
 
 def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from client.errors import InvalidArgument
+from tritone.client.errors import InvalidArgument
 
 NUMBERS = {"FP32": "float32", "INT32": "int32", "INT64": "int64"}
 """NumPy's names of Triton's datatypes."""

@@ -1,6 +1,6 @@
 """Text to speech over Triton as a library.
 
-    from client.speech_client import SpeechClient
+    from tritone.client.speech_client import SpeechClient
 
     with SpeechClient("localhost:8001") as client:
         speech = client.synthesize("Good morning.", speaker="rms")      # the whole utterance
@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from tritonclient.utils import np_to_triton_dtype
 
-from client.errors import (
+from tritone.client.errors import (
     ModelNotFound,
     ModelNotUsable,
     ServerNotReady,
@@ -32,8 +32,8 @@ from client.errors import (
     SpeechError,
     explain,
 )
-from client.request import further_arrays, request_arrays
-from client.streaming import Ask, chunks, in_pieces, samples
+from tritone.client.request import further_arrays, request_arrays
+from tritone.client.streaming import Ask, chunks, in_pieces, samples
 
 PORTS = {"grpc": 8001, "http": 8000}
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from tritonclient.utils import InferenceServerException
 
-from client.errors import RequestFailed
-from client.request import text_array
+from tritone.client.errors import RequestFailed
+from tritone.client.request import text_array
 
 LATER = "later"
 """The id of requests that only bring a further piece of text; the speech is the answer to the first."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from tritone.artifacts import stage_path
+from tritone.build.manifest import stage_path
+from tritone.build.targets import data_file
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import ArtifactError, CheckpointError, InvalidRequest
-from tritone.formats import data_file
 from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, Tensor
-from tritone.torch_run import TorchRun
 
 CPU = TorchRun()
 

@@ -12,8 +12,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tritone import gpu
-from tritone.artifacts import Entry
+from tritone.build.manifest import Entry
+from tritone.engines import gpu
 from tritone.errors import ArtifactError
 
 MARK = "tritone-plan "

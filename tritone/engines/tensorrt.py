@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from tritone import gpu
-from tritone.artifacts import read_manifest
-from tritone.call import check_inputs, dim_text, known_stage, listed
+from tritone.build.manifest import read_manifest
+from tritone.build.targets import plan_key
+from tritone.engines import gpu
+from tritone.engines.call import check_inputs, dim_text, known_stage, listed
+from tritone.engines.label import check_plan
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest
-from tritone.formats import plan_key
-from tritone.plan_label import check_plan
 from tritone.stage import Arrays, Stage
 
 KERNELS = ".kernels"

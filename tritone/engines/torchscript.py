@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from tritone.call import check_inputs, known_stage, listed
+from tritone.build.targets import torchscript_key
+from tritone.engines.call import check_inputs, known_stage, listed
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import ArtifactError
-from tritone.formats import torchscript_key
 from tritone.stage import Arrays, Call, Stage
-from tritone.torch_run import TorchRun
 
 LABEL = "tritone.json"
 REBUILD = "build it with python export/build_engines.py --formats torchscript"

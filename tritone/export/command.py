@@ -20,15 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 # Idle OpenMP threads that spin make every other process on the machine slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tritone import artifacts, formats
-from tritone.artifacts import Entry, Hashes, Identity
+from tritone.build import manifest, targets
+from tritone.build.manifest import Entry, Hashes, Identity
+from tritone.build.targets import Artefact, Selection
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, TritoneError
-from tritone.formats import Artefact, Selection
 from tritone.stage import Family
 
 
@@ -55,13 +54,13 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--out", type=Path, required=True, help="build folder, for example build/nano")
-    parser.add_argument("--target", default="cpu", choices=formats.TARGETS, help="default: %(default)s")
-    parser.add_argument("--formats", help=f"comma-separated, of {','.join(formats.FORMATS)} (default: the target's)")
+    parser.add_argument("--target", default="cpu", choices=targets.TARGETS, help="default: %(default)s")
+    parser.add_argument("--formats", help=f"comma-separated, of {','.join(targets.FORMATS)} (default: the target's)")
     parser.add_argument(
-        "--precision", help=f"comma-separated, of {','.join(formats.PRECISIONS)} (default: the target's)"
+        "--precision", help=f"comma-separated, of {','.join(targets.PRECISIONS)} (default: the target's)"
     )
     parser.add_argument(
-        "--lm-precision", choices=formats.GENAI_PRECISIONS, help="weights of the CPU's language model (default: int8)"
+        "--lm-precision", choices=targets.GENAI_PRECISIONS, help="weights of the CPU's language model (default: int8)"
     )
     parser.add_argument("--stage", help="only this stage, or the language model's name")
     parser.add_argument(
@@ -78,7 +77,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def selection(args: argparse.Namespace) -> Selection:
     """What the command line asks for."""
-    chosen = formats.for_target(args.target)
+    chosen = targets.for_target(args.target)
     if args.formats:
         chosen = replace(chosen, formats=tuple(args.formats.split(",")))
     if args.precision:
@@ -90,7 +89,7 @@ def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) ->
     """The selection with its engines' platform, their options, and why there can be none (then without them)."""
     if "tensorrt" not in chosen.formats:
         return chosen, None, ""
-    from export import engine_options, to_tensorrt
+    from tritone.export import engine_options, to_tensorrt
 
     options = engine_options.options(args.out, args.compute_capability, args.profile, family.stages)
     try:
@@ -101,14 +100,14 @@ def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) ->
 
 def plan(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes) -> list[Job]:
     """What has to be built, in order."""
-    wanted = formats.artefacts(family, chosen)
+    wanted = targets.artefacts(family, chosen)
     if args.stage:
-        wanted = formats.only(wanted, args.stage)
-    checkpoint = artifacts.checkpoint_hash(args.model_dir, hashes)
+        wanted = targets.only(wanted, args.stage)
+    checkpoint = manifest.checkpoint_hash(args.model_dir, hashes)
     jobs, rebuilt = [], set()
     for artefact in wanted:
-        identity = artifacts.identity(artefact, family, checkpoint)
-        reason = "asked for" if args.force else artifacts.problem(args.out, artefact.key, identity, hashes)
+        identity = manifest.identity(artefact, family, checkpoint)
+        reason = "asked for" if args.force else manifest.problem(args.out, artefact.key, identity, hashes)
         if not reason and artefact.source in rebuilt:
             reason = f"is made from {artefact.source}, which is built again"
         if reason:
@@ -121,8 +120,9 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
     """Build the jobs in order; what fails is not recorded, and nothing is made from it."""
     from tqdm import tqdm
 
-    from export.make import Bench, make
-    from tritone.call import torch_call
+    from tritone.engines.call import torch_call
+    from tritone.export.make import Bench, make
+    from tritone.parity.compare import Row
 
     seed = int(time.time())
     bench = Bench(family, args.model_dir, args.out, torch_call(family.stages), seed, args.quick, engine)
@@ -132,8 +132,10 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
             artefact, path = job.artefact, args.out / job.artefact.key
             bar.set_postfix_str(artefact.key)
             began = time.monotonic()
+            rows: list[Row] = []
+            tools: tuple[str, ...] = ()
             if artefact.source in failed:
-                rows, tools, failure = [], (), f"{artefact.source} failed"
+                failure = f"{artefact.source} failed"
             else:
                 try:
                     rows, tools = make(artefact, bench)
@@ -144,18 +146,18 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
                     rows, tools, failure = [], (), str(error)
             if failure:
                 failed.add(artefact.key)
-                artifacts.discard(args.out, artefact.key)
+                manifest.discard(args.out, artefact.key)
             entry = Entry(
                 job.identity,
                 "" if failure else hashes.tree(path),
-                0 if failure else sum(file.stat().st_size for file in artifacts.files(path)),
+                0 if failure else sum(file.stat().st_size for file in manifest.files(path)),
                 round(time.monotonic() - began, 2),
                 max((row.error for row in rows), default=None),
-                formats.installed(tools),
-                formats.data_file(path).is_file(),
+                targets.installed(tools),
+                targets.data_file(path).is_file(),
             )
             if not failure:
-                artifacts.record(args.out, artefact.key, entry)
+                manifest.record(args.out, artefact.key, entry)
             yield Result(job, entry, failure)
 
 
@@ -178,8 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         family = open_family(args.model_dir)
         chosen, engine, lacking = with_engines(family, selection(args), args)
-        with artifacts.locked(args.out, lambda: print(f"{args.out}: waiting for another build", file=sys.stderr)):
-            hashes = Hashes(args.out / artifacts.HASHES)
+        with manifest.locked(args.out, lambda: print(f"{args.out}: waiting for another build", file=sys.stderr)):
+            hashes = Hashes(args.out / manifest.HASHES)
             jobs = plan(family, args, chosen, hashes)
             results = []
             if args.dry_run or not jobs:

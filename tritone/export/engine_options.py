@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tritone.call import listed
+from tritone.engines.call import listed
 from tritone.errors import ConfigError
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
@@ -78,13 +78,14 @@ def profiled(stage: Stage, profile: Mapping[str, Range]) -> Stage:
     def axis(old: Axis) -> Axis:
         return Axis(old.name, *profile[old.name]) if old.name in profile else old
 
+    def named(old: Axis | Scaled) -> Axis | Scaled:
+        return replace(old, axis=axis(old.axis)) if isinstance(old, Scaled) else axis(old)
+
     def dim(old: int | Axis | Scaled) -> int | Axis | Scaled:
-        if isinstance(old, Scaled):
-            return replace(old, axis=axis(old.axis))
-        return axis(old) if isinstance(old, Axis) else old
+        return old if isinstance(old, int) else named(old)
 
     def tensors(old: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        lengths = [t.length_of if t.length_of is None else dim(t.length_of) for t in old]
+        lengths = [None if t.length_of is None else named(t.length_of) for t in old]
         return tuple(
             replace(t, shape=tuple(dim(d) for d in t.shape), length_of=length)
             for t, length in zip(old, lengths, strict=True)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.compare import Row, compare_artefact, compare_llm
-from export.engines import engine_call, reference_call
-from tritone.call import TorchCall
-from tritone.formats import HUGGINGFACE, Artefact
+from tritone.build.targets import HUGGINGFACE, Artefact
+from tritone.engines.call import TorchCall
+from tritone.parity.compare import Row, compare_artefact, compare_llm
+from tritone.parity.engines import engine_call, reference_call
 from tritone.stage import Family, LanguageModel, Stage
 
 
@@ -56,10 +56,10 @@ def make(artefact: Artefact, bench: Bench) -> Made:
 
 def make_onnx(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Made:
     """An ONNX file: fp32 from the module or the checkpoint's own file, fp16 from the fp32 file."""
-    from export import to_onnx
+    from tritone.export import to_onnx
 
     if artefact.precision == "fp16":
-        from export import to_fp16
+        from tritone.export import to_fp16
 
         to_fp16.convert_stage(stage, bench.out / artefact.source, path)
         return compare(artefact, stage, bench), to_fp16.TOOLS
@@ -72,7 +72,7 @@ def make_onnx(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Mad
 
 def make_torchscript(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Made:
     """A TorchScript file."""
-    from export import to_torchscript
+    from tritone.export import to_torchscript
 
     to_torchscript.export_stage(stage, path, artefact.precision, bench.reference.module(stage.name))
     return compare(artefact, stage, bench), to_torchscript.TOOLS
@@ -80,7 +80,7 @@ def make_torchscript(artefact: Artefact, stage: Stage, path: Path, bench: Bench)
 
 def make_plan(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Made:
     """A TensorRT engine; compared only on the kind of GPU it is for."""
-    from export import to_tensorrt
+    from tritone.export import to_tensorrt
 
     to_tensorrt.build_stage(stage, bench.out / artefact.source, path, bench.engine)
     runs = to_tensorrt.can_run(artefact.platform)
@@ -91,10 +91,10 @@ def make_llm(artefact: Artefact, llm: LanguageModel, bench: Bench) -> Made:
     """The language model's folder."""
     folder = bench.out / artefact.key
     if artefact.precision == HUGGINGFACE:
-        from export import to_huggingface
+        from tritone.export import to_huggingface
 
         return to_huggingface.export_llm(llm, folder, seed=bench.seed), to_huggingface.TOOLS
-    from export import to_genai
+    from tritone.export import to_genai
     from tritone.lm.genai import GenaiModel
 
     to_genai.export_llm(llm, folder, artefact.precision)
@@ -105,7 +105,7 @@ def make_llm(artefact: Artefact, llm: LanguageModel, bench: Bench) -> Made:
 def compare(artefact: Artefact, stage: Stage, bench: Bench) -> list[Row]:
     """The artefact beside the fp32 reference at each size."""
     if artefact.format == "tensorrt":
-        from export.engine_options import profiled
+        from tritone.export.engine_options import profiled
 
         # An engine for a narrower range is compared within it.
         stage = profiled(stage, bench.engine.profile)

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from export.onnx_graph import subgraphs
+from tritone.build.targets import data_file
 from tritone.errors import ArtifactError
-from tritone.formats import data_file
+from tritone.export.onnx_graph import subgraphs
 
 LARGEST_BYTES = 2_000_000_000
 """Of a file with everything in it; protobuf's own limit is 2 GiB."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from export.onnx_file import values_of
-from export.onnx_graph import captured, replace
+from tritone.export.onnx_file import values_of
+from tritone.export.onnx_graph import captured, replace
 
 ELEMENTWISE = frozenset(
     {"Abs", "Add", "Cast", "Clip", "Cos", "Div", "Elu", "Erf", "Exp", "Gelu", "LeakyRelu", "Log", "Max", "Min", "Mul"}

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from export.onnx_file import LARGEST_BYTES, like, load, save, values_of
-from export.onnx_graph import BOOL, FLOAT, FLOAT16, captured, prepared, rename, replace, types
-from export.to_onnx import check_file, scratch
 from tritone.errors import ArtifactError
+from tritone.export.onnx_file import LARGEST_BYTES, like, load, save, values_of
+from tritone.export.onnx_graph import BOOL, FLOAT, FLOAT16, captured, prepared, rename, replace, types
+from tritone.export.to_onnx import check_file, scratch
 from tritone.stage import Stage
 
 TOOLS = ("onnx", "onnxruntime")

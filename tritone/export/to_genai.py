@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from export.to_onnx import quiet
 from tritone.errors import ConfigError
+from tritone.export.to_onnx import quiet
 from tritone.stage import LanguageModel
 
 ARCHITECTURE = "Qwen2ForCausalLM"

@@ -20,8 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.lm.hf_model import BIAS, EXTRA, IDS, HfModel, HfWeights, folder_session, identical
@@ -30,7 +28,7 @@ from tritone.stage import LanguageModel
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from export.compare import Row
+    from tritone.parity.compare import Row
 
 TOOLS = ("torch", "transformers", "safetensors", "tokenizers")
 DTYPES = ("bfloat16", "float16", "float32")
@@ -46,7 +44,7 @@ def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16", seed: 
     Raises:
         ArtifactError: a tensor would not come back bit for bit.
     """
-    from export import to_trtllm
+    from tritone.export import to_trtllm
 
     if dtype not in DTYPES:
         raise ConfigError(f"language model dtype {dtype!r}; there are {', '.join(DTYPES)}")
@@ -84,7 +82,7 @@ def compare(llm: LanguageModel, model: HfModel, folder: Path, seed: int, steps: 
     import numpy as np
     import torch
 
-    from export.compare import LLM_TOLERANCE, Row, relative_error
+    from tritone.parity.compare import LLM_TOLERANCE, Row, relative_error
 
     if llm.merged is None:
         raise ConfigError(f"language model {llm.name} has no merged vocabulary to compare with")
@@ -112,7 +110,7 @@ def import_llm(llm: LanguageModel, folder: Path, path: Path) -> dict[str, Tensor
     Raises:
         ArtifactError: the folder lacks a file, or holds another kind or size of model than the checkpoint's.
     """
-    from tritone.checkpoint import write_state
+    from tritone.checkpoint.weights import write_state
 
     model = described(llm)
     state = model.join(read_weights(model, folder))

@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from export.onnx_file import LARGEST_BYTES, load, save
-from export.to_2d import to_2d
-from tritone.call import check_signature, dim_text, open_session
+from tritone.build.targets import data_file
+from tritone.engines.call import check_signature, dim_text, open_session
 from tritone.errors import ArtifactError, CheckpointError
-from tritone.formats import data_file
+from tritone.export.onnx_file import LARGEST_BYTES, load, save
+from tritone.export.to_2d import to_2d
 from tritone.stage import Stage
 
 OPSET = 18

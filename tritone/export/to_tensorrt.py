@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.engine_options import TIMING_CACHE, Options, options, profiled
-from export.to_onnx import scratch
-from tritone import gpu
-from tritone.artifacts import Hashes
-from tritone.call import dim_text, listed, missing_data, tensor_text
+from tritone.build.manifest import Hashes
+from tritone.engines import gpu
+from tritone.engines.call import dim_text, listed, missing_data, tensor_text
+from tritone.engines.label import Label
 from tritone.errors import ArtifactError
-from tritone.plan_label import Label
+from tritone.export.engine_options import TIMING_CACHE, Options, options, profiled
+from tritone.export.to_onnx import scratch
 from tritone.stage import Stage, Tensor
 
 __all__ = ["TOOLS", "Built", "Options", "available", "build_stage", "can_run", "options", "platform"]

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from export.to_onnx import quiet, scratch, trace_sizes
+from tritone.build.targets import PRECISIONS
+from tritone.engines.torchscript import LABEL, Label, open_module
 from tritone.errors import ArtifactError, ConfigError
-from tritone.formats import PRECISIONS
+from tritone.export.to_onnx import quiet, scratch, trace_sizes
 from tritone.stage import Stage
-from tritone.torchscript import LABEL, Label, open_module
 
 TOOLS = ("torch",)
 HELPERS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.artifacts import llm_path, read_json
+from tritone.build.manifest import llm_path, read_json
 from tritone.errors import ArtifactError, InvalidRequest
 
 CONFIG = "genai_config.json"

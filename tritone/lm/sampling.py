@@ -7,15 +7,57 @@ fit: `draw(probabilities) -> index`, where the probabilities `[n]` are positive 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
 
 Draw = Callable[[np.ndarray], int]
 """`draw(probabilities [n]) -> index`, in proportion to the probabilities."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """Repetition-aware sampling: nucleus `top_p`/`top_k`, and the window in which a repeat forces a full draw."""
+
+    top_p: float = 0.8
+    top_k: int = 25
+    win_size: int = 10
+    tau_r: float = 0.1
+
+
+class SpeechRules(Protocol):
+    """What a language model's configuration says about its speech tokens.
+
+    Ids are rows of the speech head. `stop_ids` end a sequence; `early_ids` are excluded before the minimum length.
+    """
+
+    @property
+    def min_token_text_ratio(self) -> float:
+        """Fewest speech tokens of a text token."""
+        ...
+
+    @property
+    def max_token_text_ratio(self) -> float:
+        """Most speech tokens of a text token."""
+        ...
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How ids are drawn."""
+        ...
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a sequence."""
+        ...
+
+    @property
+    def early_ids(self) -> tuple[int, ...]:
+        """Ids excluded before the minimum length."""
+        ...
 
 
 class Session(Protocol):
@@ -77,7 +119,7 @@ def tokens(
     session: Session,
     prompt: Sequence[int],
     text_length: int,
-    config: LmConfig,
+    config: SpeechRules,
     draw: Draw,
     cancelled: Callable[[], bool] = lambda: False,
     limit: int | None = None,
@@ -107,7 +149,7 @@ def tokens(
         yield token
 
 
-def length_limits(text_length: int, config: LmConfig, limit: int | None = None) -> tuple[int, int]:
+def length_limits(text_length: int, config: SpeechRules, limit: int | None = None) -> tuple[int, int]:
     """The fewest and the most speech codes of a text; InvalidRequest when not even one fits."""
     most = int(text_length * config.max_token_text_ratio)
     most = most if limit is None else min(most, limit)

@@ -24,13 +24,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tritone.artifacts import llm_path, read_json
+from tritone.build.manifest import llm_path, read_json
+from tritone.build.targets import HUGGINGFACE
 from tritone.errors import ArtifactError, ConfigError, TritoneError
-from tritone.families.cosyvoice.config import LmConfig
-from tritone.formats import HUGGINGFACE
 from tritone.lm.guard import guarded
 from tritone.lm.hf_model import IDS, moved
-from tritone.lm.sampling import length_limits
+from tritone.lm.sampling import SpeechRules, length_limits
 
 ENGINES: dict[str, dict[str, Any]] = {
     "trtllm": {"detokenize": False, "add_special_tokens": False},
@@ -147,7 +146,7 @@ class ServedSession:
         self._llm.name()
 
     def generate(
-        self, prompt: Sequence[int], text_length: int, config: LmConfig, seed: int, cancelled: Callable[[], bool]
+        self, prompt: Sequence[int], text_length: int, config: SpeechRules, seed: int, cancelled: Callable[[], bool]
     ) -> Iterator[int]:
         """Speech codes as they come, until the model stops or `cancelled()` is true, watched by `tritone.lm.guard`.
 
@@ -166,7 +165,7 @@ class ServedSession:
         return guarded(attempt, seed, text_length, most, cancelled)
 
     def _attempt(
-        self, prompt: Sequence[int], lengths: Mapping[str, int], config: LmConfig, cancelled: Callable[[], bool]
+        self, prompt: Sequence[int], lengths: Mapping[str, int], config: SpeechRules, cancelled: Callable[[], bool]
     ) -> Iterator[int]:
         """Speech codes of one request to the server; an earlier one is broken off."""
         self.close()

@@ -4,7 +4,7 @@
 
 Starting from all fp16, the first node that leaves tolerance is kept; if it is kept already, the fp16 node before it
 that errs most. At the end every kept node that is not needed is given back. The stage's fp32 ONNX file must be built.
-fp16 is simulated; see `export/fp16_probe.py` for what that shows and what it does not.
+fp16 is simulated; see `tritone/parity/fp16_probe.py` for what that shows and what it does not.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from export.compare import points
-from export.fp16_probe import BadNode, first_bad, half_nodes, measures
-from export.onnx_file import load
-from export.onnx_graph import float_inputs, prepared
-from export.to_fp16 import mixed, rewrite
-from tritone.artifacts import stage_path
+from tritone.build.manifest import stage_path
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.export.onnx_file import load
+from tritone.export.onnx_graph import float_inputs, prepared
+from tritone.export.to_fp16 import mixed, rewrite
+from tritone.parity.compare import points
+from tritone.parity.fp16_probe import BadNode, first_bad, half_nodes, measures
 from tritone.stage import Arrays, Stage
 
 MARGIN = 0.5

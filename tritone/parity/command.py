@@ -16,27 +16,25 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from export.compare import LARGEST_BATCH, Row, compare_artefact, compare_llm
-from tritone import formats
-from tritone.artifacts import read_manifest
-from tritone.call import torch_call
+from tritone.build import targets
+from tritone.build.manifest import read_manifest
+from tritone.build.targets import Artefact, Selection
 from tritone.catalog import open_family
+from tritone.engines.call import torch_call
 from tritone.errors import ArtifactError, TritoneError
-from tritone.formats import Artefact, Selection
+from tritone.parity.compare import LARGEST_BATCH, Row, compare_artefact, compare_llm
 from tritone.stage import Family
 
 
 def main(arguments: list[str] | None = None, report: Callable[[str], None] = print) -> int:
     """Compare everything that is built; returns the exit status."""
-    from export.report import table, write_html, write_json
+    from tritone.parity.report import table, write_html, write_json
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory")
     parser.add_argument("--out", type=Path, required=True, help="build folder")
-    parser.add_argument("--formats", help=f"of {','.join(formats.FORMATS)} (default: all that is built)")
-    parser.add_argument("--precision", help=f"of {','.join(formats.PRECISIONS)} (default: all that is built)")
+    parser.add_argument("--formats", help=f"of {','.join(targets.FORMATS)} (default: all that is built)")
+    parser.add_argument("--precision", help=f"of {','.join(targets.PRECISIONS)} (default: all that is built)")
     parser.add_argument("--stage", help="only this stage, or the language model's name")
     parser.add_argument("--quick", action="store_true", help="leave out the largest sizes")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the inputs (default: from the clock)")
@@ -63,7 +61,7 @@ def main(arguments: list[str] | None = None, report: Callable[[str], None] = pri
 
 def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
     """Rows of every artefact that is built and asked for, and what was left out and why."""
-    from export.engines import engine_call, reference_call
+    from tritone.parity.engines import engine_call, reference_call
 
     family = open_family(args.model_dir)
     wanted = [a for a in built(args.out, family, args) if not args.stage or a.name == args.stage]
@@ -75,7 +73,7 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
             rows += compare_language_model(artefact, family, args)
             continue
         stage = family.stage(artefact.name)
-        if stage.build is None and artefact.key == formats.stage_key(stage.name):
+        if stage.build is None and artefact.key == targets.stage_key(stage.name):
             skipped.append(f"{artefact.key}: the checkpoint's own file is the reference itself")
         elif artefact.format == "tensorrt" and not runs_here(args.out, artefact):
             skipped.append(f"{artefact.key}: needs the kind of GPU it was compiled for")
@@ -83,7 +81,7 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
             engine = engine_call(artefact.format, artefact.precision, [stage], args.out, args.threads)
             rows += compare_artefact(artefact, stage, family, reference, engine, args.out, args.seed, args.quick)
     if args.say:
-        from export.end_to_end import compare_speech
+        from tritone.parity.end_to_end import compare_speech
 
         rows += compare_speech(family, reference, wanted, args.out, args.say, args.seed, args.threads)
     return rows, skipped
@@ -92,12 +90,12 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
 def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artefact]:
     """The artefacts of the family that exist in the folder; ConfigError when the choice is unknown, or leaves none."""
     chosen = Selection(
-        tuple(args.formats.split(",")) if args.formats else formats.FORMATS,
-        tuple(args.precision.split(",")) if args.precision else formats.PRECISIONS,
+        tuple(args.formats.split(",")) if args.formats else targets.FORMATS,
+        tuple(args.precision.split(",")) if args.precision else targets.PRECISIONS,
     )
-    listed = {a.key: a for name in formats.LLM_FOLDERS for a in formats.artefacts(family, replace(chosen, llm=name))}
+    listed = {a.key: a for name in targets.LLM_FOLDERS for a in targets.artefacts(family, replace(chosen, llm=name))}
     if args.stage:
-        formats.only(list(listed.values()), args.stage)
+        targets.only(list(listed.values()), args.stage)
     found = [a for a in listed.values() if (out / a.key).exists() and asked_for(a, args, chosen)]
     if not found:
         raise ArtifactError(f"{out} holds nothing of that; build it with python export/build_engines.py")
@@ -115,8 +113,8 @@ def compare_language_model(artefact: Artefact, family: Family, args: argparse.Na
 
     llm = family.language_model
     assert llm is not None
-    if artefact.precision == formats.HUGGINGFACE:
-        from export import to_huggingface
+    if artefact.precision == targets.HUGGINGFACE:
+        from tritone.export import to_huggingface
 
         return [to_huggingface.compare(llm, to_huggingface.described(llm), args.out / artefact.key, args.seed)]
     with genai_llm(args.out, artefact.precision, args.threads)() as session:
@@ -125,7 +123,7 @@ def compare_language_model(artefact: Artefact, family: Family, args: argparse.Na
 
 def runs_here(out: Path, artefact: Artefact) -> bool:
     """Whether an engine's GPU is in this machine."""
-    from export import to_tensorrt
+    from tritone.export import to_tensorrt
 
     entry = read_manifest(out).get(artefact.key)
     return entry is not None and to_tensorrt.can_run(entry.identity.platform)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from tritone.artifacts import stage_path
-from tritone.distance import log_mel_difference, signal_to_noise
+from tritone.audio.distance import log_mel_difference, signal_to_noise
+from tritone.build.manifest import stage_path
+from tritone.build.targets import Artefact
 from tritone.errors import ArtifactError
-from tritone.formats import Artefact
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Stage, size
 
 LARGEST_BATCH = 1
@@ -155,7 +155,7 @@ def compare_artefact(
 
 def diagnosed(row: Row, stage: Stage, out: Path) -> Row:
     """The failed row of a mixed fp16 graph with the first node that leaves tolerance in its problem."""
-    from export.fp16_probe import first_bad_node
+    from tritone.parity.fp16_probe import first_bad_node
 
     files = (stage_path(out, stage.name), stage_path(out, stage.name, "fp16"))
     bad = first_bad_node(stage, *files, stage.example(dict(row.sizes), row.seed), row.tolerance or stage.fp16_tolerance)

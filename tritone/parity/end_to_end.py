@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from export.compare import Row, relative_error
-from export.engines import engine_call
-from tritone.distance import log_mel_difference, signal_to_noise
+from tritone.audio.distance import log_mel_difference, signal_to_noise
+from tritone.build.targets import Artefact, llm_key
 from tritone.errors import ArtifactError
-from tritone.formats import Artefact, llm_key
 from tritone.lm.genai import genai_llm
+from tritone.parity.compare import Row, relative_error
+from tritone.parity.engines import engine_call
 from tritone.stage import Arrays, Call, Family, Llm
 
 NAME = "end to end"

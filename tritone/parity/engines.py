@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tritone.artifacts import stage_path
-from tritone.call import TorchCall, by_kind, onnx_call
+from tritone.build.manifest import stage_path
+from tritone.engines.call import TorchCall, by_kind, onnx_call
 from tritone.errors import ConfigError
 from tritone.stage import Call, Family, Stage
 
@@ -20,17 +20,17 @@ def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, t
     if form == "onnx" and precision == "fp32":
         return onnx_call(out, stages, threads)
     if form == "onnx":
-        from export.rounding import rounded_call
+        from tritone.export.rounding import rounded_call
 
         return rounded_call({stage.name: stage_path(out, stage.name, precision) for stage in stages}, stages, threads)
     if form == "torchscript":
-        from tritone.torchscript import torchscript_call
+        from tritone.engines.torchscript import torchscript_call
 
         scripted = torchscript_call(out, [s for s in stages if s.build is not None], precision, threads)
         ready_made = onnx_call(out, [s for s in stages if s.build is None], threads)
         return by_kind(stages, scripted, ready_made)
     if form == "tensorrt":
-        from tritone.plan import plan_call
+        from tritone.engines.tensorrt import plan_call
 
         return plan_call(out, stages, precision, recorded=False)
     raise ConfigError(f"no way to run format {form!r}; there are torchscript, onnx, tensorrt")

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from export.onnx_file import load, values_of
-from export.onnx_graph import FLOAT16, ancestors, captured, prepared, types
-from export.to_fp16 import MOVERS, SUFFIX
 from tritone.errors import ArtifactError
+from tritone.export.onnx_file import load, values_of
+from tritone.export.onnx_graph import FLOAT16, ancestors, captured, prepared, types
+from tritone.export.to_fp16 import MOVERS, SUFFIX
 from tritone.stage import Stage
 
 BIG = 1e37

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from export.compare import Row
 from tritone.errors import ConfigError
+from tritone.parity.compare import Row
 
 STYLE = """body{font:14px system-ui;margin:2em;max-width:75em}table{border-collapse:collapse}
 td,th{padding:.2em .7em;text-align:left;border-bottom:1px solid #ddd}
@@ -103,7 +103,7 @@ def plot(rows: Sequence[Row]) -> str:
             for name in names
         }
         places = [place for place, name in enumerate(names) if worst[name] is not None]
-        heights = [worst[names[place]] for place in places]
+        heights = [worst[names[place]] or 0.0 for place in places]
         offset = (index - (len(forms) - 1) / 2) * 0.8 / max(1, len(forms))
         axes.barh([place + offset for place in places], heights, 0.8 / max(1, len(forms)), label=form)
     axes.axvline(1.0, color="black", linewidth=1)

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tritonclient.grpc import model_config_pb2 as pb
 
+from tritone.build.targets import plan_key
 from tritone.errors import ArtifactError
-from tritone.formats import plan_key
 from tritone.server.bls import STAGE, batch_axis, model_name, stage_prefix
 from tritone.server.model_config import DTYPES, one_on_cpu
 from tritone.stage import Family, Stage, Tensor

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tritone.call import onnx_call
 from tritone.catalog import open_family
+from tritone.engines.call import onnx_call
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.lm.genai import genai_llm
 from tritone.lm.served import served_llm
@@ -23,7 +24,6 @@ from tritone.lm.shared import SharedLm
 from tritone.load import open_call
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
 from tritone.stage import Arrays, Call, Family, Llm
-from tritone.torch_run import TorchRun
 
 STREAM = "stream"
 STAGES = ("onnxruntime", "torchscript", "torch", "triton")

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.audio import check_reference, kaldi_fbank, mel_filters, mel_spectrogram, resample, whisper_mel
+from tritone.audio.features import check_reference, kaldi_fbank, mel_filters, mel_spectrogram, resample, whisper_mel
+from tritone.audio.mel import MelConfig
+from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.cosyvoice.config import MelConfig
-from tritone.wav import read_wav, write_wav
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "cosyvoice_v2" / "frontend.npz"
+GOLDEN = Path(__file__).parents[2] / "golden" / "cosyvoice_v2" / "frontend.npz"
 
 
 @pytest.fixture(scope="module")

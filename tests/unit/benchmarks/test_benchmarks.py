@@ -16,10 +16,10 @@ from benchmarks.distance import log_mel_distance, warped_distance
 from benchmarks.memory import PeakMemory, resident, tree
 from benchmarks.report import RESULTS, Table, new_figure, write_report
 from benchmarks.timing import Utterance, percentiles, summarise
-from client.errors import SpeechError
-from tritone.audio import resample
+from tritone.audio.features import resample
+from tritone.audio.wav import write_wav
+from tritone.client.errors import SpeechError
 from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest
-from tritone.wav import write_wav
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 
@@ -50,7 +50,7 @@ def test_transcribe_refuses_what_is_no_recording() -> None:
 @needs_flite
 def test_transcription_understands_and_repeats_exactly() -> None:
     """What was decoded before, the sample rate and the loudness leave no trace in the result."""
-    from training.flite import RATE, synthesize
+    from training.corpus.flite import RATE, synthesize
 
     text = "Two blue fish swam in the tank."
     fish = synthesize(text, "rms")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import full_size_engine
+from benchmarks.cosyvoice import full_size_engine
 from tritone.errors import ArtifactError
 
 

@@ -10,15 +10,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from golden_weights import BACKBONE, GOLDEN
+from support.golden_weights import BACKBONE, GOLDEN
 
-from benchmarks import full_size_serving, random_checkpoint
+from benchmarks.cosyvoice import full_size_serving, random_checkpoint
 from tritone.catalog import open_family
-from tritone.checkpoint import load_strict
+from tritone.checkpoint.weights import load_strict
 from tritone.errors import ArtifactError, CheckpointError
-from tritone.families.cosyvoice.checkpoint import YAMLS, CosyVoiceCheckpoint
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.yaml_layout import parse_yaml
+from tritone.families.cosyvoice.checkpoint.folder import YAMLS, CosyVoiceCheckpoint
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml
+from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.lm.sampling import length_limits
 
 

@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from export_helpers import toy_family, toy_llm, toy_stage
+from support.export_helpers import toy_family, toy_llm, toy_stage
 
-from tritone import artifacts
-from tritone.artifacts import Entry, Hashes, Identity, identities, problem, record, verify
+from tritone.build import manifest
+from tritone.build.manifest import Entry, Hashes, Identity, identities, problem, record, verify
+from tritone.build.sources import source_files
+from tritone.build.targets import HUGGINGFACE, Selection, llm_key, stage_key
 from tritone.catalog import KINDS, open_family
 from tritone.errors import ArtifactError, CheckpointError
-from tritone.formats import HUGGINGFACE, Selection, llm_key, stage_key
-from tritone.sources import source_files
 from tritone.stage import Axis, Family, Tensor
 
 KEY = stage_key("smooth")
@@ -41,14 +41,14 @@ def build(tmp_path: Path, model: Path) -> Path:
     path = folder / KEY
     path.parent.mkdir(parents=True)
     path.write_bytes(b"graph")
-    hashes = Hashes(folder / artifacts.HASHES)
+    hashes = Hashes(folder / manifest.HASHES)
     identity = identities(toy_family(), model, hashes)[KEY]
     record(folder, KEY, Entry(identity, hashes.tree(path), 5, 0.1, 1e-7, {"torch": "1"}))
     return folder
 
 
 def reason(build: Path, model: Path, family: Family | None = None) -> str | None:
-    hashes = Hashes(build / artifacts.HASHES)
+    hashes = Hashes(build / manifest.HASHES)
     return problem(build, KEY, identities(family or toy_family(), model, hashes)[KEY], hashes)
 
 
@@ -61,7 +61,7 @@ def test_what_was_just_built_is_current(build: Path, model: Path) -> None:
 
 
 def test_a_changed_checkpoint_makes_it_stale(build: Path, model: Path) -> None:
-    before = Hashes(build / "x").tree(model, artifacts.CHECKPOINT_FILES)
+    before = Hashes(build / "x").tree(model, manifest.CHECKPOINT_FILES)
     (model / "net.pt").write_bytes(b"trained longer")
     message = rf"{KEY} was built from another checkpoint \(built with {before[:12]}, now .{{12}}\). "
     with pytest.raises(ArtifactError, match=message + COMMAND.format(model=model, build=build)):
@@ -83,7 +83,7 @@ def test_other_nodes_in_fp32_make_only_fp16_stale(model: Path, tmp_path: Path) -
 
 
 def test_an_engine_for_another_gpu_is_stale(build: Path, model: Path) -> None:
-    hashes = Hashes(build / artifacts.HASHES)
+    hashes = Hashes(build / manifest.HASHES)
     chosen = Selection(("tensorrt",), ("fp16",), platform="sm90")
     key = "tensorrt/smooth.fp16.plan"
     wanted = identities(toy_family(), model, hashes, chosen)[key]
@@ -106,11 +106,11 @@ def test_changed_source_makes_it_stale(
     from voice_kit.stages import build as builder
 
     assert [path.name for path in source_files(builder)] == ["__init__.py", "layers.py", "stages.py"]
-    first = artifacts.description_hash(toy_stage(build=builder))
+    first = manifest.description_hash(toy_stage(build=builder))
     (package / "unused.py").write_text("changed = 1")
-    assert artifacts.description_hash(toy_stage(build=builder)) == first
+    assert manifest.description_hash(toy_stage(build=builder)) == first
     (package / "layers.py").write_text("SIZE = 4\n")
-    assert artifacts.description_hash(toy_stage(build=builder)) != first
+    assert manifest.description_hash(toy_stage(build=builder)) != first
 
 
 def test_a_damaged_file_is_noticed(build: Path, model: Path) -> None:
@@ -128,12 +128,12 @@ def test_a_missing_file_is_noticed(build: Path, model: Path, tmp_path: Path) -> 
 
 
 def test_a_discarded_artefact_is_gone(build: Path, model: Path) -> None:
-    artifacts.discard(build, KEY)
-    assert not (build / KEY).exists() and artifacts.read_manifest(build) == {}
+    manifest.discard(build, KEY)
+    assert not (build / KEY).exists() and manifest.read_manifest(build) == {}
 
 
 def test_the_language_model_is_bound_to_its_runtime(build: Path, model: Path) -> None:
-    hashes = Hashes(build / artifacts.HASHES)
+    hashes = Hashes(build / manifest.HASHES)
     key = llm_key("int8")
     identity = identities(toy_family(llm=toy_llm()), model, hashes)[key]
     (build / key).mkdir(parents=True)
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written_can_be_served(
     def refuse(_path: Path, _value: object) -> None:
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr(artifacts, "write_json", refuse)
+    monkeypatch.setattr(manifest, "write_json", refuse)
     verify(build, toy_family(), model)
 
 
@@ -185,7 +185,7 @@ def test_a_folder_that_cannot_be_written_can_be_served(
     ],
 )
 def test_the_command_says_what_was_selected_and_quotes_paths(selection: Selection, options: str) -> None:
-    command = artifacts.rebuild_command(Path("my voice"), Path("build/v"), selection)
+    command = manifest.rebuild_command(Path("my voice"), Path("build/v"), selection)
     assert command == f"python export/build_engines.py --model-dir 'my voice' --out build/v{options}"
 
 
@@ -194,13 +194,13 @@ def test_the_command_says_what_was_selected_and_quotes_paths(selection: Selectio
     [("{", r"manifest.json is not valid JSON \(.*; delete it"), ('{"artefacts": {"a": {"identity": {}}}}', "delete")],
 )
 def test_a_damaged_manifest_is_reported(build: Path, content: str, message: str) -> None:
-    (build / artifacts.MANIFEST).write_text(content)
+    (build / manifest.MANIFEST).write_text(content)
     with pytest.raises(ArtifactError, match=message):
-        artifacts.read_manifest(build)
+        manifest.read_manifest(build)
 
 
 def hold(folder: Path, name: str, seconds: float) -> None:
-    with artifacts.locked(folder):
+    with manifest.locked(folder):
         time.sleep(seconds)
         record(folder, name, Entry(Identity("c", "d"), "s", 1, 0.0, None, {}))
 
@@ -212,8 +212,8 @@ def test_two_builds_at_once_do_not_lose_entries(tmp_path: Path) -> None:
         worker.start()
     for worker in workers:
         worker.join(20)
-    assert sorted(artifacts.read_manifest(tmp_path)) == ["n0", "n1", "n2", "n3"]
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(f".{artifacts.MANIFEST}")]
+    assert sorted(manifest.read_manifest(tmp_path)) == ["n0", "n1", "n2", "n3"]
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(f".{manifest.MANIFEST}")]
 
 
 def test_who_waits_for_the_lock_is_told(tmp_path: Path) -> None:
@@ -223,13 +223,13 @@ def test_who_waits_for_the_lock_is_told(tmp_path: Path) -> None:
         time.sleep(0.01)
     time.sleep(0.05)
     told: list[str] = []
-    with artifacts.locked(tmp_path, lambda: told.append("waiting")):
-        assert told == ["waiting"] and list(artifacts.read_manifest(tmp_path)) == ["n"]
+    with manifest.locked(tmp_path, lambda: told.append("waiting")):
+        assert told == ["waiting"] and list(manifest.read_manifest(tmp_path)) == ["n"]
     worker.join(20)
 
 
 def test_the_manifest_is_plain_json(build: Path) -> None:
-    content = json.loads((build / artifacts.MANIFEST).read_text())["artefacts"][KEY]
+    content = json.loads((build / manifest.MANIFEST).read_text())["artefacts"][KEY]
     assert content["error"] == 1e-7 and content["tools"] == {"torch": "1"}
     assert content["identity"]["precision"] == "fp32"
 

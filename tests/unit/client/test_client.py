@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 from tritonclient.utils import InferenceServerException
 
-from client.errors import (
+from tritone.client.errors import (
     InvalidArgument,
     ModelNotFound,
     ModelNotUsable,
@@ -24,7 +24,7 @@ from client.errors import (
     ServerUnreachable,
     SpeechError,
 )
-from client.speech_client import Speech, SpeechClient, request_arrays
+from tritone.client.speech_client import Speech, SpeechClient, request_arrays
 
 INDEX = {"models": [{"name": "other", "state": "READY"}, {"name": "broken", "state": "UNAVAILABLE"}]}
 
@@ -128,7 +128,7 @@ def test_request_tensors_follow_the_serving_contract() -> None:
     assert arrays["target_text"][0, 0] == "Grüß Gott".encode()
     assert arrays["reference_wav_len"][0, 0] == 8000 and arrays["seed"][0, 0] == 2**40
     for entry in ("cosyvoice2", "cosyvoice2_stream"):
-        path = Path(__file__).parents[2] / "model_repository" / "cpu" / entry / "config.pbtxt"
+        path = Path(__file__).parents[3] / "model_repository" / "cpu" / entry / "config.pbtxt"
         served = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig()).input
         assert {tensor.name for tensor in served} == set(arrays), "the client has to know every input of the server"
 

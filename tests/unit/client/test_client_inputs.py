@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.errors import InvalidArgument, SpeechError
-from client.recording import WavWriter
-from client.request import further_arrays
-from client.speak import further_input, parser
+from tritone.client.command import further_input, parser
+from tritone.client.errors import InvalidArgument, SpeechError
+from tritone.client.recording import WavWriter
+from tritone.client.request import further_arrays
 
 DECLARED = {"language": "TYPE_STRING", "top_p": "TYPE_FP32", "steps": "TYPE_INT64", "reference_wav_2": "FP32"}
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import speak
-from client.errors import SpeechError
-from client.recording import WavWriter, read_reference
-from client.request import request_arrays
-from client.speech_client import Speech, SpeechClient
+from tritone.client import command as speak
+from tritone.client.errors import SpeechError
+from tritone.client.recording import WavWriter, read_reference
+from tritone.client.request import request_arrays
+from tritone.client.speech_client import Speech, SpeechClient
 
 
 def test_command_line_refuses_what_cannot_work(

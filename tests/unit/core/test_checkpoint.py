@@ -10,27 +10,27 @@ from typing import Any
 
 import pytest
 import torch
-from golden_weights import GOLDEN, tiny_state
+from support.golden_weights import GOLDEN, tiny_state
 
-from tritone.checkpoint import load_strict, read_state, write_atomic, write_state
+from tritone.audio.mel import MelConfig
+from tritone.checkpoint.weights import load_strict, read_state, write_atomic, write_state
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice import hyperyaml
-from tritone.families.cosyvoice.checkpoint import (
+from tritone.families.cosyvoice.checkpoint import hyperyaml
+from tritone.families.cosyvoice.checkpoint.folder import (
     YAML,
     CosyVoiceCheckpoint,
     load_config,
     load_state,
     write_checkpoint,
 )
-from tritone.families.cosyvoice.config import (
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
+from tritone.families.cosyvoice.config.common import (
     CosyVoiceConfig,
     EncoderConfig,
     EstimatorConfig,
     FlowConfig,
     LmConfig,
-    MelConfig,
 )
-from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
 
 OFFICIAL = (GOLDEN / "cosyvoice_v2" / YAML).read_text()
 

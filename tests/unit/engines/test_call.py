@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_helpers import BATCH, FRAMES, PAST, Smooth, toy_stage
+from support.export_helpers import BATCH, FRAMES, PAST, Smooth, toy_stage
 
-from export.to_onnx import export_stage
-from tritone import call as module
-from tritone.artifacts import stage_path
-from tritone.call import check_inputs, decodes, dim_text, onnx_call, tensor_text, torch_call
+from tritone.build.manifest import stage_path
+from tritone.engines import call as module
+from tritone.engines.call import check_inputs, decodes, dim_text, onnx_call, tensor_text, torch_call
 from tritone.errors import ArtifactError, InvalidRequest
-from tritone.families.cosyvoice.checkpoint import YAMLS
-from tritone.families.cosyvoice.stages import published
+from tritone.export.to_onnx import export_stage
+from tritone.families.cosyvoice.checkpoint.folder import YAMLS
+from tritone.families.cosyvoice.family import published
 from tritone.stage import Arrays, Axis, Scaled, Tensor
 
 

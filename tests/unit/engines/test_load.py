@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_helpers import toy_family
+from support.export_helpers import toy_family
 
-from export import to_onnx, to_torchscript
-from tritone import artifacts, load
-from tritone.artifacts import Entry, Hashes, identities, record
-from tritone.call import TorchCall, torch_call
+from tritone import load
+from tritone.build import manifest
+from tritone.build.manifest import Entry, Hashes, identities, record
+from tritone.build.targets import Selection, stage_key, torchscript_key
 from tritone.catalog import open_family
+from tritone.engines.call import TorchCall, torch_call
 from tritone.errors import ArtifactError, CheckpointError, ConfigError, EnvironmentProblem, InvalidRequest
-from tritone.formats import Selection, stage_key, torchscript_key
+from tritone.export import to_onnx, to_torchscript
+from tritone.families.cosyvoice.lm.torch_session import TorchLlm
 from tritone.lm.genai import GenaiLlm
-from tritone.lm.torch_lm import TorchLlm
 from tritone.load import Model, load_model
 from tritone.stage import Arrays, Family, Tensor
 
@@ -41,7 +42,7 @@ def build(tiny_v2: Path, modules: TorchCall, tmp_path_factory: pytest.TempPathFa
         stage = family.stage(name)
         to_torchscript.export_stage(stage, folder / torchscript_key(stage), "fp32", modules.module(name))
         to_onnx.export_stage(stage, folder / stage_key(name), modules.module(name))
-    hashes = Hashes(folder / artifacts.HASHES)
+    hashes = Hashes(folder / manifest.HASHES)
     for key, identity in identities(family, tiny_v2, hashes, Selection(("torchscript", "onnx", "llm"))).items():
         if not (folder / key).exists():
             (folder / key).parent.mkdir(exist_ok=True)
@@ -134,7 +135,7 @@ def test_fp16_runs_the_fp16_files(in_torch: Model, tmp_path: Path, monkeypatch: 
         with pytest.raises(ArtifactError, match=f"{file} does not exist"):
             call("f0_predictor", **mel)
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("tritone.plan.plan_call", lambda *given: asked.append(given))
+    monkeypatch.setattr("tritone.engines.tensorrt.plan_call", lambda *given: asked.append(given))
     load.open_call("tensorrt", in_torch.family, tmp_path, tmp_path, load.TorchRun("cuda:1", fp16=True), 1)
     assert asked == [(tmp_path, in_torch.family.stages, "fp16", 1)]
 
@@ -158,8 +159,8 @@ def test_what_is_not_built_is_named_with_its_command(
 
 
 def test_the_usual_build_folder_is_named_after_the_checkpoint(tiny_v2: Path) -> None:
-    assert artifacts.default_folder("some/where/voice/") == artifacts.ROOT / "build" / "voice"
-    with pytest.raises(ArtifactError, match=re.escape(f"{artifacts.ROOT / 'build' / tiny_v2.name}/onnx/")):
+    assert manifest.default_folder("some/where/voice/") == manifest.ROOT / "build" / "voice"
+    with pytest.raises(ArtifactError, match=re.escape(f"{manifest.ROOT / 'build' / tiny_v2.name}/onnx/")):
         load_model(tiny_v2, engine="onnx")
 
 
@@ -206,10 +207,10 @@ def test_a_gpu_asks_for_engines_it_can_run(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(load.gpu, "target_platform", lambda: f"{rtx} sm89")
     recorded = {"a": "", "b": f"{rtx} sm120"}
 
-    def manifest(_folder: Path) -> dict[str, Any]:
+    def read(_folder: Path) -> dict[str, Any]:
         return {k: SimpleNamespace(identity=SimpleNamespace(platform=name)) for k, name in recorded.items()}
 
-    monkeypatch.setattr(load.artifacts, "read_manifest", manifest)
+    monkeypatch.setattr(load.manifest, "read_manifest", read)
     wanted = Selection(("onnx", "tensorrt"), ("fp16",), platform=f"{rtx} sm89")
     assert load.selection("tensorrt", True, 0, tmp_path) == wanted
     recorded["c"] = f"{rtx} portable"

@@ -17,15 +17,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from export_helpers import toy_stage
+from support.export_helpers import toy_stage
 
-from export.to_onnx import export_stage
-from export.to_tensorrt import build_stage, can_run
-from tritone import artifacts, gpu, plan
-from tritone.artifacts import Entry, Identity
-from tritone.call import onnx_call
+from tritone.build import manifest
+from tritone.build.manifest import Entry, Identity
+from tritone.engines import gpu
+from tritone.engines import tensorrt as plan
+from tritone.engines.call import onnx_call
+from tritone.engines.label import Label, check_plan, read_label
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest
-from tritone.plan_label import Label, check_plan, read_label
+from tritone.export.to_onnx import export_stage
+from tritone.export.to_tensorrt import build_stage, can_run
 from tritone.stage import Arrays
 
 RTX = "tensorrt_rtx 1.7.1.116"
@@ -211,7 +213,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     platform = "tensorrt 11.4.0 sm90"
     export_stage(toy_stage(), tmp_path / "onnx/smooth.onnx")
     write_plan(tmp_path, label(platform).text())
-    artifacts.record(tmp_path, KEY, entry(platform))
+    manifest.record(tmp_path, KEY, entry(platform))
 
     class Logger:
         Severity = types.SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
@@ -271,7 +273,7 @@ def test_sizes_outside_the_profile_are_refused(folder: Path, sizes: dict[str, in
 def test_only_recorded_engines_run_unless_one_is_being_built(folder: Path) -> None:
     stage = toy_stage()
     inputs = stage.example({"batch": 1, "frames": 4, "past": 0})
-    artifacts.write_manifest(folder, {})
+    manifest.write_manifest(folder, {})
     with pytest.raises(ArtifactError, match=r"smooth.fp32.plan is not in the build folder's manifest; run"):
         plan.plan_call(folder, [stage], "fp32")("smooth", **inputs)
     plan.plan_call(folder, [stage], "fp32", recorded=False)("smooth", **inputs)
@@ -285,7 +287,7 @@ def test_an_engine_of_another_machine_or_a_torn_one_does_not_run(folder: Path) -
     with pytest.raises(ArtifactError, match="cannot be loaded: the engine is torn"):
         plan.plan_call(folder, [stage], "fp32")("smooth", **inputs)
     write_plan(folder, label("tensorrt 10.9.0 sm90").text())
-    artifacts.record(folder, KEY, entry("tensorrt 10.9.0 sm90"))
+    manifest.record(folder, KEY, entry("tensorrt 10.9.0 sm90"))
     message = "was built for sm90 with tensorrt 10.9.0, this machine has sm90 and tensorrt 11.4.0"
     with pytest.raises(ArtifactError, match=message):
         plan.plan_call(folder, [stage], "fp32")("smooth", **inputs)

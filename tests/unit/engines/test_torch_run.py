@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tritone.call import torch_call
 from tritone.catalog import open_family
-from tritone.lm.torch_lm import TorchSession, torch_llm
-from tritone.torch_run import TorchRun
+from tritone.engines.call import torch_call
+from tritone.engines.torch_run import TorchRun
+from tritone.families.cosyvoice.lm.torch_session import TorchSession, torch_llm
 
 HALF = TorchRun(fp16=True)
 

@@ -8,15 +8,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_helpers import BATCH, FRAMES, toy_family
+from support.export_helpers import BATCH, FRAMES, toy_family
 
-from export import bisect_fp16
-from export.bisect_fp16 import Search
-from export.fp16_probe import BadNode, first_bad_node, measures
-from export.onnx_graph import prepared
-from export.to_fp16 import convert_stage
-from export.to_onnx import export_stage
 from tritone.errors import ArtifactError
+from tritone.export.onnx_graph import prepared
+from tritone.export.to_fp16 import convert_stage
+from tritone.export.to_onnx import export_stage
+from tritone.parity import bisect_fp16
+from tritone.parity.bisect_fp16 import Search
+from tritone.parity.fp16_probe import BadNode, first_bad_node, measures
 from tritone.stage import Family, Stage, Tensor
 
 
@@ -103,9 +103,9 @@ def test_nothing_bad_is_none(tmp_path: Path) -> None:
 
 
 def test_measures_equal_the_rounded_graph(tmp_path: Path) -> None:
-    from export.compare import relative_error
-    from export.rounding import rounded_call
-    from tritone.call import open_session, run_session
+    from tritone.engines.call import open_session, run_session
+    from tritone.export.rounding import rounded_call
+    from tritone.parity.compare import relative_error
 
     subject = stage(Angle())
     fp32, fp16 = files(subject, tmp_path)

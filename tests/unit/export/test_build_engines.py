@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from export_helpers import toy_family, toy_llm, toy_stage, worse
+from support.export_helpers import toy_family, toy_llm, toy_stage, worse
 
-from export import build_engines, parity
-from export.to_onnx import export_stage
-from tritone import artifacts
-from tritone.artifacts import stage_path
+from tritone.build import manifest
+from tritone.build.manifest import stage_path
+from tritone.export import command as build_engines
+from tritone.export.to_onnx import export_stage
+from tritone.parity import command as parity
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_building_once_is_enough(toy_checkpoint: list[str], tmp_path: Path, caps
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["what", "smooth", "llm"]
     assert "exporting" in err
-    artifacts.verify(tmp_path / "build", toy_family(llm=toy_llm()), tmp_path / "model")
+    manifest.verify(tmp_path / "build", toy_family(llm=toy_llm()), tmp_path / "model")
     assert build_engines.main(toy_checkpoint) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'build'} is up to date\n"
     assert parity.main([*toy_checkpoint, "--seed", "5", "--json", str(tmp_path / "parity.json")]) == 0
@@ -43,7 +44,7 @@ def test_building_once_is_enough(toy_checkpoint: list[str], tmp_path: Path, caps
 def test_a_wrong_export_fails_the_build_by_name(
     toy_checkpoint: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import to_onnx
+    from tritone.export import to_onnx
 
     right = to_onnx.export_stage
     monkeypatch.setattr(to_onnx, "export_stage", lambda stage, path, _module: right(stage, path, worse()))
@@ -66,7 +67,7 @@ def test_a_wrong_file_fails_the_parity_command_by_name(
 def test_what_was_finished_before_an_interrupt_is_kept(
     toy_checkpoint: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import to_genai
+    from tritone.export import to_genai
 
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
@@ -74,7 +75,7 @@ def test_what_was_finished_before_an_interrupt_is_kept(
     monkeypatch.setattr(to_genai, "export_llm", interrupt)
     assert build_engines.main(toy_checkpoint) == 130
     assert "stopped; what was finished is kept" in capsys.readouterr().err
-    assert list(artifacts.read_manifest(tmp_path / "build")) == ["onnx/smooth.onnx"]
+    assert list(manifest.read_manifest(tmp_path / "build")) == ["onnx/smooth.onnx"]
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from export_helpers import BATCH, FRAMES, toy_family, toy_stage
+from support.export_helpers import BATCH, FRAMES, toy_family, toy_stage
 
-from export import end_to_end
-from export.compare import compare_artefact, compare_stage
-from export.engines import engine_call
-from export.report import table
-from export.to_fp16 import convert_stage
-from export.to_onnx import export_stage
-from tritone.artifacts import stage_path
-from tritone.call import onnx_call, torch_call
-from tritone.distance import log_mel_difference, signal_to_noise
-from tritone.formats import Artefact, stage_key
+from tritone.audio.distance import log_mel_difference, signal_to_noise
+from tritone.build.manifest import stage_path
+from tritone.build.targets import Artefact, stage_key
+from tritone.engines.call import onnx_call, torch_call
+from tritone.export.to_fp16 import convert_stage
+from tritone.export.to_onnx import export_stage
+from tritone.parity import end_to_end
+from tritone.parity.compare import compare_artefact, compare_stage
+from tritone.parity.engines import engine_call
+from tritone.parity.report import table
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 

@@ -11,19 +11,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from export_helpers import toy_family
 from onnx import TensorProto, helper, numpy_helper
+from support.export_helpers import toy_family
 
-from export import build_engines, onnx_file, parity, to_fp16, to_onnx
-from export.onnx_file import load, save, values_of
-from export.rounding import rounded_call
-from export.to_fp16 import convert_stage
-from export.to_onnx import export_stage
-from export.to_tensorrt import build_stage
-from tritone import artifacts
-from tritone.artifacts import Hashes, stage_path
-from tritone.call import onnx_call, open_session
+from tritone.build import manifest
+from tritone.build.manifest import Hashes, stage_path
+from tritone.engines.call import onnx_call, open_session
 from tritone.errors import ArtifactError
+from tritone.export import command as build_engines
+from tritone.export import onnx_file, to_fp16, to_onnx
+from tritone.export.onnx_file import load, save, values_of
+from tritone.export.rounding import rounded_call
+from tritone.export.to_fp16 import convert_stage
+from tritone.export.to_onnx import export_stage
+from tritone.export.to_tensorrt import build_stage
+from tritone.parity import command as parity
 from tritone.stage import Axis, Stage, Tensor
 
 SHAPE = (Axis("batch", 1, 1, 4), Axis("frames", 1, 5, 9))
@@ -203,7 +205,7 @@ def test_a_build_folder_keeps_track_of_data_files(
 ) -> None:
     build = tmp_path / "build"
     assert build_engines.main(command) == 0 and listed(build) == NAMES
-    recorded = json.loads((build / artifacts.MANIFEST).read_text())["artefacts"]["onnx/wide.onnx"]
+    recorded = json.loads((build / manifest.MANIFEST).read_text())["artefacts"]["onnx/wide.onnx"]
     both = [stage_path(build, "wide"), build / "onnx" / "wide.onnx.data"]
     assert recorded["data"] is True and recorded["bytes"] == sum(path.stat().st_size for path in both)
     assert parity.main(command) == 0 and capsys.readouterr().out.count("onnx") >= 6
@@ -217,7 +219,7 @@ def test_a_build_folder_keeps_track_of_data_files(
     assert build_engines.main([*command, "--dry-run"]) == 0
     assert f"wide.onnx keeps weights in {both[1]}, which does not exist" in capsys.readouterr().out
     with pytest.raises(ArtifactError, match=r"wide.onnx.data, which does not exist.* Run: python export/build_engines"):
-        artifacts.verify(build, toy_family(STAGE), tmp_path / "model")
+        manifest.verify(build, toy_family(STAGE), tmp_path / "model")
     assert build_engines.main(command) == 0 and listed(build) == NAMES
-    artifacts.discard(build, "onnx/wide.onnx")
+    manifest.discard(build, "onnx/wide.onnx")
     assert listed(build) == NAMES[:2]

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from export_helpers import BATCH, FRAMES, Baked, Smooth, toy_stage, worse
+from support.export_helpers import BATCH, FRAMES, Baked, Smooth, toy_stage, worse
 
-from export import compare
-from export.compare import compare_stage, points, relative_error
-from export.report import table
-from export.to_onnx import export_stage
-from tritone.artifacts import stage_path
-from tritone.call import onnx_call, torch_call
+from tritone.build.manifest import stage_path
+from tritone.engines.call import onnx_call, torch_call
+from tritone.export.to_onnx import export_stage
+from tritone.parity import compare
+from tritone.parity.compare import compare_stage, points, relative_error
+from tritone.parity.report import table
 from tritone.stage import Arrays, Tensor
 
 

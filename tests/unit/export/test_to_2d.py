@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.to_2d import to_2d
-from export.to_onnx import quiet, simplified
+from tritone.export.to_2d import to_2d
+from tritone.export.to_onnx import quiet, simplified
 
 
 class Block(nn.Module):

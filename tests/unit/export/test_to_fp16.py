@@ -11,14 +11,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from export_helpers import BATCH, FRAMES, toy_stage
 from onnx import TensorProto, helper, numpy_helper
+from support.export_helpers import BATCH, FRAMES, toy_stage
 
-from export.compare import relative_error
-from export.rounding import rounded, rounded_call
-from export.to_fp16 import convert_stage, mixed
-from export.to_onnx import check_file, export_stage
 from tritone.errors import ArtifactError
+from tritone.export.rounding import rounded, rounded_call
+from tritone.export.to_fp16 import convert_stage, mixed
+from tritone.export.to_onnx import check_file, export_stage
+from tritone.parity.compare import relative_error
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16

@@ -12,25 +12,25 @@ from typing import Any
 
 import pytest
 import torch
-from export_helpers import toy_llm
-from golden_weights import BACKBONE, tiny_state
 from safetensors.torch import load_file, save_file
+from support.export_helpers import toy_llm
+from support.golden_weights import BACKBONE, tiny_state
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from export import to_huggingface
-from export.to_huggingface import export_llm, import_llm, main
 from tritone.catalog import open_family
-from tritone.checkpoint import read_state
+from tritone.checkpoint.weights import read_state
 from tritone.errors import ArtifactError, CheckpointError, ConfigError
-from tritone.families.cosyvoice import text
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.hf_layout import HfLayout, join, published_layout, split
-from tritone.families.cosyvoice.lm import load_lm
-from tritone.families.cosyvoice.text import SPECIAL_TOKENS, TextFrontend
+from tritone.export import to_huggingface
+from tritone.export.to_huggingface import export_llm, import_llm, main
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.lm.huggingface import HfLayout, join, published_layout, split
+from tritone.families.cosyvoice.lm.v2 import load_lm
+from tritone.families.cosyvoice.speak import text
+from tritone.families.cosyvoice.speak.text import SPECIAL_TOKENS, TextFrontend
 from tritone.lm.hf_model import BIAS, EXTRA, identical
 
-NANO = Path(__file__).parents[2] / "checkpoints" / "nano"
+NANO = Path(__file__).parents[3] / "checkpoints" / "nano"
 SENTENCES = (
     "The  birch canoe slid on the smooth planks, didn't it?",
     "Preis: 1234,50 €\n\n  你好世界 cafe\u0301",

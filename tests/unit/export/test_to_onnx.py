@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from export_helpers import BATCH, FRAMES, Smooth, toy_stage
+from support.export_helpers import BATCH, FRAMES, Smooth, toy_stage
 
-from export.to_onnx import OPSET, export_stage, link_ready_made
 from tritone.errors import ArtifactError, CheckpointError
+from tritone.export.to_onnx import OPSET, export_stage, link_ready_made
 from tritone.stage import Tensor
 
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from export_helpers import BATCH, FRAMES, Smooth, toy_stage
+from support.export_helpers import BATCH, FRAMES, Smooth, toy_stage
 
-from export import to_tensorrt
-from export.engine_options import options, profiled, read_profile
-from export.to_onnx import export_stage
-from export.to_tensorrt import Options, build_stage
-from tritone import gpu
+from tritone.engines import gpu
+from tritone.engines.label import read_label
 from tritone.errors import ArtifactError, ConfigError
-from tritone.plan_label import read_label
+from tritone.export import to_tensorrt
+from tritone.export.engine_options import options, profiled, read_profile
+from tritone.export.to_onnx import export_stage
+from tritone.export.to_tensorrt import Options, build_stage
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 

@@ -10,26 +10,26 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-import v3_helpers
-from export_helpers import FRAMES, Smooth, toy_stage, worse
-from flow_helpers import random_flow
-from golden_weights import tiny_state
+from support import v3_helpers
+from support.export_helpers import FRAMES, Smooth, toy_stage, worse
+from support.flow_helpers import random_flow
+from support.golden_weights import tiny_state
 from torch import Tensor, nn
 
-from export.compare import compare_stage, relative_error
-from export.to_onnx import quiet
-from export.to_torchscript import export_stage
-from tritone.call import torch_call
+from tritone.build.targets import torchscript_key
+from tritone.engines.call import torch_call
+from tritone.engines.torchscript import LABEL, Label, open_module, torchscript_call
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
-from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.flow_stages import flow_stages
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
-from tritone.formats import torchscript_key
+from tritone.export.to_onnx import quiet
+from tritone.export.to_torchscript import export_stage
+from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.flow.v2.stages import flow_stages
+from tritone.families.cosyvoice.vocoder.hift import Hift
+from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.nn.precision import full_precision_inputs, halved
+from tritone.parity.compare import compare_stage, relative_error
 from tritone.stage import Stage
 from tritone.stage import Tensor as Declared
-from tritone.torchscript import LABEL, Label, open_module, torchscript_call
 
 TINY = HiftConfig(base_channels=32, f0_channels=32)
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
@@ -338,7 +338,7 @@ def test_threads_are_those_of_the_call_alone(folder: Path) -> None:
 
 
 def test_the_label_is_read_as_written() -> None:
-    from tritone.torchscript import read_label
+    from tritone.engines.torchscript import read_label
 
     label = Label("running", "fp16", "script", ("forward_chunk",), "2.13.0")
     assert read_label(label.text()) == label

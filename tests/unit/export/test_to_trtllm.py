@@ -12,18 +12,18 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from export import to_trtllm
-from export.to_huggingface import write_weights
-from export.to_trtllm import SHIFT, TrtllmArgs, sparse_bias, write_settings
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import SamplingConfig
-from tritone.families.cosyvoice.lm import load_lm
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.text import TextFrontend
+from tritone.export import to_trtllm
+from tritone.export.to_huggingface import write_weights
+from tritone.export.to_trtllm import SHIFT, TrtllmArgs, sparse_bias, write_settings
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.lm.v2 import load_lm
+from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.lm.hf_model import HfModel
+from tritone.lm.sampling import SamplingConfig
 
-NANO = Path(__file__).parents[2] / "checkpoints" / "nano"
+NANO = Path(__file__).parents[3] / "checkpoints" / "nano"
 
 # As documented: TorchLlmArgs, KvCacheConfig and CudaGraphConfig of TensorRT-LLM 1.3, `vllm serve --help` of vLLM 0.30,
 # and the fields that the completion requests of both servers share. Both refuse names they do not know.

@@ -8,9 +8,9 @@ from itertools import cycle, islice
 import numpy as np
 import pytest
 
-from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
+from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.lm.guard import SIGNS, Runaway, another, guarded
-from tritone.lm.sampling import seeded_draw, tokens
+from tritone.lm.sampling import SamplingConfig, seeded_draw, tokens
 
 SPEECH = list(range(1000, 1040))
 LOOP = [7, 8, 9]

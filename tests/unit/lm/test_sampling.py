@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
-from tritone.lm.sampling import greedy_draw, sample, seeded_draw, softmax, tokens
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.lm.sampling import SamplingConfig, greedy_draw, sample, seeded_draw, softmax, tokens
 
 CONFIG = LmConfig(speech_token_size=5, min_token_text_ratio=2.0, max_token_text_ratio=4.0)
 FREE = replace(CONFIG, sampling=SamplingConfig(win_size=0))

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.to_huggingface import export_llm
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError
-from tritone.families.cosyvoice.config import LmConfig, SamplingConfig
-from tritone.families.cosyvoice.vocabulary import Vocabulary
+from tritone.export.to_huggingface import export_llm
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.guard import Runaway
+from tritone.lm.sampling import SamplingConfig
 from tritone.lm.served import LlmFailed, ServedLlm, served_llm
 
 CONFIG = LmConfig(16, 10, sampling=SamplingConfig(0.8, 25))

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from moss_helpers import write_checkpoint
+from support.moss_helpers import write_checkpoint
 
-from tritone.call import torch_call
+from tritone.engines.call import torch_call
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint, open_checkpoint
-from tritone.families.moss_ttsd.delay import delayed
-from tritone.families.moss_ttsd.generate import Draw, Utterance
-from tritone.families.moss_ttsd.lm_config import ChannelSampling
-from tritone.families.moss_ttsd.stages import family
+from tritone.families.moss_ttsd.family import family
+from tritone.families.moss_ttsd.lm.config import ChannelSampling
+from tritone.families.moss_ttsd.lm.delay import delayed
+from tritone.families.moss_ttsd.lm.generate import Draw, Utterance
 from tritone.lm.sampling import seeded_draw
 from tritone.lm.shared import Closed, Listener, SharedLm
 from tritone.stage import Arrays
@@ -214,10 +214,10 @@ heard = lm(Counting(1, 100000), None), lm(Counting(1, 100000), 2)
 print(next(heard[0]), flush=True)
 time.sleep(0.1)
 """
-    here = Path(__file__).parent
+    tests = Path(__file__).parents[2]
     found = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=here.parents[1],
-        env={"PYTHONPATH": f"{here}:{here.parent}:{here.parents[1]}:{here.parent / 'golden'}", "PATH": "/usr/bin"},
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tests.parent,
+        env={"PYTHONPATH": f"{tests}:{Path(__file__).parent}:{tests.parent}", "PATH": "/usr/bin"},
     )  # fmt: skip
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.split()[-1] == "computed", "no thread is inside an engine when the interpreter goes away"

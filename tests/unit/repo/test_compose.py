@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 import tritone
-from export import build_engines
 from tritone import serve
-from tritone.formats import HUGGINGFACE, llm_key
+from tritone.build.targets import HUGGINGFACE, llm_key
+from tritone.export import command as build_engines
 from tritone.lm.served import ENGINES
 from tritone.server.locate import Ports
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BUDGETS = {"tritone/stage.py": 220, "model_repository/glue/model.py": 80}
 FORMATS = (
     *("to_torchscript", "to_onnx", "to_fp16", "to_genai", "to_tensorrt", "to_huggingface", "to_trtllm"),
@@ -80,7 +80,7 @@ def test_import_direction(folder: str, forbidden: tuple[str, ...]) -> None:
     assert hits == []
 
 
-@pytest.mark.parametrize("module", ["tritone.stage", "tritone.errors", "tritone.families.cosyvoice.config"])
+@pytest.mark.parametrize("module", ["tritone.stage", "tritone.errors", "tritone.families.cosyvoice.config.common"])
 def test_the_description_needs_numpy_alone(module: str) -> None:
     heavy = ("torch", "onnxruntime", "transformers", "onnx", "tritonclient", "gruut")
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "docker" / "install_torch.py"
+SCRIPT = Path(__file__).parents[3] / "docker" / "install_torch.py"
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
         InferenceResponse = staticmethod(lambda error: error.message)
 
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", Backend("triton_python_backend_utils"))
-    path = Path(__file__).parents[2] / "model_repository" / "glue" / "model.py"
+    path = Path(__file__).parents[3] / "model_repository" / "glue" / "model.py"
     spec = importlib.util.spec_from_file_location("glue_model", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

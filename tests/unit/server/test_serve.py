@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tritone import artifacts, serve
+from tritone import serve
+from tritone.build import manifest
+from tritone.build.targets import plan_key
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
-from tritone.formats import plan_key
 from tritone.server import locate
 from tritone.server.launch import Server
 from tritone.server.locate import Ports
@@ -63,7 +64,7 @@ def test_another_engine_gets_its_files_and_its_repository(
 
     def verify(*arguments: Any) -> None:
         if not built:
-            raise ArtifactError(artifacts.rebuild_command(tiny_v2, tmp_path, arguments[3]))
+            raise ArtifactError(manifest.rebuild_command(tiny_v2, tmp_path, arguments[3]))
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
         built.append(command)

@@ -194,5 +194,5 @@ def test_server_side_imports_neither_torch_nor_transformers() -> None:
     import sys
 
     code = "import sys, tritone.server.steps; print([n for n in ('torch', 'transformers', 'onnx') if n in sys.modules])"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root).stdout == "[]\n"

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.checkpoint import BACKBONE, YAML, write_checkpoint
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.text import (
+from tritone.families.cosyvoice.checkpoint.folder import BACKBONE, YAML, write_checkpoint
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
+from tritone.families.cosyvoice.speak.text import (
     SPECIAL_TOKENS,
     TextFrontend,
     build_phoneme_tokenizer,
     encode_symbols,
 )
-from tritone.families.cosyvoice.vocabulary import Vocabulary
 from tritone.text.phonemes import SYMBOLS, phonemize
 from tritone.text.tokenizer import TextTokenizer
 

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from front_helpers import recorded, write_whisper_vocabulary
+from support.front_helpers import recorded, write_whisper_vocabulary
 
 from tritone.errors import CheckpointError, EnvironmentProblem
-from tritone.families.cosyvoice.config_v1 import V1
-from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.config.v1 import V1
+from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.text import whisper_tokenizer
 from tritone.text.whisper_tokenizer import SPECIAL_TOKENS, WhisperTokenizer, find_vocabulary
 

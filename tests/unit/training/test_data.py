@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import distributed
-from training.data import Corpus, Store, bucketed, pad
-from tritone.audio import kaldi_fbank, mel_spectrogram, whisper_mel
+from training.core import distributed
+from training.corpus.data import Corpus, Store, bucketed, pad
+from tritone.audio.features import kaldi_fbank, mel_spectrogram, whisper_mel
+from tritone.audio.mel import MelConfig
+from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import ArtifactError, ConfigError
-from tritone.families.cosyvoice.config import MelConfig
-from tritone.wav import read_wav, write_wav
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from training import checkpointing, distributed
-from training.loop import FINISHED, Evaluation, Run, train, warmup_cosine
+from training.core import checkpointing, distributed
+from training.core.loop import FINISHED, Evaluation, Run, train, warmup_cosine
 from tritone.errors import CheckpointError
 
 
@@ -142,7 +142,7 @@ def test_an_empty_corpus_is_reported(tmp_path: Path) -> None:
 def _two_processes(tmp_path: Path, updates: bool) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys, torch; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from test_loop import Toy; from training import distributed; from training.loop import train\n"
+        "from test_loop import Toy; from training import distributed; from training.core.loop import train\n"
         "distributed.start(torch.device('cpu')); toy = Toy(updates=sys.argv[3] == 'True')\n"
         "[p.data.add_(distributed.rank()) for p in toy.network.parameters()]\n"
         "train(toy.run(), Path(sys.argv[2]), steps=7, eval_every=5, save_every=5)\n"
@@ -150,7 +150,7 @@ def _two_processes(tmp_path: Path, updates: bool) -> subprocess.CompletedProcess
     path = tmp_path / "two.py"
     path.write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(path)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[3])}
     command += [str(Path(__file__).parent), str(tmp_path / "out"), str(updates)]
     return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 
@@ -166,4 +166,5 @@ def test_two_processes_train_one_network(tmp_path: Path) -> None:
 def test_processes_drifting_apart_are_noticed(tmp_path: Path) -> None:
     done = _two_processes(tmp_path, updates=False)
     assert done.returncode != 0
-    assert "network 'net' differs between processes" in done.stderr and "training.distributed.update" in done.stderr
+    assert "network 'net' differs between processes" in done.stderr
+    assert "training.core.distributed.update" in done.stderr

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from training import distributed
-from training.optimizers import muon_and_adamw
+from training.core import distributed
+from training.core.optimizers import muon_and_adamw
 
 
 def network() -> nn.ModuleDict:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training import flite, prepare
-from training.manifest import read_metadata, write_manifest
-from training.sentences import normalised, read_texts, sentences, shares, speakable
+from training import prepare
+from training.corpus import flite
+from training.corpus.manifest import read_metadata, write_manifest
+from training.corpus.sentences import normalised, read_texts, sentences, shares, speakable
+from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import ConfigError, EnvironmentProblem
-from tritone.wav import read_wav, write_wav
 
 needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="Debian's flite is not installed")
 

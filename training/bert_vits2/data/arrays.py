@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tritone.build.files import write_atomic
 from tritone.errors import ArtifactError, EnvironmentProblem
-from tritone.files import write_atomic
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system answers when a disk or a quota has no room."""

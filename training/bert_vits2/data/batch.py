@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from tritone.families.bert_vits2.generator import Text, TrainingNoise
+from tritone.families.bert_vits2.networks.generator import Text, TrainingNoise
 
 
 @dataclass(frozen=True)

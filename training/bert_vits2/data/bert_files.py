@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.bert_vits2.arrays import read_array, write_array
-from training.bert_vits2.filelist import Utterance
+from training.bert_vits2.data.arrays import read_array, write_array
+from training.bert_vits2.data.filelist import Utterance
 from tritone.errors import ArtifactError
 from tritone.families.bert_vits2.config import BERT_CHANNELS as WIDTH
 from tritone.families.bert_vits2.text.bert import BertEncoder

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from training.bert_vits2.batch import Batch
-from training.bert_vits2.buckets import BucketSampler
-from training.bert_vits2.dataset import Item, SpeechDataset
+from training.bert_vits2.data.batch import Batch
+from training.bert_vits2.data.buckets import BucketSampler
+from training.bert_vits2.data.dataset import Item, SpeechDataset
 
 
 def collate(items: Sequence[Item]) -> Batch:

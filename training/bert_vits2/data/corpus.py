@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from training import distributed
-from training.bert_vits2.batch import Batch
-from training.bert_vits2.buckets import BucketSampler
-from training.bert_vits2.collate import Epochs, collate
 from training.bert_vits2.config import Settings
-from training.bert_vits2.dataset import SpeechDataset
-from training.bert_vits2.filelist import read_utterances
-from training.loop import LOG
+from training.bert_vits2.data.batch import Batch
+from training.bert_vits2.data.buckets import BucketSampler
+from training.bert_vits2.data.collate import Epochs, collate
+from training.bert_vits2.data.dataset import SpeechDataset
+from training.bert_vits2.data.filelist import read_utterances
+from training.core import distributed
+from training.core.loop import LOG
 from tritone.errors import ConfigError
-from tritone.families.bert_vits2.filler import BY_VERSION
+from tritone.families.bert_vits2.text.filler import BY_VERSION
 
 
 class Training:

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from training.bert_vits2.bert_files import has_bert, missing, read_bert
-from training.bert_vits2.filelist import LANGUAGES, SHOWN, Utterance
-from training.bert_vits2.recording import read_recording, samples_in
-from training.bert_vits2.spectrogram_cache import cached_spectrogram, keep_spectrogram, linear_spectrogram
+from training.bert_vits2.data.bert_files import has_bert, missing, read_bert
+from training.bert_vits2.data.filelist import LANGUAGES, SHOWN, Utterance
+from training.bert_vits2.data.recording import read_recording, samples_in
+from training.bert_vits2.data.spectrogram_cache import cached_spectrogram, keep_spectrogram, linear_spectrogram
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest, TritoneError
 from tritone.families.bert_vits2.config import BERT_CHANNELS, DataConfig
-from tritone.families.bert_vits2.filler import fillers
+from tritone.families.bert_vits2.text.filler import fillers
 
 LOG = logging.getLogger("training")
 
@@ -53,7 +53,7 @@ class SpeechDataset(Dataset[Item]):
         data: sample rate, transform, blanks between phones, and the ids of speakers.
         bert: languages whose features are read from files; utterances in others get filler in place of them. Empty is
             the mode without BERT.
-        filler: what stands for the features of the other languages (`tritone.families.bert_vits2.filler`), drawn from
+        filler: what stands for the features of the other languages (`bert_vits2/text/filler.py`), drawn from
             the seed, the epoch and the index.
         phone_limits: fewest and most phones, blanks not counted, of the utterances to keep.
         cache: keep computed spectrograms beside the recordings.

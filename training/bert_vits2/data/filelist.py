@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tritone.build.files import write_atomic
 from tritone.errors import ConfigError
-from tritone.files import write_atomic
 
 LANGUAGES = ("ZH", "JP", "EN")
 SHOWN = 10

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.bert_vits2.arrays import read_array, write_array
-from training.bert_vits2.recording import read_recording
-from training.losses import MelSpectrogram
+from training.bert_vits2.data.arrays import read_array, write_array
+from training.bert_vits2.data.recording import read_recording
+from training.core.losses import MelSpectrogram
+from tritone.audio.mel import MelConfig
 from tritone.errors import ArtifactError
 from tritone.families.bert_vits2.config import DataConfig
-from tritone.families.cosyvoice.config import MelConfig
 
 LOG = logging.getLogger("training")
 FLOOR = 1e-6

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.errors import ConfigError
-from tritone.families.bert_vits2.encoder import ChannelNorm
+from tritone.families.bert_vits2.networks.encoder import ChannelNorm
 
 
 class DurationDiscriminator(nn.Module):

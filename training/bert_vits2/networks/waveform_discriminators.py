@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.discriminators import SLOPE, fold
+from training.core.discriminators import SLOPE, fold
 from tritone.nn.weight_norm import weight_norm
 
 PERIODS = (2, 3, 5, 7, 11)

@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.networks.discriminators import SLOPE
-from tritone.audio import sinc_kernels
+from training.core.discriminators import SLOPE
+from tritone.audio.features import sinc_kernels
 from tritone.errors import CheckpointError, ConfigError
 from tritone.nn.weight_norm import weight_norm
 
 
 class Resample(nn.Module):
-    """`tritone.audio.sinc_resample` in torch, with gradients: `[batch, samples]` at `from_rate` to `to_rate`."""
+    """`sinc_resample` of `tritone.audio` in torch, with gradients: `[batch, samples]` at `from_rate` to `to_rate`."""
 
     kernels: Tensor
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import tritone
-from training.bert_vits2.arrays import room
-from training.bert_vits2.shards import Shard
-from training.bert_vits2.steps import Outcome
+from training.bert_vits2.data.arrays import room
+from training.bert_vits2.preparation.shards import Shard
+from training.bert_vits2.preparation.steps import Outcome
 
 
 class Journal:

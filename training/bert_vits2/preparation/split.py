@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.bert_vits2.arrays import room
-from training.bert_vits2.filelist import LANGUAGES, Utterance, write_lines
+from training.bert_vits2.data.arrays import room
+from training.bert_vits2.data.filelist import LANGUAGES, Utterance, write_lines
+from tritone.build.files import write_atomic
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import parse_config
-from tritone.files import write_atomic
 
 
 def split(

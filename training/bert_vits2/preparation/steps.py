@@ -14,14 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from training.bert_vits2 import bert_files
-from training.bert_vits2.arrays import room
-from training.bert_vits2.filelist import Transcript, Utterance
-from training.bert_vits2.spectrogram_cache import make_spectrogram
+from training.bert_vits2.data import bert_files
+from training.bert_vits2.data.arrays import room
+from training.bert_vits2.data.filelist import Transcript, Utterance
+from training.bert_vits2.data.spectrogram_cache import make_spectrogram
+from tritone.build.files import write_atomic
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest, TritoneError
 from tritone.families.bert_vits2.config import DataConfig
 from tritone.families.bert_vits2.text.bert import BertEncoder
-from tritone.files import write_atomic
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """Sound files that are looked for; libsndfile reads them all."""
@@ -41,7 +41,7 @@ def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
     """A recording (the first path) as 16-bit mono at `rate` (the second)."""
     import soundfile
 
-    from tritone.wav import read_wav
+    from tritone.audio.wav import read_wav
 
     source, target = pair
     try:

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tritone.checkpoint import load_strict, read_data
+from tritone.build.files import write_atomic
+from tritone.checkpoint.weights import load_strict, read_data
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BertVits2Config
-from tritone.families.bert_vits2.generator import Generator
-from tritone.files import write_atomic
+from tritone.families.bert_vits2.networks.generator import Generator
 
 POSTERIOR = "enc_q."
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tritone.errors import CheckpointError, TritoneError
 from tritone.families.bert_vits2.checkpoint import compress
 from tritone.families.bert_vits2.config import read_config
-from tritone.families.bert_vits2.stages import generator_file
+from tritone.families.bert_vits2.family import generator_file
 
 
 def compress_folder(source: Path, target: Path, half: bool = True) -> Path:

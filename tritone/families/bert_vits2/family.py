@@ -12,15 +12,15 @@ from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BERT_CHANNELS, BertVits2Config, read_config
 from tritone.families.bert_vits2.hosts import SPOKEN, hosts
 from tritone.families.bert_vits2.request import REQUEST
-from tritone.families.bert_vits2.synthesize import MOST_FRAMES, MOST_PHONES, ROWS, WINDOW_FRAMES, synthesize
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, NUM_TONES, SYMBOLS
 from tritone.families.bert_vits2.voice import Voice, bert_folders
+from tritone.families.bert_vits2.whole import MOST_FRAMES, MOST_PHONES, ROWS, WINDOW_FRAMES, synthesize
 from tritone.stage import Axis, Family, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tritone.families.bert_vits2.generator import Generator
+    from tritone.families.bert_vits2.networks.generator import Generator
 
 NAME = "bert_vits2"
 BATCH = Axis("batch", 1, 1, ROWS)
@@ -43,7 +43,7 @@ def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[
 
     def part(name: str) -> Callable[[], nn.Module]:
         def build() -> nn.Module:
-            from tritone.families.bert_vits2 import parts
+            from tritone.families.bert_vits2.networks import parts
 
             module: nn.Module = getattr(parts, name)(load())
             return module.eval()

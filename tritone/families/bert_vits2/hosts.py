@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from tritone.batch import answer, row
 from tritone.errors import TritoneError
 from tritone.families.bert_vits2.request import REQUEST, Controls, Prepared, prepare, text_arrays
-from tritone.families.bert_vits2.synthesize import (
+from tritone.families.bert_vits2.voice import Voice
+from tritone.families.bert_vits2.whole import (
     Encoded,
     Place,
     durations,
@@ -23,7 +23,7 @@ from tritone.families.bert_vits2.synthesize import (
     speakers,
     whole_waveform,
 )
-from tritone.families.bert_vits2.voice import Voice
+from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 SEGMENTS = Axis("segments", 1, 1, 400)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.bert_vits2.filler import fillers
 from tritone.families.bert_vits2.text.bert import STYLE_WEIGHT
+from tritone.families.bert_vits2.text.filler import fillers
 from tritone.families.bert_vits2.text.frontend import MIXED, clean
 from tritone.families.bert_vits2.text.mixed import split_languages
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, Cleaned, language_of, to_ids
 from tritone.families.bert_vits2.voice import Voice
-from tritone.request import check_known, read_number, read_text
+from tritone.request.fields import check_known, read_number, read_text
 from tritone.stage import Arrays, Tensor
 from tritone.text.split import SEGMENT_LENGTH, check_text, split_text, spoken_length
 

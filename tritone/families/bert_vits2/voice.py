@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.config import BERT_CHANNELS, BertVits2Config
-from tritone.families.bert_vits2.filler import BY_VERSION
 from tritone.families.bert_vits2.text.bert import BertFeatures
+from tritone.families.bert_vits2.text.filler import BY_VERSION
 
 BERT_FOLDERS = {
     "ZH": ("ZH", "chinese-roberta-wwm-ext-large"),

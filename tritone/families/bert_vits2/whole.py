@@ -10,11 +10,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from tritone.batch import stack
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.request import DURATION_NOISE, PRIOR_NOISE, Controls, noise, prepare, text_arrays
 from tritone.families.bert_vits2.voice import Voice
 from tritone.families.bert_vits2.windows import Window, reach, stream_windows, whole_windows
+from tritone.request.batch import stack
 from tritone.stage import Arrays, Call
 
 ROWS = 4

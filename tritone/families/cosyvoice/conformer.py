@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.cfm import FULL_ATTENTION
-from tritone.families.cosyvoice.config import EncoderConfig
-from tritone.families.cosyvoice.config_v1 import ConformerConfig
-from tritone.families.cosyvoice.upsample_encoder import Blocks, Embed
+from tritone.families.cosyvoice.config.common import EncoderConfig
+from tritone.families.cosyvoice.config.v1 import ConformerConfig
+from tritone.families.cosyvoice.flow.cfm import FULL_ATTENTION
+from tritone.families.cosyvoice.flow.v2.encoder import Blocks, Embed
 from tritone.nn.attention import SteppingAttention
 
 

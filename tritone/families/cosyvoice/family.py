@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import YAMLS, CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import V1, TransformerLmConfig
-from tritone.families.cosyvoice.config_v3 import V3
-from tritone.families.cosyvoice.hosts import MEL, hosts
-from tritone.families.cosyvoice.modes import MODES
-from tritone.families.cosyvoice.pieces import speak_pieces, takes_pieces
-from tritone.families.cosyvoice.request import REQUEST, prepare
-from tritone.families.cosyvoice.services import services
-from tritone.families.cosyvoice.speakers import read_voices
-from tritone.families.cosyvoice.synthesize import never, synthesize
-from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.checkpoint.folder import YAMLS, CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import V1, TransformerLmConfig
+from tritone.families.cosyvoice.config.v3 import V3
+from tritone.families.cosyvoice.speak.hosts import MEL, hosts
+from tritone.families.cosyvoice.speak.modes import MODES
+from tritone.families.cosyvoice.speak.pieces import speak_pieces, takes_pieces
+from tritone.families.cosyvoice.speak.request import REQUEST, prepare
+from tritone.families.cosyvoice.speak.synthesize import never, synthesize
+from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.versions import flow_network, stages_of_flow, stages_of_lm
-from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
+from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
+from tritone.families.cosyvoice.voices.services import services
+from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tritone.families.cosyvoice.lm import SpeechLM
+    from tritone.families.cosyvoice.lm.v2 import SpeechLM
     from tritone.lm.hf_model import HfModel
 
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
@@ -79,12 +79,12 @@ def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[
 
 def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
     """The network of which stages are made, with its weights, in eval mode."""
-    from tritone.checkpoint import load_strict
-    from tritone.families.cosyvoice.hift import Hift
+    from tritone.checkpoint.weights import load_strict
+    from tritone.families.cosyvoice.vocoder.hift import Hift
 
     config = checkpoint.config
     if name == "llm":
-        from tritone.families.cosyvoice.lm_v1 import TransformerLm
+        from tritone.families.cosyvoice.lm.v1 import TransformerLm
 
         assert isinstance(config.lm, TransformerLmConfig)
         network: nn.Module = TransformerLm(config.lm)
@@ -112,7 +112,7 @@ def family(model_dir: str | Path) -> Family:
     by_name = {stage.name: stage for stage in stages}
 
     def stage_llm(call: Call) -> Llm:
-        from tritone.lm.stage_lm import StageLlm
+        from tritone.families.cosyvoice.lm.stage_session import StageLlm
 
         assert isinstance(config.lm, TransformerLmConfig)
         return StageLlm(call, [by_name["llm_text_encoder"], by_name["llm_step"]], config.lm)
@@ -156,18 +156,18 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> Lang
     lm = checkpoint.config.lm
 
     def build() -> SpeechLM:
-        from tritone.families.cosyvoice.lm import load_lm
+        from tritone.families.cosyvoice.lm.v2 import load_lm
 
         return load_lm(checkpoint)
 
     def merged() -> tuple[Any, Any]:
-        from tritone.families.cosyvoice.lm import merge_vocabulary
+        from tritone.families.cosyvoice.lm.v2 import merge_vocabulary
 
         model, bias, _ = merge_vocabulary(build())
         return model, bias
 
     def huggingface() -> HfModel:
-        from tritone.families.cosyvoice.hf_layout import hf_model
+        from tritone.families.cosyvoice.lm.huggingface import hf_model
 
         return hf_model(checkpoint, front, POSITIONS)
 

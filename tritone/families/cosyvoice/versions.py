@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
-from tritone.families.cosyvoice.config_v3 import DitFlowConfig
-from tritone.families.cosyvoice.dit_flow_stages import dit_flow_stages
-from tritone.families.cosyvoice.flow_stages import flow_stages
-from tritone.families.cosyvoice.flow_stages_v1 import interpolating_flow_stages
-from tritone.families.cosyvoice.lm_stages import lm_stages
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig, TransformerLmConfig
+from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages
+from tritone.families.cosyvoice.flow.v2.stages import flow_stages
+from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
+from tritone.families.cosyvoice.lm.v1_stages import lm_stages
 from tritone.stage import Stage
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 def flow_network(config: CosyVoiceConfig) -> nn.Module:
     """The flow with weights still to be loaded."""
     if isinstance(config.flow, DitFlowConfig):
-        from tritone.families.cosyvoice.dit_flow import DitFlow
+        from tritone.families.cosyvoice.flow.v3.network import DitFlow
 
         return DitFlow(config.flow)
     if isinstance(config.flow, InterpolatingFlowConfig):
-        from tritone.families.cosyvoice.flow_v1 import InterpolatingFlow
+        from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
 
         return InterpolatingFlow(config.flow)
-    from tritone.families.cosyvoice.flow import Flow
+    from tritone.families.cosyvoice.flow.v2.network import Flow
 
     return Flow(config.flow)
 

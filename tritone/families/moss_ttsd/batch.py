@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from tritone.audio.wav import write_wav
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.reference import read_recording
 from tritone.load import ENGINES, Model, load_model, read_request
 from tritone.stage import Arrays, Host
-from tritone.wav import write_wav
 
 TOGETHER = 8
 """Dialogues whose rows are decoded together, if not told otherwise; memory grows with the longest."""

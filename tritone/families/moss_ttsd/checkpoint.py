@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritone.errors import CheckpointError, ConfigError
-from tritone.families.moss_ttsd.codec_config import CodecConfig, read_codec_config
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
+from tritone.families.moss_ttsd.codec.config import CodecConfig, read_codec_config
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
 
 if TYPE_CHECKING:
-    from tritone.families.moss_ttsd.codec import XYTokenizer
-    from tritone.families.moss_ttsd.lm import AsteroidLM
+    from tritone.families.moss_ttsd.codec.network import XYTokenizer
+    from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
 CODEC_YAMLS = ("MOSS_TTSD_tokenizer.yaml", "xy_tokenizer_32k_config.yaml", "xy_tokenizer_config.yaml")
 CODEC_WEIGHTS = ("MOSS_TTSD_tokenizer", "xy_tokenizer.ckpt", "codec")
@@ -35,13 +35,13 @@ class MossCheckpoint:
 
     def load_lm(self) -> AsteroidLM:
         """The language model, float32, with the attention that can be exported."""
-        from tritone.families.moss_ttsd.lm_checkpoint import load_lm
+        from tritone.families.moss_ttsd.lm.checkpoint import load_lm
 
         return load_lm(self.lm, self.folder, attention="eager")
 
     def load_codec(self) -> XYTokenizer:
         """The codec, float32."""
-        from tritone.families.moss_ttsd.codec_checkpoint import load_codec
+        from tritone.families.moss_ttsd.codec.checkpoint import load_codec
 
         return load_codec(self.codec, one_of(self.folder, CODEC_WEIGHTS, "the codec's weights"))
 

@@ -10,14 +10,14 @@ import numpy as np
 
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
-from tritone.families.moss_ttsd.codec_config import released
-from tritone.families.moss_ttsd.codec_stages import BATCH, codec_stages
+from tritone.families.moss_ttsd.codec.config import released
+from tritone.families.moss_ttsd.codec.stages import BATCH, codec_stages
 from tritone.families.moss_ttsd.hosts import hosts, waveform
-from tritone.families.moss_ttsd.lm_config import RELEASED
-from tritone.families.moss_ttsd.lm_stages import StageSession, lm_stage
+from tritone.families.moss_ttsd.lm.config import RELEASED
+from tritone.families.moss_ttsd.lm.stages import StageSession, lm_stage
 from tritone.families.moss_ttsd.request import REQUEST, prepare
-from tritone.families.moss_ttsd.synthesize import never, synthesize
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
+from tritone.families.moss_ttsd.whole import never, synthesize
 from tritone.lm.shared import SharedLm
 from tritone.stage import Arrays, Call, Family, Llm
 

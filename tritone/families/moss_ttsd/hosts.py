@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from tritone.batch import answer
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
-from tritone.families.moss_ttsd.codec_config import CodecConfig
-from tritone.families.moss_ttsd.codec_windows import STREAMING, decode
+from tritone.families.moss_ttsd.codec.config import CodecConfig
+from tritone.families.moss_ttsd.codec.windows import STREAMING, decode
 from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, prepare, sampling_array, sampling_of
-from tritone.families.moss_ttsd.synthesize import NoSpeech, heard_reference, nothing_said, whole_codes
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
+from tritone.families.moss_ttsd.whole import NoSpeech, heard_reference, nothing_said, whole_codes
+from tritone.request.batch import answer
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem, TritoneError
 from tritone.families.moss_ttsd.checkpoint import CODEC_WEIGHTS, CODEC_YAMLS, one_of
-from tritone.families.moss_ttsd.codec_checkpoint import load_codec
-from tritone.families.moss_ttsd.codec_config import read_codec_config
-from tritone.families.moss_ttsd.lm_checkpoint import load_lm
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig, read_lm_config
+from tritone.families.moss_ttsd.codec.checkpoint import load_codec
+from tritone.families.moss_ttsd.codec.config import read_codec_config
+from tritone.families.moss_ttsd.lm.checkpoint import load_lm
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig, read_lm_config
 
 if TYPE_CHECKING:
     import torch
 
-    from tritone.families.moss_ttsd.codec import XYTokenizer
-    from tritone.families.moss_ttsd.lm import AsteroidLM
+    from tritone.families.moss_ttsd.codec.network import XYTokenizer
+    from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
@@ -154,7 +154,7 @@ def _warm_up(lm: AsteroidLM, codec: XYTokenizer, config: AsteroidConfig) -> None
     """One row of speech through the language model, one code through the decoder."""
     import torch
 
-    from tritone.families.moss_ttsd.codec import Decoder, Vocoder
+    from tritone.families.moss_ttsd.codec.network import Decoder, Vocoder
 
     device = next(lm.parameters()).device
     rows = torch.tensor([config.speech_tokens[0], *[0] * config.delay], device=device)[None, None]

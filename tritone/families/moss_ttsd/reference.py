@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.audio import check_rate, check_reference, resample
+from tritone.audio.features import check_rate, check_reference, resample
+from tritone.audio.wav import read_samples
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.moss_ttsd.codec_config import INPUT_RATE
-from tritone.wav import read_samples
+from tritone.families.moss_ttsd.codec.config import INPUT_RATE
 
 
 def read_recording(source: str | Path | bytes, field: str = "reference_wav") -> np.ndarray:

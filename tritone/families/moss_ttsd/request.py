@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tritone.errors import ConfigError, InvalidRequest
-from tritone.families.moss_ttsd.codec_config import INPUT_RATE
-from tritone.families.moss_ttsd.codec_windows import encode
-from tritone.families.moss_ttsd.delay import delayed, frames_of
+from tritone.families.moss_ttsd.codec.config import INPUT_RATE
+from tritone.families.moss_ttsd.codec.windows import encode
 from tritone.families.moss_ttsd.dialogue import CLEANINGS, check_dialogue, normalize, prompt_text
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling
-from tritone.families.moss_ttsd.lm_stages import ROWS
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling
+from tritone.families.moss_ttsd.lm.delay import delayed, frames_of
+from tritone.families.moss_ttsd.lm.stages import ROWS
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
-from tritone.request import check_known, read_number, read_sound, read_text, sound_length
+from tritone.request.fields import check_known, read_number, read_sound, read_text, sound_length
 from tritone.stage import Arrays, Axis, Call, Tensor
 
 if TYPE_CHECKING:

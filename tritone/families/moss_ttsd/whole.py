@@ -7,16 +7,16 @@ from contextlib import ExitStack, closing
 
 import numpy as np
 
-from tritone.batch import answer
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
-from tritone.families.moss_ttsd.codec_windows import REFERENCE_CODES, STREAMING, WindowedDecoder
-from tritone.families.moss_ttsd.delay import codes_of, undelayed
-from tritone.families.moss_ttsd.generate import Utterance, speaks
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+from tritone.families.moss_ttsd.codec.windows import REFERENCE_CODES, STREAMING, WindowedDecoder
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig
+from tritone.families.moss_ttsd.lm.delay import codes_of, undelayed
+from tritone.families.moss_ttsd.lm.generate import Utterance, speaks
 from tritone.families.moss_ttsd.request import Prepared
 from tritone.lm.sampling import seeded_draw
 from tritone.lm.shared import AHEAD, Listener
+from tritone.request.batch import answer
 from tritone.stage import Call, Llm
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bert_vits2_helpers import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2_helpers import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
 from torch import Tensor
 
 from tritone.errors import CheckpointError, ConfigError
 from tritone.families.bert_vits2.checkpoint import compress, load_generator, read_model
 from tritone.families.bert_vits2.config import VERSIONS
-from tritone.families.bert_vits2.filler import BY_VERSION, filler, fillers
-from tritone.families.bert_vits2.generator import Generator
+from tritone.families.bert_vits2.networks.generator import Generator
+from tritone.families.bert_vits2.text.filler import BY_VERSION, filler, fillers
 from tritone.nn.weight_norm import older_layout
 
 

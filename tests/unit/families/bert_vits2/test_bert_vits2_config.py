@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bert_vits2_helpers import FOLDER
+from support.bert_vits2_helpers import FOLDER
 
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, read_config

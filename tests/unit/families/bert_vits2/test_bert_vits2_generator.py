@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from bert_vits2_helpers import (
+from support.bert_vits2_helpers import (
     FOLDER,
     arrays,
     manifest,
@@ -20,8 +20,8 @@ from bert_vits2_helpers import (
 
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import read_config
-from tritone.families.bert_vits2.duration import duration_path
-from tritone.families.bert_vits2.generator import (
+from tritone.families.bert_vits2.networks.duration import duration_path
+from tritone.families.bert_vits2.networks.generator import (
     Generator,
     Training,
     TrainingNoise,

@@ -6,13 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from bert_vits2_helpers import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2_helpers import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
 from torch import Tensor
 
 from tritone.families.bert_vits2.config import BertVits2Config
-from tritone.families.bert_vits2.coupling import Flow
-from tritone.families.bert_vits2.generator import Draw, Generator, Text
-from tritone.families.bert_vits2.relative_attention import RelativeAttention
+from tritone.families.bert_vits2.networks.coupling import Flow
+from tritone.families.bert_vits2.networks.generator import Draw, Generator, Text
+from tritone.families.bert_vits2.networks.relative_attention import RelativeAttention
 from tritone.nn.stft import length_mask
 from tritone.nn.weight_norm import fold_weight_norm
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tritone.families.bert_vits2.spline import spline
+from tritone.families.bert_vits2.networks.spline import spline
 
 BINS, BOUND = 10, 5.0
 

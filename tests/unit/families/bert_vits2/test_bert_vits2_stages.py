@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bert_vits2_folder import SPEAKERS, write_tiny
-from bert_vits2_helpers import tiny_generator
 from google.protobuf import text_format
+from support.bert_vits2_folder import SPEAKERS, write_tiny
+from support.bert_vits2_helpers import tiny_generator
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritone import artifacts, serve
-from tritone.call import torch_call
+from tritone import serve
+from tritone.build import manifest
+from tritone.build.targets import Selection, artefacts
 from tritone.catalog import KINDS, open_family, published_family
+from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, ConfigError
 from tritone.families.bert_vits2.compress import main as compress
-from tritone.families.bert_vits2.parts import Waveform
-from tritone.families.bert_vits2.stages import family, generator_file
-from tritone.formats import Selection, artefacts
+from tritone.families.bert_vits2.family import family, generator_file
+from tritone.families.bert_vits2.networks.parts import Waveform
 from tritone.load import load_model
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.server.repository import render
@@ -130,9 +131,9 @@ def test_compressed_it_speaks_the_same_and_is_half_the_size(folder: Path, tmp_pa
 
 def test_the_generator_is_part_of_the_checkpoints_identity(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path / "tiny")
-    before = artifacts.checkpoint_hash(folder, artifacts.Hashes(tmp_path / "a.json"))
+    before = manifest.checkpoint_hash(folder, manifest.Hashes(tmp_path / "a.json"))
     (folder / "G_300.pth").write_bytes(b"another")
-    assert artifacts.checkpoint_hash(folder, artifacts.Hashes(tmp_path / "b.json")) != before
+    assert manifest.checkpoint_hash(folder, manifest.Hashes(tmp_path / "b.json")) != before
 
 
 @pytest.mark.parametrize(

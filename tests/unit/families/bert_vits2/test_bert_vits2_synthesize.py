@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bert_vits2_folder import write_tiny
-from bert_vits2_helpers import arrays, replay, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2_folder import write_tiny
+from support.bert_vits2_helpers import arrays, replay, tiny_config, tiny_generator, tiny_text
 
-from tritone.call import TorchCall, torch_call
 from tritone.catalog import open_family
+from tritone.engines.call import TorchCall, torch_call
 from tritone.errors import InvalidRequest
-from tritone.families.bert_vits2 import synthesize as steps
+from tritone.families.bert_vits2 import whole as steps
 from tritone.families.bert_vits2.config import BertVits2Config, ModelConfig
-from tritone.families.bert_vits2.decoder import Decoder
+from tritone.families.bert_vits2.family import all_stages
+from tritone.families.bert_vits2.networks.decoder import Decoder
 from tritone.families.bert_vits2.request import Controls, noise, prepare, segments, text_arrays
-from tritone.families.bert_vits2.stages import all_stages
-from tritone.families.bert_vits2.synthesize import Encoded, Place, decoded, durations, encode, latents, whole_frames
 from tritone.families.bert_vits2.voice import Voice
+from tritone.families.bert_vits2.whole import Encoded, Place, decoded, durations, encode, latents, whole_frames
 from tritone.families.bert_vits2.windows import reach, stream_windows, whole_windows
 from tritone.load import Model, load_model
 from tritone.nn.weight_norm import fold_weight_norm

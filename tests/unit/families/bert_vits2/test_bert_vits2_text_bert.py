@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tritone.errors import CheckpointError, ConfigError, InvalidRequest
-from tritone.families.bert_vits2.filler import BY_VERSION, fillers
 from tritone.families.bert_vits2.text.bert import BertEncoder, BertFeatures
+from tritone.families.bert_vits2.text.filler import BY_VERSION, fillers
 from tritone.families.bert_vits2.text.frontend import clean, clean_parts
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, blanked_word2ph, to_ids
 

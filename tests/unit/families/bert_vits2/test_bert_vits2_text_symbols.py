@@ -25,7 +25,7 @@ from tritone.families.bert_vits2.text.symbols import (
     to_ids,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 NI_HAO = Cleaned("你好", "ZH", ("_", "n", "i", "h", "ao", "_"), (0, 2, 2, 3, 3, 0), (1, 2, 2, 1))
 HI = Cleaned("hi", "EN", ("_", "hh", "ay", "_"), (0, 3, 2, 0), (1, 2, 1))
 

@@ -9,23 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from front_helpers import hearing, recording, text
-from golden_weights import golden
-from v3_helpers import END_OF_PROMPT_ID, tiny_config, tiny_lm
+from support.front_helpers import hearing, recording, text
+from support.golden_weights import golden
+from support.v3_helpers import END_OF_PROMPT_ID, tiny_config, tiny_lm
 
-from tritone.call import torch_call
+from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.cosyvoice import pieces
-from tritone.families.cosyvoice.bistream import UnexpectedId, bistream
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.lm import SpeechLM, load_lm
-from tritone.families.cosyvoice.modes import SYSTEM
-from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.vocabulary import vocabulary
-from tritone.lm.torch_lm import TorchSession
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.lm.bistream import UnexpectedId, bistream
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.v2 import SpeechLM, load_lm
+from tritone.families.cosyvoice.lm.vocabulary import vocabulary
+from tritone.families.cosyvoice.speak import pieces
+from tritone.families.cosyvoice.speak.modes import SYSTEM
+from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.stage import Arrays, Family
 
 V2 = LmConfig()

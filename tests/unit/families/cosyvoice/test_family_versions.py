@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_helpers import hearing, recorded, recording, text
 from google.protobuf import text_format
+from support.front_helpers import hearing, recorded, recording, text
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritone.call import torch_call
+from tritone.build.targets import artefacts, for_target
 from tritone.catalog import KINDS, open_family, published_family
+from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.formats import artefacts, for_target
 from tritone.server import steps
 from tritone.server.repository import REPOSITORY, render
 from tritone.server.steps import Step

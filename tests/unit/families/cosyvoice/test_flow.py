@@ -7,17 +7,17 @@ import functools
 import numpy as np
 import pytest
 import torch
-from flow_helpers import random_flow, tiny_config
-from golden_weights import golden, tiny_state
+from support.flow_helpers import random_flow, tiny_config
+from support.golden_weights import golden, tiny_state
 
-from tritone.call import torch_call
+from tritone.engines.call import torch_call
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.config import EstimatorConfig
-from tritone.families.cosyvoice.estimator import Estimator
-from tritone.families.cosyvoice.flow import Flow, FlowEstimator
-from tritone.families.cosyvoice.flow_stages import flow_stages
-from tritone.families.cosyvoice.noise import published_noise
+from tritone.families.cosyvoice.config.common import EstimatorConfig
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.noise import published_noise
+from tritone.families.cosyvoice.flow.v2.estimator import Estimator
+from tritone.families.cosyvoice.flow.v2.network import Flow, FlowEstimator
+from tritone.families.cosyvoice.flow.v2.stages import flow_stages
 from tritone.stage import Arrays, Call
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from flow_helpers import random_flow, stacked
+from support.flow_helpers import random_flow, stacked
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.flow_stages import flow_stages
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.v2.stages import flow_stages
 from tritone.nn.attention import attention_bias, shift_distances
 from tritone.stage import Arrays
 

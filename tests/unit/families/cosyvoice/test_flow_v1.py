@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden
-from v1_helpers import tiny_config, tiny_flow, tiny_stages
+from support.golden_weights import golden
+from support.v1_helpers import tiny_config, tiny_flow, tiny_stages
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.flow_cache import continued, empty_cache, next_cache
-from tritone.families.cosyvoice.interpolation import frame_positions
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.v1.cache import continued, empty_cache, next_cache
+from tritone.families.cosyvoice.flow.v1.interpolation import frame_positions
 from tritone.nn.norm import MaskedGroupNorm
 from tritone.stage import Arrays, Call
 

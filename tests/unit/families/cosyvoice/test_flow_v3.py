@@ -7,16 +7,16 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from flow_helpers import stacked
-from golden_weights import golden
+from support.flow_helpers import stacked
+from support.golden_weights import golden
+from support.v3_helpers import random_flow, tiny_config, tiny_flow, tiny_stages
 from torch.utils.flop_counter import FlopCounterMode
-from v3_helpers import random_flow, tiny_config, tiny_flow, tiny_stages
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.dit_flow_stages import dit_flow_stages
-from tritone.families.cosyvoice.flow import FlowEstimator
-from tritone.families.cosyvoice.noise import published_noise
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.noise import published_noise
+from tritone.families.cosyvoice.flow.v2.network import FlowEstimator
+from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
 from tritone.nn.rotary import Rotary, rotate
 from tritone.stage import Arrays
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden, tiny_state
+from support.golden_weights import golden, tiny_state
 
-from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.receptive_field import context_frames, f0_context_frames
-from tritone.families.cosyvoice.vocoder_stages import vocoder_stages
+from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.vocoder.hift import Hift
+from tritone.families.cosyvoice.vocoder.receptive_field import context_frames, f0_context_frames
+from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.nn.stft import InverseStft, Stft
 from tritone.nn.weight_norm import fold_weight_norm
 

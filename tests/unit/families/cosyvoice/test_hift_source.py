@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden, tiny_state
+from support.golden_weights import golden, tiny_state
 
-from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.source import HarmonicSource, harmonics
+from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.vocoder.source import HarmonicSource, harmonics
 
 CONFIG = HiftConfig()
 QUIET = HiftConfig(nsf_sigma=0.0)

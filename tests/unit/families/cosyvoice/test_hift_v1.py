@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden, tiny_state
+from support.golden_weights import golden, tiny_state
 
-from tritone.families.cosyvoice.config_v1 import V1
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.receptive_field import context_frames
-from tritone.families.cosyvoice.source import RunningSource, harmonic_source, harmonics
+from tritone.families.cosyvoice.config.v1 import V1
+from tritone.families.cosyvoice.vocoder.hift import Hift
+from tritone.families.cosyvoice.vocoder.receptive_field import context_frames
+from tritone.families.cosyvoice.vocoder.source import RunningSource, harmonic_source, harmonics
 
 TINY = dataclasses.replace(V1.hift, base_channels=32, f0_channels=32)
 QUIET = dataclasses.replace(TINY, nsf_sigma=0.0)

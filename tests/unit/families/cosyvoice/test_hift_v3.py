@@ -7,17 +7,17 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden, tiny_state
-from v3_helpers import tiny_config, tiny_hift, tiny_stages
+from support.golden_weights import golden, tiny_state
+from support.v3_helpers import tiny_config, tiny_hift, tiny_stages
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice.config_v3 import V3
-from tritone.families.cosyvoice.noise import PublishedUniforms
-from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
-from tritone.families.cosyvoice.source import SteppedSource, excitation, harmonics
-from tritone.families.cosyvoice.streaming import VocoderStream
-from tritone.families.cosyvoice.synthesize import whole_mel, whole_waveform
-from tritone.families.cosyvoice.voice import Voice
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.config.v3 import V3
+from tritone.families.cosyvoice.flow.noise import PublishedUniforms
+from tritone.families.cosyvoice.flow.stream import VocoderStream
+from tritone.families.cosyvoice.speak.synthesize import whole_mel, whole_waveform
+from tritone.families.cosyvoice.vocoder.receptive_field import f0_reach, vocoder_reach
+from tritone.families.cosyvoice.vocoder.source import SteppedSource, excitation, harmonics
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.stage import Arrays
 

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_weights import GOLDEN, tiny_state
+from support.golden_weights import GOLDEN, tiny_state
+from support.v1_helpers import YAML_FILE, tiny_config
 from torch import nn
-from v1_helpers import YAML_FILE, tiny_config
 
-from tritone.checkpoint import load_strict
+from tritone.checkpoint.weights import load_strict
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint, load_config, write_checkpoint
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import V1, ConformerConfig, TransformerLmConfig, UnetConfig
-from tritone.families.cosyvoice.flow_v1 import InterpolatingFlow
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.lm_v1 import TransformerLm
-from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint, load_config, write_checkpoint
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import V1, ConformerConfig, TransformerLmConfig, UnetConfig
+from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
+from tritone.families.cosyvoice.lm.v1 import TransformerLm
+from tritone.families.cosyvoice.vocoder.hift import Hift
 
 OFFICIAL = YAML_FILE.read_text()
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from golden_weights import BACKBONE, tiny_state
-from v3_helpers import YAML_FILE, full_size_shapes, tiny_config, tiny_flow, tiny_hift
+from support.golden_weights import BACKBONE, tiny_state
+from support.v3_helpers import YAML_FILE, full_size_shapes, tiny_config, tiny_flow, tiny_hift
 
 from tritone.catalog import open_family
-from tritone.checkpoint import load_strict
+from tritone.checkpoint.weights import load_strict
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import CosyVoiceConfig, LmConfig
-from tritone.families.cosyvoice.config_v3 import V3, DitConfig, LookaheadConfig
-from tritone.families.cosyvoice.dit_flow import DitFlow
-from tritone.families.cosyvoice.hift import Hift
-from tritone.families.cosyvoice.lm import SpeechLM
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig, LmConfig
+from tritone.families.cosyvoice.config.v3 import V3, DitConfig, LookaheadConfig
+from tritone.families.cosyvoice.flow.v3.network import DitFlow
+from tritone.families.cosyvoice.lm.v2 import SpeechLM
 from tritone.families.cosyvoice.versions import flow_network
-from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
+from tritone.families.cosyvoice.vocoder.hift import Hift
 
 OFFICIAL = YAML_FILE.read_text()
 FULL_BACKBONE = BACKBONE | {

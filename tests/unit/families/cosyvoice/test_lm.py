@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden
+from support.golden_weights import golden
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.lm import SpeechLM, load_lm, merge_vocabulary
-from tritone.families.cosyvoice.vocabulary import Vocabulary
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.v2 import SpeechLM, load_lm, merge_vocabulary
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
-from tritone.lm.torch_lm import TorchSession
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden
-from v1_helpers import tiny_config, tiny_lm, tiny_stages
+from support.golden_weights import golden
+from support.v1_helpers import tiny_config, tiny_lm, tiny_stages
 
-from tritone.call import torch_call
+from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.lm_stages import PAST, TEXT
-from tritone.families.cosyvoice.vocabulary import Vocabulary
+from tritone.families.cosyvoice.lm.stage_session import StageLlm
+from tritone.families.cosyvoice.lm.v1_stages import PAST, TEXT
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
-from tritone.lm.stage_lm import StageLlm
 from tritone.nn.attention import RelativeAttention, SteppingAttention, attention_bias
 from tritone.nn.embedding import distance_embedding
 

@@ -8,14 +8,14 @@ from itertools import islice
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden
-from v3_helpers import tiny_config, tiny_lm
+from support.golden_weights import golden
+from support.v3_helpers import tiny_config, tiny_lm
 
-from tritone.families.cosyvoice.hf_layout import join, published_layout, split
-from tritone.families.cosyvoice.lm import merge_vocabulary
-from tritone.families.cosyvoice.vocabulary import Vocabulary, vocabulary
+from tritone.families.cosyvoice.lm.huggingface import join, published_layout, split
+from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.v2 import merge_vocabulary
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary, vocabulary
 from tritone.lm.sampling import tokens
-from tritone.lm.torch_lm import TorchSession
 from tritone.stage import Arrays
 
 

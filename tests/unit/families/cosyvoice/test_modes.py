@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_helpers import (
+from support.front_helpers import (
     CASES,
     CONFIGS,
     LEAD,
@@ -21,12 +21,12 @@ from front_helpers import (
 )  # fmt: skip
 
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.checkpoint import BACKBONE
-from tritone.families.cosyvoice.modes import MODES, SYSTEM, find_mode, instruction, mode_inputs, usual_mode
-from tritone.families.cosyvoice.reference import reference_voice
-from tritone.families.cosyvoice.special_tokens import BASE_SIZE, END_OF_PROMPT, V3
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
+from tritone.families.cosyvoice.lm.special_tokens import BASE_SIZE, END_OF_PROMPT, V3
+from tritone.families.cosyvoice.speak.modes import MODES, SYSTEM, find_mode, instruction, mode_inputs, usual_mode
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.reference import reference_voice
+from tritone.families.cosyvoice.voices.voice import Voice
 
 
 @pytest.fixture(scope="module")

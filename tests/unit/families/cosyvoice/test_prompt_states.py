@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_helpers import hearing, recorded, recording
-from stream_helpers import Opened, opened, random_speech, random_voice
+from support.front_helpers import hearing, recorded, recording
+from support.stream_helpers import Opened, opened, random_speech, random_voice
 
-from tritone.families.cosyvoice.prompt_states import MEGABYTES, FlowState, PromptStates
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.streaming import FlowStream
-from tritone.families.cosyvoice.synthesize import stream_waveform
-from tritone.families.cosyvoice.voice import Voice
-from tritone.families.cosyvoice.voice_cache import Recent
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.flow.prompt_states import MEGABYTES, FlowState, PromptStates
+from tritone.families.cosyvoice.flow.stream import FlowStream
+from tritone.families.cosyvoice.speak.synthesize import stream_waveform
+from tritone.families.cosyvoice.voices.cache import Recent
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Arrays
 
 PROMPT = 60

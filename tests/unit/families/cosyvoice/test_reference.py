@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from front_helpers import CONFIGS, hearing, prompt, recorded
-from golden_weights import GOLDEN
+from support.front_helpers import CONFIGS, hearing, prompt, recorded
+from support.golden_weights import GOLDEN
 
-from tritone.audio import check_rate, check_reference, mel_spectrogram, sinc_resample
+from tritone.audio.features import check_rate, check_reference, mel_spectrogram, sinc_resample
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.reference import reference_voice, source_tokens
+from tritone.families.cosyvoice.voices.reference import reference_voice, source_tokens
 
 VOICE = (0.1 * np.sin(np.arange(48000) / 7)).astype(np.float32)
 

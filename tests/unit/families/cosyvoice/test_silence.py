@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tritone.families.cosyvoice.silence import LONGEST_RUN, SILENT_TOKENS, without_long_silence
+from tritone.families.cosyvoice.lm.silence import LONGEST_RUN, SILENT_TOKENS, without_long_silence
 
 
 def test_runs_are_cut_to_five_whatever_silence_they_are_of() -> None:

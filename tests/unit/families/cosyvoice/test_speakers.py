@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from tritone.checkpoint.torch_file import read_torch_file
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.request import check_codes
-from tritone.families.cosyvoice.speakers import Voices, read_voices, write_voices
-from tritone.families.cosyvoice.voice import Voice
-from tritone.torch_file import read_torch_file
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.speak.request import check_codes
+from tritone.families.cosyvoice.voices.speakers import Voices, read_voices, write_voices
+from tritone.families.cosyvoice.voices.voice import Voice
 
 
 class Code:
@@ -145,7 +145,7 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_a_tensor_outside_its_storage_is_refused() -> None:
     import pickle
 
-    from tritone.torch_file import _rebuild
+    from tritone.checkpoint.torch_file import _rebuild
 
     storage = np.arange(6, dtype=np.float32)
     assert _rebuild(storage, 1, (2, 2), (2, 1)).tolist() == [[1, 2], [3, 4]]
@@ -157,9 +157,9 @@ def test_a_tensor_outside_its_storage_is_refused() -> None:
 def test_reading_voices_and_text_needs_no_torch(tiny_v2: Path) -> None:
     program = (
         "import sys\n"
-        "from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint\n"
-        "from tritone.families.cosyvoice.speakers import read_voices\n"
-        "from tritone.families.cosyvoice.text import TextFrontend\n"
+        "from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint\n"
+        "from tritone.families.cosyvoice.voices.speakers import read_voices\n"
+        "from tritone.families.cosyvoice.speak.text import TextFrontend\n"
         "from tritone.lm.sampling import tokens\n"
         "CosyVoiceCheckpoint(sys.argv[1]); TextFrontend(sys.argv[1]).encode('hi')\n"
         "assert read_voices(sys.argv[1]).names == ['a', 'b']\n"

@@ -9,12 +9,13 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from stream_helpers import Opened, opened, random_speech, random_voice
+from support.stream_helpers import Opened, opened, random_speech, random_voice
 
-from tritone.families.cosyvoice import dit, estimator
-from tritone.families.cosyvoice.streaming import FlowStream
-from tritone.families.cosyvoice.synthesize import whole_mel
-from tritone.families.cosyvoice.window import stream_window, turn
+from tritone.families.cosyvoice.flow.stream import FlowStream
+from tritone.families.cosyvoice.flow.v2 import estimator
+from tritone.families.cosyvoice.flow.v3 import estimator as dit
+from tritone.families.cosyvoice.flow.window import stream_window, turn
+from tritone.families.cosyvoice.speak.synthesize import whole_mel
 from tritone.nn.attention import MASKED
 from tritone.nn.rotary import Rotary, rotate
 from tritone.stage import Arrays

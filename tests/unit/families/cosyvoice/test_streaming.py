@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.flow_inputs import noise_frames
-from tritone.families.cosyvoice.noise import published_noise
-from tritone.families.cosyvoice.speakers import read_voices
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream
-from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, whole_waveform
-from tritone.families.cosyvoice.voice import Voice
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.flow.inputs import noise_frames
+from tritone.families.cosyvoice.flow.noise import published_noise
+from tritone.families.cosyvoice.flow.stream import FlowStream, SpeedStream
+from tritone.families.cosyvoice.speak.synthesize import stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.voices.speakers import read_voices
+from tritone.families.cosyvoice.voices.voice import Voice
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from golden_weights import golden
-from stream_helpers import Opened, opened, random_speech, random_voice, recorded_voice
+from support.golden_weights import golden
+from support.stream_helpers import Opened, opened, random_speech, random_voice, recorded_voice
 
-from tritone.families.cosyvoice.synthesize import flow_stream, stream_waveform, whole_mel
+from tritone.families.cosyvoice.speak.synthesize import flow_stream, stream_waveform, whole_mel
 
 
 @pytest.fixture(scope="module", params=[2, 3])

@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_weights import golden
+from support.golden_weights import golden
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice import streaming_v1
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.flow_cache import empty_cache
-from tritone.families.cosyvoice.flow_inputs import starting_noise
-from tritone.families.cosyvoice.interpolation import EDGE
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.streaming import VocoderStream
-from tritone.families.cosyvoice.streaming_v1 import InterpolatingStream, fades
-from tritone.families.cosyvoice.synthesize import stream_waveform, whole_mel, whole_waveform
-from tritone.families.cosyvoice.voice import Voice
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.flow.inputs import starting_noise
+from tritone.families.cosyvoice.flow.stream import VocoderStream
+from tritone.families.cosyvoice.flow.v1 import stream as streaming_v1
+from tritone.families.cosyvoice.flow.v1.cache import empty_cache
+from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
+from tritone.families.cosyvoice.flow.v1.stream import InterpolatingStream, fades
+from tritone.families.cosyvoice.speak.synthesize import stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Arrays, Call, Stage
 
 Version = tuple[CosyVoiceConfig, Call, dict[str, Stage]]

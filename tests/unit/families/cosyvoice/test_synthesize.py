@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.call import torch_call
+from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.cosyvoice.stages import family
-from tritone.lm.torch_lm import TorchSession
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.lm.torch_session import TorchSession
 from tritone.stage import Arrays, Family
 
 

@@ -8,21 +8,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from front_helpers import CASES, hearing, prompt, published, recorded
-from golden_weights import golden
+from support.front_helpers import CASES, hearing, prompt, published, recorded
+from support.golden_weights import golden
 
-from tritone.call import torch_call
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.modes import ModeInputs
-from tritone.families.cosyvoice.reference import reference_voice
-from tritone.families.cosyvoice.silence import without_long_silence
-from tritone.families.cosyvoice.stages import family
-from tritone.families.cosyvoice.synthesize import heard, whole_mel, whole_waveform
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.vocabulary import vocabulary
+from tritone.engines.call import torch_call
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.lm.silence import without_long_silence
+from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.vocabulary import vocabulary
+from tritone.families.cosyvoice.speak.modes import ModeInputs
+from tritone.families.cosyvoice.speak.synthesize import heard, whole_mel, whole_waveform
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.reference import reference_voice
 from tritone.lm.sampling import tokens
-from tritone.lm.torch_lm import TorchSession
 from tritone.stage import Call, Llm
 
 SEED = 1234

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from front_helpers import hearing, recorded, recording, text
 from server.conftest import write_speech_tokenizer
+from support.front_helpers import hearing, recorded, recording, text
 
-from export.to_genai import export_llm
-from export.to_onnx import export_stage, link_ready_made
-from tritone.artifacts import llm_path, stage_path
-from tritone.call import onnx_call, torch_call
+from tritone.build.manifest import llm_path, stage_path
+from tritone.engines.call import onnx_call, torch_call
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.stages import family
+from tritone.export.to_genai import export_llm
+from tritone.export.to_onnx import export_stage, link_ready_made
+from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.lm.torch_session import TorchSession
 from tritone.lm.genai import genai_llm
-from tritone.lm.torch_lm import TorchSession
 from tritone.stage import Arrays, Call, Family, Llm
 
 VERSIONS = (1, 2, 3)

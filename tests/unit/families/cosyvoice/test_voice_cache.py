@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tritone.families.cosyvoice.voice import Voice
-from tritone.families.cosyvoice.voice_cache import VoiceCache, fingerprint
+from tritone.families.cosyvoice.voices.cache import VoiceCache, fingerprint
+from tritone.families.cosyvoice.voices.voice import Voice
 
 
 def wav(seed: int) -> np.ndarray:

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from front_helpers import hearing, recorded
-from golden_weights import GOLDEN
+from support.front_helpers import hearing, recorded
+from support.golden_weights import GOLDEN
 
-from tritone import voices
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
-from tritone.families.cosyvoice import speaker_file
-from tritone.families.cosyvoice.speaker_file import edit_entries, read_entries, write_entries
-from tritone.families.cosyvoice.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.voices import command as voices
+from tritone.families.cosyvoice.voices import speaker_file
+from tritone.families.cosyvoice.voices.speaker_file import edit_entries, read_entries, write_entries
+from tritone.families.cosyvoice.voices.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
+from tritone.families.cosyvoice.voices.voice import Voice
 
 ENTRIES = {
     "中文女": {"embedding": np.arange(192, dtype=np.float32)[None]},

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from moss_helpers import described, lm_config, manifest, numbers, tiny_lm, tiny_lm_call
+from support.moss_helpers import described, lm_config, manifest, numbers, tiny_lm, tiny_lm_call
 from transformers import DynamicCache
 
-from tritone.call import TorchCall
+from tritone.engines.call import TorchCall
 from tritone.errors import ConfigError, InvalidRequest
-from tritone.families.moss_ttsd.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
-from tritone.families.moss_ttsd.generate import Draw, Utterance, choose, speaks
-from tritone.families.moss_ttsd.lm import AsteroidLM
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
-from tritone.families.moss_ttsd.lm_stages import StageSession
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
+from tritone.families.moss_ttsd.lm.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
+from tritone.families.moss_ttsd.lm.generate import Draw, Utterance, choose, speaks
+from tritone.families.moss_ttsd.lm.network import AsteroidLM
+from tritone.families.moss_ttsd.lm.stages import StageSession
 from tritone.lm.sampling import greedy_draw
 from tritone.lm.shared import SharedLm
 from tritone.stage import Arrays

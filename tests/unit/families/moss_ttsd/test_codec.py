@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from key_weights import published_key
-from moss_helpers import CODEC_YAML, manifest, numbers, tiny_codec, tiny_codec_call, tiny_codec_config
+from support.key_weights import published_key
+from support.moss_helpers import CODEC_YAML, manifest, numbers, tiny_codec, tiny_codec_call, tiny_codec_config
 
 from tritone.errors import CheckpointError, ConfigError
-from tritone.families.moss_ttsd.codec import Decoder, Encoder, Vocoder, XYTokenizer
-from tritone.families.moss_ttsd.codec_checkpoint import load_codec
-from tritone.families.moss_ttsd.codec_config import codec_config, read_codec_config
-from tritone.families.moss_ttsd.codec_stages import codec_stages
+from tritone.families.moss_ttsd.codec.checkpoint import load_codec
+from tritone.families.moss_ttsd.codec.config import codec_config, read_codec_config
+from tritone.families.moss_ttsd.codec.network import Decoder, Encoder, Vocoder, XYTokenizer
+from tritone.families.moss_ttsd.codec.stages import codec_stages
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.stage import Arrays
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from moss_helpers import numbers, tiny_codec_call, tiny_codec_config
+from support.moss_helpers import numbers, tiny_codec_call, tiny_codec_config
 
-from tritone.audio import whisper_mel
+from tritone.audio.features import whisper_mel
 from tritone.errors import ConfigError
-from tritone.families.moss_ttsd import codec_windows as windows
-from tritone.families.moss_ttsd.codec_windows import PUBLISHED, STREAMING, WITH_REFERENCE, Schedule, decode, encode
+from tritone.families.moss_ttsd.codec import windows
+from tritone.families.moss_ttsd.codec.windows import PUBLISHED, STREAMING, WITH_REFERENCE, Schedule, decode, encode
 
 CONFIG = tiny_codec_config()
 

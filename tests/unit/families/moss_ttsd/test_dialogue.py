@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from moss_helpers import described
+from support.moss_helpers import described
 
 from tritone.errors import ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.dialogue import check_dialogue, normalize, prompt_text

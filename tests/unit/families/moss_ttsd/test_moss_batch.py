@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from moss_helpers import write_checkpoint
+from support.moss_helpers import write_checkpoint
 
+from tritone.audio.wav import read_samples
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.moss_ttsd import batch, load
 from tritone.families.moss_ttsd.reference import read_recording
 from tritone.load import Model, load_model
-from tritone.wav import read_samples
 
 
 @pytest.fixture(scope="module")

@@ -10,18 +10,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from moss_helpers import lm_config, tiny_codec, tiny_codec_config, write_checkpoint
+from support.moss_helpers import lm_config, tiny_codec, tiny_codec_config, write_checkpoint
 
-from export.compare import compare_stage
-from export.to_fp16 import convert_stage
-from export.to_onnx import export_stage
-from tritone.call import torch_call
+from tritone.build.targets import artefacts, for_target
 from tritone.catalog import KINDS, open_family, published_family
+from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError
-from tritone.families.moss_ttsd.codec_stages import codec_stages
-from tritone.families.moss_ttsd.lm_config import RELEASED
-from tritone.formats import artefacts, for_target
+from tritone.export.to_fp16 import convert_stage
+from tritone.export.to_onnx import export_stage
+from tritone.families.moss_ttsd.codec.stages import codec_stages
+from tritone.families.moss_ttsd.lm.config import RELEASED
 from tritone.nn.precision import halved
+from tritone.parity.compare import compare_stage
 from tritone.server.repository import render
 from tritone.stage import Arrays, Stage
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_configuration_with_channels_is_this_family(folder: Path) -> None:
     family = open_family(folder)
     assert family.name == "moss_ttsd" and family.settings["sample_rate"] == 32000
-    (kind,) = (one for one in KINDS if one.module == "tritone.families.moss_ttsd.stages")
+    (kind,) = (one for one in KINDS if one.module == "tritone.families.moss_ttsd.family")
     described = published_family(kind)
     assert [stage.name for stage in described.stages] == [stage.name for stage in family.stages]
     for target in ("cpu", "gpu"):

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from key_weights import published_key
-from moss_helpers import CODEC_YAML, described, lm_config, tiny_codec, tiny_lm
 from safetensors.torch import save_file
+from support.key_weights import published_key
+from support.moss_helpers import CODEC_YAML, described, lm_config, tiny_codec, tiny_lm
 
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 from tritone.families.moss_ttsd import load as loading
-from tritone.families.moss_ttsd.lm_checkpoint import load_lm
+from tritone.families.moss_ttsd.lm.checkpoint import load_lm
 from tritone.families.moss_ttsd.load import find_attention, find_device, find_dtype, load_model
 
 

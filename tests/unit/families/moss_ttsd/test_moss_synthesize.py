@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from moss_helpers import write_checkpoint
+from support.moss_helpers import write_checkpoint
 
-from tritone.call import TorchCall, torch_call
+from tritone.engines.call import TorchCall, torch_call
 from tritone.errors import CheckpointError, ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
-from tritone.families.moss_ttsd.stages import family
-from tritone.families.moss_ttsd.synthesize import NoSpeech
+from tritone.families.moss_ttsd.family import family
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
+from tritone.families.moss_ttsd.whole import NoSpeech
 from tritone.stage import Arrays, Family
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.alignment import WANTED, measure
-from training.alignment import align, monotonic_path, noise_scale
+from benchmarks.bert_vits2.alignment import WANTED, measure
+from training.bert_vits2.alignment import align, monotonic_path, noise_scale
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "bert_vits2" / "alignment.npz")
+GOLDEN = np.load(Path(__file__).parents[3] / "golden" / "bert_vits2" / "alignment.npz")
 
 
 def case(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:

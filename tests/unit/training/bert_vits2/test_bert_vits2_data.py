@@ -12,21 +12,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bert_vits2_corpus import write_corpus
-from golden_weights import GOLDEN
+from support.bert_vits2_corpus import write_corpus
+from support.golden_weights import GOLDEN
 
-from training.bert_vits2 import steps
-from training.bert_vits2.arrays import read_array, write_array
-from training.bert_vits2.bert_files import bert_path, published_path
-from training.bert_vits2.buckets import BOUNDARIES, BucketSampler
-from training.bert_vits2.collate import Epochs, collate
-from training.bert_vits2.dataset import SpeechDataset
-from training.bert_vits2.filelist import Utterance, parse_utterance, read_transcripts, read_utterances
-from training.bert_vits2.recording import read_recording
-from training.bert_vits2.spectrogram_cache import cache_path, cached_spectrogram, linear_spectrogram, make_spectrogram
+from training.bert_vits2.data.arrays import read_array, write_array
+from training.bert_vits2.data.bert_files import bert_path, published_path
+from training.bert_vits2.data.buckets import BOUNDARIES, BucketSampler
+from training.bert_vits2.data.collate import Epochs, collate
+from training.bert_vits2.data.dataset import SpeechDataset
+from training.bert_vits2.data.filelist import Utterance, parse_utterance, read_transcripts, read_utterances
+from training.bert_vits2.data.recording import read_recording
+from training.bert_vits2.data.spectrogram_cache import (
+    cache_path,
+    cached_spectrogram,
+    linear_spectrogram,
+    make_spectrogram,
+)
+from training.bert_vits2.preparation import steps
+from tritone.audio.wav import write_wav
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
 from tritone.families.bert_vits2.config import DataConfig
-from tritone.wav import write_wav
 
 DATA = DataConfig(spk2id={"anna": 0, "ben": 1}, n_speakers=2)
 GOOD = "a.wav|ben|EN|Hi.|_ hh ay . _|0 3 2 0 0|1 2 1 1"

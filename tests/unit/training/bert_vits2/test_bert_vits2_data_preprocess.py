@@ -11,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bert_vits2_corpus import RATE, TEXTS, write_bert, write_corpus
-from golden_weights import GOLDEN
+from support.bert_vits2_corpus import RATE, TEXTS, write_bert, write_corpus
+from support.golden_weights import GOLDEN
 
-from training.bert_vits2 import steps
-from training.bert_vits2.buckets import BucketSampler
-from training.bert_vits2.collate import Epochs
-from training.bert_vits2.dataset import SpeechDataset
-from training.bert_vits2.filelist import LANGUAGES, Utterance, read_utterances
+from training.bert_vits2.data.buckets import BucketSampler
+from training.bert_vits2.data.collate import Epochs
+from training.bert_vits2.data.dataset import SpeechDataset
+from training.bert_vits2.data.filelist import LANGUAGES, Utterance, read_utterances
+from training.bert_vits2.data.recording import read_recording
+from training.bert_vits2.preparation import steps
+from training.bert_vits2.preparation.shards import Shard, mapped
+from training.bert_vits2.preparation.split import speaker_ids, split
 from training.bert_vits2.preprocess import main, recordings
-from training.bert_vits2.recording import read_recording
-from training.bert_vits2.shards import Shard, mapped
-from training.bert_vits2.split import speaker_ids, split
+from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
 from tritone.families.bert_vits2.config import read_config
-from tritone.wav import read_wav, write_wav
 
 
 def run(*arguments: object) -> int:

@@ -6,18 +6,18 @@ import gzip
 import json
 from pathlib import Path
 
-import bert_vits2_judges as tiny
 import numpy as np
 import pytest
 import torch
-from bert_vits2_helpers import FOLDER, arrays, peak_error
+from support import bert_vits2_judges as tiny
+from support.bert_vits2_helpers import FOLDER, arrays, peak_error
 from torch import nn
 
 from training.bert_vits2.config import SHRINKS
-from training.networks.duration_discriminator import DurationDiscriminator
-from training.networks.waveform_discriminators import MultiPeriodDiscriminator
-from training.networks.wavlm_discriminator import Resample, WavLM, WavLMDiscriminator, load_wavlm
-from tritone.audio import sinc_resample
+from training.bert_vits2.networks.duration_discriminator import DurationDiscriminator
+from training.bert_vits2.networks.waveform_discriminators import MultiPeriodDiscriminator
+from training.bert_vits2.networks.wavlm_discriminator import Resample, WavLM, WavLMDiscriminator, load_wavlm
+from tritone.audio.features import sinc_resample
 from tritone.errors import CheckpointError, ConfigError
 from tritone.nn.weight_norm import older_layout
 

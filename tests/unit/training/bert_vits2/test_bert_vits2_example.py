@@ -14,17 +14,17 @@ import numpy as np
 import pytest
 
 from benchmarks import quality
-from training import flite
 from training.bert_vits2 import example
 from training.bert_vits2.config import read
+from training.bert_vits2.data.filelist import read_utterances
 from training.bert_vits2.example_texts import made_up
-from training.bert_vits2.filelist import read_utterances
+from training.corpus import flite
+from tritone.audio.wav import read_wav
 from tritone.errors import ConfigError, EnvironmentProblem
 from tritone.families.bert_vits2.config import read_config
 from tritone.families.bert_vits2.voice import Voice
-from tritone.wav import read_wav
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 PROGRAMS = ("flite", "espeak-ng")
 needs_programs = pytest.mark.skipif(
     any(shutil.which(name) is None for name in PROGRAMS), reason="flite and espeak-ng speak the corpus"

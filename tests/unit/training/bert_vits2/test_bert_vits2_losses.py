@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bert_vits2_helpers import arrays, peak_error
+from support.bert_vits2_helpers import arrays, peak_error
 from torch import Tensor
 
 from training.bert_vits2.losses import (
@@ -14,7 +14,7 @@ from training.bert_vits2.losses import (
     wavlm_loss,
 )
 from training.bert_vits2.step import mel_of
-from training.losses import discriminator_loss, generator_loss
+from training.core.losses import discriminator_loss, generator_loss
 from tritone.families.bert_vits2.config import DataConfig
 from tritone.nn.stft import length_mask
 

@@ -8,17 +8,17 @@ import math
 from dataclasses import fields, replace
 from typing import Any
 
-import bert_vits2_judges as judges
 import pytest
 import torch
-from bert_vits2_helpers import FOLDER, arrays, tiny_config, tiny_generator, tiny_text
+from support import bert_vits2_judges as judges
+from support.bert_vits2_helpers import FOLDER, arrays, tiny_config, tiny_generator, tiny_text
 from torch import nn
 
-from training.bert_vits2.batch import Batch, draw_noise, text_of
 from training.bert_vits2.config import TrainConfig
+from training.bert_vits2.data.batch import Batch, draw_noise, text_of
 from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
 from tritone.errors import ConfigError
-from tritone.families.bert_vits2.generator import TrainingNoise
+from tritone.families.bert_vits2.networks.generator import TrainingNoise
 from tritone.nn.weight_norm import older_layout
 
 TRAIN = TrainConfig(segment_size=4096, clip_g=0.0, clip_d=0.0)

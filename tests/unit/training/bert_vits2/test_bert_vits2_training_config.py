@@ -18,7 +18,7 @@ from training.bert_vits2.base_model import main
 from training.bert_vits2.config import Settings, TrainConfig, parse, read
 from training.bert_vits2.download import Source, fetch
 from training.bert_vits2.environment import differences, last_config, record
-from training.logs import close_log, open_log
+from training.core.logs import close_log, open_log
 from tritone.errors import ConfigError, EnvironmentProblem
 
 SLM = {"model": "slm/wavlm", "sr": 16000, "hidden": 768, "nlayers": 13, "initial_channel": 64}
@@ -134,7 +134,7 @@ def test_every_start_is_recorded_with_code_machine_and_configuration(tmp_path: P
 
 def test_each_process_has_a_log_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for rank in (0, 1):
-        monkeypatch.setattr("training.distributed.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("training.core.distributed.rank", lambda rank=rank: rank)
         log = open_log(tmp_path)
         log.info("loss of rank %d", rank)
         close_log(log)

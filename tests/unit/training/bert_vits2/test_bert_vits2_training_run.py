@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import bert_vits2_training_helpers as helpers
 import numpy as np
 import pytest
 import torch
+from support import bert_vits2_training_helpers as helpers
 from torch import Tensor
 
 from training.__main__ import parse
+from training.bert_vits2 import recipe
 from training.bert_vits2 import run as run_module
 from training.bert_vits2.checkpoints import incomplete, sets
-from training.recipes import bert_vits2 as recipe
 from tritone.errors import CheckpointError, ConfigError
 from tritone.families.bert_vits2.checkpoint import load_generator
 from tritone.families.bert_vits2.config import read_config

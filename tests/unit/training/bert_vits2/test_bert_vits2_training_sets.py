@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from training import distributed
 from training.bert_vits2 import checkpoints
 from training.bert_vits2.checkpoints import CheckpointSets, best_set, incomplete, sets
 from training.bert_vits2.freeze import freeze, trainable
-from training.loop import Evaluation, Run, train
+from training.core import distributed
+from training.core.loop import Evaluation, Run, train
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 
 NAMES = ("G", "D", "WD", "DUR")
@@ -281,7 +281,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def child(out: Path, code: str) -> subprocess.Popen[str]:
     """A process that trains the toy into `out` after running `code`."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[4]
     script = (
         "import os, sys, signal, torch; from pathlib import Path\n"
         "sys.path.insert(0, 'tests/unit')\n"

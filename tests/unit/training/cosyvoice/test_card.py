@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-from training import lineage
-from training.card import RUNS, model_card
-from training.loop import FINISHED
+from training.core import lineage
+from training.core.loop import FINISHED
+from training.cosyvoice.card import RUNS, model_card
 
 
 def test_card_quotes_runs_and_reports(tmp_path: Path) -> None:

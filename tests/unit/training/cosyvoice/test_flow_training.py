@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flow_helpers import random_flow
+from support.flow_helpers import random_flow
 
-from training.data import Corpus
-from training.flow_matching import LONGEST_PROMPT, Batch, chunks, losses, masked_mean, matching_loss, solve
-from training.loop import train
-from training.recipes import cosyvoice_flow as recipe
+from training.core.loop import train
+from training.corpus.data import Corpus
+from training.cosyvoice import flow as recipe
+from training.cosyvoice.flow_matching import LONGEST_PROMPT, Batch, chunks, losses, masked_mean, matching_loss, solve
 from tritone.errors import ArtifactError
-from tritone.families.cosyvoice.flow import Flow
+from tritone.families.cosyvoice.flow.v2.network import Flow
 
 
 def batch(lengths: tuple[int, ...] = (20, 7), seed: int = 0) -> Batch:

@@ -13,22 +13,22 @@ import numpy as np
 import pytest
 import torch
 
-from training import crops
-from training.data import Corpus
-from training.f0 import track_f0
-from training.loop import train
-from training.losses import (
+from training.core.discriminators import Discriminators
+from training.core.loop import train
+from training.core.losses import (
     MelSpectrogram,
     discriminator_loss,
     feature_loss,
     generator_loss,
     stft_loss,
 )
-from training.networks.discriminators import Discriminators
-from training.recipes import cosyvoice_vocoder as recipe
-from tritone.audio import mel_spectrogram
-from tritone.families.cosyvoice.config import MelConfig
-from tritone.wav import read_wav, write_wav
+from training.corpus import crops
+from training.corpus.data import Corpus
+from training.corpus.f0 import track_f0
+from training.cosyvoice import vocoder as recipe
+from tritone.audio.features import mel_spectrogram
+from tritone.audio.mel import MelConfig
+from tritone.audio.wav import read_wav, write_wav
 
 MEL = MelConfig()
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from training.cross_entropy import ROWS, linear_cross_entropy
-from training.data import Corpus
-from training.recipes import cosyvoice_lm as recipe
-from tritone.families.cosyvoice.checkpoint import BACKBONE
+from training.core.cross_entropy import ROWS, linear_cross_entropy
+from training.corpus.data import Corpus
+from training.cosyvoice import lm as recipe
+from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
 from tritone.text.tokenizer import TextTokenizer
 
 SPEAKERS = ["ann", "bob"]

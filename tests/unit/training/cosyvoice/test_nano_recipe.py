@@ -14,13 +14,13 @@ import onnxruntime
 import pytest
 
 from training import __main__ as command_line
-from training.recipes import cosyvoice
+from training.cosyvoice import recipe as cosyvoice
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.checkpoint import SPEAKER_EMBEDDER, CosyVoiceCheckpoint
-from tritone.families.cosyvoice.speakers import read_voices
-from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, CosyVoiceCheckpoint
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.speakers import read_voices
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 TEXT = ["The {0} {1} sat on the {2} {3}.", "We never saw a {0} {2} near the {1} {3}.", "Give the {3} a {0} {1} today."]
 WORDS = [
     ["old", "red", "small", "quiet"],
@@ -55,10 +55,10 @@ needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="Debian's
 @needs_flite
 @pytest.mark.timeout(600)
 def test_the_directory_is_complete_and_loads_strictly(smoke: Path) -> None:
-    from tritone.checkpoint import load_strict
-    from tritone.families.cosyvoice.flow import Flow
-    from tritone.families.cosyvoice.hift import Hift
-    from tritone.families.cosyvoice.lm import load_lm
+    from tritone.checkpoint.weights import load_strict
+    from tritone.families.cosyvoice.flow.v2.network import Flow
+    from tritone.families.cosyvoice.lm.v2 import load_lm
+    from tritone.families.cosyvoice.vocoder.hift import Hift
 
     checkpoint = CosyVoiceCheckpoint(smoke / "checkpoint")
     load_strict(Flow(checkpoint.config.flow), checkpoint.state("flow"), "flow.pt")
@@ -114,5 +114,5 @@ def test_command_line_of_a_run(tmp_path: Path) -> None:
 
 def test_every_recipe_is_on_the_command_line() -> None:
     names = {"cosyvoice", *(f"cosyvoice_{run}" for run in cosyvoice.FIRST + cosyvoice.THEN)}
-    assert names <= set(command_line.recipes())
+    assert names <= set(command_line.RECIPES)
     assert command_line.parse(["cosyvoice_lm"]).out == Path("runs/lm")

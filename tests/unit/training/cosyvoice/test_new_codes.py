@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.data import Corpus
-from training.new_codes import carried, carry
-from training.recipes import cosyvoice_lm
+from training.corpus.data import Corpus
+from training.cosyvoice import lm as cosyvoice_lm
+from training.cosyvoice.new_codes import carried, carry
 from tritone.errors import ConfigError
 
 CODES = 6561

@@ -13,12 +13,13 @@ import onnxruntime
 import pytest
 import torch
 
-from training import loop, prepare
-from training.data import Corpus
-from training.networks.tokenizer import CODES, Tokenizer, codes_of, quantize
-from training.recipes import cosyvoice_tokenizer as recipe
-from training.recipes.cosyvoice_tokenizer import edits, plain_phones, redundancy, write_onnx
-from tritone.families.cosyvoice.checkpoint import SPEECH_TOKENIZER
+from training import prepare
+from training.core import loop
+from training.corpus.data import Corpus
+from training.cosyvoice import tokenizer as recipe
+from training.cosyvoice.networks.tokenizer import CODES, Tokenizer, codes_of, quantize
+from training.cosyvoice.tokenizer import edits, plain_phones, redundancy, write_onnx
+from tritone.families.cosyvoice.checkpoint.folder import SPEECH_TOKENIZER
 
 
 @pytest.fixture(scope="module")

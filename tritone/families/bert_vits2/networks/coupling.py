@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tritone.families.bert_vits2.config import ModelConfig
-from tritone.families.bert_vits2.encoder import Encoder
-from tritone.families.bert_vits2.wavenet import WaveNet
+from tritone.families.bert_vits2.networks.encoder import Encoder
+from tritone.families.bert_vits2.networks.wavenet import WaveNet
 
 TRANSFORMER_KERNEL = 5
 WAVENET_KERNEL, WAVENET_LAYERS = 5, 4

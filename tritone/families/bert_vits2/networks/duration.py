@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.encoder import ChannelNorm
+from tritone.families.bert_vits2.networks.encoder import ChannelNorm
 
 FILTER, KERNEL, DROPOUT = 256, 3, 0.5
 

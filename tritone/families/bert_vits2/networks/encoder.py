@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tritone.families.bert_vits2.config import SPEAKER_LAYER
-from tritone.families.bert_vits2.relative_attention import RelativeAttention
+from tritone.families.bert_vits2.networks.relative_attention import RelativeAttention
 
 
 class ChannelNorm(nn.Module):

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BertVits2Config
-from tritone.families.bert_vits2.coupling import Flow
-from tritone.families.bert_vits2.decoder import Decoder
-from tritone.families.bert_vits2.duration import DurationPredictor, duration_path, whole_frames
-from tritone.families.bert_vits2.posterior import PosteriorEncoder
-from tritone.families.bert_vits2.reference_encoder import ReferenceEncoder
-from tritone.families.bert_vits2.stochastic_duration import StochasticDurationPredictor
-from tritone.families.bert_vits2.text_encoder import TextEncoder
+from tritone.families.bert_vits2.networks.coupling import Flow
+from tritone.families.bert_vits2.networks.decoder import Decoder
+from tritone.families.bert_vits2.networks.duration import DurationPredictor, duration_path, whole_frames
+from tritone.families.bert_vits2.networks.posterior import PosteriorEncoder
+from tritone.families.bert_vits2.networks.reference_encoder import ReferenceEncoder
+from tritone.families.bert_vits2.networks.stochastic_duration import StochasticDurationPredictor
+from tritone.families.bert_vits2.networks.text_encoder import TextEncoder
 from tritone.nn.stft import length_mask
 
 Align = Callable[[Tensor, Tensor], Tensor]

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.decoder import LAST_SLOPE, SLOPE, Decoder, ResBlock
-from tritone.families.bert_vits2.generator import Generator
+from tritone.families.bert_vits2.networks.decoder import LAST_SLOPE, SLOPE, Decoder, ResBlock
+from tritone.families.bert_vits2.networks.generator import Generator
 from tritone.nn.stft import length_mask
 
 

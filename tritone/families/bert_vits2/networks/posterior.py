@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.wavenet import WaveNet
+from tritone.families.bert_vits2.networks.wavenet import WaveNet
 
 LAYERS, KERNEL = 16, 5
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.encoder import ChannelNorm
-from tritone.families.bert_vits2.spline import spline
+from tritone.families.bert_vits2.networks.encoder import ChannelNorm
+from tritone.families.bert_vits2.networks.spline import spline
 
 KERNEL, DROPOUT = 3, 0.5
 DEPTH, COUPLINGS = 3, 4

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from tritone.families.bert_vits2.config import BERT_CHANNELS, ModelConfig
-from tritone.families.bert_vits2.encoder import Encoder
+from tritone.families.bert_vits2.networks.encoder import Encoder
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, NUM_TONES, SYMBOLS
 
 

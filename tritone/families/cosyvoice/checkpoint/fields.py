@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice import hyperyaml
-from tritone.families.cosyvoice.config import CosyVoiceConfig
+from tritone.families.cosyvoice.checkpoint import hyperyaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
 
 @dataclass(frozen=True)

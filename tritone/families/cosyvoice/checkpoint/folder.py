@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.yaml_layout import parse_yaml, render_yaml
+from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,7 +91,7 @@ def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
     """The state_dict of "llm", "flow" or "hift", float32; a GAN checkpoint's `generator.` is dropped from hift keys."""
     if name not in STATES:
         raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
-    from tritone.checkpoint import read_state
+    from tritone.checkpoint.weights import read_state
 
     state = read_state(_required(Path(model_dir), f"{name}.pt"))
     return {key.replace("generator.", ""): value for key, value in state.items()} if name == "hift" else state
@@ -101,7 +101,7 @@ def write_checkpoint(
     model_dir: Path | str, config: CosyVoiceConfig, states: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
     """Writes the YAML and `<name>.pt` of each given network; other files of the directory are left as they are."""
-    from tritone.checkpoint import write_state, write_text
+    from tritone.checkpoint.weights import write_state, write_text
 
     directory = Path(model_dir)
     for name, state in states.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tritone.families.cosyvoice.config_v1 import V1
-from tritone.families.cosyvoice.layout import MEL_KEYS, VOCODER_KEYS, Layout, same
+from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, same
+from tritone.families.cosyvoice.config.v1 import V1
 
 
 def _blocks(prefix: str, key: str) -> dict[str, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.hyperyaml import Reference
-from tritone.families.cosyvoice.layout import MEL_KEYS, VOCODER_KEYS, Layout, parse, render
-from tritone.families.cosyvoice.layout_v1 import V1_LAYOUT
-from tritone.families.cosyvoice.layout_v3 import V3_LAYOUT, completed
+from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, parse, render
+from tritone.families.cosyvoice.checkpoint.hyperyaml import Reference
+from tritone.families.cosyvoice.checkpoint.v1 import V1_LAYOUT
+from tritone.families.cosyvoice.checkpoint.v3 import V3_LAYOUT, completed
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
 _KEYS: dict[str, str] = {
     "sample_rate": "sample_rate",

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v3 import V3, DitFlowConfig, with_noise_offset
-from tritone.families.cosyvoice.hyperyaml import Reference
-from tritone.families.cosyvoice.layout import MEL_KEYS, VOCODER_KEYS, Layout, same
+from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, same
+from tritone.families.cosyvoice.checkpoint.hyperyaml import Reference
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v3 import V3, DitFlowConfig, with_noise_offset
 
 _CFM = "flow.decoder.cfm_params.content"
 _LOOKAHEAD = "flow.pre_lookahead_layer"

@@ -6,22 +6,15 @@ published classes hard-code. `left_chunks` < 0 means unlimited left context, as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tritone.audio.mel import MelConfig
+from tritone.lm.sampling import SamplingConfig
+
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
-    from tritone.families.cosyvoice.config_v3 import DitFlowConfig
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """Repetition-aware sampling: nucleus `top_p`/`top_k`, and the window in which a repeat forces a full draw."""
-
-    top_p: float = 0.8
-    top_k: int = 25
-    win_size: int = 10
-    tau_r: float = 0.1
+    from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+    from tritone.families.cosyvoice.config.v3 import DitFlowConfig
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class LmConfig:
     extra_ids: int = 3
     inline_markers: bool = False
     published_minimum: bool = False
-    sampling: SamplingConfig = SamplingConfig()
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     mix_ratio: tuple[int, int] = (5, 15)
     min_token_text_ratio: float = 2.0
     max_token_text_ratio: float = 20.0
@@ -186,19 +179,6 @@ class HiftConfig:
 
 
 @dataclass(frozen=True)
-class MelConfig:
-    """The mel spectrogram the flow predicts: log magnitude, slaney filters, reflect-padded, not centred."""
-
-    n_fft: int = 1920
-    num_mels: int = 80
-    sample_rate: int = 24000
-    hop: int = 480
-    win: int = 1920
-    fmin: float = 0.0
-    fmax: float | None = 8000.0
-
-
-@dataclass(frozen=True)
 class CosyVoiceConfig:
     """Everything the checkpoint's YAML says about the networks.
 
@@ -212,4 +192,4 @@ class CosyVoiceConfig:
     lm: LmConfig = LmConfig()
     flow: FlowConfig | InterpolatingFlowConfig | DitFlowConfig = FlowConfig()
     hift: HiftConfig = HiftConfig()
-    mel: MelConfig = MelConfig()
+    mel: MelConfig = field(default_factory=MelConfig)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tritone.families.cosyvoice.config import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig, MelConfig
+from tritone.audio.mel import MelConfig
+from tritone.families.cosyvoice.config.common import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig
 
 
 @dataclass(frozen=True)

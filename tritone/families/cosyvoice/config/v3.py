@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from tritone.families.cosyvoice.config import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig, MelConfig
-from tritone.families.cosyvoice.noise import FRAMES
-from tritone.families.cosyvoice.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
+from tritone.audio.mel import MelConfig
+from tritone.families.cosyvoice.config.common import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig
+from tritone.families.cosyvoice.flow.noise import FRAMES
+from tritone.families.cosyvoice.vocoder.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
 
 
 @dataclass(frozen=True)

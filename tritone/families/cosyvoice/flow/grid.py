@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.families.cosyvoice.cfm import FULL_ATTENTION
-from tritone.families.cosyvoice.config import CosyVoiceConfig, EncoderConfig, EstimatorConfig
-from tritone.families.cosyvoice.config_v3 import DitConfig, LookaheadConfig
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig, EncoderConfig, EstimatorConfig
+from tritone.families.cosyvoice.config.v3 import DitConfig, LookaheadConfig
+from tritone.families.cosyvoice.flow.cfm import FULL_ATTENTION
 from tritone.stage import Arrays
 
 

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.grid import encoder_chunk
-from tritone.families.cosyvoice.interpolation import frame_positions
-from tritone.families.cosyvoice.noise import published_noise
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow.grid import encoder_chunk
+from tritone.families.cosyvoice.flow.noise import published_noise
+from tritone.families.cosyvoice.flow.v1.interpolation import frame_positions
 from tritone.stage import Arrays
 
 Draw = Callable[[int], np.ndarray]

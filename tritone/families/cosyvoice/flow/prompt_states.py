@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.voice_cache import CAPACITY, Recent, content_hash
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.voices.cache import CAPACITY, Recent, content_hash
 from tritone.stage import Arrays
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.voice import Voice
+    from tritone.families.cosyvoice.voices.voice import Voice
 
 MEGABYTES = "TRITONE_PROMPT_CACHE_MB"
 """Environment variable of the memory these may take together, by default 4096; 0 keeps none."""

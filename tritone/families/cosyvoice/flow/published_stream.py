@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.grid import chunk_tokens
-from tritone.families.cosyvoice.streaming import FlowStream
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.flow.grid import chunk_tokens
+from tritone.families.cosyvoice.flow.stream import FlowStream
+from tritone.families.cosyvoice.voices.voice import Voice
 
 LONGEST = 100
 """Tokens up to which the published chunks grow, each twice as long as the one before."""

@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.config import CosyVoiceConfig, HiftConfig
-from tritone.families.cosyvoice.flow_inputs import noise_frames
-from tritone.families.cosyvoice.grid import chunk_tokens, encoder_chunk, estimator_chunk
-from tritone.families.cosyvoice.prompt_states import FlowState, PromptStates
-from tritone.families.cosyvoice.receptive_field import f0_reach, vocoder_reach
-from tritone.families.cosyvoice.source import harmonic_source
-from tritone.families.cosyvoice.voice import Voice
-from tritone.families.cosyvoice.window import stream_window
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig, HiftConfig
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.grid import chunk_tokens, encoder_chunk, estimator_chunk
+from tritone.families.cosyvoice.flow.inputs import noise_frames
+from tritone.families.cosyvoice.flow.prompt_states import FlowState, PromptStates
+from tritone.families.cosyvoice.flow.window import stream_window
+from tritone.families.cosyvoice.vocoder.receptive_field import f0_reach, vocoder_reach
+from tritone.families.cosyvoice.vocoder.source import harmonic_source
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Call, Stage
 
 

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tritone.families.cosyvoice.config import CosyVoiceConfig, EstimatorConfig
-from tritone.families.cosyvoice.config_v3 import DitConfig
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig, EstimatorConfig
+from tritone.families.cosyvoice.config.v3 import DitConfig
 from tritone.stage import Arrays
 
 

@@ -12,8 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from tritone.errors import TritoneError
-from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.vocabulary import vocabulary
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.lm.sampling import Draw, Session, length_limits, sample
 
 

@@ -18,10 +18,10 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.text import END_OF_TEXT, TextFrontend
-from tritone.families.cosyvoice.vocabulary import Vocabulary
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
+from tritone.families.cosyvoice.speak.text import END_OF_TEXT, TextFrontend
 from tritone.lm.hf_model import ROWS, HfModel, HfWeights, identical
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
     end = front.tokenizer.token_to_id(END_OF_TEXT)
 
     def read() -> dict[str, Tensor]:
-        from tritone.checkpoint import read_state
+        from tritone.checkpoint.weights import read_state
 
         return read_state(checkpoint.path("llm.pt"), widen=False)
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from tritone.families.cosyvoice.lm import SpeechLM
-from tritone.families.cosyvoice.vocabulary import vocabulary
-from tritone.torch_run import TorchRun
+from tritone.engines.torch_run import TorchRun
+from tritone.families.cosyvoice.lm.v2 import SpeechLM
+from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 
 CPU = TorchRun()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config_v1 import TransformerLmConfig
+from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
 from tritone.families.cosyvoice.conformer import Conformer, Transformer
 
 SOS, TASK_ID = 0, 1

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tritone.checkpoint import load_strict
+from tritone.checkpoint.weights import load_strict
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.config import LmConfig
-from tritone.families.cosyvoice.vocabulary import Vocabulary, vocabulary
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
+from tritone.families.cosyvoice.config.common import LmConfig
+from tritone.families.cosyvoice.lm.vocabulary import Vocabulary, vocabulary
 
 SOS, TASK_ID = 0, 1
 """Rows of `llm_embedding`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tritone.families.cosyvoice.config import LmConfig
+from tritone.families.cosyvoice.config.common import LmConfig
 
 
 @dataclass(frozen=True)

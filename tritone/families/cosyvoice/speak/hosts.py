@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from tritone.batch import answer, pad, row, stack
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
-from tritone.families.cosyvoice.flow_inputs import Row, encoder_inputs, frame_count, starting_noise
-from tritone.families.cosyvoice.grid import estimator_chunk
-from tritone.families.cosyvoice.request import REQUEST, Prepared, prepare
-from tritone.families.cosyvoice.source import harmonics
-from tritone.families.cosyvoice.speakers import Voices
-from tritone.families.cosyvoice.streaming import SpeedStream
-from tritone.families.cosyvoice.synthesize import heard, whole_tokens
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig, TransformerLmConfig
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.grid import estimator_chunk
+from tritone.families.cosyvoice.flow.inputs import Row, encoder_inputs, frame_count, starting_noise
+from tritone.families.cosyvoice.flow.stream import SpeedStream
+from tritone.families.cosyvoice.speak.request import REQUEST, Prepared, prepare
+from tritone.families.cosyvoice.speak.synthesize import heard, whole_tokens
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.vocoder.source import harmonics
+from tritone.families.cosyvoice.voices.speakers import Voices
+from tritone.families.cosyvoice.voices.voice import Voice
+from tritone.request.batch import answer, pad, row, stack
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.voice import Voice
 
 SYSTEM = "You are a helpful assistant."
 """What every prompt of v3 began with in training, up to `<|endofprompt|>`; without that marker v3 does not speak."""

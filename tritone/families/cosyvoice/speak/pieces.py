@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.cosyvoice.bistream import bistream
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.request import Prepared
-from tritone.families.cosyvoice.silence import without_long_silence
-from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.synthesize import audible, never, segment_seed
-from tritone.families.cosyvoice.text import TextFrontend
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.lm.bistream import bistream
+from tritone.families.cosyvoice.lm.silence import without_long_silence
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
+from tritone.families.cosyvoice.speak.request import Prepared
+from tritone.families.cosyvoice.speak.synthesize import audible, never, segment_seed
+from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.lm.sampling import seeded_draw
 from tritone.stage import Call, Llm, Stage
 from tritone.text.split import check_text

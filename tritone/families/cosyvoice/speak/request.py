@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.modes import Mode, find_mode, mode_inputs, usual_mode
-from tritone.families.cosyvoice.prompt_states import PromptStates
-from tritone.families.cosyvoice.reference import reference_voice, source_tokens
-from tritone.families.cosyvoice.speakers import Voices
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
-from tritone.request import check_known, read_number, read_sound, read_text, sound_length
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.flow.prompt_states import PromptStates
+from tritone.families.cosyvoice.speak.modes import Mode, find_mode, mode_inputs, usual_mode
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.reference import reference_voice, source_tokens
+from tritone.families.cosyvoice.voices.speakers import Voices
+from tritone.families.cosyvoice.voices.voice import Voice
+from tritone.request.fields import check_known, read_number, read_sound, read_text, sound_length
 from tritone.stage import Arrays, Axis, Call, Tensor
 from tritone.text.split import check_text
 

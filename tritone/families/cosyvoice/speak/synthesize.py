@@ -8,20 +8,20 @@ from dataclasses import replace
 import numpy as np
 
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig, TransformerLmConfig
-from tritone.families.cosyvoice.flow_inputs import Draw, Row, encoder_inputs, frame_count, starting_noise
-from tritone.families.cosyvoice.grid import chunk_tokens, estimator_chunk
-from tritone.families.cosyvoice.prompt_states import PromptStates
-from tritone.families.cosyvoice.request import Prepared
-from tritone.families.cosyvoice.silence import without_long_silence
-from tritone.families.cosyvoice.source import harmonics
-from tritone.families.cosyvoice.streaming import FlowStream, SpeedStream, VocoderStream
-from tritone.families.cosyvoice.streaming_published import PublishedStream
-from tritone.families.cosyvoice.streaming_v1 import HOP, InterpolatingStream
-from tritone.families.cosyvoice.vocabulary import vocabulary
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig, TransformerLmConfig
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.grid import chunk_tokens, estimator_chunk
+from tritone.families.cosyvoice.flow.inputs import Draw, Row, encoder_inputs, frame_count, starting_noise
+from tritone.families.cosyvoice.flow.prompt_states import PromptStates
+from tritone.families.cosyvoice.flow.published_stream import PublishedStream
+from tritone.families.cosyvoice.flow.stream import FlowStream, SpeedStream, VocoderStream
+from tritone.families.cosyvoice.flow.v1.stream import HOP, InterpolatingStream
+from tritone.families.cosyvoice.lm.silence import without_long_silence
+from tritone.families.cosyvoice.lm.vocabulary import vocabulary
+from tritone.families.cosyvoice.speak.request import Prepared
+from tritone.families.cosyvoice.vocoder.source import harmonics
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.sampling import seeded_draw, tokens
 from tritone.stage import Call, Llm, Stage
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice import special_tokens
-from tritone.families.cosyvoice.checkpoint import BACKBONE, load_config
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.special_tokens import END_OF_PROMPT, END_OF_TEXT
+from tritone.families.cosyvoice.checkpoint.folder import BACKBONE, load_config
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.lm import special_tokens
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT, END_OF_TEXT
 from tritone.text.paragraph import bounded, paragraphs
 from tritone.text.phonemes import SYMBOLS, phonemize
 from tritone.text.split import split_text

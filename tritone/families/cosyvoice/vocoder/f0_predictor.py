@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
+from tritone.families.cosyvoice.vocoder.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
 from tritone.nn.conv import PaddedConv1d
 from tritone.nn.stft import length_mask
 from tritone.nn.weight_norm import weight_norm

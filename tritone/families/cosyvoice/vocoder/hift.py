@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.f0_predictor import F0Network
-from tritone.families.cosyvoice.receptive_field import POST_KERNEL, PRE_KERNEL, source_steps
+from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.vocoder.f0_predictor import F0Network
+from tritone.families.cosyvoice.vocoder.receptive_field import POST_KERNEL, PRE_KERNEL, source_steps
 from tritone.nn.conv import PaddedConv1d
 from tritone.nn.stft import InverseStft, Stft, length_mask
 from tritone.nn.weight_norm import weight_norm

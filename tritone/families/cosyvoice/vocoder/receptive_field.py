@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from tritone.families.cosyvoice.config import HiftConfig
+from tritone.families.cosyvoice.config.common import HiftConfig
 
 PRE_KERNEL = POST_KERNEL = 7
 F0_LAYERS, F0_KERNEL = 5, 3

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.families.cosyvoice.config import HiftConfig
-from tritone.families.cosyvoice.noise import PublishedUniforms
+from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.flow.noise import PublishedUniforms
 
 RUNNING_RATE = 22050
 """The sample rate by which the published classes know that the excitation is v1's."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tritone.families.cosyvoice.config import HiftConfig
+from tritone.families.cosyvoice.config.common import HiftConfig
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tritone.families.cosyvoice.hift import Hift
+    from tritone.families.cosyvoice.vocoder.hift import Hift
 
 BATCH = Axis("batch", 1, 1, 8)
 FRAMES = Axis("mel_frames", 4, 200, 3000)
@@ -27,13 +27,13 @@ def vocoder_stages(config: HiftConfig, hift_loader: Callable[[], Hift]) -> tuple
     )
 
     def f0_predictor() -> nn.Module:
-        from tritone.families.cosyvoice.hift import F0Predictor
+        from tritone.families.cosyvoice.vocoder.hift import F0Predictor
         from tritone.nn.weight_norm import fold_weight_norm
 
         return F0Predictor(fold_weight_norm(hift_loader()).eval())
 
     def vocoder() -> nn.Module:
-        from tritone.families.cosyvoice.hift import Vocoder
+        from tritone.families.cosyvoice.vocoder.hift import Vocoder
         from tritone.nn.weight_norm import fold_weight_norm
 
         return Vocoder(fold_weight_norm(hift_loader()).eval())

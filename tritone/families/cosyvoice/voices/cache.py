@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.voice import Voice
+    from tritone.families.cosyvoice.voices.voice import Voice
 
 CAPACITY = 64
 """Voices kept; one of the longest recordings takes about half a megabyte."""

@@ -1,4 +1,4 @@
-"""The voices stored with a checkpoint: `python -m tritone.voices checkpoints/nano list`.
+"""The voices stored with a checkpoint: `tritone voices checkpoints/nano list`.
 
     list                                  every voice and what it can be used for
     add NAME --wav FILE [--text WORDS]    a voice from a recording of 0.5 to 30 s and what it says
@@ -17,24 +17,26 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.call import check_inputs, open_session, run_session
+from tritone.audio.wav import read_samples
+from tritone.engines.call import check_inputs, open_session, run_session
 from tritone.errors import TritoneError
-from tritone.families.cosyvoice.checkpoint import load_config
-from tritone.families.cosyvoice.modes import MODES, find_mode, mode_inputs
-from tritone.families.cosyvoice.reference import reference_voice
-from tritone.families.cosyvoice.speaker_file import FORMATS, find_file
-from tritone.families.cosyvoice.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
-from tritone.families.cosyvoice.stages import ready_made_stages
-from tritone.families.cosyvoice.text import TextFrontend
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.family import ready_made_stages
+from tritone.families.cosyvoice.speak.modes import MODES, find_mode, mode_inputs
+from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.voices.reference import reference_voice
+from tritone.families.cosyvoice.voices.speaker_file import FORMATS, find_file
+from tritone.families.cosyvoice.voices.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Arrays, Call
-from tritone.wav import read_samples
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line as a namespace."""
     parser = argparse.ArgumentParser(
-        prog="python -m tritone.voices", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="tritone voices",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritone.audio import check_rate, check_reference, kaldi_fbank, mel_spectrogram, sinc_resample, whisper_mel
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.voice import Voice
+from tritone.audio.features import check_rate, check_reference, kaldi_fbank, mel_spectrogram, sinc_resample, whisper_mel
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Call
 
 TOKENIZER_RATE = 16000

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tritone.batch import answer
-from tritone.families.cosyvoice.reference import speaker_embedding, speech_tokens
-from tritone.families.cosyvoice.request import REQUEST
-from tritone.request import read_sound
+from tritone.families.cosyvoice.speak.request import REQUEST
+from tritone.families.cosyvoice.voices.reference import speaker_embedding, speech_tokens
+from tritone.request.batch import answer
+from tritone.request.fields import read_sound
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Tensor
 
 INPUTS = tuple(tensor for tensor in REQUEST if tensor.name in ("reference_wav", "reference_wav_len"))

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from tritone.build.files import write_atomic
+from tritone.checkpoint.torch_file import read_torch_file
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
-from tritone.files import write_atomic
-from tritone.torch_file import read_torch_file
 
 FORMATS = {"safetensors": "spk2info.safetensors", "pt": "spk2info.pt"}
 Entry = dict[str, Any]

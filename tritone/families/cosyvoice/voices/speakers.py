@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.prompt_states import PromptStates
-from tritone.families.cosyvoice.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
-from tritone.families.cosyvoice.voice import Voice
-from tritone.families.cosyvoice.voice_cache import VoiceCache
+from tritone.families.cosyvoice.flow.prompt_states import PromptStates
+from tritone.families.cosyvoice.voices.cache import VoiceCache
+from tritone.families.cosyvoice.voices.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
+from tritone.families.cosyvoice.voices.voice import Voice
 
 
 class Voices:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritone.errors import CheckpointError
-from tritone.families.moss_ttsd.codec_config import CodecConfig
+from tritone.families.moss_ttsd.codec.config import CodecConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tritone.families.moss_ttsd.codec import XYTokenizer
+    from tritone.families.moss_ttsd.codec.network import XYTokenizer
 
 _RENAMED = (
     (re.compile(r"\.mlp\.(fc[12])\."), r".\1."),
@@ -31,8 +31,8 @@ def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
 
     Raises CheckpointError when keys are missing, left over or of another shape, and when a codebook was never trained.
     """
-    from tritone.checkpoint import load_strict
-    from tritone.families.moss_ttsd.codec import XYTokenizer
+    from tritone.checkpoint.weights import load_strict
+    from tritone.families.moss_ttsd.codec.network import XYTokenizer
 
     state = read_codec_state(path)
     codec = XYTokenizer(config)
@@ -55,7 +55,7 @@ def read_codec_state(path: Path) -> dict[str, Tensor]:
         return {_released(key): value for key, value in _safetensors(path).items()}
     from torch import Tensor
 
-    from tritone.checkpoint import read_data, state_of
+    from tritone.checkpoint.weights import read_data, state_of
 
     held = read_data(path)
     if isinstance(held, Mapping) and "generator" in held:
@@ -72,7 +72,7 @@ def _released(key: str) -> str:
 
 
 def _safetensors(folder: Path) -> dict[str, Tensor]:
-    from tritone.checkpoint import read_safetensors
+    from tritone.checkpoint.weights import read_safetensors
 
     files = sorted(folder.glob("*.safetensors"))
     if not files:

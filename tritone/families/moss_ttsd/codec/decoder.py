@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.moss_ttsd.codec_config import MEL_CHANNELS, StackConfig
-from tritone.families.moss_ttsd.codec_layers import Stack
+from tritone.families.moss_ttsd.codec.config import MEL_CHANNELS, StackConfig
+from tritone.families.moss_ttsd.codec.layers import Stack
 from tritone.nn.stft import InverseStft, length_mask
 
 LARGEST_MAGNITUDE = 100.0

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.moss_ttsd.codec_config import StackConfig
+from tritone.families.moss_ttsd.codec.config import StackConfig
 from tritone.nn.attention import MASKED
 from tritone.nn.embedding import sinusoid
 from tritone.nn.stft import length_mask

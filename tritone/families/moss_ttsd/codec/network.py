@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.moss_ttsd.codec_config import CodecConfig
-from tritone.families.moss_ttsd.codec_decoder import AudioDecoder, Upsample, Vocos
-from tritone.families.moss_ttsd.codec_encoder import AudioEncoder, Downsample, code_lengths
-from tritone.families.moss_ttsd.codec_layers import Adapter
-from tritone.families.moss_ttsd.codec_quantizer import ResidualVectorQuantizer
+from tritone.families.moss_ttsd.codec.config import CodecConfig
+from tritone.families.moss_ttsd.codec.decoder import AudioDecoder, Upsample, Vocos
+from tritone.families.moss_ttsd.codec.encoder import AudioEncoder, Downsample, code_lengths
+from tritone.families.moss_ttsd.codec.layers import Adapter
+from tritone.families.moss_ttsd.codec.quantizer import ResidualVectorQuantizer
 
 
 class XYTokenizer(nn.Module):

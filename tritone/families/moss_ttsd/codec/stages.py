@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tritone.families.moss_ttsd.codec_config import MEL_CHANNELS, CodecConfig
+from tritone.families.moss_ttsd.codec.config import MEL_CHANNELS, CodecConfig
 from tritone.stage import Arrays, Axis, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tritone.families.moss_ttsd.codec import XYTokenizer
+    from tritone.families.moss_ttsd.codec.network import XYTokenizer
 
 BATCH = Axis("batch", 1, 1, 8)
 
@@ -30,7 +30,7 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
 
     def part(name: str) -> Callable[[], nn.Module]:
         def build() -> nn.Module:
-            from tritone.families.moss_ttsd import codec
+            from tritone.families.moss_ttsd.codec import network as codec
             from tritone.nn.weight_norm import fold_weight_norm
 
             module: nn.Module = getattr(codec, name)(load())

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritone.audio import whisper_mel
+from tritone.audio.features import whisper_mel
 from tritone.errors import ConfigError
-from tritone.families.moss_ttsd.codec_config import INPUT_RATE, MEL_CHANNELS, MEL_HOP, WINDOW_SECONDS, CodecConfig
+from tritone.families.moss_ttsd.codec.config import INPUT_RATE, MEL_CHANNELS, MEL_HOP, WINDOW_SECONDS, CodecConfig
 from tritone.stage import Call
 
 ENCODER_STRIDE_SECONDS = 20

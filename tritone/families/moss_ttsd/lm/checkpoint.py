@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tritone.errors import CheckpointError
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from tritone.families.moss_ttsd.lm import AsteroidLM
+    from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
 UNUSED = "model.language_model.embed_tokens.weight"
 HEADS, EMBEDDINGS = "lm_heads.", "model.embedding_list."
@@ -33,8 +33,8 @@ def load_lm(
     """
     import torch
 
-    from tritone.checkpoint import load_strict
-    from tritone.families.moss_ttsd.lm import AsteroidLM
+    from tritone.checkpoint.weights import load_strict
+    from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
     state = dict(read_lm_state(folder, dtype or torch.float32))
     for key in [key for key in state if key.startswith(HEADS)]:
@@ -56,7 +56,7 @@ def load_lm(
 
 def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of the language model with its key, floats as `dtype`, a file at a time."""
-    from tritone.checkpoint import read_safetensors, read_state
+    from tritone.checkpoint.weights import read_safetensors, read_state
 
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 
 
 def delayed(frames: np.ndarray, pads: Sequence[int]) -> np.ndarray:

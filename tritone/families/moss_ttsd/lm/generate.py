@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig, ChannelSampling
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling
 from tritone.lm.sampling import softmax
 
 Draw = Callable[[np.ndarray], int]

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache, Qwen3Config, Qwen3Model
 
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 from tritone.nn.attention import MASKED
 
 

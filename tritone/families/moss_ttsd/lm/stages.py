@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tritone.families.moss_ttsd.codec_stages import BATCH
-from tritone.families.moss_ttsd.lm_config import AsteroidConfig
+from tritone.families.moss_ttsd.codec.stages import BATCH
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 from tritone.stage import Arrays, Axis, Call, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from tritone.families.moss_ttsd.lm import AsteroidLM
+    from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
 ROWS = Axis("rows", 1, 64, 4096)
 PAST = Axis("past_rows", 0, 256, 8192)
@@ -24,7 +24,7 @@ def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
     """Stage `lm_step`; `load()` returns the network with its weights and eager attention."""
 
     def build() -> nn.Module:
-        from tritone.families.moss_ttsd.lm import LmStep
+        from tritone.families.moss_ttsd.lm.network import LmStep
 
         return LmStep(load()).eval()
 

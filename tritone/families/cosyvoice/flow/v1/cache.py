@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.interpolation import EDGE
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
 
 
 def empty_cache(config: InterpolatingFlowConfig) -> np.ndarray:

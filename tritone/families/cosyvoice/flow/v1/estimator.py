@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config_v1 import UnetConfig
-from tritone.families.cosyvoice.estimator import Parts, TransformerBlock
+from tritone.families.cosyvoice.config.v1 import UnetConfig
+from tritone.families.cosyvoice.flow.v2.estimator import Parts, TransformerBlock
 from tritone.nn.activations import Mish, mish
 from tritone.nn.attention import MASKED
 from tritone.nn.embedding import TimeEmbedding

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
 
 EDGE = 20
 """Tokens at each end of longer speech that are stretched apart; also how many tokens chunks of a stream overlap."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.flow_stages import BATCH, ENCODER_FP32, ESTIMATOR_FP32, FP16_TOLERANCE, ROWS
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow.v2.stages import BATCH, ENCODER_FP32, ESTIMATOR_FP32, FP16_TOLERANCE, ROWS
 from tritone.stage import Axis, Stage, Tensor
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.flow_v1 import InterpolatingFlow
+    from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
 
 SPEECH_TOKENS = Axis("speech_tokens", 1, 200, 3000)
 FRAMES = Axis("frames", 4, 344, 5168)
@@ -30,12 +30,12 @@ def interpolating_flow_stages(
     mel = config.output_size
 
     def encoder() -> object:
-        from tritone.families.cosyvoice.flow_v1 import InterpolatingEncoder
+        from tritone.families.cosyvoice.flow.v1.network import InterpolatingEncoder
 
         return InterpolatingEncoder(flow_loader()).eval()
 
     def estimator() -> object:
-        from tritone.families.cosyvoice.flow_v1 import UnetEstimator
+        from tritone.families.cosyvoice.flow.v1.network import UnetEstimator
 
         return UnetEstimator(flow_loader()).eval()
 

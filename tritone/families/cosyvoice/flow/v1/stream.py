@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from tritone.families.cosyvoice import cfm
-from tritone.families.cosyvoice.config import CosyVoiceConfig
-from tritone.families.cosyvoice.config_v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.flow_cache import continued, empty_cache, next_cache
-from tritone.families.cosyvoice.flow_inputs import Draw, Row, encoder_inputs, frame_count
-from tritone.families.cosyvoice.interpolation import EDGE
-from tritone.families.cosyvoice.voice import Voice
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.inputs import Draw, Row, encoder_inputs, frame_count
+from tritone.families.cosyvoice.flow.v1.cache import continued, empty_cache, next_cache
+from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Call
 
 HOP = 100

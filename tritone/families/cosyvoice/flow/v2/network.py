@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config import CommonFlowConfig, FlowConfig
-from tritone.families.cosyvoice.estimator import Estimator, EstimatorState
-from tritone.families.cosyvoice.upsample_encoder import EncoderState, UpsampleConformerEncoder
+from tritone.families.cosyvoice.config.common import CommonFlowConfig, FlowConfig
+from tritone.families.cosyvoice.flow.v2.encoder import EncoderState, UpsampleConformerEncoder
+from tritone.families.cosyvoice.flow.v2.estimator import Estimator, EstimatorState
 
 
 class Decoder(nn.Module):

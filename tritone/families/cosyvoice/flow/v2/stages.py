@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tritone.families.cosyvoice.config import CommonFlowConfig, FlowConfig
+from tritone.families.cosyvoice.config.common import CommonFlowConfig, FlowConfig
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.config_v3 import DitFlowConfig
-    from tritone.families.cosyvoice.flow import Flow, FlowBase
+    from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+    from tritone.families.cosyvoice.flow.v2.network import Flow, FlowBase
 
 BATCH = Axis("batch", 1, 1, 8)
 ROWS = Axis("rows", 1, 2, 16)
@@ -75,12 +75,12 @@ def _encoder_stages(config: FlowConfig, flow: Callable[[], Flow]) -> tuple[Stage
         )
 
     def whole_module() -> object:
-        from tritone.families.cosyvoice.flow import FlowEncoder
+        from tritone.families.cosyvoice.flow.v2.network import FlowEncoder
 
         return FlowEncoder(flow()).eval()
 
     def chunk_module() -> object:
-        from tritone.families.cosyvoice.flow import FlowEncoderChunk
+        from tritone.families.cosyvoice.flow.v2.network import FlowEncoderChunk
 
         return FlowEncoderChunk(flow()).eval()
 
@@ -131,12 +131,12 @@ def estimator_stages(
         )
 
     def whole_module() -> object:
-        from tritone.families.cosyvoice.flow import FlowEstimator
+        from tritone.families.cosyvoice.flow.v2.network import FlowEstimator
 
         return FlowEstimator(flow()).eval()
 
     def chunk_module() -> object:
-        from tritone.families.cosyvoice.flow import FlowEstimatorChunk
+        from tritone.families.cosyvoice.flow.v2.network import FlowEstimatorChunk
 
         return FlowEstimatorChunk(flow()).eval()
 

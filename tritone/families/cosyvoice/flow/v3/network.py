@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config_v3 import DitFlowConfig
-from tritone.families.cosyvoice.dit import Dit
-from tritone.families.cosyvoice.flow import Decoder, FlowBase
-from tritone.families.cosyvoice.upsample_encoder import Lookahead, existing
+from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+from tritone.families.cosyvoice.flow.v2.encoder import Lookahead, existing
+from tritone.families.cosyvoice.flow.v2.network import Decoder, FlowBase
+from tritone.families.cosyvoice.flow.v3.estimator import Dit
 
 
 class DitFlow(FlowBase):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tritone.families.cosyvoice.config_v3 import DitFlowConfig
-from tritone.families.cosyvoice.flow_stages import BATCH, CHUNK_TOKENS, SPEECH_TOKENS, estimator_stages, token_inputs
+from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+from tritone.families.cosyvoice.flow.v2.stages import BATCH, CHUNK_TOKENS, SPEECH_TOKENS, estimator_stages, token_inputs
 from tritone.stage import Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.dit_flow import DitFlow
+    from tritone.families.cosyvoice.flow.v3.network import DitFlow
 
 ENCODER_FP32 = (
     # The speaker's norm is bounded below by 1e-12, which fp16 does not have: an all-zero speaker would give 0 / 0.
@@ -41,12 +41,12 @@ def _encoder_stages(config: DitFlowConfig, flow: Callable[[], DitFlow]) -> tuple
         return Tensor(f"{prefix}conv_state", "float32", (BATCH, config.encoder.channels, 2))
 
     def whole_module() -> object:
-        from tritone.families.cosyvoice.dit_flow import LookaheadEncoder
+        from tritone.families.cosyvoice.flow.v3.network import LookaheadEncoder
 
         return LookaheadEncoder(flow()).eval()
 
     def chunk_module() -> object:
-        from tritone.families.cosyvoice.dit_flow import LookaheadEncoderChunk
+        from tritone.families.cosyvoice.flow.v3.network import LookaheadEncoderChunk
 
         return LookaheadEncoderChunk(flow()).eval()
 
