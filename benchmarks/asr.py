@@ -24,12 +24,12 @@ HARVARD = Path(__file__).with_name("harvard.txt")
 
 
 def sentences(path: Path = HARVARD) -> list[str]:
-    """The sentences of a text file, one per line; the default is 30 of the IEEE Harvard sentences (1969)."""
+    """Return the sentences of a text file, one per line; the default is 30 of the IEEE Harvard sentences (1969)."""
     return [line.strip() for line in path.read_text().splitlines() if line.strip()]
 
 
 def transcribe(wav: np.ndarray, rate: int) -> str:
-    """The words heard, lower case; "" if none.
+    """Return the words heard, lower case; "" if none.
 
     Args:
         wav: `[samples]` float at `rate` Hz, one utterance.

@@ -19,7 +19,7 @@ def log_mel(wav: np.ndarray, rate: int) -> np.ndarray:
 
 
 def log_mel_distance(first: np.ndarray, second: np.ndarray, rate: int) -> float:
-    """Mean over time of the root mean square difference across bands, in dB, of two recordings in step.
+    """Return mean over time of the root mean square difference across bands, in dB, of two recordings in step.
 
     The longer one is cut; two renderings of one request should differ in length by less than a frame.
     """
@@ -29,7 +29,7 @@ def log_mel_distance(first: np.ndarray, second: np.ndarray, rate: int) -> float:
 
 
 def warped_distance(first: np.ndarray, first_rate: int, second: np.ndarray, second_rate: int) -> float:
-    """The same in dB for two readings with timing and loudness of their own: along the best time alignment.
+    """Return the same in dB for two readings with timing and loudness of their own: along the best time alignment.
 
     Each recording's mean level is removed; dynamic time warping with unit steps (Sakoe and Chiba, 1978).
     """

@@ -30,7 +30,7 @@ Request = dict[str, str | int | float]
 
 
 def requests_of(texts: Sequence[str], speakers: Sequence[str], seed: int) -> list[Request]:
-    """One request per sentence, the speakers taking turns; without speakers the server's default speaks."""
+    """Return one request per sentence, the speakers taking turns; without speakers the server's default speaks."""
     turns = cycle(speakers or [""])
     return [
         {"target_text": text, **({"speaker": name} if name else {}), "seed": seed + index}
@@ -39,7 +39,7 @@ def requests_of(texts: Sequence[str], speakers: Sequence[str], seed: int) -> lis
 
 
 def stream_once(client: SpeechClient, request: Request) -> Utterance:
-    """One request from sending to its last chunk."""
+    """Return one request from sending to its last chunk."""
     controls = {name: value for name, value in request.items() if name != "target_text"}
     sent, arrivals, samples = time.perf_counter(), [], []
     for chunk in client.stream(str(request["target_text"]), **controls):
@@ -85,7 +85,7 @@ def with_client(
 def sweep(
     client: SpeechClient, requests: Sequence[Request], levels: Sequence[int], count: int, tools: set[str]
 ) -> list[dict[str, Any]]:
-    """The summary of every tool at every level."""
+    """Return the summary of every tool at every level."""
     binary = perf_analyzer.locate() if "perf_analyzer" in tools else None
     rate = client.sample_rate
     rows: list[dict[str, Any]] = []

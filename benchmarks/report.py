@@ -32,7 +32,7 @@ class Table:
 def write_report(
     name: str, title: str, data: dict[str, Any], tables: Sequence[Table], figure: Any = None, folder: Path = RESULTS
 ) -> Path:
-    """The written page's path; JSON and plot lie beside it under the same name.
+    """Return the written page's path; JSON and plot lie beside it under the same name.
 
     Args:
         data: everything measured, kept under "results" with the machine and date around it.
@@ -73,7 +73,7 @@ def machine() -> dict[str, str | int | float]:
 
 
 def new_figure(width: float = 9.0, height: float = 4.0, columns: int = 1) -> tuple[Any, Any]:
-    """A matplotlib figure without a display, and its axes."""
+    """Return a matplotlib figure without a display, and its axes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -25,7 +25,7 @@ from tritone.stage import Call, Family, Stage
 
 
 def fastest(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Seconds of the fastest of `repeats` turns of each run, after one that is not counted."""
+    """Return seconds of the fastest of `repeats` turns of each run, after one that is not counted."""
     for run in runs:
         run()
     best = [float("inf")] * len(runs)
@@ -38,7 +38,10 @@ def fastest(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def measure(stage: Stage, in_torch: Call, in_onnx: Call, which: str, repeats: int) -> dict[str, Any]:
-    """One stage at its "lo", "opt" or "hi" sizes: milliseconds in both engines; torch None for a ready-made file."""
+    """Return one stage at its "lo", "opt" or "hi" sizes: milliseconds in both engines.
+
+    Torch None for a ready-made file.
+    """
     sizes = stage.sizes(which)
     arrays = stage.example(sizes)
     runs = [lambda: in_onnx(stage.name, **arrays)]
@@ -49,7 +52,7 @@ def measure(stage: Stage, in_torch: Call, in_onnx: Call, which: str, repeats: in
 
 
 def chosen(family: Family, names: str | None) -> list[Stage]:
-    """The stages of those comma-separated names, or all; ConfigError lists those that exist."""
+    """Return the stages of those comma-separated names, or all; ConfigError lists those that exist."""
     try:
         return [family.stage(name) for name in names.split(",")] if names else list(family.stages)
     except KeyError as error:

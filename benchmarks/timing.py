@@ -17,23 +17,26 @@ class Utterance:
     samples: tuple[int, ...]
 
     def first_audio(self) -> float:
-        """Seconds from the request to its first chunk."""
+        """Return seconds from the request to its first chunk."""
         return self.arrivals[0] - self.sent
 
     def elapsed(self) -> float:
-        """Seconds from the request to its last chunk."""
+        """Return seconds from the request to its last chunk."""
         return self.arrivals[-1] - self.sent
 
     def audio(self, rate: int) -> float:
-        """Seconds of speech."""
+        """Return seconds of speech."""
         return sum(self.samples) / rate
 
     def gaps(self) -> list[float]:
-        """Seconds between one chunk and the next."""
+        """Return seconds between one chunk and the next."""
         return np.diff(self.arrivals).tolist()
 
     def stall(self, rate: int) -> float:
-        """Seconds of silence a listener hears who starts playing at the first chunk; 0 when audio always was ahead."""
+        """Return seconds of silence a listener hears who starts playing at the first chunk.
+
+        0 when audio always was ahead.
+        """
         played = self.arrivals[0] + np.concatenate([[0.0], np.cumsum(self.samples)[:-1]]) / rate
         return float(max(0.0, (np.asarray(self.arrivals) - played).max()))
 
@@ -46,7 +49,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def summarise(utterances: Sequence[Utterance], wall: float, rate: int, errors: int = 0) -> dict[str, object]:
-    """One load level in numbers, times in seconds.
+    """Return one load level in numbers, times in seconds.
 
     Args:
         utterances: those that gave audio. wall: seconds the level took. rate: samples per second.

@@ -19,7 +19,7 @@ FAIL_FAST = ["--retries", "1", "--timeout", "60"]
 
 
 def pinned() -> str:
-    """The requirement as pyproject.toml states it, such as "torch==2.13.0"."""
+    """Return the requirement as pyproject.toml states it, such as "torch==2.13.0"."""
     text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
     found = re.search(r'"(torch==[^"]+)"', text)
     if found is None:
@@ -46,7 +46,7 @@ def offered(requirement: str) -> dict[str, object]:
 
 
 def is_cpu_build(metadata: dict[str, object]) -> bool:
-    """True for a wheel marked +cpu, or one that asks for no NVIDIA libraries."""
+    """Return True for a wheel marked +cpu, or one that asks for no NVIDIA libraries."""
     if str(metadata.get("version", "")).endswith("+cpu"):
         return True
     needs = metadata.get("requires_dist") or []

@@ -17,7 +17,7 @@ LIBRARIES = ("/usr/lib/*-linux-gnu", "/usr/local/tensorrt/lib", "/opt/tritonserv
 
 
 def library(folders: tuple[str, ...] = LIBRARIES) -> Path:
-    """The system's libnvinfer."""
+    """Return the system's libnvinfer."""
     for pattern in folders:
         found = sorted(path for path in Path("/").glob(f"{pattern.lstrip('/')}/libnvinfer.so.*"))
         if found:
@@ -26,7 +26,7 @@ def library(folders: tuple[str, ...] = LIBRARIES) -> Path:
 
 
 def version_text(number: int) -> str:
-    """The library's version number as text: 110201 is "11.2.1"."""
+    """Return the library's version number as text: 110201 is "11.2.1"."""
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 

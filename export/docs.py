@@ -30,7 +30,7 @@ HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for t
 
 
 def table() -> str:
-    """The Markdown table of models, formats and targets."""
+    """Return the Markdown table of models, formats and targets."""
     rows = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     for kind in KINDS:
         family = published_family(kind)
@@ -69,7 +69,7 @@ def loaded(family: Family, target: str) -> set[tuple[str, str]]:
 
 
 def label(artefact: Artefact) -> str:
-    """The row an artefact belongs to."""
+    """Return the row an artefact belongs to."""
     return HUGGINGFACE if artefact.precision == HUGGINGFACE else artefact.format
 
 

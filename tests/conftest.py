@@ -53,14 +53,14 @@ def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_tiny(directory: Path, version: int) -> Path:
-    """The directory, filled with a tiny checkpoint of a version that has a Qwen2 backbone."""
+    """Return the directory, filled with a tiny checkpoint of a version that has a Qwen2 backbone."""
     write_byte_tokenizer(directory / "CosyVoice-BlankEN")
     (directory / "CosyVoice-BlankEN" / "config.json").write_text(json.dumps(BACKBONE))
     return write_networks(directory, version)
 
 
 def write_networks(directory: Path, version: int) -> Path:
-    """The directory, filled with all that a tiny checkpoint has but its text tokenizer."""
+    """Return the directory, filled with all that a tiny checkpoint has but its text tokenizer."""
     import torch
 
     directory.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from tritone.errors import TritoneError
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line; a recipe may add options of its own with a function `arguments(parser)`."""
+    """Return the command line; a recipe may add options of its own with a function `arguments(parser)`."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument(

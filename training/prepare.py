@@ -84,7 +84,7 @@ def add_embeddings(corpus: Corpus, embedder: Path) -> None:
 
 
 def exported(given: Path, name: str) -> Path:
-    """The ONNX file `given`, or, of a run's folder, the file `name` written there from its best network."""
+    """Return the ONNX file `given`, or, of a run's folder, the file `name` written there from its best network."""
     if not given.is_dir():
         return given
     from training.cosyvoice import speaker as cosyvoice_speaker
@@ -96,7 +96,7 @@ def exported(given: Path, name: str) -> Path:
 
 
 def _session(path: Path) -> Any:
-    """An onnxruntime session that uses what CPU threads there are without spinning for more."""
+    """Return an onnxruntime session that uses what CPU threads there are without spinning for more."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -28,12 +28,12 @@ class Kind(NamedTuple):
 
 
 def has_file(folder: Path, name: str) -> bool:
-    """Whether the folder has a file of that name."""
+    """Return whether the folder has a file of that name."""
     return (folder / name).is_file()
 
 
 def has_config(folder: Path, keys: tuple[str, ...]) -> bool:
-    """Whether the folder's config.json is an object with all these keys."""
+    """Return whether the folder's config.json is an object with all these keys."""
     try:
         content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -42,7 +42,7 @@ def has_config(folder: Path, keys: tuple[str, ...]) -> bool:
 
 
 def has_generator(folder: Path) -> bool:
-    """Whether the folder has Bert-VITS2's configuration or, if that is missing or damaged, its generator."""
+    """Return whether the folder has Bert-VITS2's configuration or, if that is missing or damaged, its generator."""
     return has_config(folder, ("model", "data")) or any(folder.glob("G_*.pth"))
 
 
@@ -62,7 +62,7 @@ KINDS = [
 
 
 def open_family(model_dir: str | Path) -> Family:
-    """The description of the checkpoint in `model_dir`; no weights are read.
+    """Return the description of the checkpoint in `model_dir`; no weights are read.
 
     Raises:
         CheckpointError: there is no such directory, it holds no known kind of checkpoint, or more than one.
@@ -83,6 +83,6 @@ def open_family(model_dir: str | Path) -> Family:
 
 
 def published_family(kind: Kind) -> Family:
-    """The description of that kind's published checkpoints, for lists of what there is: it has no weights."""
+    """Return the description of that kind's published checkpoints, for lists of what there is: it has no weights."""
     family: Family = import_module(kind.module).published(kind.name)
     return family

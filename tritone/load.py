@@ -52,7 +52,7 @@ class Model:
         return tuple(self.family.settings.get("speakers", ()))
 
     def synthesize(self, text: str = "", speaker: str = "", **request: Any) -> np.ndarray:
-        """The whole waveform, float32 `[samples]`, by the order of steps that sees the whole utterance at once.
+        """Return the whole waveform, float32 `[samples]`, by the order of steps that sees the whole utterance at once.
 
         Args:
             text: may be left out only where the mode brings something else to say.
@@ -94,7 +94,7 @@ def load_model(
     build_dir: str | Path | None = None,
     threads: int = 1,
 ) -> Model:
-    """The checkpoint in `model_dir`, ready to speak.
+    """Return the checkpoint in `model_dir`, ready to speak.
 
     Args:
         fp16: float16 arithmetic inside the networks: autocast on torch, the fp16 files elsewhere.
@@ -124,7 +124,7 @@ def load_model(
 
 
 def check_choice(engine: str, device: str, fp16: bool) -> int | None:
-    """The GPU's number, None for the CPU; ConfigError when engine, device and precision do not go together."""
+    """Return the GPU's number, None for the CPU; ConfigError when engine, device and precision do not go together."""
     if engine not in ENGINES:
         raise ConfigError(f"unknown engine {engine!r}; there are {', '.join(ENGINES)}")
     kind, colon, number = device.partition(":")
@@ -181,7 +181,10 @@ def engines_platform(build: Path, index: int) -> str:
 
 
 def open_call(engine: str, family: Family, folder: Path, build: Path, how: TorchRun, index: int = 0) -> Call:
-    """The family's stages on the engine; networks the checkpoint brings as ONNX run on onnxruntime beside torch."""
+    """Return the family's stages on the engine.
+
+    Networks the checkpoint brings as ONNX run on onnxruntime beside torch.
+    """
     precision, threads = "fp16" if how.fp16 else "fp32", how.threads or 1
     if engine == "tensorrt":
         from tritone.engines.tensorrt import plan_call
@@ -199,7 +202,10 @@ def open_call(engine: str, family: Family, folder: Path, build: Path, how: Torch
 
 
 def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun) -> Llm:
-    """The family's language model: of stages where it is made of them, on torch with torch or a GPU, else on genai."""
+    """Return the family's language model.
+
+    Of stages where it is made of them, on torch with torch or a GPU, else on genai.
+    """
     if family.stage_llm is not None:
         return family.stage_llm(call)
     model = family.language_model
@@ -215,12 +221,12 @@ def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun
 
 
 def no_llm(family: Family) -> Any:
-    """The language model of a family that has none."""
+    """Return the language model of a family that has none."""
     raise ConfigError(f"{family.name} describes no language model")
 
 
 def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]) -> Arrays:
-    """The request's tensors by name, batch of one; what is None or "" is left out."""
+    """Return the request's tensors by name, batch of one; what is None or "" is left out."""
     declared = {tensor.name: tensor for tensor in family.request}
     fields = {"target_text": text, "speaker": speaker, **others}
     arrays = {}
@@ -234,7 +240,7 @@ def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]
 
 
 def read_value(tensor: Tensor, value: Any) -> np.ndarray:
-    """One input as `[1, n]`; InvalidRequest when it is not what the declaration takes."""
+    """Return one input as `[1, n]`; InvalidRequest when it is not what the declaration takes."""
     if tensor.dtype == "bytes":
         if not isinstance(value, str):
             raise InvalidRequest(tensor.name, f"is a {type(value).__name__}; give a string")

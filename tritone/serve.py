@@ -38,7 +38,7 @@ ENGINES_ON_CPU = {"onnx": ("onnx", "llm"), "torchscript": ("torchscript", "llm")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line as a namespace."""
+    """Return the command line as a namespace."""
     parser = argparse.ArgumentParser(
         prog="python -m tritone.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -133,7 +133,7 @@ def export_if_needed(
 
 
 def start(args: argparse.Namespace) -> tuple[Family, Server]:
-    """The family and its running, warmed-up server."""
+    """Return the family and its running, warmed-up server."""
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
@@ -156,7 +156,7 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
 
 
 def repository(family: Family, target: str, build: Path, engine: str | None = None) -> Path:
-    """The committed model repository when it is this checkpoint's, else one rendered into the build directory.
+    """Return the committed model repository when it is this checkpoint's, else one rendered into the build directory.
 
     Engines lie beside their models' configs, so a repository with engines is always in the build directory.
     """

@@ -69,11 +69,11 @@ class Tensor:
     scale: float = 0.0
 
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
-        """Concrete shape under the given axis sizes."""
+        """Return concrete shape under the given axis sizes."""
         return tuple(size(dim, axes) for dim in self.shape)
 
     def example(self, axes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-        """Fresh random data of the concrete shape; lengths are ragged but always include the full length."""
+        """Return fresh random data of the concrete shape; lengths are ragged but always include the full length."""
         shape = self.sizes(axes)
         if self.length_of is not None:
             full = size(self.length_of, axes)
@@ -88,7 +88,7 @@ class Tensor:
 
 
 def size(dim: Dim, axes: Mapping[str, int]) -> int:
-    """The number a dimension stands for under the given axis sizes."""
+    """Return the number a dimension stands for under the given axis sizes."""
     if isinstance(dim, int):
         return dim
     if isinstance(dim, Scaled):
@@ -135,11 +135,11 @@ class Stage:
         return tuple(found.values())
 
     def sizes(self, which: str) -> dict[str, int]:
-        """All axes at their "lo", "opt" or "hi" size."""
+        """Return all axes at their "lo", "opt" or "hi" size."""
         return {axis.name: getattr(axis, which) for axis in self.axes}
 
     def example(self, axes: Mapping[str, int], seed: int = 0) -> Arrays:
-        """Fresh random inputs by name for the given axis sizes."""
+        """Return fresh random inputs by name for the given axis sizes."""
         rng = np.random.default_rng(seed)
         return {tensor.name: tensor.example(axes, rng) for tensor in self.inputs}
 
@@ -213,7 +213,7 @@ class Family:
     services: tuple[Host, ...] = ()
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name; KeyError names those that exist."""
+        """Return the stage of that name; KeyError names those that exist."""
         for stage in self.stages:
             if stage.name == name:
                 return stage

@@ -30,7 +30,7 @@ RANDOM_SHARE = 0.25
 
 
 def python_loop(scores: np.ndarray, frames: np.ndarray, phones: np.ndarray) -> np.ndarray:
-    """Paths like those of `monotonic_path`, `[batch, frames, phones]`, by a loop over rows and frames."""
+    """Return paths like those of `monotonic_path`, `[batch, frames, phones]`, by a loop over rows and frames."""
     path = np.zeros_like(scores)
     for row, (t_y, t_x) in enumerate(zip(frames, phones, strict=True)):
         best = np.full((t_y, t_x), -np.inf, np.float32)

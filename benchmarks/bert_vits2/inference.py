@@ -38,7 +38,7 @@ PHONES, HELD = 161, 3
 
 
 def random_checkpoint(folder: Path) -> Path:
-    """The folder with a checkpoint of the published sizes and random weights."""
+    """Return the folder with a checkpoint of the published sizes and random weights."""
     import torch
 
     from tritone.families.bert_vits2.networks.generator import Generator
@@ -59,7 +59,7 @@ def inputs(family: Family) -> dict[str, Arrays]:
 
 
 def eager(folder: Path) -> Call:
-    """A Call on the generator's own modules."""
+    """Return a Call on the generator's own modules."""
     import torch
 
     from tritone.families.bert_vits2.checkpoint import load_generator

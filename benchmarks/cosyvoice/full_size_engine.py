@@ -32,7 +32,7 @@ LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
 
 
 def full_size(name: str) -> Stage:
-    """A stage at the official CosyVoice 2 sizes, its weights random; ConfigError lists the stages there are."""
+    """Return a stage at the official CosyVoice 2 sizes, its weights random; ConfigError lists the stages there are."""
     from tritone.families.cosyvoice.config.common import FlowConfig, HiftConfig
     from tritone.families.cosyvoice.flow.v2.stages import flow_stages
     from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
@@ -53,7 +53,7 @@ def full_size(name: str) -> Stage:
 
 
 def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str, Any]:
-    """One step in this process: its time, file and memory; of engines also their platform and GPU memory."""
+    """Return one step in this process: its time, file and memory; of engines also their platform and GPU memory."""
     fp32, fp16 = folder / stage_key(stage.name), folder / stage_key(stage.name, "fp16")
     began = time.monotonic()
     found: dict[str, Any] = {}
@@ -94,7 +94,7 @@ def in_a_process(step: str, args: argparse.Namespace, folder: Path) -> dict[str,
 
 
 def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """All steps in order, printed as they end."""
+    """Return all steps in order, printed as they end."""
     precisions = args.precision.split(",")
     check("precision", precisions, PRECISIONS)
     steps = ["onnx fp32", *(["onnx fp16"] if "fp16" in precisions else []), *(f"engine {p}" for p in precisions)]

@@ -90,7 +90,10 @@ def served(checkpoint: Path, build: Path, ports: Ports, engine: str, threads: in
 
 
 def wait(process: subprocess.Popen[bytes], ports: Ports, model: str, build: Path) -> float:
-    """Seconds until the model takes requests; ArtifactError with the last line it said when the server gives up."""
+    """Return seconds until the model takes requests.
+
+    ArtifactError with the last line it said when the server gives up.
+    """
     began = time.monotonic()
     while not ready(ports.http, model=model):
         if process.poll() is not None:
@@ -101,7 +104,7 @@ def wait(process: subprocess.Popen[bytes], ports: Ports, model: str, build: Path
 
 
 def spoken(client: SpeechClient, streaming: bool) -> dict[str, Any]:
-    """One sentence through one entry: seconds, samples, and of a stream the seconds to its first chunk."""
+    """Return one sentence through one entry: seconds, samples, and of a stream the seconds to its first chunk."""
     began = time.monotonic()
     first: dict[str, float] = {}
     if streaming:
@@ -132,7 +135,7 @@ def check(wave: np.ndarray, rate: int) -> None:
 
 
 def measure(version: str, folder: Path, seconds: float, engine: str, threads: int) -> dict[str, Any]:
-    """Everything about one version, each part printed when it is known."""
+    """Return everything about one version, each part printed when it is known."""
     checkpoint, build = folder / version, folder / f"build-{version}"
     found: dict[str, Any] = {"machine": machine(), "engine": engine, "threads": threads}
 

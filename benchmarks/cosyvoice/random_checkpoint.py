@@ -54,7 +54,7 @@ QWEN2: dict[str, Any] = {
 
 
 def random_checkpoint(directory: Path, version: int, seconds: float) -> Path:
-    """The directory, filled with a checkpoint of v1, v2 or v3.
+    """Return the directory, filled with a checkpoint of v1, v2 or v3.
 
     Args:
         seconds: of speech for `TEXT`. Random weights never say that they are done, so the YAML gives a text's shortest
@@ -81,14 +81,14 @@ def random_checkpoint(directory: Path, version: int, seconds: float) -> Path:
 
 
 def with_length(config: CosyVoiceConfig, seconds: float) -> CosyVoiceConfig:
-    """The configuration in which speech of `TEXT` has that length; of other text in proportion to its bytes."""
+    """Return the configuration in which speech of `TEXT` has that length; of other text in proportion to its bytes."""
     ratio = seconds * config.flow.token_frame_rate / len(TEXT.encode())
     lm = dataclasses.replace(config.lm, min_token_text_ratio=ratio, max_token_text_ratio=ratio)
     return dataclasses.replace(config, lm=lm)
 
 
 def networks(config: CosyVoiceConfig) -> dict[str, Callable[[], nn.Module]]:
-    """Each network with random weights, built when asked for: together they take gigabytes."""
+    """Return each network with random weights, built when asked for: together they take gigabytes."""
     from tritone.families.cosyvoice.lm.v1 import TransformerLm
     from tritone.families.cosyvoice.lm.v2 import SpeechLM
     from tritone.families.cosyvoice.versions import flow_network

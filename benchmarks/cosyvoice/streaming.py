@@ -58,7 +58,7 @@ def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: V
 
 
 def random_voice(config: CosyVoiceConfig, seconds: float) -> Voice:
-    """A voice nobody has, whose prompt has so many seconds of random tokens and mel."""
+    """Return a voice nobody has, whose prompt has so many seconds of random tokens and mel."""
     flow, rng = config.flow, np.random.default_rng(SEED)
     tokens = int(seconds * flow.token_frame_rate)
     frames = int(seconds * config.mel.sample_rate / config.mel.hop) if config.version == 1 else 2 * tokens
@@ -81,8 +81,9 @@ class Timer:
 
 
 def timed(chunks: Iterator[np.ndarray], timer: Timer) -> tuple[list[np.ndarray], np.ndarray]:
-    """The chunks, and the seconds each took to come: on the clock, of this process's processors, and of those what the
-    flow's steps took, `[3, chunks]`."""
+    """Return the chunks, and the seconds each took to come: on the clock, of this process's processors, and of those
+    what the flow's steps took, `[3, chunks]`.
+    """
     parts: list[np.ndarray] = []
     seconds: list[list[float]] = [[], [], []]
     clocks = time.perf_counter, time.process_time, lambda: timer.seconds
@@ -105,7 +106,7 @@ def measure(
     hop: int,
     repeats: int,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """The streamed waveform, and what its chunks cost: of every chunk the fastest of the repeats."""
+    """Return the streamed waveform, and what its chunks cost: of every chunk the fastest of the repeats."""
     timer = Timer(call)
     runs = [
         timed(stream_waveform(timer, stages, config, iter(speech), voice, seed=SEED, hop=hop), timer)
@@ -141,7 +142,7 @@ def compare(
     left_chunks: Sequence[int],
     repeats: int = 1,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """A streamed waveform, and for each hop and bound what chunks cost and how it differs from one pass."""
+    """Return a streamed waveform, and for each hop and bound what chunks cost and how it differs from one pass."""
     whole: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
     for left in left_chunks:
@@ -241,7 +242,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def numbers(text: str) -> list[int]:
-    """The numbers of a list with commas."""
+    """Return the numbers of a list with commas."""
     return [int(part) for part in text.split(",")]
 
 

@@ -42,7 +42,7 @@ TIMES = {"decode": 2.0, "encode": 5.0}
 
 
 def random_codec(rate: int) -> Any:
-    """The released networks with random weights that keep signals at a sensible level."""
+    """Return the released networks with random weights that keep signals at a sensible level."""
     import torch
 
     from tritone.families.moss_ttsd.codec.network import XYTokenizer

@@ -71,7 +71,7 @@ def write_lm(folder: Path, layers: int) -> None:
 
 
 def ask(port: int, seconds: float, seed: int, stream: bool) -> Utterance:
-    """One request through the streaming entry or the ensemble, timed."""
+    """Return one request through the streaming entry or the ensemble, timed."""
     import queue
 
     from tritonclient import grpc

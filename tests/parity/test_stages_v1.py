@@ -41,7 +41,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def exported(build: Path, name: str) -> Stage:
-    """The stage, its ONNX file being in the folder."""
+    """Return the stage, its ONNX file being in the folder."""
     stage = tiny_stages()[name]
     if not stage_path(build, name).exists():
         export_stage(stage, stage_path(build, name))

@@ -109,7 +109,7 @@ def infer(server: Server) -> Iterator[Callable[..., Any]]:
 
 
 def text(value: str | bytes) -> tuple[np.ndarray, str]:
-    """A BYTES input [1, 1]."""
+    """Return a BYTES input [1, 1]."""
     data = value if isinstance(value, bytes) else value.encode()
     return np.array([[data]], np.object_), "BYTES"
 

@@ -47,7 +47,7 @@ def client(served: Server) -> Iterator[grpc.InferenceServerClient]:
 
 
 def say(what: str, **others: Any) -> Inputs:
-    """A request: texts are BYTES, numbers FP32, a seed INT64."""
+    """Return a request: texts are BYTES, numbers FP32, a seed INT64."""
     found = {"target_text": text(what)} if what else {}
     for name, value in others.items():
         if isinstance(value, str):

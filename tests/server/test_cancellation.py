@@ -15,7 +15,7 @@ LONG = " ".join([SENTENCE] * TIMES)
 
 
 def settled(server: Server, quiet: float = 1.0, timeout: float = 10.0) -> int:
-    """The token count once it has not moved for `quiet` seconds."""
+    """Return the token count once it has not moved for `quiet` seconds."""
     deadline, count, since = time.monotonic() + timeout, lm_tokens(server, STREAM), time.monotonic()
     while time.monotonic() - since < quiet:
         assert time.monotonic() < deadline, "the language model keeps decoding after the client has gone"

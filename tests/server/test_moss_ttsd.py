@@ -63,7 +63,10 @@ def sound(seconds: float, seed: int = 0) -> np.ndarray:
 
 
 def say(what: str = DIALOGUE, **others: Any) -> Inputs:
-    """A request: texts are BYTES, a seed INT64, sound and other numbers FP32; four seconds unless it says otherwise."""
+    """Return a request: texts are BYTES, a seed INT64, sound and other numbers FP32.
+
+    Four seconds unless it says otherwise.
+    """
     found = {"target_text": text(what)}
     for name, value in {"max_seconds": 4.0, "seed": 3, **others}.items():
         if isinstance(value, str):

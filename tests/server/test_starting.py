@@ -35,7 +35,7 @@ instance_group [{ count: 1 kind: KIND_CPU }]
 
 
 def one_model(folder: Path, code: str) -> Path:
-    """A repository whose only model, "single", has this code."""
+    """Return a repository whose only model, "single", has this code."""
     (folder / "single" / "1").mkdir(parents=True)
     (folder / "single" / "1" / "model.py").write_text(code)
     (folder / "single" / "config.pbtxt").write_text(CONFIG)
@@ -60,7 +60,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def running(pid: int) -> bool:
-    """True unless the process has ended (one that waits to be reaped has)."""
+    """Return True unless the process has ended (one that waits to be reaped has)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -68,7 +68,7 @@ def running(pid: int) -> bool:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory the process holds."""
+    """Return bytes of memory the process holds."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 

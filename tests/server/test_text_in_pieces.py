@@ -162,7 +162,7 @@ class Raw:
         )
 
     def error(self, timeout: float = 60) -> str:
-        """The next answer that is an error."""
+        """Return the next answer that is an error."""
         while True:
             answer = self.answers.get(timeout=timeout)
             if isinstance(answer, InferenceServerException):

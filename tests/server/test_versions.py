@@ -48,7 +48,7 @@ def client(served: tuple[int, Server]) -> Iterator[grpc.InferenceServerClient]:
 
 
 def recording(seconds: float, field: str = "reference_wav") -> Inputs:
-    """A recording as the published client sends it."""
+    """Return a recording as the published client sends it."""
     time = np.arange(int(16000 * seconds), dtype=np.float32) / 16000
     wav = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
     return {field: (wav, "FP32"), f"{field}_len": (np.array([[wav.shape[1]]], np.int32), "INT32")}

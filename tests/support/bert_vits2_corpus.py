@@ -31,7 +31,7 @@ def write_corpus(folder: Path, rate: int = RATE) -> Path:
 
 
 def write_bert(folder: Path, characters: str, layers: int = 2) -> Path:
-    """A Hugging Face folder with a BERT of 1024 channels whose tokens are characters."""
+    """Return a Hugging Face folder with a BERT of 1024 channels whose tokens are characters."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 

@@ -15,7 +15,10 @@ SPEAKERS = ("anna", "ben", "chen", "dai", "eri")
 
 
 def write_tiny(folder: Path, step: int = 300, **data: Any) -> Path:
-    """The folder with `config.json` and `G_<step>.pth`; `data` replaces keys of the configuration's data section."""
+    """Return the folder with `config.json` and `G_<step>.pth`.
+
+    `data` replaces keys of the configuration's data section.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     document = json.loads((FOLDER / "config_tiny.json").read_text())
     document["data"] |= {"spk2id": {name: row for row, name in enumerate(SPEAKERS)}} | data

@@ -24,7 +24,7 @@ def tiny_config() -> BertVits2Config:
 
 
 def tiny_generator() -> Generator:
-    """A new one each time, without dropout, as the numbers were made."""
+    """Return a new one each time, without dropout, as the numbers were made."""
     generator = Generator(tiny_config())
     generator.load_state_dict(key_state(generator.state_dict()), strict=True)
     for module in generator.modules():
@@ -34,20 +34,20 @@ def tiny_generator() -> Generator:
 
 
 def arrays(name: str, prefix: str = "") -> dict[str, Tensor]:
-    """Tensors of `<name>.npz` whose names begin with `prefix`, which is dropped."""
+    """Return tensors of `<name>.npz` whose names begin with `prefix`, which is dropped."""
     with np.load(FOLDER / f"{name}.npz") as stored:
         return {k.removeprefix(prefix): torch.from_numpy(stored[k]) for k in stored.files if k.startswith(prefix)}
 
 
 def tiny_text(rows: int = 2) -> Text:
-    """The text of the golden numbers: two rows of 13 and 9 phonemes."""
+    """Return the text of the golden numbers: two rows of 13 and 9 phonemes."""
     stored = arrays("stages")
     names = ("x", "x_lengths", "tone", "language", "bert", "ja_bert", "en_bert")
     return Text(*(stored[name][:rows] for name in names))
 
 
 def cut(text: Text, row: int) -> Text:
-    """One row alone, without its padding."""
+    """Return one row alone, without its padding."""
     length = int(text.lengths[row])
     fields = (field[row : row + 1, ..., :length] for field in (text.x, *text[2:]))
     return Text(next(fields), text.lengths[row : row + 1], *fields)
@@ -73,7 +73,7 @@ def replay(*noises: Tensor) -> Callable[[tuple[int, ...]], Tensor]:
 
 
 def slow_path(scores: Tensor, mask: Tensor) -> Tensor:
-    """The monotonic path of the largest sum, cell by cell: small inputs only. Equal neighbours stay."""
+    """Return the monotonic path of the largest sum, cell by cell: small inputs only. Equal neighbours stay."""
     path = torch.zeros_like(scores)
     for row in range(scores.shape[0]):
         frames, phones = int(mask[row, :, 0].sum()), int(mask[row, 0].sum())

@@ -68,7 +68,7 @@ def write_corpus(folder: Path, utterances: int = 9, equal: bool = False) -> dict
 
 
 def write_config(folder: Path, document: dict[str, Any], **train: Any) -> Path:
-    """The document as `folder/config.json`, with changes to its `train`."""
+    """Return the document as `folder/config.json`, with changes to its `train`."""
     path = folder / "config.json"
     path.write_text(json.dumps(document | {"train": document["train"] | train}))
     return path

@@ -47,7 +47,7 @@ class Baked(Smooth):
 
 
 def worse() -> Smooth:
-    """The module with one weight off by a thousandth of the largest."""
+    """Return the module with one weight off by a thousandth of the largest."""
     module = Smooth()
     with torch.no_grad():
         module.weight[0, 0] += 1e-2
@@ -55,7 +55,7 @@ def worse() -> Smooth:
 
 
 def toy_stage(module: torch.nn.Module | None = None, **changes: Any) -> Stage:
-    """The stage `smooth`; keyword arguments replace its fields."""
+    """Return the stage `smooth`; keyword arguments replace its fields."""
     values: dict[str, Any] = {
         "name": "smooth",
         "inputs": (
@@ -73,7 +73,7 @@ def toy_stage(module: torch.nn.Module | None = None, **changes: Any) -> Stage:
 
 
 def toy_llm(head: int = 40, rows: int = 60, positions: int = 96) -> LanguageModel:
-    """A random two-layer Qwen2 whose embedding has more rows than its head, which has a bias."""
+    """Return a random two-layer Qwen2 whose embedding has more rows than its head, which has a bias."""
 
     def merged() -> tuple[Any, torch.Tensor]:
         from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -104,10 +104,10 @@ def weights_apart(build: Path, key: str) -> None:
 
 
 def silent(*_arguments: object) -> Iterator[np.ndarray]:
-    """A `synthesize` that says nothing."""
+    """Return a `synthesize` that says nothing."""
     return iter(())
 
 
 def toy_family(stage: Stage | None = None, llm: LanguageModel | None = None) -> Family:
-    """A family of that stage and language model."""
+    """Return a family of that stage and language model."""
     return Family("toy", (stage or toy_stage(),), llm, (), (), silent)

@@ -10,7 +10,7 @@ from tritone.families.cosyvoice.flow.v2.network import Flow
 
 
 def tiny_config() -> FlowConfig:
-    """Sizes of the tiny checkpoint behind the golden numbers."""
+    """Return sizes of the tiny checkpoint behind the golden numbers."""
     return FlowConfig(
         encoder=EncoderConfig(linear_units=96, num_blocks=1),
         estimator=EstimatorConfig(channels=(64,), attention_head_dim=16, n_blocks=1, num_mid_blocks=2, num_heads=4),
@@ -18,7 +18,7 @@ def tiny_config() -> FlowConfig:
 
 
 def random_flow(left_chunks: int, chunk: int = 25) -> tuple[FlowConfig, Flow]:
-    """A flow with random weights whose masks have `chunk` tokens (2 x frames) and `left_chunks`."""
+    """Return a flow with random weights whose masks have `chunk` tokens (2 x frames) and `left_chunks`."""
     config = FlowConfig(
         vocab_size=50,
         input_size=32,
@@ -39,5 +39,5 @@ def random_flow(left_chunks: int, chunk: int = 25) -> tuple[FlowConfig, Flow]:
 
 
 def stacked(steps: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The states of all Euler steps as arrays `[steps, ...]`."""
+    """Return the states of all Euler steps as arrays `[steps, ...]`."""
     return {name: np.stack([state[name] for state in steps]) for name in steps[0]}

@@ -36,12 +36,13 @@ def recorded(version: int) -> dict[str, np.ndarray]:
 
 
 def prompt() -> tuple[np.ndarray, int]:
-    """The recording behind them: 2 s at 24 kHz."""
+    """Return the recording behind them: 2 s at 24 kHz."""
     return read_samples(GOLDEN / "prompt.wav")
 
 
 def write_whisper_vocabulary(directory: Path) -> Path:
-    """A vocabulary file of the real size: the published ranks of all bytes and of whatever the tests' texts need.
+    """Return a vocabulary file of the real size: the published ranks of all bytes and of whatever the tests' texts
+    need.
 
     The other ids belong to tokens that begin with a byte no UTF-8 text has.
     """
@@ -56,7 +57,7 @@ def write_whisper_vocabulary(directory: Path) -> Path:
 
 
 def hearing(tokens: np.ndarray) -> Callable[..., dict[str, Any]]:
-    """A Call with the real speaker embedding network and a speech tokenizer that answers with `tokens`."""
+    """Return a Call with the real speaker embedding network and a speech tokenizer that answers with `tokens`."""
     session = open_session(GOLDEN / "cosyvoice_v2" / "campplus.onnx")
 
     def call(stage_name: str, **arrays: np.ndarray) -> dict[str, Any]:
@@ -70,7 +71,7 @@ def hearing(tokens: np.ndarray) -> Callable[..., dict[str, Any]]:
 
 
 def published(version: int, name: str, front: TextFrontend, voice: Voice) -> ModeInputs:
-    """The request that was recorded: v3's texts begin with the prompt its callers must write."""
+    """Return the request that was recorded: v3's texts begin with the prompt its callers must write."""
     speaker = Voice("spk_a", recorded(version)["spk_a"][0])
     lead = LEAD if version == 3 else ""
     instruct = "A calm speaker." if version == 1 else f"{SYSTEM} Speak softly."
@@ -86,12 +87,12 @@ def published(version: int, name: str, front: TextFrontend, voice: Voice) -> Mod
 
 
 def text(words: str) -> np.ndarray:
-    """A BYTES input of a request."""
+    """Return a BYTES input of a request."""
     return np.array([[words.encode()]], dtype=object)
 
 
 def recording(samples: int, field: str = "reference_wav") -> dict[str, np.ndarray]:
-    """A recording of 16 kHz as the published client sends it."""
+    """Return a recording of 16 kHz as the published client sends it."""
     time = np.arange(samples, dtype=np.float32) / 16000
     wav = (0.3 * np.sin(2 * np.pi * 150 * time) * (1 + np.sin(2 * np.pi * 3 * time)))[None].astype(np.float32)
     return {field: wav, f"{field}_len": np.array([[samples]], np.int32)}

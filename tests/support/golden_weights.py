@@ -42,13 +42,13 @@ _SCALES = {"scale_0.05": 0.05, "scale_0.2": 0.2, "scale_0.3": 0.3, "scale_0.7": 
 
 
 def golden(name: str, version: str = "v2") -> dict[str, np.ndarray]:
-    """Arrays of `tests/golden/cosyvoice_<version>/<name>.npz`."""
+    """Return arrays of `tests/golden/cosyvoice_<version>/<name>.npz`."""
     with np.load(GOLDEN / f"cosyvoice_{version}" / f"{name}.npz") as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 
 def tiny_state(file: str, version: str = "v2") -> dict[str, torch.Tensor]:
-    """The state_dict of `<file>.pt` ("llm", "flow" or "hift") of the tiny checkpoint: key -> float32 tensor."""
+    """Return the state_dict of `<file>.pt` ("llm", "flow" or "hift") of the tiny checkpoint: key -> float32 tensor."""
     rules = _rules(version)
     if file not in rules:
         raise KeyError(f"the tiny checkpoint has {', '.join(rules)}, not {file!r}")

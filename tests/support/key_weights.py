@@ -30,14 +30,17 @@ def key_values(key: str, shape: tuple[int, ...], prefix: str = "") -> np.ndarray
 
 
 def published_key(key: str) -> str:
-    """The key under which weight normalisation kept the tensor before parametrisations."""
+    """Return the key under which weight normalisation kept the tensor before parametrisations."""
     for new, old in (("original0", "weight_g"), ("original1", "weight_v")):
         key = key.replace(f"parametrizations.weight.{new}", old)
     return key
 
 
 def key_state(own: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
-    """The whole state_dict by that rule, under published keys; `own` gives keys, shapes and what is left alone."""
+    """Return the whole state_dict by that rule, under published keys.
+
+    `own` gives keys, shapes and what is left alone.
+    """
     state: dict[str, Tensor] = {}
     for key, value in own.items():
         name = published_key(key)

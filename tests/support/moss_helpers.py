@@ -30,7 +30,7 @@ CODEC_YAML = FOLDER / "xytok_tiny.yaml"
 
 
 def numbers(name: str) -> dict[str, np.ndarray]:
-    """Arrays of one golden file."""
+    """Return arrays of one golden file."""
     with np.load(FOLDER / f"{name}.npz") as arrays:
         return {key: arrays[key] for key in arrays.files}
 
@@ -48,7 +48,7 @@ def tiny_codec_config() -> CodecConfig:
 
 
 def tiny_codec() -> XYTokenizer:
-    """A new one each time: stages fold its weights."""
+    """Return a new one each time: stages fold its weights."""
     codec = XYTokenizer(tiny_codec_config())
     load_strict(codec, key_state(codec.state_dict()), "the rule")
     return codec.eval()
@@ -60,13 +60,16 @@ def tiny_codec_call() -> TorchCall:
 
 
 def described() -> dict[str, Any]:
-    """The language models' configurations ("config": "tiny", "released"), sampling "layers" and "normalized" texts."""
+    """Return the language models' configurations ("config".
+
+    "tiny", "released"), sampling "layers" and "normalized" texts.
+    """
     found: dict[str, Any] = json.loads((FOLDER / "moss.json").read_text(encoding="utf-8"))
     return found
 
 
 def lm_config(which: str, folder: Path) -> AsteroidConfig:
-    """The configuration read from a `config.json` written to `folder`."""
+    """Return the configuration read from a `config.json` written to `folder`."""
     (folder / "config.json").write_text(json.dumps(described()["config"][which]))
     return read_lm_config(folder)
 
@@ -87,7 +90,7 @@ def tiny_lm_call(config: AsteroidConfig) -> TorchCall:
 
 
 def write_checkpoint(folder: Path, layers: int = 2) -> Path:
-    """A whole tiny checkpoint that can be served: its language model says random speech until it is stopped."""
+    """Return a whole tiny checkpoint that can be served: its language model says random speech until it is stopped."""
     from safetensors.torch import save_file
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 

@@ -24,24 +24,24 @@ class Opened(NamedTuple):
     stages: dict[str, Stage]
 
     def configured(self, **flow: int | float | bool) -> CosyVoiceConfig:
-        """The configuration with other settings of its flow."""
+        """Return the configuration with other settings of its flow."""
         return replace(self.config, flow=replace(self.config.flow, **flow))
 
 
 def opened(folder: Path) -> Opened:
-    """The checkpoint in that folder."""
+    """Return the checkpoint in that folder."""
     model = family(folder)
     return Opened(load_config(folder), torch_call(model.stages), {stage.name: stage for stage in model.stages})
 
 
 def recorded_voice(known: Arrays) -> Voice:
-    """The voice of a golden file."""
+    """Return the voice of a golden file."""
     prompt = known["prompt_token"][0].astype(np.int64)
     return Voice("recorded", known["embedding"][0], speech_token=prompt, mel=known["prompt_feat"][0])
 
 
 def random_voice(tokens: int, seed: int = 4) -> Voice:
-    """A voice with a prompt of so many tokens."""
+    """Return a voice with a prompt of so many tokens."""
     rng = np.random.default_rng(seed)
     embedding, mel = rng.standard_normal(192), rng.standard_normal((2 * tokens, 80)) - 5
     return Voice(

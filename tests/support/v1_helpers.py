@@ -39,7 +39,7 @@ def tiny_flow() -> InterpolatingFlow:
 
 
 def tiny_hift() -> Hift:
-    """A fresh one each time: its stages fold its weights in place."""
+    """Return a fresh one each time: its stages fold its weights in place."""
     hift = Hift(tiny_config().hift)
     hift.load_state_dict(tiny_state("hift", "v1"), strict=True)
     return hift.eval()

@@ -35,7 +35,7 @@ def tiny_flow() -> DitFlow:
 
 
 def tiny_hift() -> Hift:
-    """A new one each time: stages fold its weights."""
+    """Return a new one each time: stages fold its weights."""
     hift = Hift(tiny_config().hift)
     hift.load_state_dict(tiny_state("hift", "v3"), strict=True)
     return hift.eval()
@@ -54,7 +54,7 @@ def tiny_stages() -> dict[str, Stage]:
 
 
 def random_flow(left_chunks: int, chunk: int) -> tuple[DitFlowConfig, DitFlow]:
-    """A flow with random weights whose mask has `chunk` tokens (2 x frames) and `left_chunks`."""
+    """Return a flow with random weights whose mask has `chunk` tokens (2 x frames) and `left_chunks`."""
     import torch
 
     config = DitFlowConfig(

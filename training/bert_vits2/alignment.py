@@ -20,7 +20,10 @@ NOISE_DECAY = 2e-6
 
 
 def noise_scale(step: int, initial: float = INITIAL_NOISE, decay: float = NOISE_DECAY) -> float:
-    """How much noise the scores get at a training step, in standard deviations of the scores; 0 once it has decayed."""
+    """Return how much noise the scores get at a training step, in standard deviations of the scores.
+
+    0 once it has decayed.
+    """
     return max(initial - decay * step, 0.0)
 
 
@@ -30,7 +33,7 @@ def align(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def monotonic_path(scores: Tensor, frames: Tensor, phones: Tensor, allow_short: bool = False) -> Tensor:
-    """The best monotonic alignment, 1 where a frame belongs to a phone and 0 elsewhere, like `scores`.
+    """Return the best monotonic alignment, 1 where a frame belongs to a phone and 0 elsewhere, like `scores`.
 
     The path starts at the first phone, ends at the last and skips none; where staying on a phone and having moved to it
     score the same, it stays.
@@ -75,7 +78,7 @@ def _check(scores: Tensor, frames: np.ndarray, phones: np.ndarray, allow_short: 
 
 @lru_cache(maxsize=1)
 def _search() -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]:
-    """The compiled search: turns scores `[batch, frames, phones]` into best sums, in place, and marks the path."""
+    """Return the compiled search: turns scores `[batch, frames, phones]` into best sums, in place, and marks the path."""
     from numba import njit
 
     @njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1])", nogil=True)

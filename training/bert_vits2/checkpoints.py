@@ -56,7 +56,8 @@ class CheckpointSets:
         self._written = -1
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest complete set's state; older ones are looked at when files of newer ones are missing or short.
+        """Return the newest complete set's state; older ones are looked at when files of newer ones are missing or
+        short.
 
         Raises CheckpointError when a complete set has been altered or cannot be read, and when no set is complete.
         """
@@ -135,7 +136,7 @@ def sets(out: Path) -> list[tuple[int, Path]]:
 
 
 def best_set(out: Path) -> Path | None:
-    """The folder `best.json` names, None before the first evaluation."""
+    """Return the folder `best.json` names, None before the first evaluation."""
     path = out / BEST
     return out / str(json.loads(path.read_text())["set"]) if path.exists() else None
 
@@ -156,7 +157,7 @@ def incomplete(folder: Path) -> str:
 
 
 def read(folder: Path, step: int) -> dict[str, Any]:
-    """The state in a complete set, every file checked against its SHA-256.
+    """Return the state in a complete set, every file checked against its SHA-256.
 
     Raises CheckpointError naming the file that was altered, cannot be read or belongs to another epoch.
     """

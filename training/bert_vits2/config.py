@@ -43,7 +43,7 @@ class BaseModel:
     allow_partial: bool = False
 
     def places(self) -> list[Source]:
-        """The sources, checked."""
+        """Return the sources, checked."""
         return [parse_section(Source, source, "train.base_model.sources").checked() for source in self.sources]
 
 
@@ -134,13 +134,13 @@ class Settings:
     train: TrainConfig
 
     def document(self) -> dict[str, Any]:
-        """The whole as plain values, which `parse` reads back."""
+        """Return the whole as plain values, which `parse` reads back."""
         about = {"model": asdict(self.family.model), "data": asdict(self.family.data), "train": asdict(self.train)}
         return dict(json.loads(json.dumps(about | {"version": self.family.version})))
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> Settings:
-    """The settings in the file at `path` with overrides such as `train.lr=1e-4`, whose values are JSON or text.
+    """Return the settings in the file at `path` with overrides such as `train.lr=1e-4`, whose values are JSON or text.
 
     Raises ConfigError for a file that is missing or no JSON, a key that is not known, and what contradicts itself.
     """
@@ -157,7 +157,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Settings:
 
 
 def parse(document: Any, overrides: Sequence[str] = ()) -> Settings:
-    """The settings in a document with the sections `model`, `data`, `train`, after the overrides."""
+    """Return the settings in a document with the sections `model`, `data`, `train`, after the overrides."""
     if not isinstance(document, Mapping) or not isinstance(document.get("train", {}), Mapping):
         raise ConfigError("expected an object with the objects model, data and train.")
     changes: dict[str, Any] = {}
@@ -201,7 +201,7 @@ BERT = {"freeze_ZH_bert": "G.enc_p.bert_proj.*", "freeze_JP_bert": "G.enc_p.ja_b
 
 
 def _translated(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with the published names of `train` replaced by ours."""
+    """Return the document with the published names of `train` replaced by ours."""
     train = dict(document.get("train", {}))
     for theirs, ours in RENAMED.items():
         if theirs in train and ours in train:

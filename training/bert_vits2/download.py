@@ -38,7 +38,7 @@ class Source:
         return self
 
     def headers(self) -> dict[str, str]:
-        """The authorisation to send; ConfigError where it must not or cannot be sent."""
+        """Return the authorisation to send; ConfigError where it must not or cannot be sent."""
         if not self.token_env:
             return {}
         place = urlsplit(self.url)
@@ -51,7 +51,7 @@ class Source:
 
 
 def fetch(files: Mapping[str, str], sources: Sequence[Source], folder: Path) -> list[Path]:
-    """The paths of `files` (name -> SHA-256) in `folder`, downloaded from the first source that has them.
+    """Return the paths of `files` (name -> SHA-256) in `folder`, downloaded from the first source that has them.
 
     A file that is there and right is not fetched again; an interrupted one is continued by a range request.
 
@@ -95,7 +95,10 @@ def _fetch(name: str, digest: str, sources: Sequence[Source], path: Path) -> Pat
 
 
 def _download(url: str, headers: Mapping[str, str], part: Path) -> str:
-    """The SHA-256 of `part` with what it lacked of `url`; OSError when the connection ends before the announced end."""
+    """Return the SHA-256 of `part` with what it lacked of `url`.
+
+    OSError when the connection ends before the announced end.
+    """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers=dict(headers) | ({"Range": f"bytes={have}-"} if have else {}))
     try:

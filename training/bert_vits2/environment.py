@@ -55,14 +55,17 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 
 
 def last_config(out: Path) -> dict[str, Any] | None:
-    """The configuration `out` was last started with, None for a new folder."""
+    """Return the configuration `out` was last started with, None for a new folder."""
     path = out / STARTS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return dict(json.loads(lines[-1])["config"]) if lines else None
 
 
 def git(folder: Path) -> dict[str, Any]:
-    """The commit the code is at and whether it was changed since; both None outside a repository or without git."""
+    """Return the commit the code is at and whether it was changed since.
+
+    Both None outside a repository or without git.
+    """
     commit = _run(folder, "rev-parse", "HEAD")
     changes = _run(folder, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": None if changes is None else bool(changes)}

@@ -172,7 +172,7 @@ def smoke(folder: Path, steps: int = 4) -> dict[str, np.ndarray]:
 
 
 def tiny(document: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """The example's configuration with networks of nothing, all of them in use from the middle of `steps` on."""
+    """Return the example's configuration with networks of nothing, all of them in use from the middle of `steps` on."""
     model = {
         "hidden_channels": 16, "inter_channels": 16, "filter_channels": 16, "n_layers": 3, "n_flow_layer": 1,
         "gin_channels": 8, "upsample_initial_channel": 16, "use_duration_discriminator": True,
@@ -189,7 +189,7 @@ def tiny(document: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bert_vits2.example",
         description=__doc__,

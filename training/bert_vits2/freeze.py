@@ -11,7 +11,7 @@ from tritone.errors import ConfigError
 
 
 def freeze(networks: Mapping[str, nn.Module], patterns: Sequence[str]) -> list[str]:
-    """The names frozen: `<network>.<parameter>` that a pattern with `*` and `?` matches (`G.enc_p.bert_proj.*`).
+    """Return the names frozen: `<network>.<parameter>` that a pattern with `*` and `?` matches (`G.enc_p.bert_proj.*`).
 
     Raises ConfigError for a pattern that matches nothing, naming the parts there are.
     """
@@ -32,7 +32,7 @@ def freeze(networks: Mapping[str, nn.Module], patterns: Sequence[str]) -> list[s
 
 
 def trainable(name: str, network: nn.Module) -> list[nn.Parameter]:
-    """The parameters for the network's optimiser; ConfigError when everything is frozen."""
+    """Return the parameters for the network's optimiser; ConfigError when everything is frozen."""
     found = [p for p in network.parameters() if p.requires_grad]
     if not found:
         raise ConfigError(f"train.freeze leaves nothing to train in {name}; leave at least one parameter out of it.")

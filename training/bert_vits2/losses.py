@@ -11,7 +11,7 @@ from training.core.losses import discriminator_loss, generator_loss
 
 
 def kl_loss(z_p: Tensor, logs_q: Tensor, m_p: Tensor, logs_p: Tensor, mask: Tensor) -> Tensor:
-    """How far the posterior's frames are from the prior's, per frame (VITS, equation 3); one sample each.
+    """Return how far the posterior's frames are from the prior's, per frame (VITS, equation 3); one sample each.
 
     Args:
         z_p: posterior frames taken through the flow; logs_q, m_p, logs_p: log deviations of posterior and prior, mean
@@ -45,11 +45,11 @@ def duration_generator_loss(fake: Sequence[Tensor], mask: Tensor, published: boo
 
 
 def wavlm_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean distance of hidden states `[batch, layers, frames, hidden]`, summed over layers."""
+    """Return mean distance of hidden states `[batch, layers, frames, hidden]`, summed over layers."""
     return (real.detach().float() - fake.float()).abs().mean(dim=(0, 2, 3)).sum()
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `[batch, phones, 1]` over the phones that exist."""
+    """Return mean of `[batch, phones, 1]` over the phones that exist."""
     inside = mask.mT.float()
     return (values * inside).sum() / inside.sum()

@@ -46,7 +46,7 @@ Run = Callable[[Callable[[Any], Outcome], Sequence[Any]], Iterable[Outcome]]
 
 
 def recordings(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Every sound file below `source` with the `.wav` below `target` it becomes, in alphabetic order.
+    """Return every sound file below `source` with the `.wav` below `target` it becomes, in alphabetic order.
 
     Raises ConfigError when there is none, when two would become one file, or one would become itself.
     """
@@ -122,7 +122,7 @@ def _listed(problems: Sequence[str]) -> str:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bert_vits2.preprocess",
         description=__doc__,

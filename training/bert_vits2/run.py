@@ -26,7 +26,7 @@ from tritone.families.bert_vits2.networks.generator import Generator
 
 
 def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple[Run, Training]:
-    """The run of `settings`, and the data it trains on.
+    """Return the run of `settings`, and the data it trains on.
 
     Args:
         fresh: whether the run begins here, so that a base model is of use; a resumed one has its own weights.
@@ -112,7 +112,7 @@ def build_networks(settings: Settings) -> dict[str, nn.Module]:
 
 
 def build_optimizers(networks: Mapping[str, nn.Module], train: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """One AdamW for each network, of what is not frozen."""
+    """Return one AdamW for each network, of what is not frozen."""
     betas = (train.betas[0], train.betas[1])
     return {
         name: torch.optim.AdamW(trainable(name, network), train.lr, betas, train.eps, train.weight_decay)

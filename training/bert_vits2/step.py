@@ -70,7 +70,7 @@ class Players:
 
 
 def mel_of(data: DataConfig) -> MelSpectrogram:
-    """The log mel the generator is compared in: of waves `[batch, samples]`, or `of_linear` of spectrograms."""
+    """Return the log mel the generator is compared in: of waves `[batch, samples]`, or `of_linear` of spectrograms."""
     config = MelConfig(
         n_fft=data.filter_length,
         num_mels=data.n_mel_channels,

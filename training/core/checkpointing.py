@@ -46,7 +46,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
 
 
 def gather_random_states() -> list[dict[str, Any]]:
-    """Every process's generators, by rank."""
+    """Return every process's generators, by rank."""
     if distributed.world_size() == 1:
         return [random_states()]
     gathered: list[Any] = [None] * distributed.world_size()
@@ -77,7 +77,7 @@ class Store(Protocol):
     """
 
     def newest(self) -> dict[str, Any] | None:
-        """The state to go on from and the "source" it came from; None when there is none yet."""
+        """Return the state to go on from and the "source" it came from; None when there is none yet."""
 
     def save(self, state: dict[str, Any]) -> None:
         """Keeps `state`, atomically, and drops what has become too old."""

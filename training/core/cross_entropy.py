@@ -43,7 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of `hidden @ weight.T + bias` against `target`, as a scalar float32.
+    """Return mean cross-entropy of `hidden @ weight.T + bias` against `target`, as a scalar float32.
 
     Args:
         hidden: `[rows, features]`; weight `[classes, features]`, bias `[classes]`, target `[rows]`. Products run in

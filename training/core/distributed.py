@@ -20,7 +20,7 @@ PATIENCE = timedelta(minutes=30)
 
 
 def start(device: torch.device) -> torch.device:
-    """This process's device; joins the process group when `torchrun` started us (nccl on GPUs, gloo on CPUs)."""
+    """Return this process's device; joins the process group when `torchrun` started us (nccl on GPUs, gloo on CPUs)."""
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
@@ -30,12 +30,12 @@ def start(device: torch.device) -> torch.device:
 
 
 def rank() -> int:
-    """This process's number, 0 when alone."""
+    """Return this process's number, 0 when alone."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together, 1 when alone."""
+    """Return how many processes train together, 1 when alone."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -82,7 +82,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 def mean(scalars: dict[str, float], device: torch.device) -> dict[str, float]:
-    """Each scalar averaged over the processes (all must report the same names)."""
+    """Return each scalar averaged over the processes (all must report the same names)."""
     if world_size() == 1 or not scalars:
         return scalars
     values = torch.tensor([scalars[name] for name in sorted(scalars)], dtype=torch.float64, device=device)

@@ -12,7 +12,7 @@ FORMAT = "%(asctime)s\t%(levelname)s\t%(message)s"
 
 
 def open_log(out: Path) -> logging.Logger:
-    """The logger "training", writing to `out/train.rank<n>.log`; warnings of rank 0 also go to the console."""
+    """Return the logger "training", writing to `out/train.rank<n>.log`; warnings of rank 0 also go to the console."""
     log = logging.getLogger("training")
     close_log(log)
     log.setLevel(logging.INFO)

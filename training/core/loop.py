@@ -84,7 +84,7 @@ class Run:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def stateful(self) -> dict[str, dict[str, Any]]:
-        """Everything a checkpoint restores through `load_state_dict`, by section and name."""
+        """Return everything a checkpoint restores through `load_state_dict`, by section and name."""
         return {name: dict(getattr(self, name)) for name in ("networks", "optimizers", "extra_state")}
 
 
@@ -115,7 +115,7 @@ def train(
     log_every: int = 20,
     store: checkpointing.Store | None = None,
 ) -> int:
-    """The number of steps done when `steps`, the `minutes` budget, or SIGINT/SIGTERM ended the run.
+    """Return the number of steps done when `steps`, the `minutes` budget, or SIGINT/SIGTERM ended the run.
 
     Resumes from the newest `step-*.pt` in `out`; leaves there the last `keep` of them, `best.pt`, `metrics.jsonl`,
     TensorBoard files and, at its end, `finished.json`. The state is saved before returning, whatever the reason. A
@@ -296,7 +296,7 @@ def _write(writer: Any, found: Evaluation, step: int) -> None:
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; the loop looks at it between steps."""
+    """Yield an event that SIGINT and SIGTERM set; the loop looks at it between steps."""
     event = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda *_: event.set()) for number in numbers}

@@ -45,7 +45,7 @@ class MelSpectrogram(nn.Module):
         return torch.sqrt(power + self.floor)
 
     def of_linear(self, magnitudes: Tensor) -> Tensor:
-        """Log mel `[batch, mels, frames]` of such magnitudes, float32 also under autocast."""
+        """Return log mel `[batch, mels, frames]` of such magnitudes, float32 also under autocast."""
         with torch.autocast(magnitudes.device.type, enabled=False):
             return torch.log(torch.clamp(self.filters @ magnitudes.float(), min=1e-5))
 
@@ -82,7 +82,10 @@ def generator_loss(fake: Sequence[Tensor]) -> Tensor:
 
 
 def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Mean distance of the discriminators' hidden layers between a recording and its copy; summed over all layers."""
+    """Return mean distance of the discriminators' hidden layers between a recording and its copy.
+
+    Summed over all layers.
+    """
     pairs = [(r, f) for rs, fs in zip(real, fake, strict=True) for r, f in zip(rs, fs, strict=True)]
     return torch.stack([F.l1_loss(f, r.detach()).float() for r, f in pairs]).sum()
 

@@ -43,7 +43,7 @@ def crop(
     mel_of: MelSpectrogram,
     device: torch.device,
 ) -> Crop:
-    """A random piece of each recording, with mel and f0 as they are inside the whole."""
+    """Return a random piece of each recording, with mel and f0 as they are inside the whole."""
     wide = np.stack([piece(corpus.utterances[i].path, frames + 2 * MARGIN, rng) for i in rows])
     f0 = track(wide)[:, MARGIN:-MARGIN]
     waves = torch.from_numpy(wide).to(device)
@@ -53,7 +53,7 @@ def crop(
 
 
 def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """A random stretch of a recording at the model's rate, float32 `[hop * frames]`, read without the rest."""
+    """Return a random stretch of a recording at the model's rate, float32 `[hop * frames]`, read without the rest."""
     info = soundfile.info(str(path))
     grain = info.samplerate * MEL.hop // MEL.sample_rate
     start = grain * int(rng.integers(info.frames // grain - frames + 1))

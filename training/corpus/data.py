@@ -83,7 +83,7 @@ class Store:
         return self.rows(index, 0, int(self.offsets[index + 1] - self.offsets[index]))
 
     def rows(self, index: int, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of utterance `index`, without reading the others."""
+        """Return rows `start` to `stop` of utterance `index`, without reading the others."""
         first = int(self.offsets[index])
         return np.asarray(self.data[first + start : min(first + stop, int(self.offsets[index + 1]))])
 
@@ -136,16 +136,16 @@ class Corpus:
         return len(self.utterances)
 
     def indices(self, held_out: bool) -> np.ndarray:
-        """Indices of the validation split (`held_out`) or of the training split."""
+        """Return indices of the validation split (`held_out`) or of the training split."""
         return np.array([i for i, u in enumerate(self.utterances) if u.held_out == held_out], np.int64)
 
     def validation(self) -> np.ndarray:
-        """Indices of the held-out utterances, or of all where a small corpus holds none out."""
+        """Return indices of the held-out utterances, or of all where a small corpus holds none out."""
         held_out = self.indices(True)
         return held_out if len(held_out) else self.indices(False)
 
     def store(self, kind: str) -> Store:
-        """The features of that kind, computed on first use with a progress bar."""
+        """Return the features of that kind, computed on first use with a progress bar."""
         makers: dict[str, Callable[[Path], np.ndarray]] = {
             "whisper": _whisper,
             "fbank": _fbank,
@@ -189,7 +189,8 @@ def bucketed(
     epoch: int,
     longest: int | None = None,
 ) -> list[np.ndarray]:
-    """This process's batches of one epoch: index arrays whose padded size (rows x longest) stays within `budget`.
+    """Return this process's batches of one epoch: index arrays whose padded size (rows x longest) stays within
+    `budget`.
 
     A function of (seed, epoch) alone. Utterances of similar length (within about a tenth) share a batch; all processes
     get equally many batches, so up to `world_size - 1` of them are left out.

@@ -65,7 +65,9 @@ def _candidates(correlation: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndar
 
 
 def _best_path(f0: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The cheapest sequence through candidates `[batch, frames, CANDIDATES]` or silence, float32 `[batch, frames]`."""
+    """Return the cheapest sequence through candidates `[batch, frames, CANDIDATES]` or silence, float32 `[batch,
+    frames]`.
+    """
     batch, frames, _ = f0.shape
     cost = np.concatenate([1 - scores, np.full((batch, frames, 1), 1 - VOICED)], axis=2)
     pitch = np.concatenate([np.log2(f0), np.zeros((batch, frames, 1))], axis=2)

@@ -43,7 +43,7 @@ def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def _entry(job: tuple[Path, str, str, str]) -> dict[str, object] | str:
-    """The manifest line of one utterance, or why it cannot be used."""
+    """Return the manifest line of one utterance, or why it cannot be used."""
     folder, name, speaker, text = job
     stem = folder / "wavs" / name
     path = next((p for p in (Path(f"{stem}{suffix}") for suffix in SUFFIXES) if p.exists()), None)

@@ -39,7 +39,7 @@ def fortune_files() -> list[Path]:
 
 
 def speakable(text: str, low: int, high: int) -> str | None:
-    """The text tidied up when it can be read aloud, `low` to `high` ordinary English words; otherwise None."""
+    """Return the text tidied up when it can be read aloud, `low` to `high` ordinary English words; otherwise None."""
     text = re.sub(r"[\"()\[\]{}*_`]|(?<!\w)'|'(?!\w)|''", "", text.replace("...", ",")).strip(" ,;:-'")
     text = re.sub(r"\s+([,.;:!?])", r"\1", re.sub(r"\s+", " ", text))
     if not _ALLOWED.fullmatch(text):

@@ -48,7 +48,7 @@ def copy_graph(source: Path, target: Path) -> None:
 
 
 def voices(corpus: Corpus) -> list[Voice]:
-    """Every speaker with the mean of their utterances' normalised embeddings, asked for by their tag."""
+    """Return every speaker with the mean of their utterances' normalised embeddings, asked for by their tag."""
     store = corpus.store("embedding")
     embeddings = np.concatenate([store[i] for i in range(len(corpus))])
     embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def voices(corpus: Corpus) -> list[Voice]:
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state in float16; tensors that share their storage go on sharing it."""
+    """Return the state in float16; tensors that share their storage go on sharing it."""
     halves: dict[int, Tensor] = {}
     return {
         key: halves.setdefault(tensor.data_ptr(), tensor.half()) if tensor.is_floating_point() else tensor

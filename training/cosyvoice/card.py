@@ -72,7 +72,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
 
 
 def _run_row(run: Path, title: str) -> str:
-    """One line of the training table: how the run ended and the evaluation of the network that was taken."""
+    """Return one line of the training table: how the run ended and the evaluation of the network that was taken."""
     finished = json.loads((run / FINISHED).read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = rows[-1] if run.name in TAKEN_LAST else min(rows, key=lambda row: float(row[finished["metric"]]))
@@ -84,7 +84,7 @@ def _run_row(run: Path, title: str) -> str:
 
 
 def _tables(report: dict[str, Any]) -> list[str]:
-    """A benchmark report as Markdown: when and where it was measured, then its `results`, one table per kind."""
+    """Return a benchmark report as Markdown: when and where it was measured, then its `results`, one table per kind."""
     machine = report.get("machine", {})
     lines = [f"{report['title']}, {report['date']}, {machine.get('processor')}, {machine.get('cores')} cores."]
     for name, rows in report["results"].items():

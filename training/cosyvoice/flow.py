@@ -84,7 +84,7 @@ class Features:
 
 
 def mean_embedding(store: Store, rows: np.ndarray, most: int = 500) -> np.ndarray:
-    """Mean direction float32 `[192]` of up to `most` embeddings."""
+    """Return mean direction float32 `[192]` of up to `most` embeddings."""
     vectors = np.stack([store[i][0] for i in rows[:most]])
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0).astype(np.float32)
 
@@ -98,7 +98,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> Run:
-    """The run `python -m training cosyvoice_flow` trains."""
+    """Return the run `python -m training cosyvoice_flow` trains."""
     corpus, device = Corpus(args.data), args.device
     features = Features(corpus)
     config = SMOKE if args.smoke else NANO
@@ -138,7 +138,7 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:
-    """The fresh network, starting from the corpus's mean mel instead of zero and from a straight flow."""
+    """Return the fresh network, starting from the corpus's mean mel instead of zero and from a straight flow."""
     sample = rows[:: max(1, len(rows) // 200)]
     mean = torch.from_numpy(np.mean([mel[i].astype(np.float32).mean(axis=0) for i in sample], axis=0))
     estimator = flow.decoder.estimator
@@ -172,14 +172,14 @@ def follow(average: Flow, flow: Flow, decay: float) -> None:
 
 
 def first_of_each(features: Features, rows: np.ndarray, each: int) -> np.ndarray:
-    """The first `each` of `rows` of every speaker, those of 1 to 8 s where there are such."""
+    """Return the first `each` of `rows` of every speaker, those of 1 to 8 s where there are such."""
     good = rows[(features.lengths[rows] >= 25) & (features.lengths[rows] <= 200)]
     rows = good if len(good) else rows
     return np.concatenate([rows[features.speakers[rows] == speaker][:each] for speaker in features.corpus.speakers])
 
 
 def score(flow: Flow, features: Features, rows: np.ndarray, device: torch.device) -> Evaluation:
-    """The averaged network on fixed utterances, flow times and noise.
+    """Return the averaged network on fixed utterances, flow times and noise.
 
     `matching` and `prior`: the training losses, nothing dropped, under full attention. `mel_l1` and `mel_l1_streaming`:
     mean absolute difference of log mel after solving the flow from the published noise, for one utterance a speaker.
@@ -213,7 +213,7 @@ def score(flow: Flow, features: Features, rows: np.ndarray, device: torch.device
 
 
 def trained(out: Path, smoke: bool = False) -> Flow:
-    """The best averaged network of the run in `out`; its state_dict is the checkpoint's `flow.pt`."""
+    """Return the best averaged network of the run in `out`; its state_dict is the checkpoint's `flow.pt`."""
     flow = Flow(SMOKE if smoke else NANO)
     flow.load_state_dict(checkpointing.best_network(out, "average"))
     return flow.eval()

@@ -56,7 +56,8 @@ Given = tuple[Tensor, Tensor, Tensor]
 
 
 def losses(flow: Flow, batch: Batch, streaming: bool) -> tuple[Tensor, Tensor]:
-    """The flow-matching loss at random flow times, and the encoder's squared distance to the mel; both per mel value.
+    """Return the flow-matching loss at random flow times, and the encoder's squared distance to the mel; both per mel
+    value.
 
     Every row loses all its conditions with the configured probability, so that guidance has what to guide away from.
     """
@@ -72,7 +73,7 @@ def losses(flow: Flow, batch: Batch, streaming: bool) -> tuple[Tensor, Tensor]:
 
 
 def matching_loss(flow: Flow, batch: Batch, t: Tensor, noise: Tensor, given: Given, chunk_size: Tensor) -> Tensor:
-    """Mean squared error of the velocity on the straight path from `noise` to the mel, at times `t` `[batch]`."""
+    """Return mean squared error of the velocity on the straight path from `noise` to the mel, at times `t` `[batch]`."""
     rest, mask, at = 1 - flow.config.sigma_min, batch.mask(), t[:, None, None]
     x = (1 - rest * at) * noise + at * batch.mel
     mu, spks, cond = given
@@ -88,13 +89,13 @@ def chunks(config: FlowConfig, streaming: bool, device: torch.device) -> tuple[T
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `[batch, channels, frames]` over the frames that exist."""
+    """Return mean of `[batch, channels, frames]` over the frames that exist."""
     return (values * mask).sum() / (mask.sum() * values.shape[1])
 
 
 @torch.no_grad()
 def solve(flow: Flow, batch: Batch, streaming: bool) -> np.ndarray:
-    """Mel `[80, frames]` of the one utterance in `batch`, by the solver that serves, without a prompt."""
+    """Return mel `[80, frames]` of the one utterance in `batch`, by the solver that serves, without a prompt."""
     device = batch.mel.device
     estimator = FlowEstimator(flow)
     tokens, frames = chunks(flow.config, streaming, device)

@@ -42,7 +42,7 @@ IGNORED = -100
 
 
 def sizes(smoke: bool) -> dict[str, int]:
-    """Sizes of the Qwen2 backbone."""
+    """Return sizes of the Qwen2 backbone."""
     width, layers = (64, 2) if smoke else (256, 6)
     return {
         "hidden_size": width,
@@ -54,7 +54,7 @@ def sizes(smoke: bool) -> dict[str, int]:
 
 
 def lm_config(smoke: bool = False) -> LmConfig:
-    """The model's configuration; phones are shorter than Qwen's text tokens, hence other length ratios."""
+    """Return the model's configuration; phones are shorter than Qwen's text tokens, hence other length ratios."""
     return LmConfig(
         hidden_size=sizes(smoke)["hidden_size"],
         min_token_text_ratio=1.0,
@@ -64,7 +64,7 @@ def lm_config(smoke: bool = False) -> LmConfig:
 
 
 def network(model_dir: Path, speakers: list[str], smoke: bool = False) -> SpeechLM:
-    """A new model, small initial weights; writes its tokenizer and backbone configuration to `model_dir`."""
+    """Return a new model, small initial weights; writes its tokenizer and backbone configuration to `model_dir`."""
     backbone = build_phoneme_tokenizer(model_dir, speakers, dict(sizes(smoke)))
     lm = SpeechLM(lm_config(smoke), backbone)
     for table in (lm.llm_embedding, lm.speech_embedding, lm.llm_decoder):
@@ -84,7 +84,7 @@ class Sequences:
         self.lengths = np.array([len(t) for t in self.text]) + self.speech.lengths + 4
 
     def plan(self, rows: np.ndarray, rng: np.random.Generator) -> list[list[int]]:
-        """Each of `rows` once, some followed by another of the same speaker."""
+        """Return each of `rows` once, some followed by another of the same speaker."""
         speakers = np.array([self.corpus.utterances[i].speaker for i in rows])
         partner = np.full(len(rows), -1)
         for speaker in self.corpus.speakers:
@@ -131,7 +131,7 @@ def layout(batch: dict[str, Tensor], end: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def code_features(config: LmConfig) -> CodeFeatures:
-    """The part of the speech tables that codes share."""
+    """Return the part of the speech tables that codes share."""
     digits = next(n for n in range(1, 20) if 3**n >= config.speech_token_size)
     if 3**digits != config.speech_token_size:
         raise ConfigError(f"speech_token_size {config.speech_token_size} is not a power of 3, so codes have no digits.")
@@ -169,7 +169,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> Run:
-    """The run `python -m training cosyvoice_lm` trains."""
+    """Return the run `python -m training cosyvoice_lm` trains."""
     corpus, device = Corpus(args.data), args.device
     with tempfile.TemporaryDirectory() as folder:
         lm = network(Path(folder), corpus.speakers, args.smoke).to(device)

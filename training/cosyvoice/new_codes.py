@@ -15,7 +15,7 @@ from tritone.errors import ConfigError
 
 
 def carried(table: Tensor, before: Store, after: Store) -> Tensor:
-    """Rows for new codes `[codes, dim]`, float32: the mean of the old codes' rows at their places.
+    """Return rows for new codes `[codes, dim]`, float32: the mean of the old codes' rows at their places.
 
     A code that is never used gets the mean over all places.
 

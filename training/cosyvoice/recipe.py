@@ -121,7 +121,7 @@ def train_all(
 def command(
     name: str, args: argparse.Namespace, runs: Path, data: Path, limits: dict[str, float], threads: int
 ) -> list[str]:
-    """The command line of one run."""
+    """Return the command line of one run."""
     python = [sys.executable, "-m"]
     if args.processes > 1:
         python += ["torch.distributed.run", "--standalone", f"--nproc_per_node={args.processes}", "-m"]
@@ -132,12 +132,12 @@ def command(
 
 
 def newer(source: Path, product: Path) -> bool:
-    """Whether `product` has to be made (again) from `source`."""
+    """Return whether `product` has to be made (again) from `source`."""
     return not product.exists() or product.stat().st_mtime < source.stat().st_mtime
 
 
 def made_by(corpus: Corpus, kind: str, network: Path) -> bool:
-    """Whether the corpus has features of that kind from exactly this file."""
+    """Return whether the corpus has features of that kind from exactly this file."""
     return corpus.store_path(kind).exists() and corpus.store(kind).source == prepare.digest(network)
 
 

@@ -39,7 +39,7 @@ def voice(path: Path, rate: float, rng: np.random.Generator, level: float = 0.0)
 
 
 def build(args: argparse.Namespace) -> Run:
-    """The run `python -m training cosyvoice_speaker` trains."""
+    """Return the run `python -m training cosyvoice_speaker` trains."""
     corpus, device, size = Corpus(args.data), args.device, 8 if args.smoke else 48
     embedder = Embedder(16 if args.smoke else 128).to(device)
     margin = Margin(len(corpus.speakers) * len(RATES)).to(device)

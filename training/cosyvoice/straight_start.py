@@ -26,7 +26,9 @@ SLOPE = 1.2
 
 
 def fits(estimator: Estimator) -> bool:
-    """Whether the estimator is wide enough to carry x and mu side by side, with channels to spare for the offset."""
+    """Return whether the estimator is wide enough to carry x and mu side by side, with channels to spare for the
+    offset.
+    """
     return estimator.final_proj.in_channels >= 2 * estimator.final_proj.out_channels + 2
 
 

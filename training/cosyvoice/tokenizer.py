@@ -34,7 +34,7 @@ def plain_phones() -> dict[str, int]:
 
 
 def sizes(smoke: bool) -> dict[str, int]:
-    """Sizes of the tokenizer network."""
+    """Return sizes of the tokenizer network."""
     return {"dim": 32, "blocks": 1} if smoke else {"dim": 256, "blocks": 4}
 
 
@@ -45,7 +45,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> Run:
-    """The run `python -m training cosyvoice_tokenizer` trains."""
+    """Return the run `python -m training cosyvoice_tokenizer` trains."""
     corpus, device = Corpus(args.data), args.device
     whisper, mel, labels = corpus.store("whisper"), corpus.store("mel"), plain_phones()
     tokenizer = Tokenizer(**sizes(args.smoke)).to(device)
@@ -137,7 +137,7 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def redundancy(digits: Tensor, mask: Tensor) -> Tensor:
-    """How far digits are from independent, evenly used ones: 0 where their means and covariances are those.
+    """Return how far digits are from independent, evenly used ones: 0 where their means and covariances are those.
 
     Args:
         digits: -1, 0 or 1, `[batch, tokens, 8]`. mask: `[batch, tokens, 1]`, 1 on tokens that exist.

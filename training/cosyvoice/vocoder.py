@@ -64,7 +64,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(args: argparse.Namespace) -> Run:
-    """The run `python -m training cosyvoice_vocoder` trains."""
+    """Return the run `python -m training cosyvoice_vocoder` trains."""
     corpus, device = Corpus(args.data), args.device
     config = SMOKE if args.smoke else NANO
     size = 2 if args.smoke else args.batch
@@ -141,7 +141,7 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def prepare(generator: Hift) -> Hift:
-    """The fresh network with outputs brought near speech: quiet spectra, and f0 that starts around 100 Hz."""
+    """Return the fresh network with outputs brought near speech: quiet spectra, and f0 that starts around 100 Hz."""
     with torch.no_grad():
         assert generator.conv_post.bias is not None
         generator.conv_post.bias[: generator.config.istft_n_fft // 2 + 1] -= 4.0
@@ -151,13 +151,13 @@ def prepare(generator: Hift) -> Hift:
 
 
 def excite(f0: Tensor, config: HiftConfig, seed: int) -> Tensor:
-    """The source's harmonics `[batch, harmonics, hop * frames]`, each row with noise of its own."""
+    """Return the source's harmonics `[batch, harmonics, hop * frames]`, each row with noise of its own."""
     rows = [harmonics(row, config, seed + i) for i, row in enumerate(f0.float().cpu().numpy())]
     return torch.from_numpy(np.stack(rows)).to(f0.device)
 
 
 def examples(corpus: Corpus, each: int) -> list[int]:
-    """The first `each` utterances of every speaker in the validation split."""
+    """Return the first `each` utterances of every speaker in the validation split."""
     rows = long_enough(corpus, corpus.validation(), 50)
     chosen = [[i for i in rows if corpus.utterances[i].speaker == speaker][:each] for speaker in corpus.speakers]
     return [int(i) for some in chosen for i in some]
@@ -195,7 +195,7 @@ def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device
 
 
 def trained(out: Path, smoke: bool = False) -> Hift:
-    """The last generator of the run in `out`; its state_dict is the checkpoint's `hift.pt`.
+    """Return the last generator of the run in `out`; its state_dict is the checkpoint's `hift.pt`.
 
     Not the one nearest to the mel: discriminators trade some of that distance for what is heard. Measured when they had
     run for 2000 steps: word error rate of re-synthesis from 0.33 to 0.29, mel distance from 0.219 to 0.227.

@@ -9,7 +9,7 @@ from tritone.audio.mel import MelConfig
 
 
 def log_mel_difference(reference: np.ndarray, found: np.ndarray, rate: int) -> float:
-    """Mean absolute difference of log mel (natural logarithm, magnitudes from 1e-5) at 50 frames a second.
+    """Return mean absolute difference of log mel (natural logarithm, magnitudes from 1e-5) at 50 frames a second.
 
     Infinite when a sample is not finite or the lengths differ, because cut speech is not close to anything.
 

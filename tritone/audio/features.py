@@ -22,7 +22,7 @@ SILENCE_PEAK = 1e-3
 
 
 def mel_spectrogram(wav: np.ndarray, mel: MelConfig) -> np.ndarray:
-    """Log-magnitude mel spectrogram, float32 `[mels, frames]` with `frames = samples // hop`.
+    """Return log-magnitude mel spectrogram, float32 `[mels, frames]` with `frames = samples // hop`.
 
     Frames are taken from the signal reflect-padded by (n_fft - hop) / 2 on both sides, under a periodic Hann window;
     magnitudes are sqrt(|X|^2 + 1e-9), summed by slaney filters, floored at 1e-5 and given as natural logarithms. The
@@ -96,7 +96,7 @@ def mel_filters(rate: int, n_fft: int, mels: int, fmin: float = 0.0, fmax: float
 
 
 def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """The same sound at another sample rate, float32 `[samples * to_rate / from_rate]`."""
+    """Return the same sound at another sample rate, float32 `[samples * to_rate / from_rate]`."""
     if from_rate == to_rate:
         return wav.astype(np.float32)
     import soxr
@@ -106,7 +106,8 @@ def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def sinc_resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """The same sound at another rate as the published models heard it, float32 `[ceil(samples * to_rate / from_rate)]`.
+    """Return the same sound at another rate as the published models heard it, float32 `[ceil(samples * to_rate /
+    from_rate)]`.
 
     A sinc kernel of six zero crossings under a Hann window, cut off at 0.99 of the lower rate's band (Smith, Digital
     Audio Resampling Home Page). Its gentle slope lets some alias through that `resample` removes; a speaker embedding
@@ -135,7 +136,7 @@ def check_rate(rate: int, field: str = "reference_wav") -> None:
 def check_reference(
     wav: np.ndarray, wav_len: np.ndarray | int | None = None, rate: int = 16000, field: str = "reference_wav"
 ) -> np.ndarray:
-    """The usable part of a request's reference recording, float32 `[samples]`; InvalidRequest if there is none.
+    """Return the usable part of a request's reference recording, float32 `[samples]`; InvalidRequest if there is none.
 
     Args:
         wav: `[samples]` or `[1, samples]` float32 at `rate`; wav_len: valid samples, as a number or any array of one.
@@ -167,7 +168,7 @@ def check_reference(
 
 @lru_cache(maxsize=8)
 def sinc_kernels(from_step: int, to_step: int) -> tuple[np.ndarray, int]:
-    """One kernel per output phase, float64 `[to_step, taps]`, and how many input samples it reaches to the left."""
+    """Return one kernel per output phase, float64 `[to_step, taps]`, and how many input samples it reaches to the left."""
     crossings = 6
     band = 0.99 * min(from_step, to_step)
     reach = math.ceil(crossings * from_step / band)

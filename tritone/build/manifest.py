@@ -38,17 +38,17 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def default_folder(model_dir: str | Path) -> Path:
-    """The build folder of a checkpoint where none is given: `build/<its name>` of this repository."""
+    """Return the build folder of a checkpoint where none is given: `build/<its name>` of this repository."""
     return ROOT / "build" / Path(model_dir).resolve().name
 
 
 def stage_path(folder: str | Path, name: str, precision: str = "fp32") -> Path:
-    """The ONNX file of a stage in a build folder."""
+    """Return the ONNX file of a stage in a build folder."""
     return Path(folder) / stage_key(name, precision)
 
 
 def llm_path(folder: str | Path, precision: str) -> Path:
-    """The language model's folder of one precision in a build folder."""
+    """Return the language model's folder of one precision in a build folder."""
     return Path(folder) / llm_key(precision)
 
 
@@ -132,7 +132,7 @@ class Hashes:
 
 
 def files(path: Path) -> list[Path]:
-    """The files an artefact consists of: one, one and its data file, or those of a folder."""
+    """Return the files an artefact consists of: one, one and its data file, or those of a folder."""
     found = [path, data_file(path)] if path.is_file() else sorted(path.rglob("*"))
     return [file for file in found if file.is_file()]
 
@@ -173,7 +173,7 @@ def identities(family: Family, model_dir: Path, hashes: Hashes, selection: Selec
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
-    """The artefacts of a build folder by key; empty when nothing was built."""
+    """Return the artefacts of a build folder by key; empty when nothing was built."""
     listed = read_json(folder / MANIFEST).get("artefacts", {})
     try:
         return {key: Entry(**{**value, "identity": Identity(**value["identity"])}) for key, value in listed.items()}
@@ -272,7 +272,7 @@ def locked(folder: Path, waiting: Callable[[], None] = lambda: None) -> Iterator
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file; empty when there is no such file."""
+    """Return the JSON object in the file; empty when there is no such file."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:

@@ -11,7 +11,8 @@ from typing import Any
 
 
 def source_files(function: Callable[..., Any]) -> list[Path]:
-    """The file that defines the function and every file of the same top-level package it imports, sorted by module.
+    """Return the file that defines the function and every file of the same top-level package it imports, sorted by
+    module.
 
     Imports inside functions count; packages of other people do not (their versions are recorded instead).
     """
@@ -47,6 +48,9 @@ def imported_modules(path: Path, name: str) -> set[str]:
 
 
 def locate(module: str, root: Path) -> Path | None:
-    """The source file of a dotted name below the folder that holds its top-level package; None if it is no module."""
+    """Return the source file of a dotted name below the folder that holds its top-level package.
+
+    None if it is no module.
+    """
     base = root.joinpath(*module.split("."))
     return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)

@@ -108,7 +108,7 @@ def llm_key(precision: str) -> str:
 
 
 def artefacts(family: Family, selection: Selection) -> list[Artefact]:
-    """Everything selected and what it is made from, each after its source."""
+    """Return everything selected and what it is made from, each after its source."""
     formats, precisions = selection.formats, selection.precisions
     engines = "tensorrt" in formats
     fp16_files = "fp16" in precisions and ("onnx" in formats or engines)
@@ -149,7 +149,7 @@ def only(artefact_list: list[Artefact], name: str) -> list[Artefact]:
 
 
 def tensorrt_package() -> str:
-    """The installed package that builds engines; empty when there is none. Nothing is imported."""
+    """Return the installed package that builds engines; empty when there is none. Nothing is imported."""
     return next((name for name in TENSORRT_PACKAGES if installed((name,))[name] != "none"), "")
 
 

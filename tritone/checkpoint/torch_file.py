@@ -31,7 +31,7 @@ _STORAGES = {
 
 
 def read_torch_file(path: Path) -> Any:
-    """The object in the file, its tensors as arrays of their own dtype.
+    """Return the object in the file, its tensors as arrays of their own dtype.
 
     Raises CheckpointError when the file is not torch's zip format, is damaged, or holds anything but data.
     """
@@ -73,7 +73,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _rebuild(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
-    """A tensor's array, copied out of its storage after checking that it lies inside."""
+    """Return a tensor's array, copied out of its storage after checking that it lies inside."""
     if min((offset, *size, *stride)) < 0 or len(size) != len(stride):
         raise pickle.UnpicklingError("it has a tensor of impossible shape")
     if 0 in size:

@@ -22,7 +22,7 @@ _LISTED = 10
 
 
 def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
-    """The state_dict stored at `path`, key -> tensor on the CPU, half precision widened to float32 if `widen`.
+    """Return the state_dict stored at `path`, key -> tensor on the CPU, half precision widened to float32 if `widen`.
 
     Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, or that holds
     pickled code.
@@ -39,7 +39,7 @@ def state_of(state: Any, path: Path, widen: bool = True) -> dict[str, Tensor]:
 
 
 def read_data(path: Path) -> Any:
-    """The plain data and tensors (on the CPU) that torch.save wrote to `path`; errors as of `read_state`."""
+    """Return the plain data and tensors (on the CPU) that torch.save wrote to `path`; errors as of `read_state`."""
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; {_contents(path.parent)}.")
     try:
@@ -56,7 +56,10 @@ def read_data(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a file of safetensors, in their own dtypes; CheckpointError for a damaged or foreign file."""
+    """Return the tensors in a file of safetensors, in their own dtypes.
+
+    CheckpointError for a damaged or foreign file.
+    """
     from safetensors.torch import load_file
 
     try:
@@ -116,7 +119,7 @@ def _contents(directory: Path) -> str:
 
 
 def _listed(what: str, names: list[str]) -> str:
-    """The first few names and how many there are; empty when there are none."""
+    """Return the first few names and how many there are; empty when there are none."""
     if not names:
         return ""
     shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")

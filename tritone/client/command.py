@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command line."""
     parser = argparse.ArgumentParser(description="Say a text through a running Triton server.")
     parser.add_argument("text", nargs="?", help="what to say; - speaks standard input line by line as it comes (gRPC)")
     parser.add_argument("--speaker", help="a registered speaker (see --speakers)")
@@ -122,14 +122,14 @@ def further_input(given: str) -> tuple[str, Any]:
 
 
 def lines(source: Iterable[str]) -> Iterator[str]:
-    """Lines as pieces of one text: each with a space in the place of its end, empty ones left out."""
+    """Yield lines as pieces of one text: each with a space in the place of its end, empty ones left out."""
     for line in source:
         if line.strip():
             yield line.strip() + " "
 
 
 def whole(client: SpeechClient, text: str | None, controls: dict[str, object]) -> Iterator[np.ndarray]:
-    """The utterance as a stream of one chunk."""
+    """Yield the utterance as a stream of one chunk."""
     yield client.synthesize(text, **controls).waveform
 
 
@@ -198,14 +198,14 @@ class Player:
 
 
 def summary(seconds: float, first: float, elapsed: float, output: Path | None) -> str:
-    """One line: audio seconds, time to first audio, real-time factor, and the file."""
+    """Return one line: audio seconds, time to first audio, real-time factor, and the file."""
     times = f"first audio after {first * 1000:.0f} ms, real-time factor {elapsed / seconds:.2f}"
     line = f"{seconds:.2f} s of audio, {times}"
     return f"{line}, written to {output}" if output else line
 
 
 def find_player() -> str:
-    """The first installed player."""
+    """Return the first installed player."""
     for name in PLAYERS:
         if shutil.which(name):
             return name
@@ -214,7 +214,7 @@ def find_player() -> str:
 
 @contextmanager
 def spinner(label: str) -> Iterator[None]:
-    """A turning bar with the seconds passed, on a terminal's stderr; silent elsewhere."""
+    """Yield a turning bar with the seconds passed, on a terminal's stderr; silent elsewhere."""
     if not sys.stderr.isatty():
         yield
         return

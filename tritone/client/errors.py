@@ -58,7 +58,7 @@ class RequestFailed(SpeechError):
 def explain(
     error: Exception, model: str, url: str, protocol: str, timeout: float, loaded: Callable[[], list[str]]
 ) -> SpeechError:
-    """The error of this module that says the most about what went wrong; `loaded` names the server's models."""
+    """Return the error of this module that says the most about what went wrong; `loaded` names the server's models."""
     text = str(error.message() if isinstance(error, InferenceServerException) else error)
     status = str(error.status() if isinstance(error, InferenceServerException) else "")
     if "INVALID_ARGUMENT:" in text:

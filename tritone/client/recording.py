@@ -11,7 +11,7 @@ from tritone.client.errors import SpeechError
 
 
 def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:
-    """A PCM wav file as mono float32 `[samples]` at `rate`; channels are averaged, other rates resampled."""
+    """Return a PCM wav file as mono float32 `[samples]` at `rate`; channels are averaged, other rates resampled."""
     try:
         with wave.open(str(path), "rb") as file:
             width, channels, found = file.getsampwidth(), file.getnchannels(), file.getframerate()
@@ -32,7 +32,10 @@ def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:
 
 
 def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """The whole recording at another rate, float32: its spectrum is cut or padded (band-limited interpolation)."""
+    """Return the whole recording at another rate, float32.
+
+    Its spectrum is cut or padded (band-limited interpolation).
+    """
     if from_rate == to_rate or len(wav) == 0:
         return wav.astype(np.float32)
     length = max(1, round(len(wav) * to_rate / from_rate))

@@ -26,7 +26,7 @@ def request_arrays(
     speed: float | None = None,
     seed: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """The tensors of one request by name; what is None is left out and the server's default holds.
+    """Return the tensors of one request by name; what is None is left out and the server's default holds.
 
     Texts are BYTES [1, 1]; recordings FP32 [1, samples] beside their lengths INT32 [1, 1]; `speed` FP32 [1, 1]; `seed`
     INT64 [1, 1]. The server judges the values; refused here is only what no tensor can hold.
@@ -66,7 +66,7 @@ def request_arrays(
 
 
 def further_arrays(values: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Tensors of inputs that only some models have, such as the language of a multilingual one.
+    """Return tensors of inputs that only some models have, such as the language of a multilingual one.
 
     Args:
         values: a text, a number, several of them (also written, with commas) or a recording, by name of the input.
@@ -94,7 +94,7 @@ def further_arrays(values: Mapping[str, Any], declared: Mapping[str, str]) -> di
 
 
 def text_array(name: str, value: str) -> np.ndarray:
-    """A text as BYTES [1, 1]."""
+    """Return a text as BYTES [1, 1]."""
     if not isinstance(value, str):
         raise InvalidArgument(f"{name}: is of type {type(value).__name__}, not a text")
     try:
@@ -104,7 +104,7 @@ def text_array(name: str, value: str) -> np.ndarray:
 
 
 def recording_array(name: str, value: np.ndarray) -> np.ndarray:
-    """A recording as float32 [1, samples]."""
+    """Return a recording as float32 [1, samples]."""
     wav = np.asarray(value)
     if not np.issubdtype(wav.dtype, np.floating):
         raise InvalidArgument(f"{name}: holds {wav.dtype}; send float samples between -1 and 1, such as int16 / 32768")
@@ -114,7 +114,7 @@ def recording_array(name: str, value: np.ndarray) -> np.ndarray:
 
 
 def number(name: str, value: float) -> float:
-    """The value, if it is a finite number."""
+    """Return the value, if it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value):
         raise InvalidArgument(f"{name}: is {value!r}, not a finite number")
     return value

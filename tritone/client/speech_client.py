@@ -109,14 +109,17 @@ class SpeechClient:
         return int(value)
 
     def speakers(self) -> list[str]:
-        """Names of the registered speakers, from the config's parameter `speakers`; empty if the model lists none."""
+        """Return names of the registered speakers, from the config's parameter `speakers`.
+
+        Empty if the model lists none.
+        """
         value = self.parameters().get("speakers", "").strip()
         if value.startswith("["):
             return [str(name) for name in json.loads(value)]
         return [name.strip() for name in value.split(",") if name.strip()]
 
     def parameters(self) -> dict[str, str]:
-        """The parameters of the model's config."""
+        """Return the parameters of the model's config."""
         found = self.config().get("parameters", {})
         return {key: value.get("string_value", "") for key, value in found.items()}
 
@@ -125,7 +128,7 @@ class SpeechClient:
         return {one["name"]: one["data_type"] for one in self.config().get("input", [])}
 
     def config(self) -> dict[str, Any]:
-        """The model's config, read once."""
+        """Return the model's config, read once."""
         if self._config is None:
             try:
                 if self.protocol == "grpc":
@@ -160,7 +163,7 @@ class SpeechClient:
         raise ServerNotReady(self.url, timeout)
 
     def loaded_models(self) -> list[str]:
-        """Names of the models that are ready on the server; empty if it cannot be asked."""
+        """Return names of the models that are ready on the server; empty if it cannot be asked."""
         try:
             if self.protocol == "grpc":
                 index = self._connection.get_model_repository_index(as_json=True).get("models", [])
@@ -171,7 +174,7 @@ class SpeechClient:
         return sorted({entry["name"] for entry in index if entry.get("state") == "READY"})
 
     def synthesize(self, text: str | None = None, **controls: Any) -> Speech:
-        """The whole utterance at once.
+        """Return the whole utterance at once.
 
         `controls` are those of `request_arrays`, and `inputs`: further inputs of this model by name, such as
         `inputs={"language": "JP"}`.
@@ -195,7 +198,7 @@ class SpeechClient:
         return self._listen(lambda send, _stopped: send(arrays))
 
     def speak_pieces(self, pieces: Iterable[str], **controls: Any) -> Iterator[np.ndarray]:
-        """The same while the text is still coming: speech begins before the last piece is there.
+        """Return the same while the text is still coming: speech begins before the last piece is there.
 
         Pieces are joined as they are, so they bring their own spaces. They are read in a thread of their own, and an
         error in reading them is raised here. `controls` as for `stream`.
@@ -236,7 +239,7 @@ class SpeechClient:
 
 
 def _triton(protocol: str) -> ModuleType:
-    """The tritonclient module of the protocol; only the one in use has to be installed."""
+    """Return the tritonclient module of the protocol; only the one in use has to be installed."""
     if protocol == "grpc":
         import tritonclient.grpc as grpc_module
 

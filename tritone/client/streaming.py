@@ -54,7 +54,7 @@ def chunks(
     explain: Callable[[Exception], Exception],
     timeout: float,
 ) -> Iterator[np.ndarray]:
-    """The speech that answers what `ask` sends, float32 `[samples]` each; closing it early cancels the work.
+    """Yield the speech that answers what `ask` sends, float32 `[samples]` each; closing it early cancels the work.
 
     Args:
         connection: carries one stream at a time, and is closed at the end.
@@ -96,6 +96,6 @@ def chunks(
 
 
 def samples(result: Any) -> np.ndarray:
-    """The samples of one answer, float32 `[samples]`; the empty answer that ends a stream has none."""
+    """Return the samples of one answer, float32 `[samples]`; the empty answer that ends a stream has none."""
     waveform = result.as_numpy("waveform")
     return np.zeros(0, np.float32) if waveform is None else waveform.reshape(-1).astype(np.float32, copy=False)

@@ -30,7 +30,10 @@ ONNX_TYPES = {
 
 
 def dim_text(dim: Dim) -> str:
-    """A dimension in words: "80", "frames", "480*frames", "2*frames+3"; also the symbolic name in exported files."""
+    """Return a dimension in words: "80", "frames", "480*frames", "2*frames+3".
+
+    Also the symbolic name in exported files.
+    """
     if isinstance(dim, int):
         return str(dim)
     if isinstance(dim, Axis):
@@ -40,7 +43,7 @@ def dim_text(dim: Dim) -> str:
 
 
 def tensor_text(tensor: Tensor) -> str:
-    """A tensor's declaration in words: "float32 [batch, 80, frames]"."""
+    """Return a tensor's declaration in words: "float32 [batch, 80, frames]"."""
     return f"{tensor.dtype} [{', '.join(map(dim_text, tensor.shape))}]"
 
 
@@ -80,7 +83,7 @@ class TorchCall:
         self._modules: dict[str, Any] = {}
 
     def module(self, name: str) -> Any:
-        """The stage's torch module, built on first use."""
+        """Return the stage's torch module, built on first use."""
         stage = known_stage(self._stages, name)
         if stage.build is None:
             raise ArtifactError(f"stage {name} is the ready-made file {stage.file}; it has no torch module")
@@ -102,12 +105,12 @@ class TorchCall:
 
 
 def torch_call(stages: Iterable[Stage], how: TorchRun = CPU) -> TorchCall:
-    """The stages in torch; in fp32 on the CPU, the default, the reference every other engine is compared with."""
+    """Return the stages in torch; in fp32 on the CPU, the default, the reference every other engine is compared with."""
     return TorchCall(stages, how)
 
 
 def open_session(path: Path, threads: int = 1, arena: bool = False) -> Any:
-    """An onnxruntime session on the CPU; idle threads sleep, because several sessions share the cores.
+    """Return an onnxruntime session on the CPU; idle threads sleep, because several sessions share the cores.
 
     Weights in a data file are not copied into memory: the processes that open it share them.
 
@@ -140,7 +143,7 @@ def missing_data(path: Path, complaint: str) -> str:
 
 
 def decodes(stage: Stage) -> bool:
-    """Whether the stage is run once per token: it has a state, and of one sequence only.
+    """Return whether the stage is run once per token: it has a state, and of one sequence only.
 
     Its state is large and new with every token; to have the system clear memory for it each time would take longer than
     the arithmetic.
@@ -172,7 +175,7 @@ def check_signature(stage: Stage, session: Any, path: Path) -> None:
 
 
 def run_session(session: Any, stage: Stage, arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """The outputs by their declared names; inputs and outputs of a ready-made file are matched by position."""
+    """Return the outputs by their declared names; inputs and outputs of a ready-made file are matched by position."""
     inputs = zip(session.get_inputs(), stage.inputs, strict=True)
     results = session.run(None, {value.name: arrays[tensor.name] for value, tensor in inputs})
     return {tensor.name: result for tensor, result in zip(stage.outputs, results, strict=True)}
@@ -181,7 +184,7 @@ def run_session(session: Any, stage: Stage, arrays: Mapping[str, np.ndarray]) ->
 def onnx_call(
     folder: str | Path, stages: Iterable[Stage], threads: int = 1, eager: bool = False, precision: str = "fp32"
 ) -> Call:
-    """A Call on onnxruntime.
+    """Return a Call on onnxruntime.
 
     Args:
         folder: a build folder, as `export/build_engines.py` writes it.
@@ -193,7 +196,7 @@ def onnx_call(
 
 
 def ready_made_call(model_dir: str | Path, stages: Iterable[Stage], threads: int = 1) -> Call:
-    """A Call on the networks a checkpoint brings as ONNX files, where they lie.
+    """Return a Call on the networks a checkpoint brings as ONNX files, where they lie.
 
     Raises:
         CheckpointError: on a call, the checkpoint lacks the stage's file.
@@ -210,7 +213,7 @@ def ready_made_call(model_dir: str | Path, stages: Iterable[Stage], threads: int
 
 
 def session_call(path: Callable[[Stage], Path], stages: Iterable[Stage], threads: int, eager: bool = False) -> Call:
-    """A Call on onnxruntime sessions, each opened on first use from the file `path(stage)`."""
+    """Return a Call on onnxruntime sessions, each opened on first use from the file `path(stage)`."""
     by_name = {stage.name: stage for stage in stages}
     sessions: dict[str, Any] = {}
     lock = threading.Lock()
@@ -236,7 +239,7 @@ def session_call(path: Callable[[Stage], Path], stages: Iterable[Stage], threads
 
 
 def by_kind(stages: Iterable[Stage], modules: Call, ready_made: Call) -> Call:
-    """A Call that sends stages with a torch module one way and ready-made ones the other."""
+    """Return a Call that sends stages with a torch module one way and ready-made ones the other."""
     by_name = {stage.name: stage for stage in stages}
 
     def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
@@ -247,12 +250,12 @@ def by_kind(stages: Iterable[Stage], modules: Call, ready_made: Call) -> Call:
 
 
 def known_stage(by_name: Mapping[str, Stage], name: str) -> Stage:
-    """The stage of that name; KeyError lists those that exist."""
+    """Return the stage of that name; KeyError lists those that exist."""
     if name not in by_name:
         raise KeyError(f"there is no stage {name!r}; there are {listed(by_name)}")
     return by_name[name]
 
 
 def listed(names: Iterable[str]) -> str:
-    """Names joined for a message; "nothing" when there are none."""
+    """Return names joined for a message; "nothing" when there are none."""
     return ", ".join(names) or "nothing"

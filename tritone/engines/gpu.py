@@ -30,7 +30,7 @@ MAJOR, MINOR = 75, 76
 
 
 def backend() -> Any:
-    """The module that builds and runs engines: `tensorrt`, else `tensorrt_rtx`; the same Python API.
+    """Return the module that builds and runs engines: `tensorrt`, else `tensorrt_rtx`; the same Python API.
 
     Raises:
         ArtifactError: neither can be imported; the message says where they come from.
@@ -45,17 +45,17 @@ def backend() -> Any:
 
 
 def package(trt: Any) -> str:
-    """Name and version of a TensorRT module: "tensorrt_rtx 1.7.1.116"."""
+    """Return name and version of a TensorRT module: "tensorrt_rtx 1.7.1.116"."""
     return f"{trt.__name__} {trt.__version__}"
 
 
 def is_rtx(trt: Any) -> bool:
-    """Whether the module is TensorRT-RTX."""
+    """Return whether the module is TensorRT-RTX."""
     return str(trt.__name__) == RTX
 
 
 def gpu(device: int = 0) -> str:
-    """The GPU's architecture as "sm89"; empty when there is no driver or no such device."""
+    """Return the GPU's architecture as "sm89"; empty when there is no driver or no such device."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -80,7 +80,7 @@ def read_targets(text: str) -> tuple[str, ...]:
 
 
 def rtx_targets(trt: Any) -> list[str]:
-    """The targets a TensorRT-RTX module can be asked for by name."""
+    """Return the targets a TensorRT-RTX module can be asked for by name."""
     return [name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
 
 
@@ -142,7 +142,7 @@ def mismatch(built: str, found: str) -> str:
 
 
 def collector(trt: Any) -> Any:
-    """A TensorRT logger that keeps the errors in `errors` and everything else in `notes` instead of printing."""
+    """Return a TensorRT logger that keeps the errors in `errors` and everything else in `notes` instead of printing."""
 
     class Collector(trt.ILogger):
         def __init__(self) -> None:
@@ -156,7 +156,7 @@ def collector(trt: Any) -> Any:
             (self.errors if serious else self.notes).append(message.strip())
 
         def problem(self) -> str:
-            """The first error, which is the cause of the others; says so when TensorRT gave none."""
+            """Return the first error, which is the cause of the others; says so when TensorRT gave none."""
             return self.errors[0] if self.errors else "it gave no reason"
 
     return Collector()

@@ -29,12 +29,12 @@ class Label:
     onnx: str
 
     def text(self) -> str:
-        """The engine's name."""
+        """Return the engine's name."""
         return MARK + json.dumps(asdict(self))
 
 
 def read_label(path: Path) -> Label | None:
-    """The label inside a plan file; None when there is none. ArtifactError when there is no such file."""
+    """Return the label inside a plan file; None when there is none. ArtifactError when there is no such file."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             match = re.search(re.escape(MARK.encode()) + rb"(\{[^{}]*\})", content)

@@ -79,7 +79,7 @@ class PlanCall:
 def plan_call(
     folder: str | Path, stages: Iterable[Stage], precision: str = "fp16", device: int = 0, recorded: bool = True
 ) -> PlanCall:
-    """A Call on the TensorRT engines of a build folder.
+    """Return a Call on the TensorRT engines of a build folder.
 
     Args:
         recorded: refuse engines that the manifest does not record as they are; False while building one.
@@ -104,7 +104,7 @@ def require_cuda() -> None:
 
 
 def cuda_device(index: int) -> Any:
-    """The torch device of a GPU."""
+    """Return the torch device of a GPU."""
     import torch
 
     return torch.device("cuda", index)
@@ -132,7 +132,7 @@ class _Engine:
             raise ArtifactError(f"{path} cannot run on this GPU: {log.problem()}")
 
     def new_context(self) -> Any:
-        """An execution context; for TensorRT-RTX one that starts from the kernels compiled by earlier processes."""
+        """Return an execution context; for TensorRT-RTX one that starts from the kernels compiled by earlier processes."""
         if not gpu.is_rtx(self.trt):
             return self.engine.create_execution_context()
         config = self.engine.create_runtime_config()
@@ -155,7 +155,7 @@ class _Engine:
                 self.kernels.write_bytes(self.cache.serialize())
 
     def run(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
-        """The stage's outputs by name, copied back from the GPU."""
+        """Return the stage's outputs by name, copied back from the GPU."""
         import torch
 
         with self.lock, torch.cuda.device(self.device):

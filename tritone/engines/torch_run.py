@@ -25,7 +25,7 @@ class TorchRun:
     fp16: bool = False
 
     def placed(self, module: Any) -> Any:
-        """The module itself on the device, its delicate parts outside autocast."""
+        """Return the module itself on the device, its delicate parts outside autocast."""
         if self.fp16:
             for part in module.modules():
                 # Stages share modules; an instance that already has a forward of its own was here before.
@@ -34,7 +34,7 @@ class TorchRun:
         return module.to(self.device)
 
     def entered(self, array: np.ndarray) -> Any:
-        """The array as a tensor on the device."""
+        """Return the array as a tensor on the device."""
         import torch
 
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

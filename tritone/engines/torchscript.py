@@ -45,12 +45,12 @@ class Label:
     reason: str = ""
 
     def text(self) -> str:
-        """The label as JSON."""
+        """Return the label as JSON."""
         return json.dumps(asdict(self))
 
 
 def open_module(stage: Stage, path: Path, precision: str, device: str = "cpu") -> tuple[Any, Label]:
-    """The module in the file and its label.
+    """Return the module in the file and its label.
 
     Raises:
         ArtifactError: the file is missing or damaged, is of another stage or precision, or takes other inputs.
@@ -78,7 +78,7 @@ def open_module(stage: Stage, path: Path, precision: str, device: str = "cpu") -
 
 
 def read_label(text: str | bytes) -> Label:
-    """The label written by `Label.text`; ValueError when it is none."""
+    """Return the label written by `Label.text`; ValueError when it is none."""
     values = json.loads(text) if text else None
     if not isinstance(values, dict) or values.keys() != Label.__dataclass_fields__.keys():
         raise ValueError(f"it was not written by Tritone: it has no {LABEL}")
@@ -86,7 +86,7 @@ def read_label(text: str | bytes) -> Label:
 
 
 def run_module(module: Any, stage: Stage, arrays: Arrays, device: str = "cpu") -> Arrays:
-    """The outputs by their declared names; ArtifactError when the module gives another number of them."""
+    """Return the outputs by their declared names; ArtifactError when the module gives another number of them."""
     import torch
 
     with torch.inference_mode():
@@ -104,7 +104,7 @@ def run_module(module: Any, stage: Stage, arrays: Arrays, device: str = "cpu") -
 def torchscript_call(
     folder: str | Path, stages: Iterable[Stage], precision: str = "fp32", threads: int = 1, device: str = "cpu"
 ) -> Call:
-    """A Call on TorchScript files, each opened on first use.
+    """Return a Call on TorchScript files, each opened on first use.
 
     Args:
         folder: a build folder, as `export/build_engines.py` writes it.

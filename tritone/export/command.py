@@ -50,7 +50,7 @@ class Result:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line as a namespace."""
+    """Return the command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--out", type=Path, required=True, help="build folder, for example build/nano")
@@ -86,7 +86,7 @@ def selection(args: argparse.Namespace) -> Selection:
 
 
 def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) -> tuple[Selection, Any, str]:
-    """The selection with its engines' platform, their options, and why there can be none (then without them)."""
+    """Return the selection with its engines' platform, their options, and why there can be none (then without them)."""
     if "tensorrt" not in chosen.formats:
         return chosen, None, ""
     from tritone.export import engine_options, to_tensorrt
@@ -162,7 +162,7 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
 
 
 def summary(results: list[Result]) -> str:
-    """The results as aligned text."""
+    """Return the results as aligned text."""
     lines = [f"{'what':22} {'format':11} {'precision':11} {'MB':>7} {'seconds':>7} {'error':>8}"]
     for result in results:
         artefact, entry = result.job.artefact, result.entry

@@ -41,7 +41,10 @@ class Options:
 
 
 def options(out: Path, compute_capability: str | None, profile: Sequence[str], stages: Iterable[Stage]) -> Options:
-    """The options a command line asks for; `profile` has texts as `read_profile` takes them, the last one counts."""
+    """Return the options a command line asks for.
+
+    `profile` has texts as `read_profile` takes them, the last one counts.
+    """
     stages, found = list(stages), {}
     for text in profile:
         found.update(read_profile(text, stages))
@@ -73,7 +76,7 @@ def read_profile(text: str, stages: Iterable[Stage]) -> dict[str, Range]:
 
 
 def profiled(stage: Stage, profile: Mapping[str, Range]) -> Stage:
-    """The same stage with the ranges of its axes replaced where the profile has others."""
+    """Return the same stage with the ranges of its axes replaced where the profile has others."""
 
     def axis(old: Axis) -> Axis:
         return Axis(old.name, *profile[old.name]) if old.name in profile else old

@@ -55,7 +55,7 @@ def make(artefact: Artefact, bench: Bench) -> Made:
 
 
 def make_onnx(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Made:
-    """An ONNX file: fp32 from the module or the checkpoint's own file, fp16 from the fp32 file."""
+    """Return an ONNX file: fp32 from the module or the checkpoint's own file, fp16 from the fp32 file."""
     from tritone.export import to_onnx
 
     if artefact.precision == "fp16":
@@ -71,7 +71,7 @@ def make_onnx(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Mad
 
 
 def make_torchscript(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Made:
-    """A TorchScript file."""
+    """Return a TorchScript file."""
     from tritone.export import to_torchscript
 
     to_torchscript.export_stage(stage, path, artefact.precision, bench.reference.module(stage.name))
@@ -79,7 +79,7 @@ def make_torchscript(artefact: Artefact, stage: Stage, path: Path, bench: Bench)
 
 
 def make_plan(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Made:
-    """A TensorRT engine; compared only on the kind of GPU it is for."""
+    """Return a TensorRT engine; compared only on the kind of GPU it is for."""
     from tritone.export import to_tensorrt
 
     to_tensorrt.build_stage(stage, bench.out / artefact.source, path, bench.engine)
@@ -88,7 +88,7 @@ def make_plan(artefact: Artefact, stage: Stage, path: Path, bench: Bench) -> Mad
 
 
 def make_llm(artefact: Artefact, llm: LanguageModel, bench: Bench) -> Made:
-    """The language model's folder."""
+    """Return the language model's folder."""
     folder = bench.out / artefact.key
     if artefact.precision == HUGGINGFACE:
         from tritone.export import to_huggingface
@@ -103,7 +103,7 @@ def make_llm(artefact: Artefact, llm: LanguageModel, bench: Bench) -> Made:
 
 
 def compare(artefact: Artefact, stage: Stage, bench: Bench) -> list[Row]:
-    """The artefact beside the fp32 reference at each size."""
+    """Return the artefact beside the fp32 reference at each size."""
     if artefact.format == "tensorrt":
         from tritone.export.engine_options import profiled
 

@@ -29,7 +29,7 @@ REBUILD = "build it with python export/build_engines.py --formats onnx"
 
 
 def load(path: Path) -> Any:
-    """The model in the file; large weights of a data file stay there, see `values_of`.
+    """Return the model in the file; large weights of a data file stay there, see `values_of`.
 
     Raises:
         ArtifactError: the file is missing or damaged, or a data file it names is.
@@ -68,7 +68,7 @@ def save(model: Any, path: Path, largest: int = LARGEST_BYTES) -> None:
 
 
 def found(tensor: Any, path: Path) -> np.ndarray:
-    """The values of a tensor outside the graph just read from `path`, which from now on names the file in full."""
+    """Return the values of a tensor outside the graph just read from `path`, which from now on names the file in full."""
     name, offset = place(tensor)
     source = path.parent / name
     if source.parent != path.parent:
@@ -83,7 +83,7 @@ def found(tensor: Any, path: Path) -> np.ndarray:
 
 
 def values_of(tensor: Any) -> np.ndarray:
-    """A tensor's values; those of a tensor outside the graph are mapped, not read."""
+    """Return a tensor's values; those of a tensor outside the graph are mapped, not read."""
     from onnx import helper, numpy_helper
 
     if tensor.data_location != EXTERNAL:
@@ -93,7 +93,7 @@ def values_of(tensor: Any) -> np.ndarray:
 
 
 def like(tensor: Any, array: np.ndarray, name: str, folder: Path | None = None) -> Any:
-    """A tensor of other values, in memory like `tensor`, or outside like it: then in a new file in `folder`."""
+    """Return a tensor of other values, in memory like `tensor`, or outside like it: then in a new file in `folder`."""
     from onnx import TensorProto, helper, numpy_helper
 
     if folder is None or tensor.data_location != EXTERNAL or array.nbytes < INLINE:
@@ -141,7 +141,7 @@ def put(tensor: Any, location: str, offset: int, length: int | None = None) -> N
 
 
 def inner_tensors(graph: Any) -> Iterator[Any]:
-    """The constants of a graph that are not its weights: those of its nodes, and of the graphs inside them."""
+    """Yield the constants of a graph that are not its weights: those of its nodes, and of the graphs inside them."""
     for node in graph.node:
         parts = list(subgraphs(node))
         for inner in (node, *(one for part in parts for one in part.node)):

@@ -12,7 +12,7 @@ FLOAT, BOOL, FLOAT16 = 1, 9, 10
 
 
 def prepared(model: Any) -> Any:
-    """The model without local functions and Constant nodes, every node named, every type inferred."""
+    """Return the model without local functions and Constant nodes, every node named, every type inferred."""
     import onnx
     from onnx import helper, inliner, numpy_helper, shape_inference
 
@@ -34,13 +34,13 @@ def prepared(model: Any) -> Any:
 
 
 def constant(value: Any) -> np.ndarray:
-    """A Constant node's plain number or list of them."""
+    """Return a Constant node's plain number or list of them."""
     array = np.asarray(value)
     return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
 
 
 def subgraphs(node: Any) -> Iterator[Any]:
-    """The graphs inside a node (the branches of an If, the body of a Loop), outermost first."""
+    """Yield the graphs inside a node (the branches of an If, the body of a Loop), outermost first."""
     for attribute in node.attribute:
         for graph in [attribute.g] if attribute.HasField("g") else [*attribute.graphs]:
             yield graph
@@ -49,7 +49,7 @@ def subgraphs(node: Any) -> Iterator[Any]:
 
 
 def captured(node: Any) -> set[str]:
-    """Names read inside the node's graphs, those of the outer graph among them."""
+    """Return names read inside the node's graphs, those of the outer graph among them."""
     return {name for graph in subgraphs(node) for inner in graph.node for name in inner.input} | {
         value.name for graph in subgraphs(node) for value in graph.output
     }
@@ -77,7 +77,7 @@ def types(model: Any) -> dict[str, int]:
 
 
 def ancestors(fp32: Any, name: str) -> set[str]:
-    """The nodes of a `prepared` model whose floats reach the node."""
+    """Return the nodes of a `prepared` model whose floats reach the node."""
     floats, found = float_inputs(fp32), {name}
     pending = [name]
     while pending:

@@ -25,7 +25,7 @@ EXACT = MOVERS | {"Concat", "Where", "Relu", "Max", "Min", "Neg", "Abs"}
 
 
 def rounded(model: Any, folder: Path | None = None) -> Any:
-    """A mixed model as fp32 nodes with each fp16 value rounded to fp16; all values keep their names.
+    """Return a mixed model as fp32 nodes with each fp16 value rounded to fp16; all values keep their names.
 
     Args:
         folder: where the fp32 form of weights outside the graph is put; in memory if None.
@@ -46,7 +46,7 @@ def rounded(model: Any, folder: Path | None = None) -> Any:
 
 
 def round_node(node: Any, halves: set[str]) -> list[Any]:
-    """The nodes that stand for one node of a mixed graph; `halves` are the values it stores in fp16."""
+    """Return the nodes that stand for one node of a mixed graph; `halves` are the values it stores in fp16."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -69,7 +69,7 @@ def round_node(node: Any, halves: set[str]) -> list[Any]:
 
 
 def rounded_session(path: Path, threads: int = 1) -> Any:
-    """An onnxruntime session on the rounded form of a mixed file."""
+    """Return an onnxruntime session on the rounded form of a mixed file."""
     with tempfile.TemporaryDirectory(prefix="tritone-rounded-") as folder:
         part = Path(folder) / path.name
         save(rounded(load(path), part.parent), part)
@@ -77,7 +77,7 @@ def rounded_session(path: Path, threads: int = 1) -> Any:
 
 
 def rounded_call(files: dict[str, Path], stages: Iterable[Stage], threads: int = 1) -> Call:
-    """A Call on the rounded form of mixed fp16 files, each opened on first use; `files` are by stage name.
+    """Return a Call on the rounded form of mixed fp16 files, each opened on first use; `files` are by stage name.
 
     It is what a precision gate compares: running the files themselves on a CPU hides overflow.
     """

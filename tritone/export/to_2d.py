@@ -27,7 +27,7 @@ HEIGHT = "one_row_axis"
 
 
 def to_2d(model: Any) -> Any:
-    """The same function with every convolution over time made two-dimensional; the model itself is changed.
+    """Return the same function with every convolution over time made two-dimensional; the model itself is changed.
 
     Nodes keep their names; what is added is named after the value it turns. Subgraphs are left as they are.
     """

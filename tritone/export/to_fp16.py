@@ -55,7 +55,8 @@ def convert_stage(stage: Stage, source: Path, path: Path, largest: int = LARGEST
 
 
 def mixed(model: Any, keep: Iterable[str], what: str, folder: Path | None = None) -> Any:
-    """The model in mixed fp16; nodes whose names match a pattern of `keep` stay fp32. `what` starts error messages.
+    """Return the model in mixed fp16; nodes whose names match a pattern of `keep` stay fp32. `what` starts error
+    messages.
 
     Args:
         folder: where the fp16 form of weights outside the graph is put; in memory if None.
@@ -148,7 +149,10 @@ class Rewriter:
                 self.forms[name] = {outcome[index]: name}
 
     def settle(self, node: Any) -> tuple[list[int], list[int]]:
-        """The type of each float input and output of a node: fp16 where the operator has it, unless it is kept."""
+        """Return the type of each float input and output of a node.
+
+        Fp16 where the operator has it, unless it is kept.
+        """
         from onnx import defs
 
         size = (len(node.input), len(node.output))
@@ -179,13 +183,16 @@ class Rewriter:
         )
 
     def at_hand(self, name: str) -> int:
-        """The type a float value was made in; of one that was cast from no float, the type that holds it exactly."""
+        """Return the type a float value was made in.
+
+        Of one that was cast from no float, the type that holds it exactly.
+        """
         if name in self.origins:
             return FLOAT16 if self.kinds.get(self.origins[name].input[0]) == BOOL else FLOAT
         return next(iter(self.forms[name]))
 
     def form(self, name: str, kind: int, reader: Any) -> str:
-        """The name of a float value in the type asked for, made now if it does not exist yet."""
+        """Return the name of a float value in the type asked for, made now if it does not exist yet."""
         forms = self.forms[name]
         if kind in forms:
             return forms[kind]
@@ -220,7 +227,7 @@ class Rewriter:
         replace(node.attribute, [helper.make_attribute("value", fill)])
 
     def half(self, array: np.ndarray, reader: Any) -> np.ndarray:
-        """The array in fp16; noted as a problem when a finite value overflows or everything in it vanishes."""
+        """Return the array in fp16; noted as a problem when a finite value overflows or everything in it vanishes."""
         parts = np.array_split(array.reshape(-1), 1 + array.size // BLOCK)
         peak = max(float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts)
         with np.errstate(over="ignore"):
@@ -231,5 +238,5 @@ class Rewriter:
 
 
 def formal(parameters: Any, index: int) -> Any:
-    """The declared parameter at a position; the last one stands for all that follow."""
+    """Return the declared parameter at a position; the last one stands for all that follow."""
     return parameters[min(index, len(parameters) - 1)]

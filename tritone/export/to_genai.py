@@ -53,7 +53,7 @@ def write(llm: LanguageModel, part: Path, scratch: Path, precision: str) -> None
 
 
 def narrowed(llm: LanguageModel) -> Any:
-    """The merged causal LM with a head of exactly `llm.vocabulary` rows and its bias."""
+    """Return the merged causal LM with a head of exactly `llm.vocabulary` rows and its bias."""
     import torch
 
     if llm.merged is None:
@@ -71,7 +71,10 @@ def narrowed(llm: LanguageModel) -> Any:
 
 
 def builder_config(llm: LanguageModel, model: Any) -> Any:
-    """The model's transformers configuration as the builder should see it: vocabulary and positions of the runner."""
+    """Return the model's transformers configuration as the builder should see it.
+
+    Vocabulary and positions of the runner.
+    """
     config = type(model.config)(**model.config.to_dict())
     stops = [int(i) for i in llm.limits["stop_ids"]]
     config.vocab_size = llm.vocabulary

@@ -119,7 +119,7 @@ def import_llm(llm: LanguageModel, folder: Path, path: Path) -> dict[str, Tensor
 
 
 def described(llm: LanguageModel) -> HfModel:
-    """The model's description for transformers."""
+    """Return the model's description for transformers."""
     if llm.huggingface is None:
         raise ConfigError(f"language model {llm.name} has no layout for transformers; engines of LLMs cannot run it")
     model: HfModel = llm.huggingface()
@@ -202,7 +202,7 @@ def require_same(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], fold
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in the file."""
+    """Return the JSON object in the file."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except ValueError as error:
@@ -210,7 +210,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line as a namespace."""
+    """Return the command line as a namespace."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write, or with --back the .pt file")

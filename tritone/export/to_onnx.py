@@ -86,7 +86,10 @@ def check_file(stage: Stage, part: Path, named: Path) -> None:
 
 
 def trace_sizes(stage: Stage) -> dict[str, int]:
-    """The usual sizes, none below 2 where the declaration allows it: a size of 1 would be traced as broadcasting."""
+    """Return the usual sizes, none below 2 where the declaration allows it.
+
+    A size of 1 would be traced as broadcasting.
+    """
     return {axis.name: max(axis.opt, min(2, axis.hi)) for axis in stage.axes}
 
 
@@ -113,7 +116,8 @@ def fix_output_sizes(stage: Stage, model: Any) -> None:
 
 
 def simplified(model: Any) -> Any:
-    """The same graph with constants folded, shape arithmetic simplified and dead nodes removed; every node named.
+    """Return the same graph with constants folded, shape arithmetic simplified and dead nodes removed; every node
+    named.
 
     The exporter names nodes by their modules and their outputs after them; a node the optimizer put in place of another
     gets that one's name back, so that what is said of a node by name holds in the next export.
@@ -131,7 +135,7 @@ def simplified(model: Any) -> Any:
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A path beside `path`; what was written there replaces `path` when the block ends well, with its data file."""
+    """Yield a path beside `path`; what was written there replaces `path` when the block ends well, with its data file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name

@@ -45,7 +45,10 @@ class Built:
 
 
 def available() -> str:
-    """Name and version of the package that will build; ArtifactError says which to install when there is none."""
+    """Return name and version of the package that will build.
+
+    ArtifactError says which to install when there is none.
+    """
     return gpu.package(gpu.backend())
 
 
@@ -56,7 +59,7 @@ def platform(options: Options) -> str:
 
 
 def can_run(platform: str = "") -> bool:
-    """Whether engines, of that platform where one is given, run on this machine and in this process."""
+    """Return whether engines, of that platform where one is given, run on this machine and in this process."""
     import torch
 
     here = gpu.gpu()
@@ -157,7 +160,7 @@ def fits(tensor: Tensor, value: Any, ready_made: bool) -> bool:
 
 
 def configure(trt: Any, builder: Any, wanted: str, options: Options) -> Any:
-    """The builder's settings."""
+    """Return the builder's settings."""
     config = builder.create_builder_config()
     config.builder_optimization_level = options.level
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -206,7 +209,7 @@ def keep_timing_cache(trt: Any, config: Any, path: Path) -> None:
 
 
 def monitor(trt: Any, progress: Callable[[str], None]) -> Any:
-    """A TensorRT progress monitor that reports the outermost phases."""
+    """Return a TensorRT progress monitor that reports the outermost phases."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:
@@ -225,6 +228,8 @@ def monitor(trt: Any, progress: Callable[[str], None]) -> Any:
 
 
 def activations(notes: Iterable[str]) -> int | None:
-    """Bytes of GPU memory beside the weights that the engine takes at its largest sizes, where the builder says so."""
+    """Return bytes of GPU memory beside the weights that the engine takes at its largest sizes, where the builder says
+    so.
+    """
     found = [re.search(r"Total Activation Memory: (\d+) bytes", note) for note in notes]
     return max((int(match[1]) for match in found if match), default=None)

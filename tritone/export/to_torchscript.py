@@ -62,7 +62,7 @@ def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -
 
 
 def optimised(outer: Any, methods: list[str]) -> Any:
-    """The scripted module frozen and optimised, or only frozen where optimising leaves what no file can hold.
+    """Return the scripted module frozen and optimised, or only frozen where optimising leaves what no file can hold.
 
     Two-dimensional convolutions are given weights in the layout of this machine's oneDNN, which are not tensors.
     """
@@ -76,7 +76,7 @@ def optimised(outer: Any, methods: list[str]) -> Any:
 
 
 def exported_methods(module: Any) -> tuple[str, ...]:
-    """Names of the methods the module's class marks with `torch.jit.export`."""
+    """Return names of the methods the module's class marks with `torch.jit.export`."""
     from torch._jit_internal import FunctionModifiers, get_torchscript_modifier
 
     found = ((name, getattr(type(module), name, None)) for name in dir(type(module)))
@@ -84,7 +84,7 @@ def exported_methods(module: Any) -> tuple[str, ...]:
 
 
 def compiled(stage: Stage, module: Any, precision: str, methods: tuple[str, ...]) -> tuple[Any, str]:
-    """The module as TorchScript, and why it had to be traced (empty when it was scripted).
+    """Return the module as TorchScript, and why it had to be traced (empty when it was scripted).
 
     A trace has no methods beside forward, so a module that exports some must be scripted.
     """
@@ -112,7 +112,7 @@ def compiled(stage: Stage, module: Any, precision: str, methods: tuple[str, ...]
 
 
 def shell(stage: Stage, inner: Any, precision: str, methods: Iterable[str], kept: tuple[str, ...]) -> Any:
-    """A scripted module around `inner` with the same methods, whose boundary is float32.
+    """Return a scripted module around `inner` with the same methods, whose boundary is float32.
 
     Args:
         kept: arguments that are handed on in float32.

@@ -115,7 +115,10 @@ def completion_request(model: HfModel, bias: Tensor) -> CompletionRequest:
 
 
 def sparse_bias(bias: Tensor) -> dict[str, float]:
-    """The bias `[vocabulary]` as servers take it: only ids that may be sampled, raised by `SHIFT`, keys as in JSON."""
+    """Return the bias `[vocabulary]` as servers take it.
+
+    Only ids that may be sampled, raised by `SHIFT`, keys as in JSON.
+    """
     allowed = bias.isfinite().nonzero()[:, 0].tolist()
     sparse = {str(i): float(bias[i]) + SHIFT for i in allowed}
     largest = max(map(abs, sparse.values()), default=0.0)

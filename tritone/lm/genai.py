@@ -50,11 +50,11 @@ class GenaiModel:
         self._lock = threading.Lock()
 
     def session(self) -> GenaiSession:
-        """A fresh sequence; close it when done."""
+        """Return a fresh sequence; close it when done."""
         return GenaiSession(self)
 
     def take(self) -> Any:
-        """A generator at position 0."""
+        """Return a generator at position 0."""
         import onnxruntime_genai as og
 
         with self._lock:
@@ -90,16 +90,16 @@ class GenaiSession:
         return int(self._open().token_count())
 
     def prefill(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Logits after a prompt; starts the sequence over."""
+        """Return logits after a prompt; starts the sequence over."""
         self._open().rewind_to(0)
         return self._append(np.asarray(ids, np.int32))
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more token."""
+        """Return logits after one more token."""
         return self._append(np.array([token], np.int32))
 
     def extend(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after more merged ids, text or speech."""
+        """Return logits after more merged ids, text or speech."""
         return self._append(np.asarray(ids, np.int32))
 
     def rewind(self, length: int) -> None:
@@ -144,7 +144,7 @@ class GenaiLlm:
         self._lock = threading.Lock()
 
     def load(self) -> GenaiModel:
-        """The model, loaded once."""
+        """Return the model, loaded once."""
         with self._lock:
             if self._model is None:
                 self._model = GenaiModel(self._folder, self._threads)
@@ -155,5 +155,5 @@ class GenaiLlm:
 
 
 def genai_llm(build: str | Path, precision: str = "int8", threads: int = 1) -> GenaiLlm:
-    """The language model of a build folder, as `synthesize` and the host steps take it."""
+    """Return the language model of a build folder, as `synthesize` and the host steps take it."""
     return GenaiLlm(llm_path(build, precision), threads)

@@ -41,7 +41,7 @@ class Signs:
     doubt_ids: int = 5
 
     def looping(self, codes: Sequence[int]) -> bool:
-        """Whether the end of the sequence is a loop."""
+        """Return whether the end of the sequence is a loop."""
         return len(codes) >= self.loop and len(set(codes[-self.loop :])) <= self.loop_ids
 
     def start(self, codes: Sequence[int]) -> int:
@@ -51,7 +51,7 @@ class Signs:
         return len(codes) - len(end) + again
 
     def doubtful(self, codes: Sequence[int]) -> bool:
-        """Whether the end of the sequence may become one."""
+        """Return whether the end of the sequence may become one."""
         return len(codes) >= self.doubt and len(set(codes[-self.doubt :])) <= self.doubt_ids
 
 
@@ -106,5 +106,5 @@ def guarded(
 
 
 def another(seed: int) -> int:
-    """The seed of the second attempt, the same on every machine."""
+    """Return the seed of the second attempt, the same on every machine."""
     return int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])

@@ -72,12 +72,12 @@ class HfModel:
     join: Callable[[HfWeights], dict[str, Tensor]]
 
     def ids(self, merged: Sequence[int]) -> list[int]:
-        """Ids of the merged vocabulary as ids of this one; ValueError for one that has no token here."""
+        """Return Ids of the merged vocabulary as ids of this one; ValueError for one that has no token here."""
         return moved(merged, self.segments)
 
 
 def moved(merged: Sequence[int], segments: Sequence[Sequence[int]]) -> list[int]:
-    """Each id of the merged vocabulary where its segment stands; ValueError for one that is in none."""
+    """Return each id of the merged vocabulary where its segment stands; ValueError for one that is in none."""
     return [_moved(token, segments) for token in merged]
 
 
@@ -101,12 +101,12 @@ class HfSession:
         self._cache: Any = None
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after a prompt of merged ids; starts the sequence over."""
+        """Return logits after a prompt of merged ids; starts the sequence over."""
         self._cache = None
         return self._forward(self._model.ids(ids))
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more token."""
+        """Return logits after one more token."""
         return self._forward([self._model.first + token])
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ class HfSession:
 
 
 def folder_session(model: HfModel, folder: Path) -> HfSession:
-    """A session on a folder that `export/to_huggingface.py` wrote, for comparisons; it computes in float32."""
+    """Return a session on a folder that `export/to_huggingface.py` wrote, for comparisons; it computes in float32."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
@@ -136,7 +136,7 @@ def folder_session(model: HfModel, folder: Path) -> HfSession:
 
 
 def identical(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors have the same dtype, shape and bits (so 0.0 is not -0.0, and equal NaNs are equal)."""
+    """Return whether two tensors have the same dtype, shape and bits (so 0.0 is not -0.0, and equal NaNs are equal)."""
     import torch
 
     if one.dtype != other.dtype or one.shape != other.shape:

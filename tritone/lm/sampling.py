@@ -64,11 +64,11 @@ class Session(Protocol):
     """One sequence being decoded by some engine; logits are float32 `[head_size]`, bias included."""
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after the prompt, given in merged ids (see `Vocabulary`)."""
+        """Return logits after the prompt, given in merged ids (see `Vocabulary`)."""
         ...
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more speech token."""
+        """Return logits after one more speech token."""
         ...
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class Session(Protocol):
 
 
 def seeded_draw(seed: int) -> Draw:
-    """A draw from a NumPy generator of its own: the same seed gives the same tokens on every machine."""
+    """Return a draw from a NumPy generator of its own: the same seed gives the same tokens on every machine."""
     rng = np.random.default_rng(seed)
 
     def draw(probabilities: np.ndarray) -> int:
@@ -88,18 +88,18 @@ def seeded_draw(seed: int) -> Draw:
 
 
 def greedy_draw(probabilities: np.ndarray) -> int:
-    """The most probable index, the first among equals."""
+    """Return the most probable index, the first among equals."""
     return int(np.argmax(probabilities))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities `[n]` float32 from scores `[n]`; -inf becomes 0."""
+    """Return probabilities `[n]` float32 from scores `[n]`; -inf becomes 0."""
     weights = np.exp(scores - scores.max(), dtype=np.float32)
     return weights / weights.sum(dtype=np.float32)
 
 
 def sample(scores: np.ndarray, history: Sequence[int], config: SamplingConfig, draw: Draw) -> int:
-    """The next id: a nucleus draw, replaced by a draw from all other ids when it repeats too often.
+    """Return the next id: a nucleus draw, replaced by a draw from all other ids when it repeats too often.
 
     Args:
         scores: logits or log-probabilities `[n]`; -inf excludes an id.
@@ -150,7 +150,7 @@ def tokens(
 
 
 def length_limits(text_length: int, config: SpeechRules, limit: int | None = None) -> tuple[int, int]:
-    """The fewest and the most speech codes of a text; InvalidRequest when not even one fits."""
+    """Return the fewest and the most speech codes of a text; InvalidRequest when not even one fits."""
     most = int(text_length * config.max_token_text_ratio)
     most = most if limit is None else min(most, limit)
     if most < 1:
@@ -159,7 +159,10 @@ def length_limits(text_length: int, config: SpeechRules, limit: int | None = Non
 
 
 def _nucleus(probabilities: np.ndarray, config: SamplingConfig, draw: Draw) -> int:
-    """A draw from the most probable ids: each is kept while those before it hold less than `top_p`, up to `top_k`."""
+    """Return a draw from the most probable ids.
+
+    Each is kept while those before it hold less than `top_p`, up to `top_k`.
+    """
     order = np.argsort(-probabilities, kind="stable")[: config.top_k]
     kept = probabilities[order]
     before = np.concatenate((np.zeros(1, np.float32), np.cumsum(kept, dtype=np.float32)[:-1]))

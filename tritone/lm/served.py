@@ -54,11 +54,11 @@ class Answer:
         self._connection, self._response = connection, response
 
     def read(self) -> bytes:
-        """All that is left of the body."""
+        """Return all that is left of the body."""
         return self._response.read()
 
     def line(self) -> bytes | None:
-        """The next line without its end; None after the last."""
+        """Return the next line without its end; None after the last."""
         line = self._response.readline()
         return line.strip() if line else None
 
@@ -115,7 +115,10 @@ class ServedLlm:
             return self._name
 
     def ask(self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None) -> Answer:
-        """The server's answer, whose body is still to be read; LlmFailed when there is none or it is a refusal."""
+        """Return the server's answer, whose body is still to be read.
+
+        LlmFailed when there is none or it is a refusal.
+        """
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         try:
             text = None if body is None else json.dumps(body)
@@ -188,7 +191,7 @@ class ServedSession:
             answer.close()
 
     def _sampled(self, body: Mapping[str, Any]) -> Iterator[int]:
-        """The server's ids from its stream of server-sent events."""
+        """Yield the server's ids from its stream of server-sent events."""
         body = {"model": self._llm.name(), **body}
         self._answer = answer = self._llm.ask("POST", "/v1/completions", self._llm.timeout, body)
         count = 0
@@ -227,7 +230,7 @@ class ServedSession:
 
 
 def served_llm(build: str | Path, url: str, engine: str) -> ServedLlm:
-    """The language model of a build folder, which a server at `url` has loaded.
+    """Return the language model of a build folder, which a server at `url` has loaded.
 
     Raises:
         ArtifactError: the build folder does not hold it.

@@ -33,11 +33,11 @@ class Engine(Protocol):
         ...
 
     def step(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """Logits of each sequence of the group after one more row of it."""
+        """Return logits of each sequence of the group after one more row of it."""
         ...
 
     def state(self, place: int) -> Any:
-        """A copy of the state of one sequence of the group."""
+        """Return a copy of the state of one sequence of the group."""
         ...
 
     def regroup(self, kept: Sequence[int], joining: Sequence[Any]) -> None:
@@ -52,7 +52,7 @@ class Utterance(Protocol):
     over: bool
 
     def next(self, logits: Any) -> Any:
-        """The next row."""
+        """Return the next row."""
         ...
 
 
@@ -103,7 +103,7 @@ class Listener(Iterator[Any]):
             self._arrived.notify()
 
     def room(self, part: float = 1.0) -> bool:
-        """Whether fewer rows wait than this part of those that may."""
+        """Return whether fewer rows wait than this part of those that may."""
         return self._ahead is None or len(self._rows) < max(1, part * self._ahead)
 
 
@@ -127,7 +127,7 @@ class SharedLm:
     def __call__(
         self, utterance: Utterance, ahead: int | None = AHEAD, cancelled: Callable[[], bool] = lambda: False
     ) -> Listener:
-        """The utterance's rows; they come from now on, whether or not they are read.
+        """Return the utterance's rows; they come from now on, whether or not they are read.
 
         Args:
             ahead: rows that may wait to be read before the sequence pauses, None for all there are.
@@ -145,7 +145,7 @@ class SharedLm:
         return listener
 
     def count(self, on_step: Callable[[], None]) -> SharedLm:
-        """The same model, which from now on calls `on_step` after each step."""
+        """Return the same model, which from now on calls `on_step` after each step."""
         self._on_step = on_step
         return self
 
@@ -167,7 +167,7 @@ class SharedLm:
                     self._group = []
 
     def _wait(self) -> list[Listener]:
-        """The sequences of the next step, as soon as there are any; none when the thread is to end."""
+        """Return the sequences of the next step, as soon as there are any; none when the thread is to end."""
         with self.lock:
             while True:
                 self._open = [one for one in self._open if not one.over]

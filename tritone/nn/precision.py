@@ -19,7 +19,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def halved(module: Module) -> Module:
-    """A copy with float16 weights and buffers, except below modules that declare `full_precision`."""
+    """Return a copy with float16 weights and buffers, except below modules that declare `full_precision`."""
     twin = copy.deepcopy(module)
     _halve(twin)
     return twin

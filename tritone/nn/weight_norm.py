@@ -12,7 +12,8 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def weight_norm(module: Module) -> Module:
-    """The module with its weight split into gain (`original0`) and direction (`original1`), per row of dimension 0.
+    """Return the module with its weight split into gain (`original0`) and direction (`original1`), per row of dimension
+    0.
 
     Dimension 0 also for transposed convolutions, where it counts input channels, as published checkpoints have it.
     Loading a state_dict accepts this layout and the older `weight_g` / `weight_v`.
@@ -21,7 +22,10 @@ def weight_norm(module: Module) -> Module:
 
 
 def fold_weight_norm(module: Module) -> Module:
-    """The same module, in place, with every normalised weight replaced by its plain value: same outputs, less work."""
+    """Return the same module, in place, with every normalised weight replaced by its plain value.
+
+    Same outputs, less work.
+    """
     for child in module.modules():
         if parametrize.is_parametrized(child, "weight"):
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
@@ -29,7 +33,7 @@ def fold_weight_norm(module: Module) -> Module:
 
 
 def older_layout(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state_dict under the names of the older layout, `weight_g` and `weight_v`, in the same order."""
+    """Return the state_dict under the names of the older layout, `weight_g` and `weight_v`, in the same order."""
     names = {".parametrizations.weight.original0": ".weight_g", ".parametrizations.weight.original1": ".weight_v"}
     renamed: dict[str, Tensor] = {}
     for key, value in state.items():

@@ -45,11 +45,11 @@ class Search:
         self.fp32 = prepared(load(path))
 
     def mixed(self, keep: Iterable[str]) -> Any:
-        """The mixed model with those nodes or patterns kept."""
+        """Return the mixed model with those nodes or patterns kept."""
         return mixed(load(self._path), keep, f"stage {self.stage.name}")
 
     def first_bad(self, keep: Iterable[str], margin: float = MARGIN) -> tuple[str, BadNode] | None:
-        """The point and the first node out of tolerance there."""
+        """Return the point and the first node out of tolerance there."""
         model = self.mixed(keep)
         for point, inputs in self.cases:
             bad = first_bad(self.stage, self.fp32, model, inputs, NODE_TOLERANCE, self.tolerance * margin)
@@ -58,7 +58,7 @@ class Search:
         return None
 
     def minimal(self, report: Report) -> list[str]:
-        """Names of the nodes to keep, in the order of the graph."""
+        """Return names of the nodes to keep, in the order of the graph."""
         keep: list[str] = []
         for name, problem in rewrite(prepared(load(self._path)), set()).items():
             report(f"keep {name}: {problem}")
@@ -78,7 +78,9 @@ class Search:
         return sorted(keep, key=lambda name: order[name])
 
     def blamed(self, name: str, keep: list[str]) -> str:
-        """The node itself while it computes in fp16, else the nearest fp16 node before it that errs most by itself."""
+        """Return the node itself while it computes in fp16, else the nearest fp16 node before it that errs most by
+        itself.
+        """
         model = self.mixed(keep)
         halves, before = half_nodes(model), float_inputs(self.fp32)
         level, seen = {name}, {name}
@@ -99,7 +101,7 @@ class Search:
         return max(own, key=lambda other: own[other])
 
     def patterns(self, keep: list[str]) -> tuple[str, ...]:
-        """The names with the numbers of layers replaced by `*`, those that another pattern covers left out."""
+        """Return the names with the numbers of layers replaced by `*`, those that another pattern covers left out."""
         general = dict.fromkeys(re.sub(r"(?<=\.)\d+", "*", name) for name in keep)
         return tuple(p for p in general if not any(p != other and fnmatchcase(p, other) for other in general))
 

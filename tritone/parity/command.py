@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None, report: Callable[[str], None] = pri
 
 
 def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
-    """Rows of every artefact that is built and asked for, and what was left out and why."""
+    """Return rows of every artefact that is built and asked for, and what was left out and why."""
     from tritone.parity.engines import engine_call, reference_call
 
     family = open_family(args.model_dir)
@@ -88,7 +88,10 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
 
 
 def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artefact]:
-    """The artefacts of the family that exist in the folder; ConfigError when the choice is unknown, or leaves none."""
+    """Return the artefacts of the family that exist in the folder.
+
+    ConfigError when the choice is unknown, or leaves none.
+    """
     chosen = Selection(
         tuple(args.formats.split(",")) if args.formats else targets.FORMATS,
         tuple(args.precision.split(",")) if args.precision else targets.PRECISIONS,
@@ -103,12 +106,12 @@ def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artefact]
 
 
 def asked_for(artefact: Artefact, args: argparse.Namespace, chosen: Selection) -> bool:
-    """Whether the artefact itself was named, not only as what another is made from."""
+    """Return whether the artefact itself was named, not only as what another is made from."""
     return artefact.format in chosen.formats and (artefact.format == "llm" or artefact.precision in chosen.precisions)
 
 
 def compare_language_model(artefact: Artefact, family: Family, args: argparse.Namespace) -> list[Row]:
-    """The language model's folder beside the torch module."""
+    """Return the language model's folder beside the torch module."""
     from tritone.lm.genai import genai_llm
 
     llm = family.language_model
@@ -122,7 +125,7 @@ def compare_language_model(artefact: Artefact, family: Family, args: argparse.Na
 
 
 def runs_here(out: Path, artefact: Artefact) -> bool:
-    """Whether an engine's GPU is in this machine."""
+    """Return whether an engine's GPU is in this machine."""
     from tritone.export import to_tensorrt
 
     entry = read_manifest(out).get(artefact.key)

@@ -51,7 +51,7 @@ class Row:
 
 
 def points(stage: Stage, quick: bool = False) -> Iterator[tuple[str, dict[str, int]]]:
-    """Name and axis sizes of the smallest, usual and (unless quick) largest comparison."""
+    """Yield name and axis sizes of the smallest, usual and (unless quick) largest comparison."""
     for name, which in (("smallest", "lo"), ("usual", "opt"), ("largest", "hi")):
         sizes = stage.sizes(which)
         batch = stage.inputs[0].shape[0]
@@ -87,7 +87,7 @@ def compare_stage(
     tolerance: float | None = None,
     rate: int = 0,
 ) -> Iterator[Row]:
-    """The stage on both engines with fresh random inputs and ragged lengths at each size.
+    """Yield the stage on both engines with fresh random inputs and ragged lengths at each size.
 
     Args:
         tolerance: in place of the stage's own for fp32.
@@ -121,12 +121,12 @@ def compare_stage(
 
 
 def errors_of(stage: Stage, wanted: Arrays, found: Arrays) -> dict[str, float]:
-    """The relative error of each output."""
+    """Return the relative error of each output."""
     return {t.name: relative_error(wanted[t.name], found[t.name], t.scale) for t in stage.outputs}
 
 
 def as_sound(stage: Stage, wanted: Arrays, found: Arrays, rate: int) -> dict[str, float]:
-    """Log-mel difference and signal-to-noise ratio in dB of the first output's first row."""
+    """Return log-mel difference and signal-to-noise ratio in dB of the first output's first row."""
     name = stage.outputs[0].name
     one, other = wanted[name][0], found[name][0]
     return {"log_mel": log_mel_difference(one, other, rate), "snr_db": signal_to_noise(one, other)}
@@ -142,7 +142,10 @@ def compare_artefact(
     seed: int,
     quick: bool = False,
 ) -> list[Row]:
-    """One file of a build folder beside the reference; a mixed fp16 graph that fails has its first bad node named."""
+    """Return one file of a build folder beside the reference.
+
+    A mixed fp16 graph that fails has its first bad node named.
+    """
     form = f"{artefact.format} {artefact.precision}"
     tolerance = stage.fp16_tolerance if artefact.precision == "fp16" else stage.tolerance
     sounds = {tensor.name for tensor in family.response}
@@ -154,7 +157,7 @@ def compare_artefact(
 
 
 def diagnosed(row: Row, stage: Stage, out: Path) -> Row:
-    """The failed row of a mixed fp16 graph with the first node that leaves tolerance in its problem."""
+    """Return the failed row of a mixed fp16 graph with the first node that leaves tolerance in its problem."""
     from tritone.parity.fp16_probe import first_bad_node
 
     files = (stage_path(out, stage.name), stage_path(out, stage.name, "fp16"))

@@ -39,7 +39,7 @@ class Recorder:
         return Recording(self._llm(), self.sessions[-1])
 
     def replay(self) -> Llm:
-        """An Llm whose sessions, in the order they are opened, give the recorded logits whatever they are asked."""
+        """Return an Llm whose sessions, in the order they are opened, give the recorded logits whatever they are asked."""
         waiting = iter(self.sessions)
         return lambda: Replay(next(waiting))
 
@@ -51,11 +51,11 @@ class Recording:
         self._session, self._kept = session, kept
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after the prompt."""
+        """Return logits after the prompt."""
         return self._keep(self._session.prefill(ids))
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more token."""
+        """Return logits after one more token."""
         return self._keep(self._session.step(token))
 
     def close(self) -> None:
@@ -74,11 +74,11 @@ class Replay:
         self._rest = iter(kept)
 
     def prefill(self, _ids: Sequence[int]) -> np.ndarray:
-        """The first recorded logits."""
+        """Return the first recorded logits."""
         return next(self._rest)
 
     def step(self, _token: int) -> np.ndarray:
-        """The next recorded logits."""
+        """Return the next recorded logits."""
         return next(self._rest)
 
     def close(self) -> None:
@@ -88,7 +88,8 @@ class Replay:
 def compare_speech(
     family: Family, reference: Call, built: Sequence[Artefact], out: Path, text: str, seed: int, threads: int = 1
 ) -> list[Row]:
-    """One row per format and precision of which every stage is built: the whole streamed utterance beside torch's.
+    """Return one row per format and precision of which every stage is built: the whole streamed utterance beside
+    torch's.
 
     Raises:
         ArtifactError: the family has a language model, and none that runs here is built.
@@ -119,7 +120,7 @@ def compare_speech(
 def row(
     form: str, wanted: np.ndarray, found: np.ndarray, seconds: float, family: Family, precision: str, seed: int
 ) -> Row:
-    """The comparison of two utterances; the error is the log-mel difference."""
+    """Return the comparison of two utterances; the error is the log-mel difference."""
     rate = int(family.settings["sample_rate"])
     limit = LOG_MEL_TOLERANCE[precision]
     difference = log_mel_difference(wanted, found, rate)
@@ -133,19 +134,19 @@ def row(
 
 
 def speak(family: Family, call: Call, llm: Llm, request: Arrays) -> tuple[np.ndarray, float]:
-    """The whole streamed waveform `[samples]`, and the seconds it took."""
+    """Return the whole streamed waveform `[samples]`, and the seconds it took."""
     began = time.perf_counter()
     chunks = list(family.synthesize(call, llm, request, lambda: False))
     return np.concatenate([chunk.reshape(-1) for chunk in chunks]), time.perf_counter() - began
 
 
 def no_llm() -> Any:
-    """The language model of a family that has none of its own."""
+    """Return the language model of a family that has none of its own."""
     raise ArtifactError("the order of calls asked for a language model, and the family describes none")
 
 
 def built_llm(out: Path) -> str:
-    """The most exact onnxruntime-genai precision in the build folder."""
+    """Return the most exact onnxruntime-genai precision in the build folder."""
     for precision in ("fp32", "int8", "int4"):
         if (out / llm_key(precision)).is_dir():
             return precision

@@ -12,7 +12,7 @@ from tritone.stage import Call, Family, Stage
 
 
 def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, threads: int = 1) -> Call:
-    """A Call on the files of that format and precision.
+    """Return a Call on the files of that format and precision.
 
     Mixed fp16 ONNX runs in its rounded form: a CPU computes the file itself in fp32 and so hides overflow.
     """

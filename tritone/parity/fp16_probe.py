@@ -73,7 +73,7 @@ class BadNode:
 def first_bad_node(
     stage: Stage, fp32_path: Path, fp16_path: Path, inputs: Mapping[str, np.ndarray], tolerance: float
 ) -> BadNode | None:
-    """The first node whose fp16 value is not finite or further than `tolerance` of the peak from the fp32 value.
+    """Return the first node whose fp16 value is not finite or further than `tolerance` of the peak from the fp32 value.
 
     None when there is no such node; the stage's outputs may then still differ, by many small errors.
 
@@ -107,7 +107,7 @@ def first_bad(
 
 
 def measures(stage: Stage, fp32: Any, mixed: Any, inputs: Mapping[str, np.ndarray]) -> Iterator[Measure]:
-    """Every node of the `prepared` fp32 model that computes floats, in order; those that only move are left out.
+    """Yield every node of the `prepared` fp32 model that computes floats, in order; those that only move are left out.
 
     Raises:
         ArtifactError: the mixed model was not made from the fp32 one.
@@ -153,7 +153,7 @@ def measures(stage: Stage, fp32: Any, mixed: Any, inputs: Mapping[str, np.ndarra
 
 
 def measured(node: Any, output: str, right: np.ndarray, found: np.ndarray, own: np.ndarray) -> Measure:
-    """The errors of one output."""
+    """Return the errors of one output."""
     if found.shape != right.shape or own.shape != right.shape:
         return Measure(node.name, node.op_type, output, 0.0, float("inf"), float("inf"))
     real = np.abs(right) < BIG
@@ -179,31 +179,31 @@ def fed(names: list[str], values: Mapping[str, np.ndarray], low: list[bool]) -> 
 
 
 def as_half(array: np.ndarray) -> np.ndarray:
-    """The float32 array as fp16 holds it; the same object when that changes nothing."""
+    """Return the float32 array as fp16 holds it; the same object when that changes nothing."""
     with np.errstate(all="ignore"):
         result = array.astype(np.float16).astype(np.float32)
     return array if np.array_equal(result, array) else result
 
 
 def rounded_outputs(values: list[np.ndarray], gives: list[bool]) -> list[np.ndarray]:
-    """A node's outputs, those it gives as fp16 rounded."""
+    """Return a node's outputs, those it gives as fp16 rounded."""
     return [as_half(value) if low else value for value, low in zip(values, gives, strict=True)]
 
 
 def is_float(array: np.ndarray) -> bool:
-    """Whether the array holds float32."""
+    """Return whether the array holds float32."""
     return array.dtype == np.float32
 
 
 def base(name: str) -> str:
-    """The fp32 graph's name of a node of the mixed graph."""
+    """Return the fp32 graph's name of a node of the mixed graph."""
     for suffix in SUFFIX.values():
         name = name.removesuffix(suffix)
     return name
 
 
 def half_nodes(mixed: Any) -> set[str]:
-    """The nodes of a mixed model that compute in fp16, without those that only move or cast."""
+    """Return the nodes of a mixed model that compute in fp16, without those that only move or cast."""
     from onnx import shape_inference
 
     kinds = types(shape_inference.infer_shapes(mixed))
@@ -222,12 +222,12 @@ def last_readers(model: Any) -> dict[str, int]:
 
 
 def same(feed: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
-    """Whether both hold the very same arrays."""
+    """Return whether both hold the very same arrays."""
     return all(other[name] is array for name, array in feed.items())
 
 
 def single(node: Any, values: Mapping[str, np.ndarray], opsets: list[Any]) -> Any:
-    """A function that runs one node in fp32: arrays by name to the list of its outputs."""
+    """Return a function that runs one node in fp32: arrays by name to the list of its outputs."""
     import onnxruntime
     from onnx import helper
 

@@ -23,7 +23,7 @@ tr.bad{background:#fdd}img{max-width:100%}"""
 
 
 def table(rows: Sequence[Row], skipped: Sequence[str] = ()) -> str:
-    """The comparisons as aligned text, then what was left out."""
+    """Return the comparisons as aligned text, then what was left out."""
     lines = [f"{'what':22} {'format':16} {'point':14} {'error':>9} {'tolerance':>9} {'seconds':>8}  sizes"]
     for row in rows:
         tolerance = "-" if row.tolerance is None else f"{row.tolerance:9.1e}"
@@ -45,7 +45,7 @@ def write_json(path: Path, rows: Sequence[Row], skipped: Sequence[str] = ()) -> 
 
 
 def plain(value: Any) -> Any:
-    """The value with every number that is not finite replaced by None."""
+    """Return the value with every number that is not finite replaced by None."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -73,7 +73,7 @@ def write_html(path: Path, rows: Sequence[Row], skipped: Sequence[str] = ()) -> 
 
 
 def html_row(row: Row) -> str:
-    """One comparison as a table row."""
+    """Return one comparison as a table row."""
     sizes = " ".join(f"{name}={value}" for name, value in row.sizes.items())
     sound = " ".join(f"{name} {value:.3g}" for name, value in row.sound.items())
     cells = [row.name, row.format, row.point]

@@ -11,7 +11,7 @@ from tritone.errors import TritoneError
 
 
 def answer(run: Any, *arguments: Any) -> Any:
-    """The result of `run`, or the error that answers this request alone."""
+    """Return the result of `run`, or the error that answers this request alone."""
     try:
         return run(*arguments)
     except TritoneError as error:
@@ -24,11 +24,11 @@ def row(values: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def pad(array: np.ndarray, length: int) -> np.ndarray:
-    """The array with zeros appended along its last axis up to `length`."""
+    """Return the array with zeros appended along its last axis up to `length`."""
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])])
 
 
 def stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Rows joined into a batch, padded with zeros along the last axis."""
+    """Return rows joined into a batch, padded with zeros along the last axis."""
     longest = max(array.shape[-1] for array in arrays)
     return np.concatenate([pad(array, longest) for array in arrays])

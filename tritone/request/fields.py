@@ -21,7 +21,7 @@ def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
 
 
 def read_text(request: Arrays, field: str) -> str:
-    """The UTF-8 text of a BYTES input, "" where it was left out."""
+    """Return the UTF-8 text of a BYTES input, "" where it was left out."""
     if field not in request or request[field].size == 0:
         return ""
     value = request[field].reshape(-1)[0]
@@ -32,7 +32,7 @@ def read_text(request: Arrays, field: str) -> str:
 
 
 def read_number(request: Arrays, field: str, default: float) -> float:
-    """The number in a [1, 1] input, `default` where it was left out; not a number is an error."""
+    """Return the number in a [1, 1] input, `default` where it was left out; not a number is an error."""
     if field not in request or request[field].size == 0:
         return default
     value = request[field].reshape(-1)[0].item()
@@ -42,12 +42,12 @@ def read_number(request: Arrays, field: str, default: float) -> float:
 
 
 def sound_length(request: Arrays, field: str) -> int:
-    """Samples of a sound input, 0 where it was left out; `<field>_len` counts those that are valid."""
+    """Return samples of a sound input, 0 where it was left out; `<field>_len` counts those that are valid."""
     return int(read_number(request, f"{field}_len", request[field].size if field in request else 0))
 
 
 def read_sound(request: Arrays, field: str) -> np.ndarray:
-    """The valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
+    """Return the valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
     wav = request.get(field, np.zeros((1, 0), np.float32))
     if wav.size == 0:
         raise InvalidRequest(field, "is missing; send the recording as float32 samples at 16 kHz")

@@ -35,7 +35,7 @@ class Busy(TritoneError):
 
 
 def status(error: Exception) -> str:
-    """The name of the error's code in Triton's Python backend."""
+    """Return the name of the error's code in Triton's Python backend."""
     codes = {InvalidRequest: "INVALID_ARG", Busy: "UNAVAILABLE", Cancelled: "CANCELLED"}
     return next((name for kind, name in codes.items() if isinstance(error, kind)), "INTERNAL")
 
@@ -46,12 +46,12 @@ def stage_prefix(family: str) -> str:
 
 
 def model_name(prefix: str, stage: str) -> str:
-    """The Triton model of a stage."""
+    """Return the Triton model of a stage."""
     return prefix + stage
 
 
 def batch_axis(stage: Stage) -> Axis | None:
-    """The axis every tensor of the stage begins with, or None: only with one can Triton itself form batches."""
+    """Return the axis every tensor of the stage begins with, or None: only with one can Triton itself form batches."""
     axis = stage.inputs[0].shape[0]
     same = all(tensor.shape[0] == axis for tensor in (*stage.inputs, *stage.outputs))
     return axis if isinstance(axis, Axis) and same else None
@@ -107,7 +107,7 @@ class BlsCall:
 
     @staticmethod
     def _wire(stage: Stage, array: np.ndarray) -> np.ndarray:
-        """The array as Triton wants it: contiguous, and with a size besides the batch where it forms batches."""
+        """Return the array as Triton wants it: contiguous, and with a size besides the batch where it forms batches."""
         column = array.ndim == 1 and batch_axis(stage) is not None
         return np.ascontiguousarray(array[:, None] if column else array)
 
@@ -120,12 +120,12 @@ class BlsCall:
 
 
 def bls_call(stages: Iterable[Stage], prefix: str, timeout: float = 60, backend: Any = None) -> BlsCall:
-    """A Call on the models of the server this process belongs to."""
+    """Return a Call on the models of the server this process belongs to."""
     return BlsCall(stages, prefix, timeout, backend)
 
 
 def stoppable(call: Call, cancelled: Callable[[], bool]) -> Call:
-    """The call of one request: raises Cancelled instead of starting another stage once the client has gone."""
+    """Return the call of one request: raises Cancelled instead of starting another stage once the client has gone."""
 
     def checked(stage_name: str, **arrays: np.ndarray) -> Arrays:
         if cancelled():

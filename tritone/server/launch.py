@@ -58,7 +58,10 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
-        """The server's environment: this interpreter's packages and repository, and the libraries the wheel needs."""
+        """Return the server's environment.
+
+        This interpreter's packages and repository, and the libraries the wheel needs.
+        """
         env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "PYTHONSTARTUP"}}
         packages = [str(ROOT), *site.getsitepackages()]
         env["PYTHONPATH"] = os.pathsep.join(packages)
@@ -70,7 +73,7 @@ class Server:
         return env | self.env
 
     def command(self) -> list[str]:
-        """The command line; every setting that matters is spelled out in it."""
+        """Return the command line; every setting that matters is spelled out in it."""
         pairs = {
             "model-repository": self.repository,
             "backend-directory": self.home / "backends" if self.home else assemble(self.build / "tritonserver"),
@@ -128,7 +131,7 @@ class Server:
             time.sleep(0.05)
 
     def first_error(self) -> str:
-        """The sentence in the log that explains the failure, with the log's path."""
+        """Return the sentence in the log that explains the failure, with the log's path."""
         return f"{explain(self.log.read_text(errors='replace'))} (full log: {self.log})"
 
     def stop(self, grace: float = 20) -> None:
@@ -150,7 +153,7 @@ class Server:
             region.unlink(missing_ok=True)
 
     def shared_memory(self) -> list[Path]:
-        """The shared memory regions this server's models talk through."""
+        """Return the shared memory regions this server's models talk through."""
         return sorted(Path("/dev/shm").glob(f"{self._region}*"))
 
     def __enter__(self) -> Server:
@@ -163,7 +166,7 @@ class Server:
 
 
 def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
-    """True when the server (or the one model) says it can take requests."""
+    """Return True when the server (or the one model) says it can take requests."""
     path = f"models/{model}/ready" if model else "health/ready"
     try:
         with urllib.request.urlopen(f"http://{host}:{http_port}/v2/{path}", timeout=2) as answer:
@@ -173,7 +176,7 @@ def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
 
 
 def explain(log: str) -> str:
-    """The first real error of a Triton log: why a model did not load, else the first error line."""
+    """Return the first real error of a Triton log: why a model did not load, else the first error line."""
     failure = FAILED.search(log)
     if failure:
         reason = re.split(r"(?:\\n|\n)+At:", failure.group(2))[0].removeprefix("Internal: ")

@@ -35,7 +35,7 @@ class Ports:
 
 
 def wheel() -> Path:
-    """The `tritonserver` folder inside the installed nvidia-pytriton wheel (found without importing it)."""
+    """Return the `tritonserver` folder inside the installed nvidia-pytriton wheel (found without importing it)."""
     spec = importlib.util.find_spec("pytriton")
     places = list(spec.submodule_search_locations or []) if spec else []
     for place in places:
@@ -49,7 +49,7 @@ def wheel() -> Path:
 
 
 def complete_server(backend: str) -> Path:
-    """The folder of a Triton server with that backend besides Python's, which the wheel does not have."""
+    """Return the folder of a Triton server with that backend besides Python's, which the wheel does not have."""
     home = Path(os.environ.get("TRITONSERVER_DIR") or CONTAINER)
     missing = [path for path in (home / "bin" / "tritonserver", home / "backends" / backend) if not path.exists()]
     if missing:
@@ -74,7 +74,10 @@ def library_folders() -> list[Path]:
 
 
 def libpython(folders: Sequence[Path] | None = None) -> Path:
-    """The shared Python library the backend's stub is linked against; `folders` defaults to `library_folders()`."""
+    """Return the shared Python library the backend's stub is linked against.
+
+    `folders` defaults to `library_folders()`.
+    """
     searched = library_folders() if folders is None else list(folders)
     for folder in searched:
         if (folder / LIBPYTHON).is_file():
@@ -123,7 +126,7 @@ def check_ports(ports: Ports, host: str = "127.0.0.1") -> None:
 
 
 def free_ports(host: str = "127.0.0.1") -> Ports:
-    """Three ports that are free at this moment."""
+    """Return three ports that are free at this moment."""
     probes = [socket.socket() for _ in range(3)]
     try:
         for probe in probes:

@@ -52,7 +52,10 @@ class ArrivingText:
             self._waiting.put(None)
 
     def pieces(self, cancelled: Callable[[], bool]) -> Iterator[str]:
-        """The pieces in order, waiting for each; ends early once `cancelled`, InvalidRequest after too long a wait."""
+        """Yield the pieces in order, waiting for each.
+
+        Ends early once `cancelled`, InvalidRequest after too long a wait.
+        """
         since = time.monotonic()
         while not cancelled():
             try:
@@ -84,7 +87,8 @@ class ArrivingTexts:
         self._lock = threading.Lock()
 
     def receive(self, key: int | str, flags: int, request: Arrays) -> tuple[bool, ArrivingText | TritoneError | None]:
-        """Whether the request begins an utterance, with its text where that comes in pieces, or why it is refused.
+        """Return whether the request begins an utterance, with its text where that comes in pieces, or why it is
+        refused.
 
         Refused are a piece of no open sequence, one that brings more than text, and what goes beyond the limit.
         """
@@ -124,7 +128,7 @@ class ArrivingTexts:
 
 
 def piece_of(request: Arrays) -> str:
-    """The request's text as it is, "" where it has none."""
+    """Return the request's text as it is, "" where it has none."""
     if TEXT not in request or request[TEXT].size == 0:
         return ""
     value = request[TEXT].reshape(-1)[0]

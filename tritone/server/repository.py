@@ -51,7 +51,7 @@ TARGETS = {
 
 
 def render(family: Family, target: str, overrides: Path | None = None, stages: str = "") -> dict[str, bytes]:
-    """Every file of the family's repository by relative path.
+    """Return every file of the family's repository by relative path.
 
     Args:
         overrides: folder of `<model>.pbtxt` texts merged into the rendered configs (default: the target's own).
@@ -87,7 +87,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
 
 
 def step(family: Family, name: str, host: Host, parameters: Mapping[str, str]) -> pb.ModelConfig:
-    """A Python model that runs one host step on a list of requests."""
+    """Return a Python model that runs one host step on a list of requests."""
     asked = {tensor.name for tensor in family.request}
     inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in asked) for tensor in host.inputs)
     config = python_model(name, host.name, inputs, host.outputs, parameters)
@@ -97,13 +97,16 @@ def step(family: Family, name: str, host: Host, parameters: Mapping[str, str]) -
 
 
 def batches(family: Family, host: Host) -> bool:
-    """True when requests gain from being grouped: all the step's stages take a batch, and none decodes a sequence."""
+    """Return True when requests gain from being grouped.
+
+    All the step's stages take a batch, and none decodes a sequence.
+    """
     stages = [family.stage(name) for name in host.uses if name != "llm"]
     return bool(stages) and "llm" not in host.uses and all(isinstance(s.inputs[0].shape[0], Axis) for s in stages)
 
 
 def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:
-    """The decoupled entry that runs the streaming order of calls."""
+    """Return the decoupled entry that runs the streaming order of calls."""
     config = python_model(f"{family.name}_stream", "stream", family.request, family.response, parameters)
     config.model_transaction_policy.decoupled = True
     config.parameters["streams"].string_value = "16"
@@ -112,7 +115,7 @@ def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:
 
 
 def ensemble(family: Family) -> pb.ModelConfig:
-    """The true ensemble: every host step in order, joined by tensor names.
+    """Return the true ensemble: every host step in order, joined by tensor names.
 
     All its inputs may be left out: for a missing one an ensemble would report a deadlock, while the step that reads it
     names the field.

@@ -27,13 +27,13 @@ WARM_UP = "usual_size"
 
 
 def stage_models(family: Family, backend: str) -> dict[str, pb.ModelConfig]:
-    """The config of every stage's model by model name; `backend` is "tensorrt_plan" or "python"."""
+    """Return the config of every stage's model by model name; `backend` is "tensorrt_plan" or "python"."""
     prefix = stage_prefix(family.name)
     return {model_name(prefix, stage.name): stage_model(prefix, stage, backend) for stage in family.stages}
 
 
 def stage_model(prefix: str, stage: Stage, backend: str) -> pb.ModelConfig:
-    """One stage's model. Its tensors are batched by Triton where every one of them carries the same batch axis."""
+    """Return one stage's model. Its tensors are batched by Triton where every one of them carries the same batch axis."""
     axis = batch_axis(stage)
     config = pb.ModelConfig(name=model_name(prefix, stage.name), max_batch_size=axis.hi if axis else 0)
     for tensor in stage.inputs:
@@ -80,14 +80,14 @@ def warm_up(config: pb.ModelConfig, stage: Stage, batched: bool) -> None:
 
 
 def warm_up_array(stage: Stage, tensor: Tensor, batched: bool) -> np.ndarray:
-    """The tensor of the stage's example at its usual sizes, of one row where Triton batches."""
+    """Return the tensor of the stage's example at its usual sizes, of one row where Triton batches."""
     axes = stage.sizes("opt")
     axis = batch_axis(stage)
     return stage.example(axes | {axis.name: 1} if batched and axis else axes)[tensor.name]
 
 
 def warm_up_files(family: Family) -> dict[str, bytes]:
-    """The files the warm-ups read, by path in the repository."""
+    """Return the files the warm-ups read, by path in the repository."""
     files = {}
     for stage in family.stages:
         folder = f"{model_name(stage_prefix(family.name), stage.name)}/warmup"

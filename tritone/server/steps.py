@@ -74,7 +74,7 @@ class Step:
                 self._call(name, **stage.example(stage.sizes("opt")))
 
     def run(self, requests: list[Arrays]) -> list[Any]:
-        """A result or an exception for each request; one at fault does not disturb the others."""
+        """Return a result or an exception for each request; one at fault does not disturb the others."""
         results: list[Any] = [refuse_batches(request) for request in requests]
         good = [index for index, result in enumerate(results) if result is None]
         for index, answer in zip(good, self._answers([requests[index] for index in good]), strict=True):
@@ -82,7 +82,7 @@ class Step:
         return results
 
     def _answers(self, requests: list[Arrays]) -> list[Any]:
-        """The host step's results; when a batch fails as a whole, each of its requests is tried alone."""
+        """Return the host step's results; when a batch fails as a whole, each of its requests is tried alone."""
         assert self._host is not None
         if not requests:
             return []
@@ -98,7 +98,7 @@ class Step:
     def stream(
         self, request: Arrays, cancelled: Callable[[], bool] = lambda: False, pieces: Iterable[str] | None = None
     ) -> Iterator[np.ndarray]:
-        """Waveform chunks `[samples]` of one request; the work ends soon after `cancelled` says so.
+        """Yield waveform chunks `[samples]` of one request; the work ends soon after `cancelled` says so.
 
         With `pieces` these are the text, which may still be arriving.
         """
@@ -138,7 +138,7 @@ class StageModel:
         self._call = onnx_call(Path(values["build_dir"]), [stage], threads=threads(values), eager=True)
 
     def run(self, requests: list[Arrays]) -> list[Any]:
-        """A result or an exception for each request."""
+        """Return a result or an exception for each request."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: Arrays) -> Any:
@@ -159,12 +159,15 @@ def threads(values: Mapping[str, str]) -> int:
 
 
 def speaks_with_llm(family: Family) -> bool:
-    """Whether the family has a language model, of whichever kind."""
+    """Return whether the family has a language model, of whichever kind."""
     return family.language_model is not None or family.stage_llm is not None
 
 
 def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
-    """The value of a parameter with a few possible ones, the first when it is left out; ConfigError lists them."""
+    """Return the value of a parameter with a few possible ones, the first when it is left out.
+
+    ConfigError lists them.
+    """
     value = values.get(key) or known[0]
     if value not in known:
         raise ConfigError(f"the parameter {key} is {value!r}; it can be {', '.join(known)}")
@@ -172,7 +175,7 @@ def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
 
 
 def open_llm(values: Mapping[str, str], family: Family, call: Call) -> Llm:
-    """The language model the parameters ask for, or the one made of the family's stages."""
+    """Return the language model the parameters ask for, or the one made of the family's stages."""
     if family.stage_llm is not None:
         return family.stage_llm(call)
     build = Path(values["build_dir"])
@@ -194,7 +197,7 @@ def warm_up_llm(llm: Llm) -> None:
 
 
 def find_host(family: Family, name: str) -> Any:
-    """The family's host step of that name; ConfigError lists those that exist."""
+    """Return the family's host step of that name; ConfigError lists those that exist."""
     hosts = (*family.hosts, *family.services)
     for host in hosts:
         if host.name == name:
@@ -204,7 +207,7 @@ def find_host(family: Family, name: str) -> Any:
 
 
 def refuse_batches(request: Arrays) -> InvalidRequest | None:
-    """The error for a request that carries more than one utterance; the server forms batches itself."""
+    """Return the error for a request that carries more than one utterance; the server forms batches itself."""
     for name, array in request.items():
         if array.ndim == 0 or array.shape[0] != 1:
             rows = array.shape[0] if array.ndim else 0
@@ -221,18 +224,18 @@ class Counted:
         self._session, self._on_token = session, on_token
 
     def prefill(self, ids: list[int]) -> np.ndarray:
-        """Logits after the prompt."""
+        """Return logits after the prompt."""
         logits: np.ndarray = self._session.prefill(ids)
         return logits
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more token."""
+        """Return logits after one more token."""
         self._on_token()
         logits: np.ndarray = self._session.step(token)
         return logits
 
     def extend(self, ids: list[int]) -> np.ndarray:
-        """Logits after more ids in the middle of a sequence."""
+        """Return logits after more ids in the middle of a sequence."""
         self._on_token()
         logits: np.ndarray = self._session.extend(ids)
         return logits
@@ -253,7 +256,7 @@ class CountedSampler:
         self._session.check()
 
     def generate(self, *arguments: Any) -> Iterator[int]:
-        """The session's tokens."""
+        """Yield the session's tokens."""
         for token in self._session.generate(*arguments):
             self._on_token()
             yield token
@@ -276,5 +279,5 @@ def counted(llm: Llm, on_token: Callable[[], None]) -> Llm:
 
 
 def no_llm() -> Any:
-    """The language model of a step that declares none, or of a family that has none."""
+    """Return the language model of a step that declares none, or of a family that has none."""
     raise ConfigError("this step uses the language model without declaring it in `uses`, or the family has none")

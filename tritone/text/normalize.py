@@ -72,7 +72,7 @@ _UNSPOKEN = re.compile(r"[^A-Za-z0-9.,;:!?'\"$£€/\s-]")
 
 
 def normalize(text: str) -> str:
-    """The text in plain ASCII letters, digits and punctuation, ready for an English pronunciation library.
+    """Return the text in plain ASCII letters, digits and punctuation, ready for an English pronunciation library.
 
     Raises InvalidRequest when a letter has no place in English text (another script), naming the letters.
     """
@@ -93,7 +93,7 @@ def normalize(text: str) -> str:
 
 
 def _decade(digits: str) -> str:
-    """The plural of a year or decade in words: 1990 -> nineteen nineties."""
+    """Return the plural of a year or decade in words: 1990 -> nineteen nineties."""
     from num2words import num2words
 
     words = str(num2words(int(digits), to="year" if len(digits) == 4 else "cardinal"))

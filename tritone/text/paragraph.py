@@ -24,7 +24,7 @@ _CUTS = (
 
 
 def paragraphs(text: str, length: Callable[[str], int], chinese: bool) -> list[str]:
-    """The text in order as segments of about `SHORTEST` to `LONGEST`, as published, never more than `BOUND`.
+    """Return the text in order as segments of about `SHORTEST` to `LONGEST`, as published, never more than `BOUND`.
 
     A final mark is added where it lacks one, and of several marks in a row the first is kept; what has nothing but
     punctuation is left out. A segment begins with the space that followed the one before.
@@ -50,12 +50,12 @@ def paragraphs(text: str, length: Callable[[str], int], chinese: bool) -> list[s
 
 
 def is_punctuation(text: str) -> bool:
-    """Whether nothing but punctuation, symbols and space is in the text."""
+    """Return whether nothing but punctuation, symbols and space is in the text."""
     return all(unicodedata.category(character)[0] in "PSZC" for character in text)
 
 
 def bounded(text: str, length: Callable[[str], int], limit: int = BOUND) -> list[str]:
-    """The text in pieces of at most `limit` that join to it again, cut at the best places that suffice."""
+    """Return the text in pieces of at most `limit` that join to it again, cut at the best places that suffice."""
     return _bounded(text, length, limit, 0)
 
 

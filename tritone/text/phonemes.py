@@ -67,7 +67,10 @@ def _phonemize(text: str) -> tuple[str, ...]:
 
 
 def _spelled(text: str) -> tuple[str, ...]:
-    """A word without sounds of its own (31/02/2020) said in its parts or letter by letter; empty for punctuation."""
+    """Return a word without sounds of its own (31/02/2020) said in its parts or letter by letter.
+
+    Empty for punctuation.
+    """
     parts = re.findall(r"[A-Za-z]+|[0-9]+", text)
     if not parts:
         return ()
@@ -76,7 +79,7 @@ def _spelled(text: str) -> tuple[str, ...]:
 
 
 def _break_symbol(text: str, major: bool) -> str:
-    """The break a punctuation mark stands for."""
+    """Return the break a punctuation mark stands for."""
     if "?" in text:
         return "?"
     if "!" in text:

@@ -17,7 +17,7 @@ _CLAUSE_END = re.compile(r"(?<=[,;:])\s+|\s+(?=[-–—]{1,2}\s)|(?<=[，、；�
 
 
 def check_text(text: str | bytes, field: str = "target_text") -> str:
-    """The text, decoded and without surrounding space.
+    """Return the text, decoded and without surrounding space.
 
     Raises InvalidRequest naming `field` when it is not UTF-8, is longer than `MAX_CHARACTERS`, or has no letter or
     digit to speak.
@@ -43,7 +43,7 @@ def spoken_length(text: str) -> int:
 
 
 def split_text(text: str, limit: int = SEGMENT_LENGTH) -> list[str]:
-    """The text in order as segments of at most `limit` (in `spoken_length`), each with something to speak.
+    """Return the text in order as segments of at most `limit` (in `spoken_length`), each with something to speak.
 
     Cuts at sentence ends, in sentences too long at clause ends, then between words; a word is cut only when it alone
     is too long. A very short sentence joins its neighbour when both fit.
@@ -74,7 +74,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _shorten(sentence: str, limit: int) -> list[str]:
-    """The sentence in pieces within the limit, cut at the best places that suffice."""
+    """Return the sentence in pieces within the limit, cut at the best places that suffice."""
     if spoken_length(sentence) <= limit:
         return [sentence]
     words = [part for word in sentence.split() for part in _cut_word(word, limit)]
@@ -101,7 +101,7 @@ def _pack(parts: list[str], limit: int) -> list[str]:
 
 
 def _cut_word(word: str, limit: int) -> list[str]:
-    """A word in parts of at most `limit`, one part unless it alone is too long."""
+    """Return a word in parts of at most `limit`, one part unless it alone is too long."""
     parts = [""]
     for character in word:
         if parts[-1] and spoken_length(parts[-1] + character) > limit:

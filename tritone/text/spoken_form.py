@@ -30,17 +30,17 @@ _TRAILING_COMMAS = re.compile("[，,、]+$")
 
 
 def has_chinese(text: str) -> bool:
-    """Whether the rules of Chinese apply to the text: one Chinese character is enough."""
+    """Return whether the rules of Chinese apply to the text: one Chinese character is enough."""
     return _CHINESE.search(text) is not None
 
 
 def has_special_tokens(text: str) -> bool:
-    """Whether the text holds `<|...|>`; such text is the caller's own spelling and is never rewritten."""
+    """Return whether the text holds `<|...|>`; such text is the caller's own spelling and is never rewritten."""
     return "<|" in text and "|>" in text
 
 
 def spoken_form(text: str) -> str:
-    """The text with everything written in symbols in words; unchanged when it holds `<|...|>`.
+    """Return the text with everything written in symbols in words; unchanged when it holds `<|...|>`.
 
     Other tags (`[breath]`, `<strong>`, `[AA1]`) stay as they are, and what stands between them is rewritten.
     """
@@ -55,7 +55,7 @@ def spoken_form(text: str) -> str:
 
 
 def missing_packages() -> list[str]:
-    """The optional packages that are not installed."""
+    """Return the optional packages that are not installed."""
     return [name for name in PACKAGES if find_spec(name) is None]
 
 
@@ -89,7 +89,7 @@ def _inflect() -> Any:
 
 
 def _rewrite(text: str, language: str) -> str:
-    """The text through wetext, with the space around it; as it was where wetext is missing or cannot read it."""
+    """Return the text through wetext, with the space around it; as it was where wetext is missing or cannot read it."""
     bare = text.strip()
     if not bare or (normalizer := _wetext()) is None:
         return text
@@ -113,7 +113,7 @@ def _chinese(text: str) -> str:
 
 
 def _spell_digits(text: str) -> str:
-    """Every run of digits as English words."""
+    """Return every run of digits as English words."""
     engine = _inflect()
     if engine is None:
         return text
@@ -123,7 +123,7 @@ def _spell_digits(text: str) -> str:
 
 
 def _number(engine: Any, digits: str) -> str:
-    """A number in words; digit by digit beyond what has a name."""
+    """Return a number in words; digit by digit beyond what has a name."""
     if len(digits) > 36:
         return " ".join(str(engine.number_to_words(digit)) for digit in digits)
     return str(engine.number_to_words(digits))

@@ -56,23 +56,25 @@ class TextTokenizer:
         self._tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in additional])
 
     def __len__(self) -> int:
-        """How many ids there are, special ones included."""
+        """Return how many ids there are, special ones included."""
         return int(self._tokenizer.get_vocab_size())
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text; special tokens written in it count as such."""
+        """Return Ids of the text; special tokens written in it count as such."""
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids, special tokens included."""
+        """Return text of the ids, special tokens included."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
 
     def definition(self) -> dict[str, Any]:
-        """The whole tokenizer as the `tokenizers` library writes it to `tokenizer.json`, additional tokens included."""
+        """Return the whole tokenizer as the `tokenizers` library writes it to `tokenizer.json`, additional tokens
+        included.
+        """
         return dict(json.loads(self._tokenizer.to_str()))
 
     def token_to_id(self, token: str) -> int | None:
-        """The id of one whole token, None when there is no such token."""
+        """Return the id of one whole token, None when there is no such token."""
         index = self._tokenizer.token_to_id(token)
         return None if index is None else int(index)
 

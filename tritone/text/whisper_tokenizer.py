@@ -59,24 +59,27 @@ class WhisperTokenizer:
         )
 
     def __len__(self) -> int:
-        """How many ids there are, special ones included."""
+        """Return how many ids there are, special ones included."""
         return int(self._encoding.n_vocab)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text; special tokens written in it count as such."""
+        """Return Ids of the text; special tokens written in it count as such."""
         return list(self._encoding.encode(text, allowed_special="all"))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids, special tokens included."""
+        """Return text of the ids, special tokens included."""
         return str(self._encoding.decode(list(ids)))
 
     def token_to_id(self, token: str) -> int | None:
-        """The id of one special token, None when there is no such token."""
+        """Return the id of one special token, None when there is no such token."""
         return self._special.get(token)
 
 
 def find_vocabulary(directory: Path) -> Path:
-    """The vocabulary file in the directory or in the installed package; EnvironmentProblem says how to get one."""
+    """Return the vocabulary file in the directory or in the installed package.
+
+    EnvironmentProblem says how to get one.
+    """
     candidates = [directory / VOCABULARY]
     package = find_spec("whisper")  # finds the folder without importing the package, which would load torch
     if package is not None and package.origin is not None:
@@ -91,7 +94,7 @@ def find_vocabulary(directory: Path) -> Path:
 
 
 def read_ranks(path: Path) -> dict[bytes, int]:
-    """The mergeable tokens and their ids; CheckpointError unless it is the multilingual vocabulary of 50257."""
+    """Return the mergeable tokens and their ids; CheckpointError unless it is the multilingual vocabulary of 50257."""
     try:
         lines = [line.split() for line in path.read_bytes().splitlines() if line.strip()]
         # Not validated: the published file's last token is empty and written as a lone "=".

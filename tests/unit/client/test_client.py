@@ -212,7 +212,7 @@ def test_a_silent_stream_is_given_up_and_cancelled() -> None:
 
 
 def piece(tensors: dict[str, Any]) -> str:
-    """The text of a request that was sent."""
+    """Return the text of a request that was sent."""
     data: bytes = tensors["target_text"]._get_content()
     return data[4:].decode()  # after its length
 

@@ -57,7 +57,7 @@ def in_torch(tiny_v2: Path) -> Model:
 
 
 def heard(model: Model) -> tuple[np.ndarray, np.ndarray]:
-    """The waveform, and the mel that the vocoder was given."""
+    """Return the waveform, and the mel that the vocoder was given."""
     mels = []
 
     def call(name: str, **arrays: np.ndarray) -> Arrays:

@@ -43,7 +43,7 @@ class Fine(torch.nn.Module):
 
 
 def stage(module: torch.nn.Module, **changes: object) -> Stage:
-    """A stage of two inputs: `x` [batch, frames] and `gain` [1], which is 1000."""
+    """Return a stage of two inputs: `x` [batch, frames] and `gain` [1], which is 1000."""
     inputs = (Tensor("x", "float32", (BATCH, FRAMES)), Tensor("gain", "float32", (1,), (1000, 0)))
     values = {
         "name": "toy",
@@ -55,7 +55,7 @@ def stage(module: torch.nn.Module, **changes: object) -> Stage:
 
 
 def files(subject: Stage, folder: Path) -> tuple[Path, Path]:
-    """The stage's fp32 and mixed files."""
+    """Return the stage's fp32 and mixed files."""
     export_stage(subject, folder / "toy.onnx")
     convert_stage(subject, folder / "toy.onnx", folder / "toy.fp16.onnx")
     return folder / "toy.onnx", folder / "toy.fp16.onnx"

@@ -54,7 +54,7 @@ STAGE = Stage(
 
 
 def exported(folder: Path, largest: int) -> Path:
-    """A build folder with both precisions of the stage."""
+    """Return a build folder with both precisions of the stage."""
     fp32, fp16 = stage_path(folder, "wide"), stage_path(folder, "wide", "fp16")
     export_stage(STAGE, fp32, largest=largest)
     convert_stage(STAGE, fp32, fp16, largest)

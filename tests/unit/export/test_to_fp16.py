@@ -27,7 +27,7 @@ STAGE = Stage("toy", (Tensor("x", "float32", (N,)),), (Tensor("y", "float32", (N
 
 
 def graph(nodes: list[Any], weights: dict[str, Any], outputs: tuple[str, ...] = ("y",)) -> Any:
-    """A model from `x` [n] to `outputs` [n]; nodes are (name, operator, inputs, output) or finished."""
+    """Return a model from `x` [n] to `outputs` [n]; nodes are (name, operator, inputs, output) or finished."""
     made = [n if isinstance(n, onnx.NodeProto) else helper.make_node(n[1], n[2].split(), [n[3]], n[0]) for n in nodes]
     body = helper.make_graph(
         made,
@@ -42,7 +42,7 @@ def graph(nodes: list[Any], weights: dict[str, Any], outputs: tuple[str, ...] = 
 
 
 def run(model: Any, x: np.ndarray) -> list[np.ndarray]:
-    """The model's outputs; it must pass the strict checker first."""
+    """Return the model's outputs; it must pass the strict checker first."""
     onnx.checker.check_model(model, full_check=True)
     return list(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x}))
 

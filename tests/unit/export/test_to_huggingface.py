@@ -42,7 +42,10 @@ State = dict[str, torch.Tensor]
 
 
 def write_bpe_tokenizer(directory: Path) -> int:
-    """A byte-pair tokenizer with merges in Qwen2's files, trained on the sentences; returns its number of entries."""
+    """Return a byte-pair tokenizer with merges in Qwen2's files, trained on the sentences.
+
+    Returns its number of entries.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     trained = Tokenizer(models.BPE())

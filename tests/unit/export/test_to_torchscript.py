@@ -106,7 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @functools.cache
 def tiny_stages() -> tuple[Stage, ...]:
-    """The six stages of a random flow and of the tiny vocoder."""
+    """Return the six stages of a random flow and of the tiny vocoder."""
     config, flow = random_flow(left_chunks=1, chunk=4)
 
     def hift() -> Hift:

@@ -44,7 +44,7 @@ def log(*probabilities: float) -> np.ndarray:
 
 
 def seen(scores: np.ndarray, config: SamplingConfig, history: Sequence[int] = ()) -> list[np.ndarray]:
-    """The probabilities handed to each draw, the first id being drawn every time."""
+    """Return the probabilities handed to each draw, the first id being drawn every time."""
     drawn: list[np.ndarray] = []
 
     def draw(probabilities: np.ndarray) -> int:

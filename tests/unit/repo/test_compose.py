@@ -42,7 +42,7 @@ def instructions(path: Path) -> list[tuple[str, str]]:
 
 
 def starts(path: Path) -> list[str]:
-    """The words of the command a container of the Dockerfile runs."""
+    """Return the words of the command a container of the Dockerfile runs."""
     command = yaml.safe_load(dict(instructions(path))["CMD"])
     assert command[:2] == ["sh", "-c"]
     return shlex.split(command[2].replace("${CHECKPOINT}", "checkpoints/nano"))

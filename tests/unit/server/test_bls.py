@@ -42,7 +42,10 @@ class FakeTensor:
 
 
 def backend(answer: Callable[[Any], Arrays | str]) -> Any:
-    """A module like `triton_python_backend_utils` whose requests are answered by the function; a text is an error."""
+    """Return a module like `triton_python_backend_utils` whose requests are answered by the function.
+
+    A text is an error.
+    """
 
     class Request(SimpleNamespace):
         def exec(self) -> Any:

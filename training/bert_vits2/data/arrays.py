@@ -33,7 +33,7 @@ def write_array(path: Path, array: np.ndarray, about: Mapping[str, object]) -> N
 
 
 def read_array(path: Path, about: Mapping[str, object]) -> np.ndarray | None:
-    """The array kept in `path`; None when there is none, or when it was made from anything else than `about`.
+    """Return the array kept in `path`; None when there is none, or when it was made from anything else than `about`.
 
     Keys that `about` does not name may have any value.
 

@@ -35,23 +35,23 @@ class Batch:
     wave: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device, copied beside running work where memory is pinned."""
+        """Return the same batch on a device, copied beside running work where memory is pinned."""
         return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory; a DataLoader calls this when told to pin."""
+        """Return the same batch in page-locked memory; a DataLoader calls this when told to pin."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
 def text_of(batch: Batch) -> Text:
-    """The batch's text as the generator takes it."""
+    """Return the batch's text as the generator takes it."""
     return Text(
         batch.phones, batch.phone_lengths, batch.tones, batch.languages, batch.bert, batch.ja_bert, batch.en_bert
     )
 
 
 def draw_noise(batch: Batch, channels: int, align: bool = True) -> TrainingNoise:
-    """Fresh random numbers for a training pass, from torch's own generator of the batch's device.
+    """Return fresh random numbers for a training pass, from torch's own generator of the batch's device.
 
     Args:
         channels: width of the latent frames.

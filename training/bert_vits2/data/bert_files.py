@@ -30,13 +30,14 @@ def published_path(wav: Path) -> Path:
 
 
 def has_bert(utterance: Utterance) -> bool:
-    """Whether there is a file of features for it."""
+    """Return whether there is a file of features for it."""
     wav = Path(utterance.wav)
     return bert_path(wav, utterance.language).is_file() or published_path(wav).is_file()
 
 
 def make_bert(utterance: Utterance, folder: Path, add_blank: bool = True, half: bool = False) -> bool:
-    """Whether its features by the encoder in `folder` had to be computed (and are kept now), or were there already.
+    """Return whether its features by the encoder in `folder` had to be computed (and are kept now), or were there
+    already.
 
     Args:
         add_blank: whether the text encoder is given blanks between phones.
@@ -77,7 +78,7 @@ def _identity(folder: Path) -> str:
 
 
 def read_bert(utterance: Utterance, phones: int) -> np.ndarray:
-    """The features of its text, float32 `[1024, phones]`.
+    """Return the features of its text, float32 `[1024, phones]`.
 
     Args:
         phones: how many the text encoder is given, blanks included.

@@ -61,7 +61,7 @@ class BucketSampler:
             raise ConfigError(f"no utterance can be trained on: {self.report()}. Change train.bucket_boundaries.")
 
     def __len__(self) -> int:
-        """How many batches an epoch has for each process."""
+        """Return how many batches an epoch has for each process."""
         return sum(-(-len(bucket) // self._multiple) for bucket in self.buckets)
 
     @property
@@ -78,7 +78,7 @@ class BucketSampler:
         )
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[list[int]]:
-        """This process's batches of that epoch, as indices, without the first `skip`."""
+        """Yield this process's batches of that epoch, as indices, without the first `skip`."""
         generator = torch.Generator().manual_seed(self.seed + epoch)
         found: list[list[int]] = []
         for members in [self._order(bucket, generator) for bucket in self.buckets]:
@@ -98,7 +98,7 @@ class BucketSampler:
 
 
 def check_boundaries(boundaries: Sequence[int]) -> tuple[int, ...]:
-    """The boundaries; ConfigError unless there are two or more, none negative, each larger than the one before."""
+    """Return the boundaries; ConfigError unless there are two or more, none negative, each larger than the one before."""
     found = tuple(int(b) for b in boundaries)
     if len(found) < 2 or found[0] < 0 or any(low >= high for low, high in pairwise(found)):
         raise ConfigError(

@@ -15,7 +15,7 @@ from training.bert_vits2.data.dataset import Item, SpeechDataset
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """The batch of these utterances, the longest first; equally long ones keep their order."""
+    """Return the batch of these utterances, the longest first; equally long ones keep their order."""
     items = sorted(items, key=lambda item: -item.spectrogram.shape[1])
     phones, spectrograms = [item.phones for item in items], [item.spectrogram for item in items]
     bert, ja_bert, en_bert = (pad([item.bert[i] for item in items]) for i in range(3))

@@ -47,7 +47,10 @@ class Training:
 
 
 def validation(settings: Settings, device: torch.device) -> list[Batch]:
-    """The first utterances of the validation list, each a batch; of the training list where none are held out."""
+    """Return the first utterances of the validation list, each a batch.
+
+    Of the training list where none are held out.
+    """
     data, train = settings.family.data, settings.train
     path, name = data.validation_files, "validation_files"
     if not path or not Path(path).is_file() or not Path(path).read_text(encoding="utf-8").strip():
@@ -63,7 +66,7 @@ def validation(settings: Settings, device: torch.device) -> list[Batch]:
 
 
 def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
-    """The utterances of one filelist; ConfigError when the configuration names none."""
+    """Return the utterances of one filelist; ConfigError when the configuration names none."""
     family, train = settings.family, settings.train
     if not path:
         raise ConfigError(f"data.{name} is not set. Run `python -m training.bert_vits2.preprocess split` first.")
@@ -83,7 +86,7 @@ def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
 
 
 def speakable(found: SpeechDataset, add_blank: bool) -> np.ndarray:
-    """Every utterance's frames, 0 for those with fewer frames than phones, which no alignment fits; logged."""
+    """Return every utterance's frames, 0 for those with fewer frames than phones, which no alignment fits; logged."""
     phones = np.array([len(u.phones) * (1 + add_blank) + add_blank for u in found.utterances])
     fits = found.lengths >= phones
     for i in np.flatnonzero(~fits):

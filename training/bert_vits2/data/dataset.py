@@ -111,7 +111,7 @@ class SpeechDataset(Dataset[Item]):
         )  # fmt: skip
 
     def _look(self) -> np.ndarray:
-        """Frames of every utterance, int64; raises when files are missing or unusable."""
+        """Return frames of every utterance, int64; raises when files are missing or unusable."""
         problems: list[str] = []
         lengths = np.zeros(len(self.utterances), np.int64)
         for i, utterance in enumerate(self.utterances):
@@ -149,7 +149,7 @@ class SpeechDataset(Dataset[Item]):
 
 
 def encode(utterance: Utterance, add_blank: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """Ids of its phones, tones and language, int64 `[phones]` each, with blanks around every phone if asked for.
+    """Return Ids of its phones, tones and language, int64 `[phones]` each, with blanks around every phone if asked for.
 
     Raises:
         InvalidRequest: a phone or tone the model has no id for.

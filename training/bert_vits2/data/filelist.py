@@ -31,7 +31,7 @@ class Transcript:
     text: str
 
     def line(self) -> str:
-        """The line of the filelist, without its end."""
+        """Return the line of the filelist, without its end."""
         return "|".join((self.wav, self.speaker, self.language, self.text))
 
 
@@ -59,19 +59,19 @@ class Utterance:
             )
 
     def line(self) -> str:
-        """The line of the filelist, without its end."""
+        """Return the line of the filelist, without its end."""
         spaced = (" ".join(map(str, column)) for column in (self.phones, self.tones, self.word2ph))
         return "|".join((self.wav, self.speaker, self.language, self.text, *spaced))
 
 
 def parse_transcript(line: str) -> Transcript:
-    """The line's record; ValueError says what is wrong with it."""
+    """Return the line's record; ValueError says what is wrong with it."""
     wav, speaker, language, text = _columns(line, ("wav", "speaker", "language", "text"))
     return Transcript(wav, speaker, _language(language), text)
 
 
 def parse_utterance(line: str) -> Utterance:
-    """The line's record, its lengths checked against each other; ValueError says what is wrong with it."""
+    """Return the line's record, its lengths checked against each other; ValueError says what is wrong with it."""
     names = ("wav", "speaker", "language", "text", "phones", "tones", "word2ph")
     wav, speaker, language, text, phones, tones, word2ph = _columns(line, names)
     return Utterance(
@@ -81,12 +81,12 @@ def parse_utterance(line: str) -> Utterance:
 
 
 def read_transcripts(path: Path) -> list[Transcript]:
-    """All records of a transcript; ConfigError lists the lines that are none, by number."""
+    """Return all records of a transcript; ConfigError lists the lines that are none, by number."""
     return [row for _, row in _read(path, parse_transcript, "a transcript")]
 
 
 def read_utterances(path: Path) -> list[Utterance]:
-    """All records of a cleaned filelist; ConfigError lists the lines that are none, by number."""
+    """Return all records of a cleaned filelist; ConfigError lists the lines that are none, by number."""
     return [row for _, row in _read(path, parse_utterance, "a cleaned filelist")]
 
 

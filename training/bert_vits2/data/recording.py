@@ -10,7 +10,7 @@ from tritone.errors import ArtifactError
 
 
 def samples_in(path: Path, rate: int) -> int:
-    """How many samples the recording has, from its header alone; errors as `read_recording`."""
+    """Return how many samples the recording has, from its header alone; errors as `read_recording`."""
     import soundfile
 
     try:
@@ -22,7 +22,7 @@ def samples_in(path: Path, rate: int) -> int:
 
 
 def read_recording(path: Path, rate: int) -> np.ndarray:
-    """Its samples, float32 `[samples]` in -1..1.
+    """Return its samples, float32 `[samples]` in -1..1.
 
     Raises:
         ArtifactError: no such file, not a sound file, empty, not mono, or at another rate than `rate`; the message

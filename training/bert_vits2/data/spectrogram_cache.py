@@ -59,7 +59,8 @@ def cache_path(wav: Path) -> Path:
 
 
 def cached_spectrogram(wav: Path, data: DataConfig) -> Tensor | None:
-    """The recording's kept spectrogram; None when it is absent, damaged, of an older recording or other parameters.
+    """Return the recording's kept spectrogram; None when it is absent, damaged, of an older recording or other
+    parameters.
 
     Raises:
         OSError: the recording is gone.
@@ -73,7 +74,7 @@ def cached_spectrogram(wav: Path, data: DataConfig) -> Tensor | None:
 
 
 def make_spectrogram(wav: Path, data: DataConfig) -> bool:
-    """Whether the recording's spectrogram had to be computed (and is kept now), or was there already.
+    """Return whether the recording's spectrogram had to be computed (and is kept now), or was there already.
 
     Raises:
         ArtifactError: the recording is unusable or too short. EnvironmentProblem: the disk is full.

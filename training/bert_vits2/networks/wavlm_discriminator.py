@@ -81,7 +81,8 @@ class WavLM(nn.Module):
 
 
 def load_wavlm(folder: Path, rate: int) -> WavLM:
-    """The WavLM in a local folder of the Hugging Face layout (`config.json` and weights), for waves at `rate` Hz.
+    """Return the WavLM in a local folder of the Hugging Face layout (`config.json` and weights), for waves at `rate`
+    Hz.
 
     Raises:
         CheckpointError: no such folder, another kind of model, or weights that do not fill it.

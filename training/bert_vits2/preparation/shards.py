@@ -37,7 +37,7 @@ class Shard:
 
     @staticmethod
     def parse(text: str) -> Shard:
-        """The shard written as `i/n`; ConfigError unless 0 <= i < n."""
+        """Return the shard written as `i/n`; ConfigError unless 0 <= i < n."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match or not int(match[1]) < int(match[2]):
             raise ConfigError(f"--shard {text} is no shard; write i/n with i from 0 to n - 1, such as 0/4.")
@@ -47,7 +47,7 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def take(self, items: Sequence[Item]) -> list[Item]:
-        """Its items: every `count`-th, in order."""
+        """Return its items: every `count`-th, in order."""
         return list(items[self.index :: self.count])
 
 
@@ -130,7 +130,7 @@ def _spark(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 
 
 def _guarded(function: Callable[[Item], Result], item: Item) -> Result | _Failure:
-    """The result, or the error: engines would wrap it in one of their own."""
+    """Return the result, or the error: engines would wrap it in one of their own."""
     try:
         return function(item)
     except (TritoneError, OSError) as error:

@@ -40,7 +40,9 @@ def split(
 
 
 def speaker_ids(names: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
-    """An id for each name: those `known` keep theirs, new ones get the smallest that are free, in alphabetic order."""
+    """Return an id for each name: those `known` keep theirs, new ones get the smallest that are free, in alphabetic
+    order.
+    """
     ids = dict(known)
     free = (i for i in range(len(ids) + len(names) + 1) if i not in set(known.values()))
     for name in sorted(set(names) - set(ids)):

@@ -38,7 +38,7 @@ class Outcome:
 
 
 def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
-    """A recording (the first path) as 16-bit mono at `rate` (the second)."""
+    """Return a recording (the first path) as 16-bit mono at `rate` (the second)."""
     import soundfile
 
     from tritone.audio.wav import read_wav
@@ -65,7 +65,7 @@ def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
 
 
 def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
-    """A line of a cleaned filelist for a line of a transcript, if its recording exists.
+    """Return a line of a cleaned filelist for a line of a transcript, if its recording exists.
 
     Args:
         tokenizer: folder of the BERT encoder whose tokens English phones are counted by; words without one.
@@ -83,7 +83,7 @@ def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
 
 
 def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = True, half: bool = False) -> Outcome:
-    """The kept BERT features of a text, by the encoder of its language."""
+    """Return the kept BERT features of a text, by the encoder of its language."""
     try:
         folder = folders[utterance.language]
         return Outcome(utterance.wav, made=bert_files.make_bert(utterance, folder, add_blank, half))
@@ -92,7 +92,7 @@ def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = Tr
 
 
 def spectrogram(utterance: Utterance, data: DataConfig) -> Outcome:
-    """The kept spectrogram of a recording."""
+    """Return the kept spectrogram of a recording."""
     try:
         return Outcome(utterance.wav, made=make_spectrogram(Path(utterance.wav), data))
     except ArtifactError as error:
@@ -105,7 +105,7 @@ def _tokenize(folder: Path | None) -> Callable[[str], list[str]] | None:
 
 
 def _up_to_date(source: Path, target: Path, rate: int) -> bool:
-    """Whether `target` is a mono recording at `rate`, not older than `source`."""
+    """Return whether `target` is a mono recording at `rate`, not older than `source`."""
     import soundfile
 
     if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:

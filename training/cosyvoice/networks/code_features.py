@@ -38,9 +38,9 @@ class CodeFeatures(nn.Module):
         self.head = nn.Parameter(torch.zeros(known.shape[1], dim))
 
     def embedding_table(self, own: Tensor) -> Tensor:
-        """Rows `[rows, dim]` of the embedding: each one's own part plus what its digits share."""
+        """Return rows `[rows, dim]` of the embedding: each one's own part plus what its digits share."""
         return own + self.features @ self.embedding
 
     def head_table(self, own: Tensor) -> Tensor:
-        """Rows `[rows, dim]` of the head, likewise."""
+        """Return rows `[rows, dim]` of the head, likewise."""
         return own + self.features @ self.head

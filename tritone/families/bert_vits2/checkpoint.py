@@ -23,7 +23,7 @@ POSTERIOR = "enc_q."
 
 
 def read_model(path: Path | str) -> dict[str, Tensor]:
-    """The state_dict of one network in a published file, key -> tensor on the CPU in its stored dtype.
+    """Return the state_dict of one network in a published file, key -> tensor on the CPU in its stored dtype.
 
     Raises CheckpointError for a file that is missing, damaged, of another kind, or that holds pickled code.
     """
@@ -39,7 +39,8 @@ def read_model(path: Path | str) -> dict[str, Tensor]:
 
 
 def load_generator(path: Path | str, config: BertVits2Config, ignore_emotion: bool = False) -> Generator:
-    """The generator in eval mode with the file's weights, float32; without a posterior encoder if the file has none.
+    """Return the generator in eval mode with the file's weights, float32; without a posterior encoder if the file has
+    none.
 
     Args:
         ignore_emotion: leave out the emotion input of a 2.1 or 2.2 checkpoint. The voice then speaks without the

@@ -21,7 +21,7 @@ from tritone.families.bert_vits2.family import generator_file
 
 
 def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
-    """The small file in `target`, which also gets the configuration.
+    """Return the small file in `target`, which also gets the configuration.
 
     Args:
         source: a generator file, or a folder whose newest is meant; config.json lies beside it.

@@ -100,7 +100,10 @@ class BertVits2Config:
 
 
 def read_config(path: Path | str) -> BertVits2Config:
-    """The configuration in a `config.json`; ConfigError for a file that is missing, no JSON, or says what cannot be."""
+    """Return the configuration in a `config.json`.
+
+    ConfigError for a file that is missing, no JSON, or says what cannot be.
+    """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint is read together with its config.json.")
@@ -115,7 +118,8 @@ def read_config(path: Path | str) -> BertVits2Config:
 
 
 def parse_config(document: Any) -> BertVits2Config:
-    """The configuration in a document with the sections `model`, `data`, `train` and the key `version` (all optional).
+    """Return the configuration in a document with the sections `model`, `data`, `train` and the key `version` (all
+    optional).
 
     A document without a version is taken for 2.3, the version whose networks these are.
     """
@@ -134,7 +138,7 @@ def parse_config(document: Any) -> BertVits2Config:
 
 
 def published_version(found: Any) -> str:
-    """The entry of `VERSIONS` that a config's `version` means ("2.0.1" is 2.0); ConfigError for any other."""
+    """Return the entry of `VERSIONS` that a config's `version` means ("2.0.1" is 2.0); ConfigError for any other."""
     version = ".".join(str(found).split(".")[:2])
     if version not in VERSIONS:
         extra = " 2.4 is the Extra line, which has other text encoders (one language, one BERT)." * (version == "2.4")
@@ -143,7 +147,7 @@ def published_version(found: Any) -> str:
 
 
 def parse_section(kind: type[Section], values: Any, name: str) -> Section:
-    """The dataclass `kind` from an object of a configuration; unknown keys and wrong types are a ConfigError."""
+    """Return the dataclass `kind` from an object of a configuration; unknown keys and wrong types are a ConfigError."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name} is {values!r}; expected an object.")
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -159,7 +163,7 @@ def _known(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> Non
 
 
 def _typed(value: Any, default: Any, name: str) -> Any:
-    """The value as a field whose default is `default` holds it."""
+    """Return the value as a field whose default is `default` holds it."""
     if isinstance(value, list):
         value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     if default is None:

@@ -37,7 +37,10 @@ sqrt(hidden), they decide sharp attentions) and with them most of its first laye
 
 
 def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[Stage, ...]:
-    """The six stages under their published names; `load()` returns the generator with its weights, norms folded."""
+    """Return the six stages under their published names.
+
+    `load()` returns the generator with its weights, norms folded.
+    """
     model = config.model
     hidden, inter, gin = model.hidden_channels, model.inter_channels, model.gin_channels
 
@@ -106,7 +109,7 @@ def all_stages(config: BertVits2Config, load: Callable[[], Generator]) -> tuple[
 
 
 def generator_file(folder: Path) -> Path:
-    """The newest `G_<step>.pth` of the folder; CheckpointError when there is none."""
+    """Return the newest `G_<step>.pth` of the folder; CheckpointError when there is none."""
     steps = {int(found[1]): path for path in folder.glob("G_*.pth") if (found := re.fullmatch(r"G_(\d+)", path.stem))}
     if not steps:
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
@@ -117,7 +120,7 @@ def generator_file(folder: Path) -> Path:
 
 
 def family(model_dir: str | Path, generator: str | Path | None = None) -> Family:
-    """Everything the exporters and servers need to know of the checkpoint in `model_dir`; no weights are read.
+    """Return everything the exporters and servers need to know of the checkpoint in `model_dir`; no weights are read.
 
     Args:
         generator: the file whose weights are meant; by default the newest in the folder.
@@ -151,7 +154,7 @@ def check(config: BertVits2Config, folder: Path) -> None:
 
 
 def describe(config: BertVits2Config, load: Callable[[], Generator], voice: Voice) -> Family:
-    """The family of that configuration."""
+    """Return the family of that configuration."""
     return Family(
         name=NAME,
         stages=all_stages(config, load),
@@ -170,7 +173,7 @@ def describe(config: BertVits2Config, load: Callable[[], Generator], voice: Voic
 
 
 def published(_kind: str) -> Family:
-    """The family at the published sizes of 2.3: to be listed, without weights."""
+    """Return the family at the published sizes of 2.3: to be listed, without weights."""
 
     def nothing(*_: Any, **__: Any) -> Any:
         raise CheckpointError("this family was described without a checkpoint; it has no weights.")

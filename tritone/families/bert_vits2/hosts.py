@@ -32,7 +32,7 @@ SPOKEN = Axis("all_frames", 1, 480, 120000)
 
 
 def hosts(voice: Voice) -> tuple[Host, ...]:
-    """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
+    """Return the ensemble's steps in order; each reads outputs of the earlier ones by name."""
     model = voice.config.model
     g = Tensor("g", "float32", (1, model.gin_channels, 1))
     x = Tensor("xout", "float32", (1, model.hidden_channels, TEXT))
@@ -95,13 +95,13 @@ def encode_texts(call: Call, requests: list[Arrays], voice: Voice) -> list[Any]:
 
 
 def read(request: Arrays, voice: Voice) -> tuple[Prepared, list[Arrays]]:
-    """A request and what the text encoder is given of each of its segments."""
+    """Return a request and what the text encoder is given of each of its segments."""
     prepared = prepare(request, voice)
     return prepared, [text_arrays(prepared, index, voice) for index in range(len(prepared.segments))]
 
 
 def predict_durations(call: Call, requests: list[Arrays]) -> list[Any]:
-    """Frames of each phoneme of each request."""
+    """Return frames of each phoneme of each request."""
     places, owners = placed(requests)
     texts = [x for request in requests for x in parts(request["xout"], request["phone_len"])]
     found = durations(call, places, [Encoded(x, x, x) for x in texts])
@@ -124,13 +124,13 @@ def run_flow(call: Call, requests: list[Arrays]) -> list[Any]:
 
 
 def speak(call: Call, request: Arrays, voice: Voice) -> np.ndarray:
-    """The waveform `[samples]` of one request's segments."""
+    """Return the waveform `[samples]` of one request's segments."""
     zs = parts(request["z"], request["frame_len"])
     return np.concatenate([whole_waveform(call, z, request["g"], voice) for z in zs])
 
 
 def placed(requests: list[Arrays]) -> tuple[list[Place], list[int]]:
-    """Every segment of the requests, and whose it is."""
+    """Return every segment of the requests, and whose it is."""
     places, owners = [], []
     for owner, request in enumerate(requests):
         controls = Controls(*map(float, request["controls"][0]))
@@ -141,7 +141,7 @@ def placed(requests: list[Arrays]) -> tuple[list[Place], list[int]]:
 
 
 def parts(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """The segments of an array that holds them one behind the other along its last axis."""
+    """Return the segments of an array that holds them one behind the other along its last axis."""
     return np.split(array, np.cumsum(lengths[0])[:-1], axis=-1)
 
 
@@ -151,5 +151,5 @@ def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def by_owner(items: list[np.ndarray], owners: list[int], count: int) -> list[list[np.ndarray]]:
-    """The items of each of `count` requests."""
+    """Return the items of each of `count` requests."""
     return [[item for item, owner in zip(items, owners, strict=True) if owner == whose] for whose in range(count)]

@@ -92,7 +92,7 @@ def prepare(request: Arrays, voice: Voice) -> Prepared:
 
 
 def bounded(request: Arrays, name: str) -> float:
-    """A control within its limits."""
+    """Return a control within its limits."""
     default, least, largest = NUMBERS[name]
     value = read_number(request, name, default)
     if not least <= value <= largest:
@@ -101,7 +101,7 @@ def bounded(request: Arrays, name: str) -> float:
 
 
 def read_segments(request: Arrays, voice: Voice) -> list[list[Cleaned]]:
-    """The text in segments of about a sentence, cleaned."""
+    """Return the text in segments of about a sentence, cleaned."""
     for name in ("tones", "word2ph"):
         if read_text(request, name).strip():
             raise InvalidRequest(name, "came without phones; send phones, tones and word2ph together or none of them")
@@ -133,7 +133,7 @@ def segments(text: str, language: str) -> list[list[tuple[str, str]]]:
 
 
 def read_phones(request: Arrays) -> Cleaned:
-    """A text that was cleaned elsewhere: phones, tones and word2ph as published transcripts have them.
+    """Return a text that was cleaned elsewhere: phones, tones and word2ph as published transcripts have them.
 
     `target_text` is then what the BERT encoder is given.
     """
@@ -151,7 +151,7 @@ def read_phones(request: Arrays) -> Cleaned:
 
 
 def text_arrays(prepared: Prepared, index: int, voice: Voice) -> Arrays:
-    """The text encoder's inputs of one segment but the speaker, each with a batch of 1.
+    """Return the text encoder's inputs of one segment but the speaker, each with a batch of 1.
 
     Every other id is a blank, at joins too; a checkpoint trained without them is given the phones between.
     """

@@ -34,7 +34,7 @@ class Voice:
         self.filler = str(config.train.get("bert_filler", "")) or BY_VERSION[config.version]
 
     def sid(self, name: str) -> int:
-        """The speaker's row in the table, of "" the first speaker's; InvalidRequest names those there are."""
+        """Return the speaker's row in the table, of "" the first speaker's; InvalidRequest names those there are."""
         if not name:
             return next(iter(self.speakers.values()))
         if name not in self.speakers:
@@ -45,7 +45,7 @@ class Voice:
 
 
 def bert_folders(checkpoint: Path) -> dict[str, Path]:
-    """The BERT encoders that lie in the checkpoint's folder, by language."""
+    """Return the BERT encoders that lie in the checkpoint's folder, by language."""
     found = {}
     for language, names in BERT_FOLDERS.items():
         present = [checkpoint / "bert" / name for name in names if (checkpoint / "bert" / name).is_dir()]

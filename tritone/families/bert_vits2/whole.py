@@ -45,7 +45,7 @@ class Encoded(NamedTuple):
 def synthesize(
     call: Call, request: Arrays, voice: Voice, cancelled: Callable[[], bool] = lambda: False
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks `[samples]`, segment after segment, each in windows that begin short."""
+    """Yield waveform chunks `[samples]`, segment after segment, each in windows that begin short."""
     prepared = prepare(request, voice)
     g = speakers(call, [prepared.sid])
     for index in range(len(prepared.segments)):
@@ -61,12 +61,12 @@ def synthesize(
 
 
 def speakers(call: Call, sids: list[int]) -> np.ndarray:
-    """The speakers `[count, gin, 1]`."""
+    """Return the speakers `[count, gin, 1]`."""
     return np.concatenate([call("emb", sid=np.array(rows, np.int64))["g"] for rows in batches(sids)])
 
 
 def encode(call: Call, places: list[Place], texts: list[Arrays]) -> list[Encoded]:
-    """The segments' prior, from the arrays of `request.text_arrays`."""
+    """Return the segments' prior, from the arrays of `request.text_arrays`."""
     found = []
     for rows in batches(list(zip(places, texts, strict=True))):
         lengths = [text["x"].shape[1] for _, text in rows]
@@ -83,7 +83,7 @@ def encode(call: Call, places: list[Place], texts: list[Arrays]) -> list[Encoded
 
 
 def durations(call: Call, places: list[Place], encoded: list[Encoded]) -> list[np.ndarray]:
-    """Frames of each phoneme, int64 `[phones]`, at least one.
+    """Return frames of each phoneme, int64 `[phones]`, at least one.
 
     Raises InvalidRequest where a segment would be longer than the flow takes.
     """
@@ -109,7 +109,7 @@ def durations(call: Call, places: list[Place], encoded: list[Encoded]) -> list[n
 
 
 def whole_frames(logw: np.ndarray, length_scale: float) -> np.ndarray:
-    """Frames of each phoneme, int64, from log durations `[phones]`; InvalidRequest when there are too many."""
+    """Return frames of each phoneme, int64, from log durations `[phones]`; InvalidRequest when there are too many."""
     with np.errstate(over="ignore"):
         frames = np.ceil(np.exp(logw.astype(np.float32)) * np.float32(length_scale))
     total = float(frames.sum())
@@ -134,7 +134,7 @@ def latents(call: Call, places: list[Place], encoded: list[Encoded], frames: lis
 
 
 def draw(place: Place, encoded: Encoded, frames: np.ndarray) -> np.ndarray:
-    """A sample of the prior of every frame, `[1, inter, frames]`: each phoneme's prior held for its frames."""
+    """Return a sample of the prior of every frame, `[1, inter, frames]`: each phoneme's prior held for its frames."""
     mean, log_deviation = (np.repeat(part, frames, axis=2) for part in (encoded.m_p, encoded.logs_p))
     drawn = noise(place.seed, place.segment, PRIOR_NOISE, mean.shape[1:])
     sample: np.ndarray = mean + drawn * np.exp(log_deviation) * np.float32(place.controls.noise_scale)
@@ -142,14 +142,14 @@ def draw(place: Place, encoded: Encoded, frames: np.ndarray) -> np.ndarray:
 
 
 def whole_waveform(call: Call, z: np.ndarray, g: np.ndarray, voice: Voice) -> np.ndarray:
-    """The segment's waveform `[samples]` in as few windows as hold it."""
+    """Return the segment's waveform `[samples]` in as few windows as hold it."""
     return np.concatenate(
         list(decoded(call, z, g, whole_windows(z.shape[2], reach(voice.config.model), WINDOW_FRAMES)))
     )
 
 
 def decoded(call: Call, z: np.ndarray, g: np.ndarray, windows: Iterable[Window]) -> Iterator[np.ndarray]:
-    """The samples `[samples]` of each window of one segment; rows of a batch would have to be of one length."""
+    """Yield the samples `[samples]` of each window of one segment; rows of a batch would have to be of one length."""
     for begin, start, stop, end in windows:
         wave = call("dec", z_in=np.ascontiguousarray(z[:, :, begin:end]), g=g)["waveform"][0]
         hop = len(wave) // (end - begin)
@@ -157,6 +157,6 @@ def decoded(call: Call, z: np.ndarray, g: np.ndarray, windows: Iterable[Window])
 
 
 def batches(items: list[Item]) -> Iterator[list[Item]]:
-    """The items in order, `ROWS` at a time."""
+    """Yield the items in order, `ROWS` at a time."""
     for start in range(0, len(items), ROWS):
         yield items[start : start + ROWS]

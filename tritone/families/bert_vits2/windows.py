@@ -26,7 +26,7 @@ class Window(NamedTuple):
 
 
 def reach(config: ModelConfig) -> int:
-    """Frames that a frame's samples depend on, to either side.
+    """Return frames that a frame's samples depend on, to either side.
 
     Walks from the samples of frame 0 back to the latents: a range of positions at each rate becomes one of the next.
     """
@@ -44,7 +44,7 @@ def reach(config: ModelConfig) -> int:
 
 
 def whole_windows(frames: int, around: int, longest: int) -> Iterator[Window]:
-    """One window if `longest` frames hold the utterance, else as few as do."""
+    """Return one window if `longest` frames hold the utterance, else as few as do."""
     hop = frames if frames <= longest else longest - 2 * around
     return _windows(frames, around, hop, hop)
 

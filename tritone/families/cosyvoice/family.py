@@ -41,7 +41,7 @@ PUBLISHED = {1: V1, 2: CosyVoiceConfig(), 3: V3}
 
 
 def ready_made_stages(version: int = 2) -> tuple[Stage, ...]:
-    """The two networks every checkpoint brings as ONNX files; their tensors go by position."""
+    """Return the two networks every checkpoint brings as ONNX files; their tensors go by position."""
     codes, tokens = (4096, Axis("reference_tokens", 1, 250, 1500)) if version == 1 else (6561, REFERENCE_TOKENS)
     tokenizer = Stage(
         "speech_tokenizer",
@@ -67,7 +67,10 @@ def ready_made_stages(version: int = 2) -> tuple[Stage, ...]:
 
 
 def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[Stage, ...]:
-    """Every stage of that configuration; `network("llm" | "flow" | "hift")` returns it loaded, once for each name."""
+    """Return every stage of that configuration.
+
+    `network("llm" | "flow" | "hift")` returns it loaded, once for each name.
+    """
     once = lru_cache(maxsize=None)(network)
     return (
         *stages_of_lm(config, lambda: once("llm")),
@@ -78,7 +81,7 @@ def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[
 
 
 def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
-    """The network of which stages are made, with its weights, in eval mode."""
+    """Return the network of which stages are made, with its weights, in eval mode."""
     from tritone.checkpoint.weights import load_strict
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
@@ -95,7 +98,7 @@ def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
 
 
 def family(model_dir: str | Path) -> Family:
-    """Everything the exporters and servers need to know of the checkpoint in `model_dir`.
+    """Return everything the exporters and servers need to know of the checkpoint in `model_dir`.
 
     Weights are loaded when a stage is built, so that describing a model needs NumPy alone.
 
@@ -152,7 +155,7 @@ def family(model_dir: str | Path) -> Family:
 
 
 def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> LanguageModel:
-    """The language model of the layouts in which it is a Qwen2."""
+    """Return the language model of the layouts in which it is a Qwen2."""
     lm = checkpoint.config.lm
 
     def build() -> SpeechLM:
@@ -183,7 +186,10 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> Lang
 
 
 def published(yaml: str) -> Family:
-    """The family whose checkpoints have that YAML, at the published sizes: to be listed, without weights or voices."""
+    """Return the family whose checkpoints have that YAML, at the published sizes.
+
+    To be listed, without weights or voices.
+    """
     config = next(PUBLISHED[version] for version, name in YAMLS.items() if name == yaml)
 
     def nothing(*_: Any, **__: Any) -> Any:

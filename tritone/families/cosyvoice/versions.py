@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def flow_network(config: CosyVoiceConfig) -> nn.Module:
-    """The flow with weights still to be loaded."""
+    """Return the flow with weights still to be loaded."""
     if isinstance(config.flow, DitFlowConfig):
         from tritone.families.cosyvoice.flow.v3.network import DitFlow
 
@@ -34,7 +34,7 @@ def flow_network(config: CosyVoiceConfig) -> nn.Module:
 
 
 def stages_of_flow(config: CosyVoiceConfig, flow: Callable[[], Any]) -> tuple[Stage, ...]:
-    """The flow's stages; `flow` returns what `flow_network` gives, loaded, the same one each time."""
+    """Return the flow's stages; `flow` returns what `flow_network` gives, loaded, the same one each time."""
     if isinstance(config.flow, DitFlowConfig):
         return dit_flow_stages(config.flow, flow)
     if isinstance(config.flow, InterpolatingFlowConfig):
@@ -43,5 +43,5 @@ def stages_of_flow(config: CosyVoiceConfig, flow: Callable[[], Any]) -> tuple[St
 
 
 def stages_of_lm(config: CosyVoiceConfig, lm: Callable[[], Any]) -> tuple[Stage, ...]:
-    """The language model's stages where it has any (v1); `lm` returns it loaded, the same one each time."""
+    """Return the language model's stages where it has any (v1); `lm` returns it loaded, the same one each time."""
     return lm_stages(config.lm, lm) if isinstance(config.lm, TransformerLmConfig) else ()

@@ -50,7 +50,7 @@ class Line:
 
 
 def read_lines(path: Path, model: Model) -> list[Line]:
-    """Every dialogue of the file; TritoneError when there is no such file, or none in it."""
+    """Return every dialogue of the file; TritoneError when there is no such file, or none in it."""
     if not path.is_file():
         raise TritoneError(f"{path} does not exist; give a file with one JSON object a line")
     written = [(n, text) for n, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if text.strip()]
@@ -60,7 +60,7 @@ def read_lines(path: Path, model: Model) -> list[Line]:
 
 
 def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
-    """The request of one line, or the error in its place."""
+    """Return the request of one line, or the error in its place."""
     try:
         item = json.loads(text)
         if not isinstance(item, dict):
@@ -73,7 +73,7 @@ def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
 
 
 def item_request(item: dict[str, Any], folder: Path, model: Model) -> Arrays:
-    """The request an item asks for; recordings are read, mixed down and resampled."""
+    """Return the request an item asks for; recordings are read, mixed down and resampled."""
     fields = dict(item)
     said, base = fields.pop("text", ""), folder / str(fields.pop("base_path", "") or "")
     if not isinstance(said, str):
@@ -90,7 +90,7 @@ def item_request(item: dict[str, Any], folder: Path, model: Model) -> Arrays:
 
 
 def answers(host: Host, model: Model, requests: Sequence[Arrays]) -> list[Any]:
-    """The step's results; where all together fail, each is tried alone, so that none costs the others theirs."""
+    """Return the step's results; where all together fail, each is tried alone, so that none costs the others theirs."""
     if not requests:
         return []
     try:
@@ -102,7 +102,7 @@ def answers(host: Host, model: Model, requests: Sequence[Arrays]) -> list[Any]:
 
 
 def speak(model: Model, requests: Sequence[Arrays]) -> list[np.ndarray | Exception]:
-    """A waveform or an error for each request, all decoded together."""
+    """Return a waveform or an error for each request, all decoded together."""
     known: list[Any] = [dict(request) for request in requests]
     for host in model.family.hosts:
         names = {tensor.name for tensor in host.inputs}

@@ -34,20 +34,20 @@ class MossCheckpoint:
     longest: int
 
     def load_lm(self) -> AsteroidLM:
-        """The language model, float32, with the attention that can be exported."""
+        """Return the language model, float32, with the attention that can be exported."""
         from tritone.families.moss_ttsd.lm.checkpoint import load_lm
 
         return load_lm(self.lm, self.folder, attention="eager")
 
     def load_codec(self) -> XYTokenizer:
-        """The codec, float32."""
+        """Return the codec, float32."""
         from tritone.families.moss_ttsd.codec.checkpoint import load_codec
 
         return load_codec(self.codec, one_of(self.folder, CODEC_WEIGHTS, "the codec's weights"))
 
 
 def open_checkpoint(folder: Path) -> MossCheckpoint:
-    """The checkpoint in `folder`.
+    """Return the checkpoint in `folder`.
 
     Raises CheckpointError for a missing file, ConfigError where a configuration is wrong or two contradict each other.
     """
@@ -71,7 +71,7 @@ LONGEST = 16384
 
 
 def one_of(folder: Path, names: tuple[str, ...], what: str) -> Path:
-    """The first of the names that exists; CheckpointError lists them and what is there."""
+    """Return the first of the names that exists; CheckpointError lists them and what is there."""
     for name in names:
         if (folder / name).exists():
             return folder / name

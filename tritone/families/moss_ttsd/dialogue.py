@@ -40,7 +40,7 @@ CLEANINGS = {
 
 
 def normalize(text: str, release: str = "0.7") -> str:
-    """The text as that release's models were trained to read it; tags as [S1], one for each turn."""
+    """Return the text as that release's models were trained to read it; tags as [S1], one for each turn."""
     if release not in CLEANINGS:
         raise ConfigError(f"text of release {release!r}; there are {', '.join(CLEANINGS)}")
     how = CLEANINGS[release]

@@ -25,7 +25,7 @@ NAME = "moss_ttsd"
 
 
 def family(model_dir: str | Path) -> Family:
-    """Everything the exporters and servers need to know of the checkpoint in `model_dir`.
+    """Return everything the exporters and servers need to know of the checkpoint in `model_dir`.
 
     Weights are loaded when a stage is built.
 
@@ -57,7 +57,7 @@ def family(model_dir: str | Path) -> Family:
 
 
 def published(_kind: str) -> Family:
-    """The family at the released sizes: to be listed, without weights."""
+    """Return the family at the released sizes: to be listed, without weights."""
 
     def nothing(*_: Any, **__: Any) -> Any:
         raise CheckpointError("this family was described without a checkpoint; it has no weights.")

@@ -29,7 +29,7 @@ def waveform(config: CodecConfig) -> Tensor:
 
 
 def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
-    """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
+    """Return the ensemble's steps in order; each reads outputs of the earlier ones by name."""
     config = checkpoint.lm
     rows = Tensor("prompt_rows", "int64", (ROW, Axis("prompt_rows_count", 1, 200, 4096), config.channels))
     reference = Tensor("reference_codes", "int64", (ROW, config.channels, Axis("reference_count", 0, 62, 750)))

@@ -87,7 +87,7 @@ def load_model(
 
 
 def find_dtype(asked: torch.dtype | str | None) -> torch.dtype:
-    """The dtype by itself or by name, bfloat16 for None; ConfigError for what the model cannot be in."""
+    """Return the dtype by itself or by name, bfloat16 for None; ConfigError for what the model cannot be in."""
     import torch
 
     name = "bfloat16" if asked is None else str(asked).removeprefix("torch.")
@@ -98,7 +98,7 @@ def find_dtype(asked: torch.dtype | str | None) -> torch.dtype:
 
 
 def find_device(asked: str | torch.device | None) -> torch.device:
-    """The device, a GPU if there is one for None; ConfigError for one that is not there."""
+    """Return the device, a GPU if there is one for None; ConfigError for one that is not there."""
     import torch
 
     if asked is None:
@@ -113,7 +113,7 @@ def find_device(asked: str | torch.device | None) -> torch.device:
 
 
 def find_attention(asked: str, device: str, dtype: torch.dtype) -> str:
-    """The implementation asked for, or with one warning the next that can run."""
+    """Return the implementation asked for, or with one warning the next that can run."""
     if asked not in ATTENTIONS:
         raise ConfigError(f"attn_implementation {asked!r}; there are {', '.join(ATTENTIONS)}")
     why = _why_no_flash(device, dtype) if asked == "flash_attention_2" else []

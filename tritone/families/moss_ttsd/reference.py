@@ -13,7 +13,7 @@ from tritone.families.moss_ttsd.codec.config import INPUT_RATE
 
 
 def read_recording(source: str | Path | bytes, field: str = "reference_wav") -> np.ndarray:
-    """The recording as requests want it: float32 `[samples]` at 16 kHz, channels averaged, any rate resampled.
+    """Return the recording as requests want it: float32 `[samples]` at 16 kHz, channels averaged, any rate resampled.
 
     Args:
         source: a path or a file's bytes (wav, flac, ogg, mp3). field: what errors call it.

@@ -58,7 +58,7 @@ class Prepared:
 
 
 def prepare(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> Prepared:
-    """The prompt and controls of one request; InvalidRequest names the field at fault."""
+    """Return the prompt and controls of one request; InvalidRequest names the field at fault."""
     check_known(request, REQUEST)
     config = checkpoint.lm
     text = read_text(request, "target_text")
@@ -114,7 +114,7 @@ def read_references(request: Arrays) -> tuple[str, np.ndarray | None]:
 
 
 def read_controls(request: Arrays, usual: tuple[ChannelSampling, ...]) -> tuple[ChannelSampling, ...]:
-    """How each channel is sampled: as the checkpoint says, but for what the request says."""
+    """Return how each channel is sampled: as the checkpoint says, but for what the request says."""
     found = list(usual)
     for name in CONTROLS:
         values = request[name].reshape(-1) if name in request else np.zeros(0)
@@ -131,7 +131,7 @@ def read_controls(request: Arrays, usual: tuple[ChannelSampling, ...]) -> tuple[
 
 
 def row_limit(request: Arrays, rows: int, checkpoint: MossCheckpoint) -> int:
-    """Rows of prompt and speech at which generation stops; InvalidRequest when the prompt alone is too long."""
+    """Return rows of prompt and speech at which generation stops; InvalidRequest when the prompt alone is too long."""
     seconds = read_number(request, "max_seconds", 0.0)
     if seconds < 0:
         raise InvalidRequest(
@@ -150,7 +150,7 @@ def row_limit(request: Arrays, rows: int, checkpoint: MossCheckpoint) -> int:
 
 
 def read_seed(request: Arrays) -> int:
-    """The seed, 0 if none was sent."""
+    """Return the seed, 0 if none was sent."""
     seed = int(read_number(request, "seed", 0))
     if seed < 0:
         raise InvalidRequest("seed", f"asked for {seed}, a seed is 0 or more")
@@ -165,7 +165,7 @@ def sampling_array(sampling: tuple[ChannelSampling, ...]) -> np.ndarray:
 
 
 def sampling_of(array: np.ndarray, config: AsteroidConfig) -> tuple[ChannelSampling, ...]:
-    """The settings in such an array `[channels, 5]`."""
+    """Return the settings in such an array `[channels, 5]`."""
     assert len(array) == config.channels
     found = []
     for do_sample, *values in array.tolist():

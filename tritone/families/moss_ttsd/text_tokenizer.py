@@ -26,12 +26,12 @@ class DialogueTokenizer:
             )
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text; markers written in it count as such."""
+        """Return Ids of the text; markers written in it count as such."""
         return list(self._encode(text))
 
 
 def _open(folder: Path) -> Any:
-    """A function from text to ids: of `tokenizer.json`, or of `vocab.json` and `merges.txt`."""
+    """Return a function from text to ids: of `tokenizer.json`, or of `vocab.json` and `merges.txt`."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         from tritone.text.tokenizer import TextTokenizer

@@ -36,7 +36,7 @@ def speech_rows(
     ahead: int | None = AHEAD,
     cancelled: Callable[[], bool] = never,
 ) -> Listener:
-    """The request's rows as they come, decoded from now on with those of all other requests there are."""
+    """Return the request's rows as they come, decoded from now on with those of all other requests there are."""
     draw = seeded_draw(request.seed)
     utterance = Utterance(request.rows, config, request.sampling, draw, request.longest)
     listener: Listener = llm(utterance, ahead, cancelled)
@@ -44,7 +44,7 @@ def speech_rows(
 
 
 def speech_codes(heard: Listener, config: AsteroidConfig) -> Iterator[np.ndarray]:
-    """New complete codes `[channels, n]`, as soon as there are any; closes the listener.
+    """Yield new complete codes `[channels, n]`, as soon as there are any; closes the listener.
 
     A code is complete seven rows after its first channel.
     """
@@ -64,7 +64,7 @@ def speech_codes(heard: Listener, config: AsteroidConfig) -> Iterator[np.ndarray
 
 
 def whole_codes(llm: Llm, requests: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray | TritoneError]:
-    """All codes `[channels, n]` of each request, or what kept it alone from speaking; all enter together."""
+    """Return all codes `[channels, n]` of each request, or what kept it alone from speaking; all enter together."""
     nothing = np.zeros((config.channels, 0), np.int64)
 
     def read(heard: Listener | TritoneError) -> np.ndarray:
@@ -82,14 +82,14 @@ def whole_codes(llm: Llm, requests: Sequence[Prepared], config: AsteroidConfig) 
 
 
 def heard_reference(reference: np.ndarray) -> np.ndarray:
-    """The part of the reference that is decoded before each window: its first 20 seconds."""
+    """Return the part of the reference that is decoded before each window: its first 20 seconds."""
     return reference[:, :REFERENCE_CODES]
 
 
 def synthesize(
     call: Call, llm: Llm, prepared: Prepared, checkpoint: MossCheckpoint, cancelled: Callable[[], bool] = never
 ) -> Iterator[np.ndarray]:
-    """Waveform pieces `[samples]` float32, the first after two seconds' worth of rows.
+    """Yield waveform pieces `[samples]` float32, the first after two seconds' worth of rows.
 
     Raises NoSpeech when the language model says nothing.
     """
@@ -111,7 +111,7 @@ def synthesize(
 
 
 def nothing_said() -> NoSpeech:
-    """The error in the place of silence."""
+    """Return the error in the place of silence."""
     return NoSpeech(
         "the language model ended before it had said anything; send another seed, or a longer text or reference"
     )

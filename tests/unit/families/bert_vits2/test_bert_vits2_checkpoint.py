@@ -29,7 +29,7 @@ def spoken(generator: Generator) -> Tensor:
 
 
 def write(path: Path, state: dict[str, Tensor], **others: Any) -> Path:
-    """A file as the published code writes it, or a bare state_dict without `others`."""
+    """Return a file as the published code writes it, or a bare state_dict without `others`."""
     torch.save({"model": state, **others} if others else state, path)
     return path
 

@@ -50,7 +50,10 @@ PARTS: dict[str, Callable[[int, int], tuple[Tensor, ...]]] = {
 
 
 def part(name: str) -> torch.nn.Module:
-    """The part; what is drawn after it is the same in every run: one draw in 25 is half's undoing in a spline."""
+    """Return the part; what is drawn after it is the same in every run.
+
+    One draw in 25 is half's undoing in a spline.
+    """
     torch.manual_seed(0)
     return getattr(fold_weight_norm(tiny_generator()), name)  # type: ignore[no-any-return]
 

@@ -20,7 +20,7 @@ SAME = 2e-5
 
 
 def dirty(text: Text) -> Text:
-    """The batch with wild values in its padding."""
+    """Return the batch with wild values in its padding."""
     inside = length_mask(text.lengths, text.bert) > 0
     x, tone, language = (torch.where(inside[:, 0], ids, 2) for ids in (text.x, text.tone, text.language))
     return Text(x, text.lengths, tone, language, *(torch.where(inside, stream, 1e3) for stream in text[4:]))
@@ -95,7 +95,7 @@ def test_both_flows_invert_and_keep_rows_apart(transformer: bool) -> None:
 
 
 def random_flow(config: BertVits2Config, transformer: bool) -> Flow:
-    """A flow of either kind that has been trained, in so far as it is not the identity any more."""
+    """Return a flow of either kind that has been trained, in so far as it is not the identity any more."""
     torch.manual_seed(0)
     flow = Flow(dataclasses.replace(config.model, use_transformer_flow=transformer)).eval()
     keys = {key.split(".")[3] for key in flow.state_dict() if ".enc." in key}

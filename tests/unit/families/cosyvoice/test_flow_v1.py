@@ -28,7 +28,7 @@ def close(found: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> Non
 
 
 def encode(call: Call, want: Arrays) -> Arrays:
-    """The encoder's answer to the arguments of a golden file."""
+    """Return the encoder's answer to the arguments of a golden file."""
     prompt, token = want["prompt_token"], want["token"]
     at, fraction = frame_positions(tiny_config().flow, prompt.shape[1], want["prompt_feat"].shape[1], token.shape[1])
     both = np.concatenate([prompt, token], axis=1).astype(np.int64)
@@ -44,7 +44,7 @@ def encode(call: Call, want: Arrays) -> Arrays:
 
 
 def solve(call: Call, want: Arrays, mu: np.ndarray, spks: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Mel after the prompt."""
+    """Return mel after the prompt."""
     prompt = want["prompt_feat"].shape[1]
     cond = np.zeros_like(mu)
     cond[:, :, :prompt] = want["prompt_feat"].transpose(0, 2, 1)

@@ -26,7 +26,7 @@ def text(words: str) -> np.ndarray:
 
 
 def run_ensemble(model: Family, call: object, llm: object, requests: list[Arrays]) -> list[object]:
-    """The hosts in order, each fed by name from the request and all earlier outputs, as the ensemble does."""
+    """Return the hosts in order, each fed by name from the request and all earlier outputs, as the ensemble does."""
     pools: list[object] = [dict(request) for request in requests]
     for host in model.hosts:
         names = [tensor.name for tensor in host.inputs]

@@ -58,7 +58,7 @@ def llm_of(network: object) -> Llm:
 
 
 def multinomial(probabilities: np.ndarray) -> int:
-    """A draw from the stream of random numbers that the published code uses."""
+    """Return a draw from the stream of random numbers that the published code uses."""
     return int(torch.multinomial(torch.from_numpy(probabilities), 1, replacement=True))
 
 
@@ -67,7 +67,7 @@ def normal(frames: int) -> np.ndarray:
 
 
 def sampled(inputs: ModeInputs, config: CosyVoiceConfig, llm: Llm) -> list[int]:
-    """Ids of the one segment, or the source's of voice conversion."""
+    """Return Ids of the one segment, or the source's of voice conversion."""
     if not inputs.segments:
         return inputs.source.tolist()
     voice, text = inputs.voice, inputs.segments[0]

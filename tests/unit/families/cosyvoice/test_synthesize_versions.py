@@ -59,7 +59,7 @@ def on_onnx(checkpoints: dict[int, Path], tmp_path_factory: pytest.TempPathFacto
 
 
 def with_torch(model: Family, version: int) -> Speaker:
-    """The stages in torch; the networks that hear, which have no torch module, answer as recorded."""
+    """Return the stages in torch; the networks that hear, which have no torch module, answer as recorded."""
     networks, ears = torch_call(model.stages), hearing(recorded(version)["llm_prompt_speech_token"])
 
     def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
@@ -74,7 +74,7 @@ def with_torch(model: Family, version: int) -> Speaker:
 
 
 def exported(folder: Path, build: Path) -> Speaker:
-    """Everything as files: what a server runs."""
+    """Return everything as files: what a server runs."""
     model = family(folder)
     for stage in model.stages:
         if stage.build is None:
@@ -90,7 +90,7 @@ def exported(folder: Path, build: Path) -> Speaker:
 
 
 def ensemble(speaker: Speaker, request: Arrays) -> Arrays:
-    """All outputs of the hosts in order, each fed by name, as the ensemble does; an error is raised."""
+    """Return all outputs of the hosts in order, each fed by name, as the ensemble does; an error is raised."""
     model, call, llm = speaker
     pool = dict(request)
     for host in model.hosts:

@@ -113,7 +113,10 @@ def run(
     draws: list[Draw],
     end: int | None = None,
 ) -> np.ndarray:
-    """Rows of the prompts and of what is said, of both sequences together; what ends before the other is padded."""
+    """Return rows of the prompts and of what is said, of both sequences together.
+
+    What ends before the other is padded.
+    """
     rows, found = golden["input_ids"], []
     lm = SharedLm(StageSession(call, config), 2)
     for prompt, draw, padding in zip([rows[0], rows[1, 8:]], draws, (0, 8), strict=True):

@@ -51,7 +51,7 @@ def copied(tmp_path: Path) -> list[Utterance]:
 
 
 def keep_bert(utterance: Utterance, width: int | None = None) -> np.ndarray:
-    """Features of the right shape beside its recording, under our name."""
+    """Return features of the right shape beside its recording, under our name."""
     phones = width or 2 * len(utterance.phones) + 1
     array = np.random.default_rng(1).standard_normal((1024, phones)).astype(np.float32)
     about = {"text": utterance.text, "word2ph": list(utterance.word2ph)}

@@ -53,7 +53,7 @@ def train(config: Path, out: Path, *options: str) -> int:
 
 
 def weights(out: Path, names: tuple[str, ...] = ("G", "D", "DUR")) -> dict[str, Tensor]:
-    """All weights of the newest set, by network and key."""
+    """Return all weights of the newest set, by network and key."""
     step, folder = sets(out)[-1]
     found = {name: torch.load(folder / f"{name}_{step}.pth", weights_only=True)["model"] for name in names}
     return {f"{name}.{key}": value for name, model in found.items() for key, value in model.items()}

@@ -280,7 +280,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def child(out: Path, code: str) -> subprocess.Popen[str]:
-    """A process that trains the toy into `out` after running `code`."""
+    """Return a process that trains the toy into `out` after running `code`."""
     root = Path(__file__).parents[4]
     script = (
         "import os, sys, signal, torch; from pathlib import Path\n"

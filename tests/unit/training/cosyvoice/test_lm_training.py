@@ -154,7 +154,7 @@ def test_codes_share_their_digits_until_the_tables_are_folded(tmp_path: Path) ->
 
 
 def checkpointing_like(networks: dict[str, dict[str, torch.Tensor]], folder: Path) -> Path:
-    """A run's folder with nothing but its best networks."""
+    """Return a run's folder with nothing but its best networks."""
     folder.mkdir()
     torch.save({"networks": networks}, folder / "best.pt")
     return folder

@@ -13,7 +13,7 @@ CONFIG = EstimatorConfig(channels=(192,), attention_head_dim=32, n_blocks=1, num
 
 
 def correlation(estimator: Estimator) -> float:
-    """How closely the velocity follows mu - x, for log mel of a usual size."""
+    """Return how closely the velocity follows mu - x, for log mel of a usual size."""
     torch.manual_seed(0)
     mean = torch.full((80,), -6.0)
     x, mu = torch.randn(2, 80, 30), mean[:, None] + 2 * torch.randn(2, 80, 30)

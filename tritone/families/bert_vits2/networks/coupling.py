@@ -73,7 +73,7 @@ class Flow(nn.Module):
         return x
 
     def to_prior(self, z: Tensor, mask: Tensor, g: Tensor) -> Tensor:
-        """The inverse of `forward`: posterior latents as the prior sees them, the training direction."""
+        """Return the inverse of `forward`: posterior latents as the prior sees them, the training direction."""
         x = z
         for coupling in self.flows[::2]:
             x = coupling(x, mask, g, 1.0).flip(1)

@@ -71,7 +71,7 @@ class Decoder(nn.Module):
         return _inside(torch.tanh(self.conv_post(F.leaky_relu(x, self.last_slope))), mask)
 
     def _mean_of_blocks(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
-        """The mean of the residual blocks of one rate."""
+        """Return the mean of the residual blocks of one rate."""
         total = torch.zeros_like(x)
         for index, block in enumerate(self.resblocks):
             if index // self.kernels == level:

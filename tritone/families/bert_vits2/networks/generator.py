@@ -123,7 +123,10 @@ class Generator(nn.Module):
         return self.emb_g(sid)[:, :, None]
 
     def speaker_of(self, spec: Tensor, lengths: Tensor) -> Tensor:
-        """The speaker of linear spectrograms `[batch, bins, frames]`, where there is no table: `[batch, gin, 1]`."""
+        """Return the speaker of linear spectrograms `[batch, bins, frames]`, where there is no table.
+
+        `[batch, gin, 1]`.
+        """
         return self.ref_enc(spec, lengths)[:, :, None]
 
     def forward(

@@ -152,7 +152,7 @@ class FlatBlock(nn.Module):
 
 
 def _flat(conv: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
-    """The same convolution over pictures of height one; its weight norm must have been folded."""
+    """Return the same convolution over pictures of height one; its weight norm must have been folded."""
     assert isinstance(conv, nn.Conv1d | nn.ConvTranspose1d)
     kind = nn.Conv2d if isinstance(conv, nn.Conv1d) else nn.ConvTranspose2d
     (kernel,), (stride,), (dilation,) = conv.kernel_size, conv.stride, conv.dilation

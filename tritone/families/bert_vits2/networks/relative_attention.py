@@ -48,7 +48,8 @@ class RelativeAttention(nn.Module):
 
 
 def spread_band(band: Tensor, like: Tensor) -> Tensor:
-    """A matrix `[..., frames, frames]` whose row i holds `band[i]` `[..., frames, 2 window + 1]` around column i.
+    """Return a matrix `[..., frames, frames]` whose row i holds `band[i]` `[..., frames, 2 window + 1]` around column
+    i.
 
     Rows are lengthened by `frames` zeros and the flattened matrix is read in rows one shorter: each row starts one
     column later than the row before. `like` is any matrix of the result's shape.

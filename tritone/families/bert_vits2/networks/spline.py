@@ -29,7 +29,8 @@ def spline(
     smallest: float = SMALLEST,
     tail_slope: float = TAIL_SLOPE,
 ) -> tuple[Tensor, Tensor]:
-    """The spline (or its inverse) of `x` and the logarithm of its slope there, both in the shape of `x`, float32.
+    """Return the spline (or its inverse) of `x` and the logarithm of its slope there, both in the shape of `x`,
+    float32.
 
     Outside -bound..bound it is the identity.
 

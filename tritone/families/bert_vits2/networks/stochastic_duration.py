@@ -55,7 +55,7 @@ class Affine(nn.Module):
         return (z - self.m) * torch.exp(-self.logs) * mask
 
     def scored(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The transform and its log-determinant `[batch]`."""
+        """Return the transform and its log-determinant `[batch]`."""
         return (self.m + self.logs.exp() * z) * mask, (self.logs * mask).sum(dim=(1, 2))
 
 
@@ -76,7 +76,7 @@ class SplineCoupling(nn.Module):
         return self.bend(z, mask, text, True)[0]
 
     def scored(self, z: Tensor, mask: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """The transform and its log-determinant `[batch]`."""
+        """Return the transform and its log-determinant `[batch]`."""
         z, log_slope = self.bend(z, mask, text, False)
         return z, log_slope.sum(dim=(1, 2))
 
@@ -154,7 +154,7 @@ class StochasticDurationPredictor(nn.Module):
 
 
 def _couplings(hidden: int) -> nn.ModuleList:
-    """The layers of one flow; the published list counts the exchange of channels after each coupling."""
+    """Return the layers of one flow; the published list counts the exchange of channels after each coupling."""
     layers: list[nn.Module] = [Affine()]
     for _ in range(COUPLINGS):
         layers += [SplineCoupling(hidden), nn.Identity()]
@@ -162,7 +162,7 @@ def _couplings(hidden: int) -> nn.ModuleList:
 
 
 def _scored(flows: nn.ModuleList, z: Tensor, mask: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """The pair at the end of a flow, and the log-determinant of the way there, `[batch]`."""
+    """Return the pair at the end of a flow, and the log-determinant of the way there, `[batch]`."""
     z, total = flows[0].scored(z, mask)  # type: ignore[operator]
     for coupling in flows[1::2]:
         z, log_determinant = coupling.scored(z, mask, text)  # type: ignore[operator]

@@ -75,7 +75,7 @@ class BertEncoder:
     def features(
         self, text: str, word2ph: Sequence[int], style_text: str = "", style_weight: float = STYLE_WEIGHT
     ) -> np.ndarray:
-        """Features per phone, float32 `[channels, sum(word2ph)]`: each unit's, repeated as `word2ph` says.
+        """Return features per phone, float32 `[channels, sum(word2ph)]`: each unit's, repeated as `word2ph` says.
 
         Args:
             text: as it was cleaned.
@@ -147,7 +147,7 @@ class BertFeatures:
     def __call__(
         self, parts: Sequence[Cleaned], fill: Fill, style_text: str = "", style_weight: float = STYLE_WEIGHT
     ) -> dict[str, np.ndarray]:
-        """Features by language, float32 `[channels, phones]` each, for the ids that `to_ids(parts)` gives.
+        """Return features by language, float32 `[channels, phones]` each, for the ids that `to_ids(parts)` gives.
 
         Args:
             fill: of the checkpoint's version and the request's seed, called in the order of `LANGUAGES` where needed.
@@ -171,7 +171,7 @@ class BertFeatures:
         return features
 
     def _of(self, part: Cleaned, style_text: str, style_weight: float) -> np.ndarray | None:
-        """Features of a text in its own language; None where it is declared that there are none."""
+        """Return features of a text in its own language; None where it is declared that there are none."""
         if part.language in self.encoders:
             word2ph = blanked_word2ph(part.word2ph)
             return self.encoders[part.language].features(part.text, word2ph, style_text, style_weight)

@@ -31,7 +31,10 @@ _PARTICLES = {("地", "uv"): ("de", 5), ("得", "ud"): ("de", 5), ("着", "uz"):
 
 
 def normalize(text: str) -> str:
-    """The text in Chinese characters and known punctuation: numbers, dates and units in words, all else left out."""
+    """Return the text in Chinese characters and known punctuation.
+
+    Numbers, dates and units in words, all else left out.
+    """
     if has_chinese(text):
         text = spoken_form(one_line(text))
     if any(character.isdecimal() for character in text):
@@ -107,7 +110,7 @@ def _readings(word: str, flag: str) -> list[tuple[str, int]]:
 
 
 def _number(digits: str) -> str:
-    """A number in Chinese words; digit by digit where it is longer than numbers have names."""
+    """Return a number in Chinese words; digit by digit where it is longer than numbers have names."""
     number = digits.rstrip("%")
     try:
         words = str(need("cn2an").an2cn(number))

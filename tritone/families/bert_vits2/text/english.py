@@ -40,7 +40,7 @@ _ENDINGS: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
 
 
 def normalize(text: str) -> str:
-    """The text in plain letters and known punctuation, numbers and dates in words, words apart by one space."""
+    """Return the text in plain letters and known punctuation, numbers and dates in words, words apart by one space."""
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
     # What is no English letter is left out first, because one Chinese character would have the numbers read in Chinese.
     text = "".join(c for c in text if c.isascii() or not c.isalpha())

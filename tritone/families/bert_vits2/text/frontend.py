@@ -32,7 +32,7 @@ def clean(text: str, language: str, tokenize: Tokenize | None = None) -> Cleaned
 
 
 def clean_parts(text: str, language: str = MIXED, tokenize: Tokenize | None = None, han: str = "ZH") -> list[Cleaned]:
-    """The text cleaned, one entry per stretch of one language; just one unless `language` is "auto".
+    """Return the text cleaned, one entry per stretch of one language; just one unless `language` is "auto".
 
     Args:
         han: with "auto", the language of Chinese characters that may be either.

@@ -30,7 +30,7 @@ _LONGEST_NAMED = 16
 
 
 def normalize(text: str) -> str:
-    """The text in kana, Chinese characters, Latin letters and known punctuation, numbers in words."""
+    """Return the text in kana, Chinese characters, Latin letters and known punctuation, numbers in words."""
     text = unicodedata.normalize("NFKC", text)
     text = _CURRENCY.sub(lambda match: match[2] + _CURRENCIES[match[1]], text)
     text = _NUMBER.sub(lambda match: _number(match.group()), _THOUSANDS.sub("", text))
@@ -111,7 +111,7 @@ def _tone(position: int, from_accent: int, moras: int) -> int:
 
 
 def _number(digits: str) -> str:
-    """A number in Chinese numerals, which Open JTalk reads with the counter that follows."""
+    """Return a number in Chinese numerals, which Open JTalk reads with the counter that follows."""
     whole, point, rest = digits.partition(".")
     one_by_one = len(whole) > _LONGEST_NAMED or (len(whole) > 1 and whole[0] == "0")
     spoken = _digits(whole) if one_by_one else str(need("num2words").num2words(int(whole), lang="ja"))

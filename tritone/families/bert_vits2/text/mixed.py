@@ -20,8 +20,8 @@ _SENTENCE = re.compile(r"[^。！？.!?\n]*[。！？.!?\n]*")
 
 
 def split_languages(text: str, han: str = "ZH") -> list[Part]:
-    """The text in order as parts of one language; what belongs to no script (digits, marks, space) stays with the
-    letters before it, at the start with those after it.
+    """Return the text in order as parts of one language; what belongs to no script (digits, marks, space) stays with
+    the letters before it, at the start with those after it.
 
     A tag sets the language up to the next tag. Without tags letters are English, kana Japanese, and Chinese characters
     the language that alone has one of them; characters that both have are Japanese in a sentence with kana.
@@ -75,7 +75,10 @@ def _script(character: str) -> str:
 
 
 def _han_language(run: str) -> str:
-    """The only language whose character sets have all of a run of Chinese characters; empty when both or neither do."""
+    """Return the only language whose character sets have all of a run of Chinese characters.
+
+    Empty when both or neither do.
+    """
     japanese = _encodable(run, "shift_jis")
     chinese = _encodable(run, "gb2312") or _encodable(run, "big5")
     return "" if japanese == chinese else "JP" if japanese else "ZH"

@@ -9,7 +9,7 @@ from tritone.errors import EnvironmentProblem
 
 
 def need(module: str) -> Any:
-    """The module of an optional package.
+    """Return the module of an optional package.
 
     Raises EnvironmentProblem naming the extra that brings it.
     """

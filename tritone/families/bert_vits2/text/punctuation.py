@@ -24,11 +24,14 @@ _LINES = re.compile(r"\s*\n\s*")
 
 
 def known_marks(text: str) -> str:
-    """The text in one line, its punctuation as the known marks: quotes and brackets as ', dashes as -, dots as …."""
+    """Return the text in one line, its punctuation as the known marks.
+
+    Quotes and brackets as ', dashes as -, dots as ….
+    """
     return _DASHES.sub("-", _DOTS.sub("…", one_line(text)).translate(_TABLE))
 
 
 def one_line(text: str) -> str:
-    """The text with spaces for line breaks, and a full stop where a line ended without a mark."""
+    """Return the text with spaces for line breaks, and a full stop where a line ended without a mark."""
     lines = [line for line in _LINES.split(text.strip()) if line]
     return " ".join([*(line if line[-1] in _ENDS else line + "." for line in lines[:-1]), *lines[-1:]])

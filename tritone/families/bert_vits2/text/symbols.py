@@ -103,12 +103,15 @@ def spread(total: int, units: int) -> list[int]:
 
 
 def blanked_word2ph(word2ph: Sequence[int]) -> tuple[int, ...]:
-    """How many ids belong to each unit once blanks stand between phones and at both ends; the input stays as it is."""
+    """Return how many ids belong to each unit once blanks stand between phones and at both ends.
+
+    The input stays as it is.
+    """
     return tuple(2 * count + (index == 0) for index, count in enumerate(word2ph))
 
 
 def to_ids(parts: Sequence[Cleaned]) -> TextIds:
-    """Ids of the texts in a row: blanks (id 0 in all three) around each phone, pads only at the two outer ends.
+    """Return Ids of the texts in a row: blanks (id 0 in all three) around each phone, pads only at the two outer ends.
 
     Raises InvalidRequest naming a phone that has no id, or a tone its language lacks.
     """
@@ -120,7 +123,7 @@ def to_ids(parts: Sequence[Cleaned]) -> TextIds:
 
 
 def joined(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays `[..., phones]` with blanks, in a row: at each join the pads and the surplus blanks are cut."""
+    """Return arrays `[..., phones]` with blanks, in a row: at each join the pads and the surplus blanks are cut."""
     last = len(pieces) - 1
     return np.concatenate(
         [

@@ -32,7 +32,7 @@ class Word:
 
 
 def spoken_tones(words: list[Word]) -> list[list[int]]:
-    """The tones of each word as they are spoken in a phrase made of these words and no punctuation."""
+    """Return the tones of each word as they are spoken in a phrase made of these words and no punctuation."""
     text = "".join(word.text for word in words)
     flat = [tone for word in words for tone in word.tones]
     tones: list[list[int]] = []
@@ -50,7 +50,7 @@ def spoken_tones(words: list[Word]) -> list[list[int]]:
 
 
 def _yi_bu(text: str, tones: list[int], start: int, end: int, index: int) -> int:
-    """The tone of 一 and 不 at a position, of any other character its own; the word is text[start:end]."""
+    """Return the tone of 一 and 不 at a position, of any other character its own; the word is text[start:end]."""
     character = text[index]
     before = text[index - 1] if index else ""
     after = text[index + 1] if index + 1 < len(text) else ""

@@ -72,7 +72,7 @@ MEL_KEYS: dict[str, str] = {
 
 
 def parse(layout: Layout, text: str, path: Path) -> CosyVoiceConfig:
-    """The configuration in HyperPyYAML text; absent keys keep the layout's defaults. `path` is for errors."""
+    """Return the configuration in HyperPyYAML text; absent keys keep the layout's defaults. `path` is for errors."""
     try:
         document = hyperyaml.parse(text)
     except (hyperyaml.HyperYamlError, RecursionError) as error:
@@ -147,7 +147,7 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _tag(layout: Layout, node: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The nested dict with each mapping that has a class wrapped in its tag."""
+    """Return the nested dict with each mapping that has a class wrapped in its tag."""
     result: dict[str, Any] = {}
     for name, value in node.items():
         key = f"{prefix}{name}"
@@ -165,7 +165,7 @@ def _field(config: Any, path: str) -> Any:
 
 
 def _replace(config: Any, values: Mapping[str, Any], path: Path) -> Any:
-    """The dataclass with the dotted fields replaced, each checked against the type of its default."""
+    """Return the dataclass with the dotted fields replaced, each checked against the type of its default."""
     changes: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         current = getattr(config, item.name)

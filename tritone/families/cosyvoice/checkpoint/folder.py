@@ -38,7 +38,7 @@ def needed(version: int) -> tuple[str, ...]:
 
 
 def found_version(directory: Path) -> int:
-    """The version whose YAML the directory has; 2 where it has none."""
+    """Return the version whose YAML the directory has; 2 where it has none."""
     return next((version for version, name in YAMLS.items() if (directory / name).is_file()), 2)
 
 
@@ -58,11 +58,11 @@ class CosyVoiceCheckpoint:
         return f"CosyVoiceCheckpoint({str(self.dir)!r})"
 
     def path(self, name: str) -> Path:
-        """The path of a file that must exist."""
+        """Return the path of a file that must exist."""
         return _required(self.dir, name)
 
     def state(self, name: str) -> dict[str, Tensor]:
-        """The state_dict of "llm", "flow" or "hift"."""
+        """Return the state_dict of "llm", "flow" or "hift"."""
         return load_state(self.dir, name)
 
     @property
@@ -76,7 +76,7 @@ class CosyVoiceCheckpoint:
 
 
 def load_config(model_dir: Path | str) -> CosyVoiceConfig:
-    """The configuration in the directory's YAML; keys that are absent keep the published classes' values."""
+    """Return the configuration in the directory's YAML; keys that are absent keep the published classes' values."""
     directory = Path(model_dir)
     version = found_version(directory)
     path = _required(directory, YAMLS[version])
@@ -88,7 +88,10 @@ def load_config(model_dir: Path | str) -> CosyVoiceConfig:
 
 
 def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
-    """The state_dict of "llm", "flow" or "hift", float32; a GAN checkpoint's `generator.` is dropped from hift keys."""
+    """Return the state_dict of "llm", "flow" or "hift", float32.
+
+    A GAN checkpoint's `generator.` is dropped from hift keys.
+    """
     if name not in STATES:
         raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
     from tritone.checkpoint.weights import read_state

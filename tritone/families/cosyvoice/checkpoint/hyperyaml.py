@@ -57,7 +57,7 @@ _NAME = re.compile(r"<([A-Za-z_][\w.\[\]]*)>")
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The document's top-level mapping with all references resolved."""
+    """Return the document's top-level mapping with all references resolved."""
     try:
         document = yaml.load(text, Loader=_Loader)  # a SafeLoader: unknown tags are errors
     except yaml.YAMLError as error:
@@ -92,7 +92,7 @@ def _sequence(loader: Any, node: _Node) -> list[Any]:
 
 
 def _resolve(value: Any, document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """The value with every reference inside replaced; `path` holds the references being followed."""
+    """Return the value with every reference inside replaced; `path` holds the references being followed."""
     if isinstance(value, Reference):
         if value.expression in path:
             raise HyperYamlError(f"!ref {value.expression} refers to itself")

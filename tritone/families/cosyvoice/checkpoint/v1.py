@@ -9,7 +9,7 @@ from tritone.families.cosyvoice.config.v1 import V1
 
 
 def _blocks(prefix: str, key: str) -> dict[str, str]:
-    """Sizes of a stack of transformer blocks."""
+    """Return sizes of a stack of transformer blocks."""
     return {
         f"{prefix}.dim": f"{key}.output_size",
         **same(prefix, key, "attention_heads", "linear_units", "num_blocks"),

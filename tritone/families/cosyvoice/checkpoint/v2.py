@@ -110,7 +110,7 @@ LAYOUTS = {1: V1_LAYOUT, 2: V2_LAYOUT, 3: V3_LAYOUT}
 
 
 def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
-    """The configuration in HyperPyYAML text of a version's layout; `path` is for errors.
+    """Return the configuration in HyperPyYAML text of a version's layout; `path` is for errors.
 
     Absent keys keep the published classes' values.
     """

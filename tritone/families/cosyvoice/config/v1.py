@@ -68,7 +68,7 @@ class InterpolatingFlowConfig(CommonFlowConfig):
     estimator: UnetConfig = UnetConfig()
 
     def frames(self, tokens: int) -> int:
-        """Mel frames of so many speech tokens, rounded down as published."""
+        """Return mel frames of so many speech tokens, rounded down as published."""
         return int(tokens / self.token_frame_rate * self.sample_rate / self.hop)
 
 

@@ -60,7 +60,7 @@ class DitFlowConfig(CommonFlowConfig):
 
 
 def draws_before_noise(flow: CommonFlowConfig, hift: HiftConfig) -> int:
-    """How many random numbers the published construction draws between its seed and the vocoder's noise table.
+    """Return how many random numbers the published construction draws between its seed and the vocoder's noise table.
 
     In order: the flow's starting noise, its embedding and speaker layer, the f0 network's convolutions and read-out,
     and the start phases of the harmonics.
@@ -73,7 +73,7 @@ def draws_before_noise(flow: CommonFlowConfig, hift: HiftConfig) -> int:
 
 
 def with_noise_offset(config: CosyVoiceConfig) -> CosyVoiceConfig:
-    """The configuration with the vocoder's `noise_offset` computed from the other sizes."""
+    """Return the configuration with the vocoder's `noise_offset` computed from the other sizes."""
     offset = draws_before_noise(config.flow, config.hift)
     return dataclasses.replace(config, hift=dataclasses.replace(config.hift, noise_offset=offset))
 

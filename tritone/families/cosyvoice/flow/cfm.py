@@ -34,7 +34,7 @@ def twice(rows: np.ndarray) -> np.ndarray:
 
 
 def euler(velocity: Velocity, noise: np.ndarray, steps: int, cfg_rate: float) -> np.ndarray:
-    """Mel `[batch, 80, frames]` at the end of the flow; `velocity(step, x, t)` is asked for the guided batch."""
+    """Return mel `[batch, 80, frames]` at the end of the flow; `velocity(step, x, t)` is asked for the guided batch."""
     span, x = t_span(steps), noise.astype(np.float32)
     t = span[0]
     for step in range(steps):
@@ -57,7 +57,7 @@ def solve(
     steps: int = 10,
     cfg_rate: float = 0.7,
 ) -> np.ndarray:
-    """Mel `[batch, 80, frames]` of whole utterances.
+    """Return mel `[batch, 80, frames]` of whole utterances.
 
     Args:
         mu, cond, noise: `[batch, 80, frames]`; cond is the known mel at the front, zero elsewhere.
@@ -83,7 +83,7 @@ def solve_chunk(
     steps: int = 10,
     cfg_rate: float = 0.7,
 ) -> tuple[np.ndarray, list[Arrays]]:
-    """Mel `[batch, 80, frames]` of the next frames, and the state after them: the same list, brought up to date.
+    """Return mel `[batch, 80, frames]` of the next frames, and the state after them: the same list, brought up to date.
 
     The arguments are those of `solve` for these frames. Steps begin on the chunk grid; only the last may end off it.
     `state` holds one state per Euler step, `[2 x batch, ...]` (see `initial_solver_state`). Together they may be
@@ -100,7 +100,8 @@ def solve_chunk(
 
 
 def initial_state(stage: Stage, batch: int = 1) -> Arrays:
-    """The state inputs (named `..._state`) of a stage at the start of a stream: zeros, and nothing along a past axis.
+    """Return the state inputs (named `..._state`) of a stage at the start of a stream: zeros, and nothing along a past
+    axis.
 
     A past axis is one that may be empty (lo 0); the only other that varies is the batch.
     """

@@ -27,7 +27,7 @@ def encoder_chunk(config: CosyVoiceConfig, streaming: bool) -> Arrays:
 
 
 def estimator_chunk(config: CosyVoiceConfig, streaming: bool) -> int | None:
-    """Frames per chunk of the estimator's mask; None where it has none."""
+    """Return frames per chunk of the estimator's mask; None where it has none."""
     estimator = config.flow.estimator
     if not isinstance(estimator, EstimatorConfig | DitConfig):
         return None

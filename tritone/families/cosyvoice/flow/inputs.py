@@ -27,7 +27,7 @@ class Row(NamedTuple):
 
 
 def frame_count(config: CosyVoiceConfig, row: Row) -> int:
-    """Mel frames of prompt and speech together."""
+    """Return mel frames of prompt and speech together."""
     flow = config.flow
     if isinstance(flow, InterpolatingFlowConfig):
         return row.prompt_frames + flow.frames(row.tokens)
@@ -51,7 +51,7 @@ def encoder_inputs(config: CosyVoiceConfig, rows: Sequence[Row], streaming_mask:
 
 
 def starting_noise(config: CosyVoiceConfig, seed: int) -> Draw:
-    """The noise of one utterance: the published table or, in v1, draws from the request's seed.
+    """Return the noise of one utterance: the published table or, in v1, draws from the request's seed.
 
     Each call continues where the last one stopped; frames come one after another, so that cutting them elsewhere does
     not change them.
@@ -74,7 +74,7 @@ def starting_noise(config: CosyVoiceConfig, seed: int) -> Draw:
 
 
 def noise_frames(start: int, stop: int) -> np.ndarray:
-    """The published noise `[1, 80, stop - start]` at those frames; beyond its 15000 frames it repeats."""
+    """Return the published noise `[1, 80, stop - start]` at those frames; beyond its 15000 frames it repeats."""
     noise = published_noise()
     if stop <= noise.shape[2]:
         return noise[:, :, start:stop]

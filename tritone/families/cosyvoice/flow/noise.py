@@ -46,12 +46,12 @@ class PublishedUniforms:
         self._twister.state = _skipped(offset)
 
     def take(self, *shape: int) -> np.ndarray:
-        """The next numbers of the stream, in 0..1, float32 of that shape."""
+        """Return the next numbers of the stream, in 0..1, float32 of that shape."""
         return uniform(self._twister, shape)
 
 
 def uniform(twister: np.random.MT19937, shape: tuple[int, ...]) -> np.ndarray:
-    """The next numbers of a generator as torch's uniforms in 0..1, float32 of that shape."""
+    """Return the next numbers of a generator as torch's uniforms in 0..1, float32 of that shape."""
     bits = np.random.Generator(twister).integers(0, 1 << 32, shape, dtype=np.uint32)
     return (bits & np.uint32((1 << 24) - 1)).astype(np.float32) * np.float32(2.0**-24)
 

@@ -26,7 +26,7 @@ class FlowState(NamedTuple):
     frame: int
 
     def copied(self) -> FlowState:
-        """One that may go on by itself: the arrays, which nobody changes, are shared."""
+        """Return one that may go on by itself: the arrays, which nobody changes, are shared."""
         return FlowState(dict(self.encoder), list(self.solver), list(self.tokens), self.frame)
 
     @property
@@ -49,7 +49,7 @@ class PromptStates:
         return len(self._states)
 
     def get(self, voice: Voice, config: CosyVoiceConfig, hop: int, make: Callable[[], FlowState]) -> FlowState:
-        """The state after the voice's prompt, computed at its first use; the caller's own to go on with."""
+        """Return the state after the voice's prompt, computed at its first use; the caller's own to go on with."""
         # The noise is the published table's from its start; everything else that matters is in the flow's settings.
         key = content_hash(voice.speech_token, voice.mel, voice.embedding, repr(config.flow), str(hop))
         return self._states.get(key, make).copied()

@@ -39,7 +39,7 @@ class PublishedStream:
         self._done = 0
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
-        """Mel `[1, 80, frames]` of every chunk the tokens complete."""
+        """Yield mel `[1, 80, frames]` of every chunk the tokens complete."""
         for token in tokens:
             self._tokens.append(int(token))
             if len(self._tokens) == self._done + self._next + self._ahead:
@@ -49,6 +49,6 @@ class PublishedStream:
                 self._next = self._hop = min(2 * self._hop, LONGEST)
 
     def finish(self) -> Iterator[np.ndarray]:
-        """Mel of the tokens still waiting."""
+        """Yield mel of the tokens still waiting."""
         if len(self._tokens) > self._done:
             yield self._whole(self._tokens)[:, :, self._ratio * self._done :]

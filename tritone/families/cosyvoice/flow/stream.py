@@ -60,11 +60,14 @@ class FlowStream:
             self._after_prompt()
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
-        """Mel `[1, 80, frames]` of every step the tokens complete (three more tokens must follow a step)."""
+        """Return mel `[1, 80, frames]` of every step the tokens complete (three more tokens must follow a step)."""
         return self._render(tokens, last=False)
 
     def finish(self) -> Iterator[np.ndarray]:
-        """Mel of the tokens still waiting; nothing follows them, so their lookahead is silence in feature space."""
+        """Return mel of the tokens still waiting.
+
+        Nothing follows them, so their lookahead is silence in feature space.
+        """
         return self._render((), last=True)
 
     def _after_prompt(self) -> FlowState:
@@ -103,7 +106,7 @@ class FlowStream:
             yield mel[:, :, known.shape[2] :]
 
     def _solve(self, mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Mel of a step's frames: at once, or chunk by chunk where each sees another part of the past."""
+        """Return mel of a step's frames: at once, or chunk by chunk where each sees another part of the past."""
         assert self._estimator_chunk is not None  # a flow with chunks has them in both of its networks
         solver, size, mels = self._state.solver, mu.shape[2] if self._window is None else self._window.chunk, []
         for start in range(0, mu.shape[2], size):
@@ -140,7 +143,7 @@ class SpeedStream:
         self._done = 0
 
     def push(self, mel: np.ndarray, last: bool = False) -> np.ndarray:
-        """Mel `[1, 80, frames]` of every output frame now determined."""
+        """Return mel `[1, 80, frames]` of every output frame now determined."""
         if self._speed == 1.0:
             return mel
         held = mel if self._held.shape[1] == 0 else np.concatenate([self._held, mel], axis=2)
@@ -176,7 +179,7 @@ class VocoderStream:
         self._done = 0
 
     def push(self, mel: np.ndarray, last: bool = False) -> np.ndarray:
-        """Waveform `[samples]` of every frame whose context is complete; all the rest when `last`."""
+        """Return waveform `[samples]` of every frame whose context is complete; all the rest when `last`."""
         self._mel = np.concatenate([self._mel, mel], axis=2)
         total = self._first + self._mel.shape[2]
         self._extend_source(total, last)

@@ -31,7 +31,10 @@ class Window(NamedTuple):
     turned: int
 
     def cut(self, state: Arrays) -> Arrays:
-        """The state of one Euler step without the keys the next chunk does not see; itself while there are none."""
+        """Return the state of one Euler step without the keys the next chunk does not see.
+
+        Itself while there are none.
+        """
         past = state["att_state"]
         extra = past.shape[3] - self.prompt - self.last
         if extra <= 0:
@@ -44,7 +47,7 @@ class Window(NamedTuple):
 
 
 def stream_window(config: CosyVoiceConfig, prompt_tokens: int) -> Window | None:
-    """The window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have none)."""
+    """Return the window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have none)."""
     flow, estimator = config.flow, config.flow.estimator
     assert isinstance(estimator, EstimatorConfig | DitConfig)  # a flow without chunks has no such stream
     if estimator.left_chunks >= 0 or flow.stream_left_chunks < 0:

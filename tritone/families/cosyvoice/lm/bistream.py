@@ -21,7 +21,7 @@ class ExtendableSession(Session, Protocol):
     """A session whose sequence takes several tokens at a time after its prompt."""
 
     def extend(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after more merged ids, text or speech."""
+        """Return logits after more merged ids, text or speech."""
         ...
 
 
@@ -156,7 +156,7 @@ class _Mixer:
         return ids
 
     def fill(self, position: int) -> int | None:
-        """The fill id where a turn of speech is complete."""
+        """Return the fill id where a turn of speech is complete."""
         return self._fill_id if position == self._next_fill else None
 
     def filled(self, position: int, ids: list[int]) -> None:
@@ -177,7 +177,7 @@ class _Mixer:
 
 
 def _without(logits: np.ndarray, excluded: Sequence[int]) -> np.ndarray:
-    """A copy with these ids impossible."""
+    """Return a copy with these ids impossible."""
     logits = logits.copy()
     logits[list(excluded)] = -np.inf
     return logits

@@ -71,15 +71,15 @@ class HfLayout:
         return -(-self.used // ROWS) * ROWS
 
     def added(self) -> list[str]:
-        """Names of the ids from `text` up to the padding."""
+        """Return names of the ids from `text` up to the padding."""
         return [*(self.names.get(i, f"<|s_{i}|>") for i in range(self.speech)), *self.markers]
 
     def id_of(self, name: str) -> int:
-        """The id of an added token."""
+        """Return the id of an added token."""
         return self.text + self.added().index(name)
 
     def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> list[int]:
-        """Ids of [sos, text, task_id, speech]."""
+        """Return Ids of [sos, text, task_id, speech]."""
         return [self.id_of(SOS), *text, self.id_of(TASK_ID), *(self.text + s for s in speech)]
 
     def segments(self) -> tuple[tuple[int, int, int], ...]:
@@ -92,7 +92,7 @@ class HfLayout:
 
 
 def published_layout(config: LmConfig, text: int) -> HfLayout:
-    """The layout of that language model's checkpoints over a text tokenizer of `text` entries.
+    """Return the layout of that language model's checkpoints over a text tokenizer of `text` entries.
 
     v2: three stop ids behind the codes, markers in a table of their own. v3: two hundred ids behind the codes, all of
     which stop, the markers among them; the one that is meant to stop comes first.
@@ -107,7 +107,7 @@ def published_layout(config: LmConfig, text: int) -> HfLayout:
 
 
 def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: int) -> HfModel:
-    """The checkpoint's language model as a plain Qwen2 over the published vocabulary.
+    """Return the checkpoint's language model as a plain Qwen2 over the published vocabulary.
 
     Raises CheckpointError when the backbone is of another kind.
     """
@@ -164,7 +164,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
 
 
 def merged_tokenizer(definition: dict[str, Any], layout: HfLayout) -> dict[str, Any]:
-    """The text tokenizer with one token for every row of the vocabulary.
+    """Return the text tokenizer with one token for every row of the vocabulary.
 
     All of them stand in the base vocabulary, too: servers size their bias vectors by `tokenizer.vocab_size`, which does
     not count added tokens. The new tokens are not special, or detokenizing would drop the speech.
@@ -182,7 +182,7 @@ def merged_tokenizer(definition: dict[str, Any], layout: HfLayout) -> dict[str, 
 
 
 def split(state: Mapping[str, Tensor], layout: HfLayout) -> HfWeights:
-    """The official state_dict as weights of a plain causal LM and what it cannot hold.
+    """Return the official state_dict as weights of a plain causal LM and what it cannot hold.
 
     Raises CheckpointError when a table is missing or has other rows than the layout.
     """
@@ -217,7 +217,7 @@ def split(state: Mapping[str, Tensor], layout: HfLayout) -> HfWeights:
 
 
 def join(weights: HfWeights, layout: HfLayout) -> dict[str, Tensor]:
-    """The official state_dict back, every tensor with the values and dtype it had.
+    """Return the official state_dict back, every tensor with the values and dtype it had.
 
     A tensor that was changed since (by training) and no longer fits its former dtype keeps the one it has.
     """
@@ -237,7 +237,7 @@ def join(weights: HfWeights, layout: HfLayout) -> dict[str, Tensor]:
 
 
 def _narrowed(value: Tensor, dtype: Any) -> Tensor:
-    """The tensor in its former dtype if that loses nothing."""
+    """Return the tensor in its former dtype if that loses nothing."""
     former = value.to(dtype)
     return former if identical(former.to(value.dtype), value) else value
 

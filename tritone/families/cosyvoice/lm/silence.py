@@ -12,7 +12,7 @@ LONGEST_RUN = 5
 
 
 def without_long_silence(tokens: Iterable[int], version: int) -> Iterator[int]:
-    """The tokens as they come, without what exceeds `LONGEST_RUN` silent ones in a row.
+    """Yield the tokens as they come, without what exceeds `LONGEST_RUN` silent ones in a row.
 
     The language model's own context keeps them all: only what is spoken is shortened.
     """

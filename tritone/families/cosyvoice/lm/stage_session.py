@@ -42,7 +42,7 @@ class StageSession:
         return int(self._state["kv_state"].shape[3]) if self._state else 0
 
     def prefill(self, ids: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Logits after a prompt [sos, text, task_id, speech] of merged ids; starts the sequence over."""
+        """Return logits after a prompt [sos, text, task_id, speech] of merged ids; starts the sequence over."""
         ids = np.asarray(ids, np.int64)
         first = self._vocabulary
         starts = np.flatnonzero(ids == first.task_id)
@@ -56,7 +56,7 @@ class StageSession:
         return self._append(encoded["prefix"], ids[starts[0] :])
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more speech token."""
+        """Return logits after one more speech token."""
         if not self._state:
             raise ValueError("this session has no prompt; call prefill first")
         return self._append(np.zeros((1, 0, self._config.hidden_size), np.float32), np.array([token], np.int64))
@@ -99,7 +99,7 @@ class StageLlm:
         self._embedding = np.zeros((0, config.spk_embed_dim), np.float32) if embedding is None else embedding
 
     def of(self, embedding: np.ndarray | None) -> StageLlm:
-        """The same model speaking as that speaker, or as none."""
+        """Return the same model speaking as that speaker, or as none."""
         return StageLlm(self._call, tuple(self._stages.values()), self._config, embedding)
 
     def __call__(self, embedding: np.ndarray | None = None) -> StageSession:

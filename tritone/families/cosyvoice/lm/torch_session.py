@@ -30,16 +30,16 @@ class TorchSession:
         self.cache = DynamicCache()
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after a prompt of merged ids; starts the sequence over."""
+        """Return logits after a prompt of merged ids; starts the sequence over."""
         self.cache = DynamicCache()
         return self.extend(ids)
 
     def step(self, token: int) -> np.ndarray:
-        """Logits after one more speech token."""
+        """Return logits after one more speech token."""
         return self.extend([token])
 
     def extend(self, ids: Sequence[int]) -> np.ndarray:
-        """Logits after more merged ids, text or speech."""
+        """Return logits after more merged ids, text or speech."""
         with self.how.scope():
             return self._forward(self._embed(self.how.entered(np.array(ids, np.int64))))
 
@@ -80,5 +80,5 @@ class TorchLlm:
 
 
 def torch_llm(build: Callable[[], SpeechLM], how: TorchRun = CPU) -> TorchLlm:
-    """The checkpoint's own language model, as `synthesize` and the host steps take it."""
+    """Return the checkpoint's own language model, as `synthesize` and the host steps take it."""
     return TorchLlm(build, how)

@@ -36,7 +36,7 @@ class TransformerLm(nn.Module):
         return self.text_encoder_affine_layer(self.text_encoder(self.text_embedding(text)))
 
     def speaker(self, embedding: Tensor) -> Tensor:
-        """Rows `[1, speakers, hidden]` of embeddings `[speakers, 192]`, whose length does not matter."""
+        """Return rows `[1, speakers, hidden]` of embeddings `[speakers, 192]`, whose length does not matter."""
         direction = nn.functional.normalize(embedding, dim=1)
         return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))[None]
 
@@ -46,7 +46,10 @@ class TransformerLm(nn.Module):
         return torch.cat((sos, self.speaker(embedding), self.encode_text(text)), dim=1)
 
     def table(self) -> Tensor:
-        """Rows `[head_size + 2, hidden]` of every id that follows the prefix: codes, stop ids (zeros), sos, task_id."""
+        """Return rows `[head_size + 2, hidden]` of every id that follows the prefix.
+
+        Codes, stop ids (zeros), sos, task_id.
+        """
         stops = torch.zeros(self.config.extra_ids, self.config.hidden_size)
         return torch.cat((self.speech_embedding.weight, stops, self.llm_embedding.weight)).detach()
 

@@ -98,7 +98,9 @@ class SpeechLM(nn.Module):
 
 
 def qwen_config(backbone: Mapping[str, Any]) -> Qwen2Config:
-    """The transformers configuration of a Qwen2 `config.json`, computing eagerly in float32 unless told otherwise."""
+    """Return the transformers configuration of a Qwen2 `config.json`, computing eagerly in float32 unless told
+    otherwise.
+    """
     kind = backbone.get("model_type")
     if kind != "qwen2":
         raise CheckpointError(f"the backbone's config.json has model_type {kind!r}; CosyVoice 2 is built on 'qwen2'.")
@@ -107,7 +109,7 @@ def qwen_config(backbone: Mapping[str, Any]) -> Qwen2Config:
 
 
 def load_lm(checkpoint: CosyVoiceCheckpoint) -> SpeechLM:
-    """The checkpoint's language model, in eval mode, float32."""
+    """Return the checkpoint's language model, in eval mode, float32."""
     lm = SpeechLM(checkpoint.config.lm, checkpoint.backbone)
     state = checkpoint.state("llm")
     # Fine-tuned files may leave out the text head, which is tied to the embedding and never used.
@@ -117,7 +119,8 @@ def load_lm(checkpoint: CosyVoiceCheckpoint) -> SpeechLM:
 
 
 def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor | None, Vocabulary]:
-    """A plain causal LM over one vocabulary that computes what `lm` computes, for exporters that know only such models.
+    """Return a plain causal LM over one vocabulary that computes what `lm` computes, for exporters that know only such
+    models.
 
     Returns (model, head_bias, vocabulary). The model's embedding has the rows [speech ids | sos, task_id | text ids],
     the middle ones only where the markers are no speech ids, so its logits' first `head_size` entries plus `head_bias`

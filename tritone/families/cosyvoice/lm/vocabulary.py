@@ -46,5 +46,5 @@ class Vocabulary:
 
 
 def vocabulary(config: LmConfig) -> Vocabulary:
-    """The merged vocabulary of that language model."""
+    """Return the merged vocabulary of that language model."""
     return Vocabulary(config.head_size, config.speech_token_size if config.inline_markers else None)

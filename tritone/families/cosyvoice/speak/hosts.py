@@ -56,7 +56,7 @@ SPOKEN = Tensor("mel", "float32", (ROW, 80, MEL))
 
 
 def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple[Host, ...]:
-    """The ensemble's steps in order; each reads outputs of the earlier ones by name."""
+    """Return the ensemble's steps in order; each reads outputs of the earlier ones by name."""
     samples = Scaled(config.hift.hop, MEL)
     waveform = Tensor("waveform", "float32", (ROW, samples))
 
@@ -105,7 +105,7 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
 
 
 def encode_text(call: Call, request: Arrays, config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> Arrays:
-    """Text tokens, prompts, voice and controls of one request as arrays for the later steps."""
+    """Return text tokens, prompts, voice and controls of one request as arrays for the later steps."""
     prepared = prepare(call, request, config, front, voices)
     voice = prepared.voice
     arrays = {
@@ -163,7 +163,7 @@ def encode_speech(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -
 
 
 def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Any]:
-    """Mel of each request without its prompt, at its speed; the ten solver steps run as one padded batch."""
+    """Return mel of each request without its prompt, at its speed; the ten solver steps run as one padded batch."""
     frames = [r["mu"].shape[2] for r in requests]
     longest = max(frames)
     known = [r["prompt_feat"].shape[2] for r in requests]
@@ -186,7 +186,7 @@ def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> 
 
 
 def vocode(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Any]:
-    """Waveform of each request's mel, in one padded batch."""
+    """Return waveform of each request's mel, in one padded batch."""
     frames = np.array([r["mel"].shape[2] for r in requests], np.int32)
     mel = stack([r["mel"] for r in requests])
     f0 = call("f0_predictor", mel=mel, mel_len=frames)["f0"]

@@ -79,7 +79,7 @@ class ModeInputs:
 
 
 def find_mode(name: str, version: int) -> Mode:
-    """The mode of that name; InvalidRequest lists those the version has."""
+    """Return the mode of that name; InvalidRequest lists those the version has."""
     mode = MODES.get(name)
     if mode is None or version not in mode.versions:
         have = ", ".join(m.name for m in MODES.values() if version in m.versions)
@@ -89,7 +89,7 @@ def find_mode(name: str, version: int) -> Mode:
 
 
 def usual_mode(version: int, voice: Voice, transcript: str, instruct_text: str, converts: bool = False) -> str:
-    """The mode a request means that names none, told by what it brings."""
+    """Return the mode a request means that names none, told by what it brings."""
     if converts:
         return "vc"
     if instruct_text:
@@ -110,7 +110,8 @@ def mode_inputs(
     source: np.ndarray | None = None,
     normalize: bool = True,
 ) -> ModeInputs:
-    """The networks' inputs of one request; InvalidRequest names the field that is missing or does not fit the mode.
+    """Return the networks' inputs of one request; InvalidRequest names the field that is missing or does not fit the
+    mode.
 
     v3 gets the prompt it was trained with where the request has no `<|endofprompt|>`, and an instruction that lacks
     the marker gets one, in every version. A prompt at the head of the text is moved to where prompts stand, which is
@@ -162,7 +163,7 @@ def check_voice(mode: Mode, voice: Voice) -> None:
 def prompt_ids(
     mode: Mode, front: TextFrontend, voice: Voice, transcript: str, instruct_text: str, head: str, normalize: bool
 ) -> list[int]:
-    """Text ids the language model reads before the text; `head` is a prompt that the text itself began with."""
+    """Return text ids the language model reads before the text; `head` is a prompt that the text itself began with."""
     if mode.prompt == "instruction":
         ids = front.encode_prompt(instruction(instruct_text, front.version))
     elif mode.prompt == "transcript":
@@ -175,7 +176,7 @@ def prompt_ids(
 
 
 def transcript_ids(front: TextFrontend, voice: Voice, transcript: str, normalize: bool) -> list[int]:
-    """Text ids of what the voice's recording says: as sent with the request, or as stored with the voice."""
+    """Return text ids of what the voice's recording says: as sent with the request, or as stored with the voice."""
     if transcript.strip():
         return front.encode_prompt(front.normalize(transcript.strip()) if normalize else transcript)
     if voice.prompt_text is not None:
@@ -187,7 +188,7 @@ def transcript_ids(front: TextFrontend, voice: Voice, transcript: str, normalize
 
 
 def instruction(text: str, version: int) -> str:
-    """The instruction as the models were trained to read it; one that has the marker already is left alone."""
+    """Return the instruction as the models were trained to read it; one that has the marker already is left alone."""
     text = text.strip()
     if END_OF_PROMPT in text or text.endswith("<endofprompt>"):  # v1's first release spelled it so
         return text
@@ -197,7 +198,7 @@ def instruction(text: str, version: int) -> str:
 
 
 def passed_on(mode: Mode, voice: Voice, prompt: list[int]) -> Voice:
-    """The voice with only those of its prompts that the mode gives to the networks."""
+    """Return the voice with only those of its prompts that the mode gives to the networks."""
     heard = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
     return replace(
         voice,

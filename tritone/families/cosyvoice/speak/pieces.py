@@ -20,7 +20,10 @@ from tritone.text.split import check_text
 
 
 def takes_pieces(front: TextFrontend) -> bool:
-    """True of language models trained on text and speech in turns: those of the v2 and v3 layouts that read text."""
+    """Return True of language models trained on text and speech in turns.
+
+    Those of the v2 and v3 layouts that read text.
+    """
     return front.kind == "qwen"
 
 
@@ -34,7 +37,7 @@ def speak_pieces(
     front: TextFrontend,
     cancelled: Callable[[], bool] = never,
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks `[samples]`, the first as soon as two turns of text have come.
+    """Yield waveform chunks `[samples]`, the first as soon as two turns of text have come.
 
     Pieces are spoken as they are, joined without a space: numbers are not put in words, and where the text is cut does
     not matter but for how the tokenizer divides the letters around a cut. All is one sequence of the language model,
@@ -82,7 +85,7 @@ def prompts(front: TextFrontend, ids: list[int]) -> tuple[list[int], list[int]]:
 
 
 def text_ids(front: TextFrontend, pieces: Iterable[str], cancelled: Callable[[], bool]) -> Iterator[list[int]]:
-    """Ids of each piece as it comes; InvalidRequest after the last when there was nothing to speak."""
+    """Yield Ids of each piece as it comes; InvalidRequest after the last when there was nothing to speak."""
     text = ""
     for piece in pieces:
         text += piece

@@ -62,7 +62,7 @@ def prepare(
     voices: Voices,
     in_pieces: bool = False,
 ) -> Prepared:
-    """Text tokens, voice and controls of one request; InvalidRequest names the field at fault.
+    """Return text tokens, voice and controls of one request; InvalidRequest names the field at fault.
 
     The mode is the one asked for or else, by what the request brings, the usual one. Of text that comes `in_pieces`,
     `target_text` is not looked at, and there are no segments.
@@ -118,7 +118,10 @@ def check_fields(mode: Mode, request: Arrays) -> None:
 
 
 def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voices) -> Voice:
-    """The registered speaker, or the voice of the reference audio; without either, the first registered speaker."""
+    """Return the registered speaker, or the voice of the reference audio.
+
+    Without either, the first registered speaker.
+    """
     name = read_text(request, "speaker")
     if sound_length(request, "reference_wav") == 0:
         if read_text(request, "reference_text"):
@@ -148,14 +151,14 @@ def check_codes(voice: Voice, config: CosyVoiceConfig, field: str) -> None:
 
 
 def stored(name: str, voices: Voices) -> Voice:
-    """The registered voice of that name, of "" the first there is."""
+    """Return the registered voice of that name, of "" the first there is."""
     if not name and not voices.names:
         raise InvalidRequest("speaker", "this checkpoint has no registered speakers; send reference_wav")
     return voices.get(name or voices.names[0])
 
 
 def registered(name: str, front: TextFrontend, voices: Voices) -> Voice:
-    """The voice of that name ("" for the first there is) with its prompt text in ids."""
+    """Return the voice of that name ("" for the first there is) with its prompt text in ids."""
     voice = stored(name, voices)
     if voice.prompt_text is None:
         return voice

@@ -27,7 +27,7 @@ from tritone.stage import Call, Llm, Stage
 
 
 def never() -> bool:
-    """The cancellation check of a request nobody can cancel."""
+    """Return the cancellation check of a request nobody can cancel."""
     return False
 
 
@@ -54,7 +54,7 @@ def speech_tokens(
 
 
 def segment_seed(prepared: Prepared, index: int) -> int:
-    """The seed of the draws of one segment's speech tokens."""
+    """Return the seed of the draws of one segment's speech tokens."""
     return int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
 
 
@@ -75,7 +75,7 @@ def flow_stream(
     hop: int | None = None,
     prompts: PromptStates | None = None,
 ) -> FlowStream | InterpolatingStream | PublishedStream:
-    """The layout's way from tokens to mel in steps of `hop` tokens, by default as few as it may be.
+    """Return the layout's way from tokens to mel in steps of `hop` tokens, by default as few as it may be.
 
     With `published_stream` in the flow's settings v2 and v3 take the published steps, whatever `hop` is.
     """
@@ -101,7 +101,7 @@ def stream_waveform(
     hop: int | None = None,
     prompts: PromptStates | None = None,
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks `[samples]` of one segment while its speech tokens are still arriving.
+    """Yield waveform chunks `[samples]` of one segment while its speech tokens are still arriving.
 
     `prompts` keeps what is computed of the voice's prompt for its next stream on the same networks.
     """
@@ -132,7 +132,8 @@ def whole_mel(
     speed: float = 1.0,
     draw: Draw | None = None,
 ) -> np.ndarray:
-    """Mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full attention.
+    """Return mel `[1, 80, frames]` of a complete token sequence in one pass, under the streaming mask or full
+    attention.
 
     `draw` gives the noise it starts from, by default that of seed 0.
     """
@@ -164,7 +165,7 @@ def whole_mel(
 
 
 def whole_waveform(call: Call, config: CosyVoiceConfig, mel: np.ndarray, seed: int) -> np.ndarray:
-    """Waveform `[samples]` of a complete mel `[1, 80, frames]` in one pass."""
+    """Return waveform `[samples]` of a complete mel `[1, 80, frames]` in one pass."""
     length = np.array([mel.shape[2]], np.int32)
     f0 = call("f0_predictor", mel=mel, mel_len=length)["f0"]
     return call("vocoder", mel=mel, mel_len=length, harmonics=harmonics(f0[0], config.hift, seed)[None])["waveform"][0]
@@ -179,7 +180,7 @@ def synthesize(
     cancelled: Callable[[], bool] = never,
     hop: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks `[samples]` of a whole request, segment after segment, ending early once `cancelled`.
+    """Yield waveform chunks `[samples]` of a whole request, segment after segment, ending early once `cancelled`.
 
     Of voice conversion, which brings its speech tokens, all is one segment.
     """
@@ -202,7 +203,7 @@ def audible(
     cancelled: Callable[[], bool],
     hop: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Waveform chunks of one stretch of speech tokens, until `cancelled`; raises `silence` if there are none."""
+    """Yield waveform chunks of one stretch of speech tokens, until `cancelled`; raises `silence` if there are none."""
     spoken = False
     for wave in stream_waveform(
         call,
@@ -243,5 +244,5 @@ def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: i
 
 
 def silent(index: int, prepared: Prepared) -> TritoneError:
-    """The error of a segment for which the language model sampled no speech at all."""
+    """Return the error of a segment for which the language model sampled no speech at all."""
     return TritoneError(f"segment {index + 1} of {len(prepared.segments)} produced no speech; try another seed")

@@ -59,11 +59,11 @@ class TextFrontend:
             raise CheckpointError(f"{directory} has {len(self.tokenizer)} text tokens but its config.json says {rows}.")
 
     def normalize(self, text: str) -> str:
-        """The text in words, where numbers and symbols stand for them; unchanged when it holds `<|...|>`."""
+        """Return the text in words, where numbers and symbols stand for them; unchanged when it holds `<|...|>`."""
         return text if self.kind == "phonemes" else spoken_form(text)
 
     def segments(self, text: str, normalize: bool = True) -> list[list[int]]:
-        """Ids of the text's segments, each to be spoken on its own, in order.
+        """Return Ids of the text's segments, each to be spoken on its own, in order.
 
         As published, text with `<|...|>` is neither rewritten nor divided, unless it is longer than any segment may be.
 
@@ -84,12 +84,15 @@ class TextFrontend:
         return [self.encode(piece) for piece in pieces]
 
     def stream(self, parts: Iterable[str]) -> Iterator[int]:
-        """Ids of text that arrives in parts, one by one and as it is: no part is rewritten or joined to the next."""
+        """Yield Ids of text that arrives in parts, one by one and as it is.
+
+        No part is rewritten or joined to the next.
+        """
         for part in parts:
             yield from self.encode(part)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of the text to speak.
+        """Return Ids of the text to speak.
 
         Raises InvalidRequest when the phoneme front end finds nothing it can speak.
         """
@@ -98,7 +101,7 @@ class TextFrontend:
         return list(self.tokenizer.encode(text))
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
+        """Return Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
         if self.kind != "phonemes":
             return self.encode(text)
         tags = _LEADING_TAGS.match(text)
@@ -107,7 +110,7 @@ class TextFrontend:
         return [*self.tokenizer.encode(head), *(self.encode(rest) if rest else [])]
 
     def speaker_prompt(self, name: str) -> str | None:
-        """The prompt that asks for a voice by name, None when the checkpoint has no tag for it."""
+        """Return the prompt that asks for a voice by name, None when the checkpoint has no tag for it."""
         tag = speaker_tag(name)
         return tag + END_OF_PROMPT if self.tokenizer.token_to_id(tag) is not None else None
 
@@ -125,7 +128,7 @@ def check_base(directory: Path, tokenizer: TextTokenizer, own: Sequence[str]) ->
 
 
 def encode_symbols(tokenizer: TextTokenizer, symbols: Sequence[str]) -> list[int]:
-    """Ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
+    """Return Ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
     ids = [tokenizer.token_to_id(f"[{symbol}]") for symbol in symbols]
     for symbol, index in zip(symbols, ids, strict=True):
         if index is None:
@@ -134,7 +137,7 @@ def encode_symbols(tokenizer: TextTokenizer, symbols: Sequence[str]) -> list[int
 
 
 def speaker_tag(name: str) -> str:
-    """The special token that names a voice."""
+    """Return the special token that names a voice."""
     return f"<|{name}|>"
 
 
@@ -193,7 +196,7 @@ def build_phoneme_tokenizer(
 
 
 def _byte_alphabet() -> list[str]:
-    """The 256 printable characters that stand for bytes in byte-level vocabularies, in code point order."""
+    """Return the 256 printable characters that stand for bytes in byte-level vocabularies, in code point order."""
     from tokenizers import pre_tokenizers
 
     return sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -113,7 +113,7 @@ class Hift(nn.Module):
         return self.decode(mel, mel_len, self.m_source(harmonics))
 
     def decode(self, mel: Tensor, mel_len: Tensor | None, source: Tensor) -> Tensor:
-        """Waveform in -audio_limit..audio_limit, `[batch, hop * frames]`, silent past a row's end.
+        """Return waveform in -audio_limit..audio_limit, `[batch, hop * frames]`, silent past a row's end.
 
         Args:
             mel: `[batch, mels, frames]`, log magnitude.
@@ -148,7 +148,7 @@ class Hift(nn.Module):
         return x
 
     def synthesize(self, hidden: Tensor, mel_len: Tensor | None) -> Tensor:
-        """Waveform from what `filter` returns: log magnitudes and phases, and their inverse STFT."""
+        """Return waveform from what `filter` returns: log magnitudes and phases, and their inverse STFT."""
         x = self.conv_post(F.leaky_relu(hidden)).to(self.inverse_stft.basis.dtype)
         magnitude = torch.exp(x[:, : self.bins]).clamp(max=self.magnitude_limit)
         wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, self.bins :]), self._spectra(mel_len))
@@ -159,7 +159,7 @@ class Hift(nn.Module):
         return None if mel_len is None else mel_len * self.hops + 1
 
     def _resblocks(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
-        """The mean of the residual blocks of one rate."""
+        """Return the mean of the residual blocks of one rate."""
         total = torch.zeros_like(x)
         for index, block in enumerate(self.resblocks):
             if index // self.kernels == level:
@@ -190,7 +190,7 @@ def _up_conv(channels: int, out: int, kernel: int, rate: int, causal: bool) -> n
 
 
 def _down_conv(channels: int, out: int, step: int, causal: bool) -> nn.Conv1d:
-    """Every `step`-th frame of the source spectrum."""
+    """Return every `step`-th frame of the source spectrum."""
     if causal and step > 1:
         return PaddedConv1d(channels, out, 2 * step, step, left=step - 1)
     return nn.Conv1d(channels, out, 1 if step == 1 else 2 * step, step, padding=step // 2)

@@ -30,7 +30,7 @@ def vocoder_reach(config: HiftConfig) -> Reach:
 
 
 def f0_reach(config: HiftConfig) -> tuple[int, int]:
-    """Mel frames needed left and right of a window for its f0 to equal that of the whole utterance."""
+    """Return mel frames needed left and right of a window for its f0 to equal that of the whole utterance."""
     if config.causal:
         return (F0_LAYERS - 1) * (F0_KERNEL - 1), F0_LOOK_RIGHT
     return f0_context_frames(), f0_context_frames()
@@ -69,7 +69,7 @@ def source_steps(config: HiftConfig) -> list[int]:
 
 
 def context_frames(config: HiftConfig) -> int:
-    """Mel frames needed on each side of a window for its waveform to equal that of the whole utterance.
+    """Return mel frames needed on each side of a window for its waveform to equal that of the whole utterance.
 
     Walks from the waveform back to the inputs, adding each layer's reach in frames; the farther of mel and source wins.
     """
@@ -98,7 +98,7 @@ def context_frames(config: HiftConfig) -> int:
 
 
 def f0_context_frames() -> int:
-    """Mel frames needed on each side of a window for its f0 to equal that of the whole utterance."""
+    """Return mel frames needed on each side of a window for its f0 to equal that of the whole utterance."""
     return F0_LAYERS
 
 

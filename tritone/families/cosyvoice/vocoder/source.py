@@ -154,7 +154,7 @@ def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: Hi
 
 
 def harmonic_source(config: HiftConfig, seed: int) -> HarmonicSource | SteppedSource | RunningSource:
-    """The excitation of that vocoder; the seed decides its noise, unless the layout fixes it."""
+    """Return the excitation of that vocoder; the seed decides its noise, unless the layout fixes it."""
     if config.sample_rate == RUNNING_RATE:
         return RunningSource(config, seed)
     return SteppedSource(config) if config.causal else HarmonicSource(config, seed)

@@ -36,7 +36,7 @@ class Recent(Generic[T]):
         return len(self._kept)
 
     def get(self, key: bytes, make: Callable[[], T]) -> T:
-        """The thing of that key, made at its first use; who asks meanwhile waits for the same one.
+        """Return the thing of that key, made at its first use; who asks meanwhile waits for the same one.
 
         An error of `make` is raised to its caller alone. Those who waited try themselves: what ended the other's
         attempt may have been a cancelled request.
@@ -98,17 +98,17 @@ class VoiceCache:
         return len(self._voices)
 
     def get(self, wav: np.ndarray, rate: int, transcript: str, make: Callable[[], Voice]) -> Voice:
-        """The voice of the recording, made at its first use, as `Recent.get` does."""
+        """Return the voice of the recording, made at its first use, as `Recent.get` does."""
         return self._voices.get(fingerprint(wav, rate, transcript), make)
 
 
 def fingerprint(wav: np.ndarray, rate: int, transcript: str) -> bytes:
-    """A hash of the samples, their rate and the transcript; no two recordings share one."""
+    """Return a hash of the samples, their rate and the transcript; no two recordings share one."""
     return content_hash(f"{rate}", np.asarray(wav, np.float32), transcript)
 
 
 def content_hash(*parts: str | np.ndarray) -> bytes:
-    """A hash of texts and arrays in order, with the arrays' dtypes and shapes."""
+    """Return a hash of texts and arrays in order, with the arrays' dtypes and shapes."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, str):

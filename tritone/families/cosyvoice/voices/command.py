@@ -32,7 +32,7 @@ from tritone.stage import Arrays, Call
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """The command line as a namespace."""
+    """Return the command line as a namespace."""
     parser = argparse.ArgumentParser(
         prog="tritone voices",
         description=__doc__,
@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def recording_call(model_dir: Path, version: int) -> Call:
-    """A Call of the two networks that hear recordings, from the checkpoint's own ONNX files."""
+    """Return a Call of the two networks that hear recordings, from the checkpoint's own ONNX files."""
     stages = {stage.name: stage for stage in ready_made_stages(version)}
 
     def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
@@ -67,7 +67,7 @@ def recording_call(model_dir: Path, version: int) -> Call:
 
 
 def record(model_dir: Path, wav: Path, text: str) -> Voice:
-    """The voice of a recording with the whole prompt a zero-shot request would give the language model."""
+    """Return the voice of a recording with the whole prompt a zero-shot request would give the language model."""
     config = load_config(model_dir)
     samples, rate = read_samples(wav)
     voice = reference_voice(recording_call(model_dir, config.version), samples, rate, config)
@@ -79,7 +79,7 @@ def record(model_dir: Path, wav: Path, text: str) -> Voice:
 
 
 def uses(voice: Voice, version: int) -> str:
-    """The modes a voice can be used for, in words."""
+    """Return the modes a voice can be used for, in words."""
     recorded, prompted = bool(len(voice.speech_token)), voice.prompt_text is not None or bool(len(voice.prompt_ids))
     fits = {
         "sft": voice.trained,

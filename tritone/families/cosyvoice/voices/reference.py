@@ -23,7 +23,7 @@ everywhere, so it is kept.
 def reference_voice(
     call: Call, wav: np.ndarray, rate: int, config: CosyVoiceConfig, prompt_ids: Sequence[int] = ()
 ) -> Voice:
-    """The voice of a recording with all that any mode may take of it; the modes choose.
+    """Return the voice of a recording with all that any mode may take of it; the modes choose.
 
     Where a token is a whole number of mel frames (v2, v3) tokens and mel are cut to the same length, in every mode;
     the published code does so in all but voice conversion, where prompt and speech would then slip by a frame.
@@ -63,7 +63,7 @@ def source_tokens(call: Call, wav: np.ndarray, rate: int) -> np.ndarray:
 
 
 def speech_tokens(call: Call, wav: np.ndarray) -> np.ndarray:
-    """The published tokenizer's ids, int64 `[speech_tokens]`, of sound `[samples]` at 16 kHz."""
+    """Return the published tokenizer's ids, int64 `[speech_tokens]`, of sound `[samples]` at 16 kHz."""
     feats = whisper_mel(wav)
     length = np.array([feats.shape[1]], np.int32)
     tokens: np.ndarray = call("speech_tokenizer", feats=feats[None], feats_length=length)["indices"]
@@ -71,6 +71,6 @@ def speech_tokens(call: Call, wav: np.ndarray) -> np.ndarray:
 
 
 def speaker_embedding(call: Call, wav: np.ndarray) -> np.ndarray:
-    """The published embedding, float32 `[192]`, of who speaks in sound `[samples]` at 16 kHz."""
+    """Return the published embedding, float32 `[192]`, of who speaks in sound `[samples]` at 16 kHz."""
     fbank = kaldi_fbank(wav, subtract_mean=True)
     return call("speaker_embedding", input=fbank[None])["output"].reshape(-1).astype(np.float32)

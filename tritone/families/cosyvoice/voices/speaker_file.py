@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 
 
 def find_file(model_dir: Path | str) -> Path | None:
-    """The directory's file of voices, None without one; two of them are a CheckpointError."""
+    """Return the directory's file of voices, None without one; two of them are a CheckpointError."""
     found = [Path(model_dir) / name for name in FORMATS.values() if (Path(model_dir) / name).exists()]
     if len(found) > 1:
         raise CheckpointError(
@@ -36,7 +36,7 @@ def find_file(model_dir: Path | str) -> Path | None:
 
 
 def read_entries(model_dir: Path | str) -> dict[str, Entry]:
-    """The entries by voice name in the order of the file, none when there is no file.
+    """Return the entries by voice name in the order of the file, none when there is no file.
 
     Raises CheckpointError when the file is damaged, holds code, or is not a dict of dicts.
     """
@@ -70,7 +70,7 @@ def write_entries(model_dir: Path | str, entries: Mapping[str, Mapping[str, Any]
 
 @contextmanager
 def edit_entries(model_dir: Path | str, kind: str = "") -> Iterator[dict[str, Entry]]:
-    """The entries to change in place; written when the block ends without an error, one editor at a time."""
+    """Yield the entries to change in place; written when the block ends without an error, one editor at a time."""
     try:
         directory = os.open(model_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
@@ -102,7 +102,7 @@ def _torch_bytes(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 
 def _safetensors_bytes(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """Arrays under "voice number.key"; names, text and plain numbers in the metadata, as JSON."""
+    """Return arrays under "voice number.key"; names, text and plain numbers in the metadata, as JSON."""
     from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray] = {}

@@ -35,7 +35,7 @@ class Voices:
         return sorted(self._voices)
 
     def get(self, name: str) -> Voice:
-        """The voice of that name. Raises InvalidRequest that lists the names there are."""
+        """Return the voice of that name. Raises InvalidRequest that lists the names there are."""
         if name not in self._voices:
             known = ", ".join(self.names) or "none; send reference audio instead"
             raise InvalidRequest("speaker", f"unknown speaker {name[:60]!r}; available: {known}")
@@ -43,7 +43,7 @@ class Voices:
 
 
 def read_voices(model_dir: Path | str) -> Voices:
-    """The voices in the directory's `spk2info.pt` or `spk2info.safetensors`, none when there is no such file."""
+    """Return the voices in the directory's `spk2info.pt` or `spk2info.safetensors`, none when there is no such file."""
     path = find_file(model_dir)
     return (
         Voices(read_voice(name, entry, path) for name, entry in read_entries(model_dir).items()) if path else Voices()
@@ -75,7 +75,7 @@ def remove_voice(model_dir: Path | str, name: str) -> None:
 
 
 def plain_entry(voice: Voice) -> Entry:
-    """The layout of `embedding` with the prompt as text, where the voice has one."""
+    """Return the layout of `embedding` with the prompt as text, where the voice has one."""
     entry: Entry = {"embedding": voice.embedding.astype(np.float32)[None]}
     if voice.prompt_text is not None:
         entry["prompt_text"] = voice.prompt_text
@@ -87,7 +87,8 @@ def plain_entry(voice: Voice) -> Entry:
 
 
 def zero_shot_entry(voice: Voice) -> Entry:
-    """The layout in which the published tools keep a zero-shot voice: everything but the text, ready for the networks.
+    """Return the layout in which the published tools keep a zero-shot voice: everything but the text, ready for the
+    networks.
 
     It has no `embedding`, so that it cannot be taken for a fine-tuned speaker.
     """
@@ -105,7 +106,7 @@ def zero_shot_entry(voice: Voice) -> Entry:
 
 
 def read_voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
-    """A voice from an entry of any of the three layouts; CheckpointError names what does not fit."""
+    """Return a voice from an entry of any of the three layouts; CheckpointError names what does not fit."""
 
     def array(keys: tuple[str, ...], dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         for key in keys:

@@ -27,7 +27,7 @@ _RENAMED = (
 
 
 def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
-    """The codec in eval mode, float32, its weights from the file or folder at `path`.
+    """Return the codec in eval mode, float32, its weights from the file or folder at `path`.
 
     Raises CheckpointError when keys are missing, left over or of another shape, and when a codebook was never trained.
     """
@@ -50,7 +50,7 @@ def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
 
 
 def read_codec_state(path: Path) -> dict[str, Tensor]:
-    """The state_dict at `path` under released names, floats as float32."""
+    """Return the state_dict at `path` under released names, floats as float32."""
     if path.is_dir():
         return {_released(key): value for key, value in _safetensors(path).items()}
     from torch import Tensor

@@ -76,7 +76,7 @@ class CodecConfig:
 
 
 def released(rate: int = 32000) -> CodecConfig:
-    """The sizes of the released codecs, whose output is at 32000 or 24000 Hz."""
+    """Return the sizes of the released codecs, whose output is at 32000 or 24000 Hz."""
     whisper = StackConfig(size=768, heads=12, ffn=3072, layers=12, positions=1500, input_size=768, output_size=768)
     adapter, hop = replace(whisper, layers=4), rate // 100
     return CodecConfig(
@@ -96,7 +96,7 @@ def released(rate: int = 32000) -> CodecConfig:
 
 
 def read_codec_config(path: Path) -> CodecConfig:
-    """The sizes in the YAML at `path`.
+    """Return the sizes in the YAML at `path`.
 
     Raises ConfigError naming the file and the entry that is missing, not a number, or contradicts another.
     """
@@ -118,7 +118,9 @@ def read_codec_config(path: Path) -> CodecConfig:
 
 
 def codec_config(params: Mapping[str, Any]) -> CodecConfig:
-    """The sizes in the section `generator_params`, or in a Hugging Face folder's `config.json`, which has the same."""
+    """Return the sizes in the section `generator_params`, or in a Hugging Face folder's `config.json`, which has the
+    same.
+    """
     at = _Reader(params)
     down, vocos = at.section("downsample_kwargs"), at.section("vocos_kwargs")
     quantizer, features = at.section("quantizer_kwargs"), at.section("feature_extractor_kwargs")
@@ -178,7 +180,7 @@ class _Reader:
 
 
 def _audio_stack(at: _Reader, kind: str) -> StackConfig:
-    """A stack that begins (encoder) or ends (decoder) with the two convolutions between mel and hidden frames."""
+    """Return a stack that begins (encoder) or ends (decoder) with the two convolutions between mel and hidden frames."""
     if at.entries.get("scale_embedding"):
         raise ConfigError(f"{at.name}scale_embedding is true; no published codec scales its embeddings")
     for key, value in (("kernel_size", 3), ("stride_size", 2), ("num_mel_bins", MEL_CHANNELS)):

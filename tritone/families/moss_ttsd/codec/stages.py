@@ -78,7 +78,8 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
 
 
 def regret_of(encoder: Any) -> Callable[[Arrays, Arrays], Arrays]:
-    """How much farther each code's vector is from what is left to be coded than the nearest, relative to the latter.
+    """Return how much farther each code's vector is from what is left to be coded than the nearest, relative to the
+    latter.
 
     `encoder` is a `codec.Encoder`. What is left is counted with the codes that were given, so that codes after a tie
     are judged by themselves.

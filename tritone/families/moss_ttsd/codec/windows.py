@@ -80,7 +80,7 @@ def encode(call: Call, config: CodecConfig, wav: np.ndarray) -> np.ndarray:
 
 
 def window_mel(wav: np.ndarray, multiple: int) -> tuple[np.ndarray, int]:
-    """Features `[80, frames]` of at most 30 s, and how many of the frames hold sound; `frames` is a multiple.
+    """Return features `[80, frames]` of at most 30 s, and how many of the frames hold sound; `frames` is a multiple.
 
     At least one frame of silence follows the sound, unless the window is full.
     """
@@ -118,7 +118,7 @@ class WindowedDecoder:
         return _joined(pieces)
 
     def finish(self) -> np.ndarray:
-        """The rest, after the last code."""
+        """Return the rest, after the last code."""
         if self._kept == self._end():
             return _joined([])
         return self._piece(self._end(), self._end(), last=True)
@@ -131,7 +131,7 @@ class WindowedDecoder:
         return self._kept + (self._schedule.hop if self._kept else self._schedule.first)
 
     def _piece(self, stop: int, heard: int, last: bool) -> np.ndarray:
-        """Samples of the codes up to `stop`, decoded with those up to `heard`, blended with what stood before."""
+        """Return samples of the codes up to `stop`, decoded with those up to `heard`, blended with what stood before."""
         begin = max(0, self._kept - self._schedule.left)
         window = self._codes[:, begin - self._dropped : heard - self._dropped]
         upsample, fade = self._config.upsample, 0 if last else self._fade
@@ -158,7 +158,7 @@ def blended(fading: np.ndarray, samples: np.ndarray) -> np.ndarray:
 def decode_part(
     call: Call, config: CodecConfig, reference: np.ndarray, window: np.ndarray, from_sample: int, to_sample: int
 ) -> np.ndarray:
-    """Samples `from_sample` to `to_sample` of `window`, decoded behind `reference`; both `[channels, codes]`.
+    """Return samples `from_sample` to `to_sample` of `window`, decoded behind `reference`; both `[channels, codes]`.
 
     The vocoder gets the frames it hears for those samples and no others: the result is that of all frames.
     """
@@ -177,7 +177,7 @@ def decode_part(
 
 
 def vocoder_reach(config: CodecConfig) -> int:
-    """Frames the vocoder hears on either side of one: 3 for each convolution, and the overlap of its windows."""
+    """Return frames the vocoder hears on either side of one: 3 for each convolution, and the overlap of its windows."""
     return 3 * (config.vocos.layers + 1) + -(-config.vocos.n_fft // config.vocos.hop)
 
 
@@ -188,7 +188,7 @@ def decode(
     schedule: Schedule = PUBLISHED,
     reference: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Samples `[codes x upsample]` float32 of codes `[channels, codes]`."""
+    """Return samples `[codes x upsample]` float32 of codes `[channels, codes]`."""
     return _joined(decode_stream(call, config, [codes], schedule, reference))
 
 

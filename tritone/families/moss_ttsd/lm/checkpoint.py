@@ -27,7 +27,7 @@ CODEC = "codec_model."
 def load_lm(
     config: AsteroidConfig, folder: Path, dtype: torch.dtype | None = None, attention: str = "sdpa"
 ) -> AsteroidLM:
-    """The language model in eval mode, weights as `dtype` (float32 if None).
+    """Return the language model in eval mode, weights as `dtype` (float32 if None).
 
     Raises CheckpointError when files are missing or damaged, or do not fit the configuration.
     """
@@ -55,7 +55,7 @@ def load_lm(
 
 
 def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor of the language model with its key, floats as `dtype`, a file at a time."""
+    """Yield every tensor of the language model with its key, floats as `dtype`, a file at a time."""
     from tritone.checkpoint.weights import read_safetensors, read_state
 
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))

@@ -99,7 +99,7 @@ class ChannelSampling:
 
 
 def read_lm_config(folder: Path) -> AsteroidConfig:
-    """The sizes in `folder/config.json`, completed by the tokenizer's ids.
+    """Return the sizes in `folder/config.json`, completed by the tokenizer's ids.
 
     Raises ConfigError naming the file and the entry that is missing or wrong.
     """
@@ -138,7 +138,7 @@ def read_lm_config(folder: Path) -> AsteroidConfig:
 
 
 def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, ...], int | None]:
-    """How each channel is sampled and the longest sequence, from `folder/generation_config.json`.
+    """Return how each channel is sampled and the longest sequence, from `folder/generation_config.json`.
 
     `do_samples` and `layers` hold one entry a channel; without them the ordinary settings are every channel's.
     """
@@ -159,7 +159,7 @@ def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, .
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or a ConfigError that says what is wrong with it."""
+    """Return the object in a JSON file, or a ConfigError that says what is wrong with it."""
     if not path.is_file():
         present = (
             ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else "nothing"
@@ -199,7 +199,9 @@ END_OF_SPEECH = "<|end_of_speech|>"
 
 
 def _end_of_speech(folder: Path, entries: Mapping[str, Any], after_speech: int) -> int:
-    """The id that ends speech: the configuration's, the tokenizer's, or the sixth after the speech ids as released."""
+    """Return the id that ends speech: the configuration's, the tokenizer's, or the sixth after the speech ids as
+    released.
+    """
     if isinstance(entries.get("speech_eos_token"), int):
         return int(entries["speech_eos_token"])
     added = folder / "added_tokens.json"

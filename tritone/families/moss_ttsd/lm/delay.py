@@ -10,7 +10,10 @@ from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 
 
 def delayed(frames: np.ndarray, pads: Sequence[int]) -> np.ndarray:
-    """Rows `[frames + channels - 1, channels]` of frames `[frames, channels]`; `pads`: what holes hold, by channel."""
+    """Return rows `[frames + channels - 1, channels]` of frames `[frames, channels]`.
+
+    `pads`: what holes hold, by channel.
+    """
     count, channels = frames.shape
     rows = np.tile(np.asarray(pads, np.int64), (count + channels - 1, 1))
     for channel in range(channels):
@@ -19,7 +22,7 @@ def delayed(frames: np.ndarray, pads: Sequence[int]) -> np.ndarray:
 
 
 def undelayed(rows: np.ndarray) -> np.ndarray:
-    """Frames `[rows - channels + 1, channels]` that are complete in rows `[rows, channels]`."""
+    """Return frames `[rows - channels + 1, channels]` that are complete in rows `[rows, channels]`."""
     channels = rows.shape[1]
     count = max(0, len(rows) - channels + 1)
     return np.stack([rows[channel : channel + count, channel] for channel in range(channels)], axis=1)
@@ -33,7 +36,7 @@ def codes_of(frames: np.ndarray, config: AsteroidConfig) -> np.ndarray:
 
 
 def frames_of(codes: np.ndarray, config: AsteroidConfig) -> np.ndarray:
-    """Frames `[frames, channels]` of ids of codec codes `[channels, frames]`."""
+    """Return frames `[frames, channels]` of ids of codec codes `[channels, frames]`."""
     frames = codes.T.astype(np.int64).copy()
     frames[:, 0] += config.speech_tokens[0]
     return frames
@@ -49,6 +52,6 @@ def left_padded(prompts: Sequence[np.ndarray], pads: Sequence[int]) -> tuple[np.
 
 
 def spoken_frames(frames: np.ndarray, speech_pad: int) -> int:
-    """How many frames there are up to the last whose second channel holds a code; 0 if none does."""
+    """Return how many frames there are up to the last whose second channel holds a code; 0 if none does."""
     held = np.flatnonzero(frames[:, 1] != speech_pad)
     return int(held[-1]) + 1 if len(held) else 0

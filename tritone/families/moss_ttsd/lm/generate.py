@@ -54,7 +54,7 @@ class Utterance:
         self._at, self._since_end = start, -1
 
     def next(self, logits: Sequence[np.ndarray]) -> np.ndarray:
-        """The next row `[channels]`, given the logits `[ids]` of every channel after all rows before it."""
+        """Return the next row `[channels]`, given the logits `[ids]` of every channel after all rows before it."""
         c, at, start, total = self._config, self._at, len(self.prompt), len(self._forced)
         row = np.empty(c.channels, np.int64)
         for channel, found in enumerate(logits):
@@ -86,13 +86,13 @@ class Utterance:
 
 
 def speaks(row: np.ndarray, config: AsteroidConfig) -> bool:
-    """Whether channel 0 of a row `[channels]` is speech; the first that is not is the end."""
+    """Return whether channel 0 of a row `[channels]` is speech; the first that is not is the end."""
     first, last = config.speech_tokens
     return bool(first <= row[0] < last)
 
 
 def choose(logits: np.ndarray, heard: np.ndarray, sampling: ChannelSampling, draw: Draw) -> int:
-    """The next id of a channel: penalty, temperature, the best k, the nucleus, then a draw.
+    """Return the next id of a channel: penalty, temperature, the best k, the nucleus, then a draw.
 
     Args:
         logits: `[ids]` float32. heard: ids of the channel so far, the prompt's among them.

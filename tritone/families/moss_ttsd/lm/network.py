@@ -34,7 +34,7 @@ class AsteroidLM(nn.Module):
         return total
 
     def heads(self, hidden: Tensor) -> list[Tensor]:
-        """Logits of every channel, `[..., ids]` each, of hidden rows `[..., hidden]`."""
+        """Return logits of every channel, `[..., ids]` each, of hidden rows `[..., hidden]`."""
         return [F.linear(hidden, table.weight) for table in self.model.embedding_list]  # type: ignore[arg-type]
 
     def forward(self, rows: Tensor, valid: Tensor | None = None, past: DynamicCache | None = None) -> list[Tensor]:
@@ -132,7 +132,7 @@ class _Explicit(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """All keys and all values of a layer, `[batch, heads, past + rows, head_dim]` each."""
+        """Return all keys and all values of a layer, `[batch, heads, past + rows, head_dim]` each."""
         both = torch.cat((self.past[:, layer_idx], torch.cat((key_states, value_states), dim=-1)), dim=2)
         self.updated.append(both)
         keys, values = both.chunk(2, dim=-1)

@@ -67,14 +67,14 @@ class StageSession:
         return _logits(found)[0], found["next_kv_state"][0]
 
     def step(self, rows: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """Logits by channel of each sequence after one more row `[channels]` of it."""
+        """Return logits by channel of each sequence after one more row `[channels]` of it."""
         new = np.stack(rows)[:, None]
         found = self._call("lm_step", rows=new, padding=self._padding, kv_state=self._together)
         self._together = found["next_kv_state"]
         return _logits(found)
 
     def state(self, place: int) -> np.ndarray:
-        """A copy of the state `[layers, heads, past, 2 x head_dim]` of one of those decoded together."""
+        """Return a copy of the state `[layers, heads, past, 2 x head_dim]` of one of those decoded together."""
         return self._own(place).copy()
 
     def regroup(self, kept: Sequence[int], joining: Sequence[np.ndarray]) -> None:

@@ -12,7 +12,7 @@ from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
 
 
 def empty_cache(config: InterpolatingFlowConfig) -> np.ndarray:
-    """The cache before the first chunk."""
+    """Return the cache before the first chunk."""
     return np.zeros((1, config.output_size, 0, 2), np.float32)
 
 

@@ -152,5 +152,5 @@ class Unet(nn.Module):
 
 
 def same(channels: int) -> nn.Conv1d:
-    """A convolution over three frames that keeps the rate."""
+    """Return a convolution over three frames that keeps the rate."""
     return nn.Conv1d(channels, channels, 3, padding=1)

@@ -18,7 +18,8 @@ EDGE = 20
 def frame_positions(
     config: InterpolatingFlowConfig, prompt_tokens: int, prompt_frames: int, tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The token before each frame, int64 `[frames]`, and how far the frame is on the way to the next one, float32.
+    """Return the token before each frame, int64 `[frames]`, and how far the frame is on the way to the next one,
+    float32.
 
     Frames are those of the prompt, as many as its mel has, and `config.frames(tokens)` of the speech after it.
     """

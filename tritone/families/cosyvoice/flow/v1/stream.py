@@ -54,7 +54,7 @@ class InterpolatingStream:
         self._fade_in, self._fade_out = fades(config.flow.frames(EDGE), published)
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
-        """Mel `[1, 80, frames]` of every chunk the tokens complete."""
+        """Yield mel `[1, 80, frames]` of every chunk the tokens complete."""
         for token in tokens:
             self._tokens.append(int(token))
             if len(self._tokens) == self._hop + EDGE:
@@ -62,7 +62,7 @@ class InterpolatingStream:
                 del self._tokens[: self._hop]
 
     def finish(self) -> Iterator[np.ndarray]:
-        """Mel of the tokens still waiting."""
+        """Yield mel of the tokens still waiting."""
         if self._tokens:
             yield self._chunk(last=True)
             self._tokens = []

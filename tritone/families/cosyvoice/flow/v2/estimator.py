@@ -39,11 +39,11 @@ class Parts:
         self.next_att: list[Tensor] = []
 
     def take_conv(self) -> Tensor | None:
-        """The past of the convolution that runs now."""
+        """Return the past of the convolution that runs now."""
         return self.conv[len(self.next_conv)] if len(self.conv) > 0 else None
 
     def take_att(self) -> Tensor | None:
-        """The past of the attention layer that runs now."""
+        """Return the past of the attention layer that runs now."""
         return self.att[len(self.next_att)] if len(self.att) > 0 else None
 
     def put_conv(self, after: Tensor | None) -> None:

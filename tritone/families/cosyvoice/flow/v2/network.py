@@ -28,7 +28,7 @@ class FlowBase(nn.Module):
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
 
     def within(self, mu: Tensor, length: Tensor) -> Tensor:
-        """Features `[batch, 80, 2 x tokens]`, zero beyond their rows' numbers of tokens `[batch]`."""
+        """Return features `[batch, 80, 2 x tokens]`, zero beyond their rows' numbers of tokens `[batch]`."""
         frames = torch.arange(mu.shape[2], device=mu.device)[None]
         return mu * (frames < self.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
 
@@ -55,12 +55,12 @@ class Flow(FlowBase):
     def encode(
         self, token: Tensor, length: Tensor, chunk_size: Tensor, state: EncoderState | None = None
     ) -> tuple[Tensor, EncoderState | None]:
-        """Mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next state."""
+        """Return mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next state."""
         hidden, state = self.encoder(self.input_embedding(token.clamp(min=0)), length, chunk_size, state)
         return self.encoder_proj(hidden).transpose(1, 2), state
 
     def encode_whole(self, token: Tensor, length: Tensor, chunk_size: Tensor) -> Tensor:
-        """Features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their lengths."""
+        """Return features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their lengths."""
         mu, _ = self.encode(nn.functional.pad(token, (0, self.ahead)), length, chunk_size)
         return self.within(mu, length)
 
