@@ -78,7 +78,9 @@ def _check(scores: Tensor, frames: np.ndarray, phones: np.ndarray, allow_short: 
 
 @lru_cache(maxsize=1)
 def _search() -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]:
-    """Return the compiled search: turns scores `[batch, frames, phones]` into best sums, in place, and marks the path."""
+    """Return the compiled search: turns scores `[batch, frames, phones]` into best sums, in place, and marks the
+    path.
+    """
     from numba import njit
 
     @njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1])", nogil=True)

@@ -40,7 +40,9 @@ def synthesize(text: str, voice: str) -> np.ndarray:
 
 
 def tidy(wav: np.ndarray, keep: float = 0.08) -> np.ndarray:
-    """Return the utterance with `keep` seconds of silence at most at either end and the spoken parts at one loudness."""
+    """Return the utterance with `keep` seconds of silence at most at either end and the spoken parts at one
+    loudness.
+    """
     hop = RATE // 100
     frames = wav[: len(wav) // hop * hop].reshape(-1, hop)
     level = np.sqrt((frames**2).mean(axis=1))

@@ -73,7 +73,9 @@ def losses(flow: Flow, batch: Batch, streaming: bool) -> tuple[Tensor, Tensor]:
 
 
 def matching_loss(flow: Flow, batch: Batch, t: Tensor, noise: Tensor, given: Given, chunk_size: Tensor) -> Tensor:
-    """Return mean squared error of the velocity on the straight path from `noise` to the mel, at times `t` `[batch]`."""
+    """Return mean squared error of the velocity on the straight path from `noise` to the mel, at times `t`
+    `[batch]`.
+    """
     rest, mask, at = 1 - flow.config.sigma_min, batch.mask(), t[:, None, None]
     x = (1 - rest * at) * noise + at * batch.mel
     mu, spks, cond = given

@@ -168,7 +168,9 @@ def check_reference(
 
 @lru_cache(maxsize=8)
 def sinc_kernels(from_step: int, to_step: int) -> tuple[np.ndarray, int]:
-    """Return one kernel per output phase, float64 `[to_step, taps]`, and how many input samples it reaches to the left."""
+    """Return one kernel per output phase, float64 `[to_step, taps]`, and how many input samples it reaches to
+    the left.
+    """
     crossings = 6
     band = 0.99 * min(from_step, to_step)
     reach = math.ceil(crossings * from_step / band)

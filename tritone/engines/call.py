@@ -105,7 +105,9 @@ class TorchCall:
 
 
 def torch_call(stages: Iterable[Stage], how: TorchRun = CPU) -> TorchCall:
-    """Return the stages in torch; in fp32 on the CPU, the default, the reference every other engine is compared with."""
+    """Return the stages in torch; in fp32 on the CPU, the default, the reference every other engine is compared
+    with.
+    """
     return TorchCall(stages, how)
 
 

@@ -132,7 +132,9 @@ class _Engine:
             raise ArtifactError(f"{path} cannot run on this GPU: {log.problem()}")
 
     def new_context(self) -> Any:
-        """Return an execution context; for TensorRT-RTX one that starts from the kernels compiled by earlier processes."""
+        """Return an execution context; for TensorRT-RTX one that starts from the kernels compiled by earlier
+        processes.
+        """
         if not gpu.is_rtx(self.trt):
             return self.engine.create_execution_context()
         config = self.engine.create_runtime_config()

@@ -68,7 +68,9 @@ def save(model: Any, path: Path, largest: int = LARGEST_BYTES) -> None:
 
 
 def found(tensor: Any, path: Path) -> np.ndarray:
-    """Return the values of a tensor outside the graph just read from `path`, which from now on names the file in full."""
+    """Return the values of a tensor outside the graph just read from `path`, which from now on names the file in
+    full.
+    """
     name, offset = place(tensor)
     source = path.parent / name
     if source.parent != path.parent:

@@ -135,7 +135,9 @@ def simplified(model: Any) -> Any:
 
 @contextlib.contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path`; what was written there replaces `path` when the block ends well, with its data file."""
+    """Yield a path beside `path`; what was written there replaces `path` when the block ends well, with its data
+    file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         part = Path(folder) / path.name

@@ -39,7 +39,9 @@ class Recorder:
         return Recording(self._llm(), self.sessions[-1])
 
     def replay(self) -> Llm:
-        """Return an Llm whose sessions, in the order they are opened, give the recorded logits whatever they are asked."""
+        """Return an Llm whose sessions, in the order they are opened, give the recorded logits whatever they are
+        asked.
+        """
         waiting = iter(self.sessions)
         return lambda: Replay(next(waiting))
 

@@ -33,7 +33,9 @@ def stage_models(family: Family, backend: str) -> dict[str, pb.ModelConfig]:
 
 
 def stage_model(prefix: str, stage: Stage, backend: str) -> pb.ModelConfig:
-    """Return one stage's model. Its tensors are batched by Triton where every one of them carries the same batch axis."""
+    """Return one stage's model. Its tensors are batched by Triton where every one of them carries the same batch
+    axis.
+    """
     axis = batch_axis(stage)
     config = pb.ModelConfig(name=model_name(prefix, stage.name), max_batch_size=axis.hi if axis else 0)
     for tensor in stage.inputs:

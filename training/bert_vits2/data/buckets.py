@@ -98,7 +98,9 @@ class BucketSampler:
 
 
 def check_boundaries(boundaries: Sequence[int]) -> tuple[int, ...]:
-    """Return the boundaries; ConfigError unless there are two or more, none negative, each larger than the one before."""
+    """Return the boundaries; ConfigError unless there are two or more, none negative, each larger than the one
+    before.
+    """
     found = tuple(int(b) for b in boundaries)
     if len(found) < 2 or found[0] < 0 or any(low >= high for low, high in pairwise(found)):
         raise ConfigError(

@@ -51,7 +51,9 @@ class Tokenizer(nn.Module):
         self.project = nn.Linear(dim, DIGITS)
 
     def latent(self, feats: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bounded latent `[batch, T // 4, 8]` in -1..1 before rounding, and its mask `[batch, T // 4, 1]`."""
+        """Return the bounded latent `[batch, T // 4, 8]` in -1..1 before rounding, and its mask `[batch, T // 4,
+        1]`.
+        """
         x, rest = feats, length
         for halve in self.halve:
             x = F.gelu(halve(x * mask_of(rest, x.shape[2]).transpose(1, 2)), approximate="tanh")

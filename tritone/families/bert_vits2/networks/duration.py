@@ -35,7 +35,9 @@ class DurationPredictor(nn.Module):
 
 
 def whole_frames(log_duration: Tensor, mask: Tensor, length_scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return frames of each phoneme, whole numbers `[batch, 1, phones]`, and of each row, int64 `[batch]`, at least 1."""
+    """Return frames of each phoneme, whole numbers `[batch, 1, phones]`, and of each row, int64 `[batch]`, at
+    least 1.
+    """
     duration = torch.ceil(log_duration.float().exp() * mask * length_scale)
     return duration, duration.sum(dim=(1, 2)).clamp(min=1).long()
 

@@ -47,7 +47,9 @@ class Window(NamedTuple):
 
 
 def stream_window(config: CosyVoiceConfig, prompt_tokens: int) -> Window | None:
-    """Return the window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have none)."""
+    """Return the window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have
+    none).
+    """
     flow, estimator = config.flow, config.flow.estimator
     assert isinstance(estimator, EstimatorConfig | DitConfig)  # a flow without chunks has no such stream
     if estimator.left_chunks >= 0 or flow.stream_left_chunks < 0:

@@ -101,7 +101,9 @@ class TextFrontend:
         return list(self.tokenizer.encode(text))
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Return Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then text."""
+        """Return Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then
+        text.
+        """
         if self.kind != "phonemes":
             return self.encode(text)
         tags = _LEADING_TAGS.match(text)

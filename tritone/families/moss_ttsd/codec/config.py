@@ -180,7 +180,9 @@ class _Reader:
 
 
 def _audio_stack(at: _Reader, kind: str) -> StackConfig:
-    """Return a stack that begins (encoder) or ends (decoder) with the two convolutions between mel and hidden frames."""
+    """Return a stack that begins (encoder) or ends (decoder) with the two convolutions between mel and hidden
+    frames.
+    """
     if at.entries.get("scale_embedding"):
         raise ConfigError(f"{at.name}scale_embedding is true; no published codec scales its embeddings")
     for key, value in (("kernel_size", 3), ("stride_size", 2), ("num_mel_bins", MEL_CHANNELS)):

@@ -131,7 +131,9 @@ class WindowedDecoder:
         return self._kept + (self._schedule.hop if self._kept else self._schedule.first)
 
     def _piece(self, stop: int, heard: int, last: bool) -> np.ndarray:
-        """Return samples of the codes up to `stop`, decoded with those up to `heard`, blended with what stood before."""
+        """Return samples of the codes up to `stop`, decoded with those up to `heard`, blended with what stood
+        before.
+        """
         begin = max(0, self._kept - self._schedule.left)
         window = self._codes[:, begin - self._dropped : heard - self._dropped]
         upsample, fade = self._config.upsample, 0 if last else self._fade

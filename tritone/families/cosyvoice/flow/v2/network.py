@@ -55,12 +55,16 @@ class Flow(FlowBase):
     def encode(
         self, token: Tensor, length: Tensor, chunk_size: Tensor, state: EncoderState | None = None
     ) -> tuple[Tensor, EncoderState | None]:
-        """Return mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next state."""
+        """Return mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next
+        state.
+        """
         hidden, state = self.encoder(self.input_embedding(token.clamp(min=0)), length, chunk_size, state)
         return self.encoder_proj(hidden).transpose(1, 2), state
 
     def encode_whole(self, token: Tensor, length: Tensor, chunk_size: Tensor) -> Tensor:
-        """Return features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their lengths."""
+        """Return features `[batch, 80, 2 x tokens]` of whole utterances `[batch, tokens]`, zero beyond their
+        lengths.
+        """
         mu, _ = self.encode(nn.functional.pad(token, (0, self.ahead)), length, chunk_size)
         return self.within(mu, length)
 

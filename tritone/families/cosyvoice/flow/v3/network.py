@@ -23,7 +23,9 @@ class DitFlow(FlowBase):
         self.decoder = Decoder(Dit(config.estimator))
 
     def encode(self, token: Tensor, length: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next state."""
+        """Return mel-rate features `[batch, 80, 2 x tokens]` of `token` `[batch, tokens + lookahead]`, and next
+        state.
+        """
         embedded = self.input_embedding(token.clamp(min=0))
         hidden, state = self.pre_lookahead_layer(embedded * existing(embedded, length), state)
         hidden = hidden.transpose(1, 2)[..., None].expand(-1, -1, -1, self.token_mel_ratio)
