@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.audio.features import resample
+from tritone.audio.resample import resample
 from tritone.errors import InvalidRequest
 
 RATE = 16000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.audio.features import mel_spectrogram, resample
-from tritone.audio.mel import MelConfig
+from tritone.audio.mel import MelConfig, mel_spectrogram
+from tritone.audio.resample import resample
 
 DECIBELS = 20.0 / np.log(10.0)
 FLOOR = np.log(1e-3)

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.audio.features import mel_filters
-from tritone.audio.mel import MelConfig
+from tritone.audio.mel import MelConfig, mel_filters
 
 RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64), (128, 32))
 """(window, hop) in samples of the spectrograms compared. Windows well below a mel frame (20 ms) are what sees a buzz at
@@ -17,7 +16,7 @@ the frame rate, which upsampling leaves behind when nothing punishes it."""
 
 
 class MelSpectrogram(nn.Module):
-    """`tritone.audio.features.mel_spectrogram` in torch, with gradients: `[batch, samples]` to `[batch, mels, frames]`.
+    """`tritone.audio.mel.mel_spectrogram` in torch, with gradients: `[batch, samples]` to `[batch, mels, frames]`.
 
     `floor` is added to the power under the square root; families differ in it.
     """

@@ -13,7 +13,7 @@ from torch import Tensor
 from training.core.losses import MelSpectrogram
 from training.corpus.data import MEL, Corpus
 from training.corpus.f0 import track_f0
-from tritone.audio.features import resample
+from tritone.audio.resample import resample
 
 MARGIN = 4
 """Frames read around a crop, so that its mel and f0 know what comes before and after."""

@@ -21,9 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from training.core import distributed
-from tritone.audio.features import kaldi_fbank, mel_spectrogram, whisper_mel
-from tritone.audio.mel import MelConfig
+from tritone.audio.kaldi import kaldi_fbank
+from tritone.audio.mel import MelConfig, mel_spectrogram
 from tritone.audio.wav import read_wav
+from tritone.audio.whisper import whisper_mel
 from tritone.errors import ArtifactError, ConfigError
 
 MEL = MelConfig()

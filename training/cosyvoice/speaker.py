@@ -18,7 +18,8 @@ from training.core import checkpointing, distributed
 from training.core.loop import Evaluation, Run, warmup_cosine
 from training.corpus.data import Corpus
 from training.cosyvoice.networks.embedder import Embedder, Margin
-from tritone.audio.features import kaldi_fbank, resample
+from tritone.audio.kaldi import kaldi_fbank
+from tritone.audio.resample import resample
 from tritone.audio.wav import read_wav
 
 RATES = (0.80, 0.85, 0.90, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)

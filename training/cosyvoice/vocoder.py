@@ -22,7 +22,7 @@ from training.core.loop import Evaluation, Run, autocast, warmup_cosine
 from training.core.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
 from training.corpus.crops import MARGIN, MEL, Crop, crop, long_enough, track
 from training.corpus.data import Corpus
-from tritone.audio.features import mel_spectrogram
+from tritone.audio.mel import mel_spectrogram
 from tritone.audio.wav import read_wav
 from tritone.families.cosyvoice.config.common import HiftConfig
 from tritone.families.cosyvoice.vocoder.hift import Hift

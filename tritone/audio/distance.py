@@ -1,35 +1,40 @@
-"""How far apart two renderings of the same speech are, in numbers a parity gate can hold against a limit."""
+"""Distances between two renderings of the same speech, as numbers that a parity gate compares with a limit."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tritone.audio.features import mel_spectrogram, resample
-from tritone.audio.mel import MelConfig
+from tritone.audio.mel import MelConfig, mel_spectrogram
+from tritone.audio.resample import resample
 
 
-def log_mel_difference(reference: np.ndarray, found: np.ndarray, rate: int) -> float:
-    """Return mean absolute difference of log mel (natural logarithm, magnitudes from 1e-5) at 50 frames a second.
+def log_mel_difference(reference: np.ndarray, measured: np.ndarray, rate: int) -> float:
+    """Return the mean absolute difference of the log mels at 50 frames a second.
 
-    Infinite when a sample is not finite or the lengths differ, because cut speech is not close to anything.
+    Logarithms are natural, of magnitudes from 1e-5. The result is infinite when a sample is not finite or the lengths differ, because cut-off speech is close to nothing.
 
     Args:
-        reference, found: waves `[samples]` in step with each other.
+        reference, measured: time-aligned waveforms `[samples]`.
+        rate: their sample rate.
     """
-    if reference.shape != found.shape or not np.isfinite(found).all():
+    if reference.shape != measured.shape or not np.isfinite(measured).all():
         return float("inf")
     mel = MelConfig()
     if resample(reference, rate, mel.sample_rate).size <= mel.n_fft:
-        return 0.0 if np.array_equal(reference, found) else float(np.abs(reference - found).max())
-    one, other = (mel_spectrogram(resample(wave, rate, mel.sample_rate), mel) for wave in (reference, found))
-    return float(np.abs(one - other).mean())
+        return 0.0 if np.array_equal(reference, measured) else float(np.abs(reference - measured).max())
+    first, second = (mel_spectrogram(resample(wave, rate, mel.sample_rate), mel) for wave in (reference, measured))
+    return float(np.abs(first - second).mean())
 
 
-def signal_to_noise(reference: np.ndarray, found: np.ndarray) -> float:
-    """Power of the reference over that of the difference, in dB; infinite when equal, minus infinite when unusable."""
-    if reference.shape != found.shape or not np.isfinite(found).all():
+def signal_to_noise(reference: np.ndarray, measured: np.ndarray) -> float:
+    """Return the power of the reference over that of the difference, in dB.
+
+    It is infinite when both are equal, and minus infinite when the lengths differ, a sample is not
+    finite, or the reference is silent.
+    """
+    if reference.shape != measured.shape or not np.isfinite(measured).all():
         return float("-inf")
-    noise = float(np.square(reference.astype(np.float64) - found).sum())
+    noise = float(np.square(reference.astype(np.float64) - measured).sum())
     signal = float(np.square(reference.astype(np.float64)).sum())
     if noise == 0:
         return float("inf")

@@ -8,38 +8,40 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.audio.features import resample
+from tritone.audio.resample import resample
 from tritone.errors import TritoneError
 
 
 def read_wav(source: str | Path | bytes, rate: int) -> np.ndarray:
-    """Mono samples at `rate`, float32 `[samples]` in -1..1; channels are averaged, other rates are resampled.
+    """Return a sound file as mono samples at `rate`, float32 `[samples]` in -1..1.
+
+    Channels are averaged and other rates are resampled.
 
     Args:
         source: a path or a file's bytes, in any format libsndfile reads (wav, flac, ogg, mp3).
     """
-    samples, found = read_samples(source)
-    return resample(samples, found, rate)
+    samples, own_rate = read_samples(source)
+    return resample(samples, own_rate, rate)
 
 
 def read_samples(source: str | Path | bytes) -> tuple[np.ndarray, int]:
-    """Mono samples, float32 `[samples]` in -1..1, as `read_wav` gives them, but at the file's own rate, and that."""
+    """Return the mono samples of `read_wav` at the file's own rate, and that rate in Hz."""
     import soundfile
 
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise TritoneError(f"no sound file at {name}")
     try:
-        samples, found = soundfile.read(
+        samples, rate = soundfile.read(
             io.BytesIO(source) if isinstance(source, bytes) else str(source), dtype="float32", always_2d=True
         )
     except soundfile.LibsndfileError as error:
         raise TritoneError(f"{name} is not a sound file that can be read (wav, flac, ogg or mp3): {error}") from error
-    return samples.mean(axis=1), int(found)
+    return samples.mean(axis=1), int(rate)
 
 
 def write_wav(path: str | Path, wav: np.ndarray, rate: int) -> None:
-    """Write mono 16-bit PCM; samples outside -1..1 are clipped.
+    """Write a mono 16-bit PCM file; samples outside -1..1 are clipped.
 
     Args:
         wav: `[samples]` float. rate: samples per second.

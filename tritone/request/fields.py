@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tritone.audio.features import check_reference
+from tritone.audio.reference import check_reference
 from tritone.errors import InvalidRequest
 from tritone.stage import Arrays, Tensor
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.audio.features import check_reference, kaldi_fbank, mel_filters, mel_spectrogram, resample, whisper_mel
-from tritone.audio.mel import MelConfig
+from tritone.audio.kaldi import kaldi_fbank
+from tritone.audio.mel import MelConfig, mel_filters, mel_spectrogram
+from tritone.audio.reference import check_reference
+from tritone.audio.resample import resample
 from tritone.audio.wav import read_wav, write_wav
+from tritone.audio.whisper import whisper_mel
 from tritone.errors import InvalidRequest, TritoneError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cosyvoice_v2" / "frontend.npz"

@@ -16,7 +16,7 @@ from benchmarks.distance import log_mel_distance, warped_distance
 from benchmarks.memory import PeakMemory, resident, tree
 from benchmarks.report import RESULTS, Table, new_figure, write_report
 from benchmarks.timing import Utterance, percentiles, summarise
-from tritone.audio.features import resample
+from tritone.audio.resample import resample
 from tritone.audio.wav import write_wav
 from tritone.client.errors import SpeechError
 from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest

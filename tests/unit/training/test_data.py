@@ -10,9 +10,10 @@ import pytest
 
 from training.core import distributed
 from training.corpus.data import Corpus, Store, bucketed, pad
-from tritone.audio.features import kaldi_fbank, mel_spectrogram, whisper_mel
-from tritone.audio.mel import MelConfig
+from tritone.audio.kaldi import kaldi_fbank
+from tritone.audio.mel import MelConfig, mel_spectrogram
 from tritone.audio.wav import read_wav, write_wav
+from tritone.audio.whisper import whisper_mel
 from tritone.errors import ArtifactError, ConfigError
 
 

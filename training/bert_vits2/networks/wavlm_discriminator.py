@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.core.discriminators import SLOPE
-from tritone.audio.features import sinc_kernels
+from tritone.audio.resample import sinc_kernels
 from tritone.errors import CheckpointError, ConfigError
 from tritone.nn.weight_norm import weight_norm
 

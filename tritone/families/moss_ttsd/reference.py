@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.audio.features import check_rate, check_reference, resample
+from tritone.audio.reference import check_rate, check_reference
+from tritone.audio.resample import resample
 from tritone.audio.wav import read_samples
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.codec.config import INPUT_RATE

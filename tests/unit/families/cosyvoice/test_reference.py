@@ -7,7 +7,9 @@ import pytest
 from support.front_helpers import CONFIGS, hearing, prompt, recorded
 from support.golden_weights import GOLDEN
 
-from tritone.audio.features import check_rate, check_reference, mel_spectrogram, sinc_resample
+from tritone.audio.mel import mel_spectrogram
+from tritone.audio.reference import check_rate, check_reference
+from tritone.audio.resample import sinc_resample
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.voices.reference import reference_voice, source_tokens
 
@@ -72,7 +74,7 @@ def test_lengths_are_rounded_up_and_nothing_stays_nothing() -> None:
 @pytest.mark.parametrize(
     ("wav", "rate", "message"),
     [
-        (np.tile(VOICE, 11)[:480001], 16000, "too long: 30.00 s at 16000 Hz, at most 30 s is used"),
+        (np.tile(VOICE, 11)[:480001], 16000, "too long: 30.00 s at 16000 Hz, the limit is 30 s"),
         (VOICE[:0], 16000, "too short: 0.00 s at 16000 Hz, need at least 0.5 s"),
         (np.stack([VOICE, VOICE]), 24000, r"must have shape \[1, samples\], got \[2, 48000\]"),
         (VOICE, 8000, "is sampled at 8000 Hz; record it at 16000 Hz or more"),

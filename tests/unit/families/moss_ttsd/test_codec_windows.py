@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from support.moss_helpers import numbers, tiny_codec_call, tiny_codec_config
 
-from tritone.audio.features import whisper_mel
+from tritone.audio.whisper import whisper_mel
 from tritone.errors import ConfigError
 from tritone.families.moss_ttsd.codec import windows
 from tritone.families.moss_ttsd.codec.windows import PUBLISHED, STREAMING, WITH_REFERENCE, Schedule, decode, encode

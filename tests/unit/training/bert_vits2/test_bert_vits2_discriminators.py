@@ -17,7 +17,7 @@ from training.bert_vits2.config import SHRINKS
 from training.bert_vits2.networks.duration_discriminator import DurationDiscriminator
 from training.bert_vits2.networks.waveform_discriminators import MultiPeriodDiscriminator
 from training.bert_vits2.networks.wavlm_discriminator import Resample, WavLM, WavLMDiscriminator, load_wavlm
-from tritone.audio.features import sinc_resample
+from tritone.audio.resample import sinc_resample
 from tritone.errors import CheckpointError, ConfigError
 from tritone.nn.weight_norm import older_layout
 

@@ -26,8 +26,7 @@ from training.corpus import crops
 from training.corpus.data import Corpus
 from training.corpus.f0 import track_f0
 from training.cosyvoice import vocoder as recipe
-from tritone.audio.features import mel_spectrogram
-from tritone.audio.mel import MelConfig
+from tritone.audio.mel import MelConfig, mel_spectrogram
 from tritone.audio.wav import read_wav, write_wav
 
 MEL = MelConfig()

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tritone.audio.features import check_rate, check_reference, kaldi_fbank, mel_spectrogram, sinc_resample, whisper_mel
+from tritone.audio.kaldi import kaldi_fbank
+from tritone.audio.mel import mel_spectrogram
+from tritone.audio.reference import check_rate, check_reference
+from tritone.audio.resample import sinc_resample
+from tritone.audio.whisper import whisper_mel
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Call

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tritone.audio.features import whisper_mel
+from tritone.audio.whisper import whisper_mel
 from tritone.errors import ConfigError
 from tritone.families.moss_ttsd.codec.config import INPUT_RATE, MEL_CHANNELS, MEL_HOP, WINDOW_SECONDS, CodecConfig
 from tritone.stage import Call
