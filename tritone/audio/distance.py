@@ -11,7 +11,8 @@ from tritone.audio.resample import resample
 def log_mel_difference(reference: np.ndarray, measured: np.ndarray, rate: int) -> float:
     """Return the mean absolute difference of the log mels at 50 frames a second.
 
-    Logarithms are natural, of magnitudes from 1e-5. The result is infinite when a sample is not finite or the lengths differ, because cut-off speech is close to nothing.
+    Logarithms are natural, of magnitudes from 1e-5. The result is infinite when a sample is not finite or the lengths
+    differ, because cut-off speech is close to nothing.
 
     Args:
         reference, measured: time-aligned waveforms `[samples]`.

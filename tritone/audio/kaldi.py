@@ -11,7 +11,8 @@ def kaldi_fbank(wav: np.ndarray, subtract_mean: bool = False) -> np.ndarray:
     """Return Kaldi filterbank features, float32 `[frames, 80]` at 100 Hz.
 
     The frames are 25 ms povey windows every 10 ms inside the signal (snip_edges), each without its mean, with
-    pre-emphasis 0.97 and no dither; the features are log power. Framing runs in float32 as Kaldi's does, so that near-silent bands are rounded as they were in training.
+    pre-emphasis 0.97 and no dither; the features are log power. Framing runs in float32 as Kaldi's does, so that
+    near-silent bands are rounded as they were in training.
 
     Args:
         wav: `[samples]` float in -1..1 at 16 kHz, at least 400 samples.
