@@ -129,7 +129,7 @@ def test_good_reference_is_cut_to_its_length() -> None:
         (VOICE[:7999], None, "reference_wav: too short: 0.50 s at 16000 Hz, need at least 0.5 s"),
         (VOICE, 100, "reference_wav: too short: 0.01 s"),
         (VOICE[:0], None, "reference_wav: too short: 0.00 s"),
-        (np.tile(VOICE, 31), None, "reference_wav: too long: 31.00 s at 16000 Hz, at most 30 s"),
+        (np.tile(VOICE, 31), None, "reference_wav: too long: 31.00 s at 16000 Hz, the limit is 30 s"),
         (VOICE * 1e-3, None, "reference_wav: is silent"),
         (VOICE, 16001, "reference_wav_len: must be one number from 1 to 16000 samples, got 16001"),
         (VOICE, 0, "reference_wav_len: must be one number from 1 to 16000 samples, got 0"),
