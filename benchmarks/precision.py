@@ -2,8 +2,8 @@
 
     python benchmarks/precision.py --model-dir checkpoints/nano --build build/nano [--speakers rms,slt] [--limit 30]
 
-Both precisions run from ONNX files in this process, fp16 in its rounded form (tritone/export/rounding.py). The language
-model decodes once per sentence; its logits are given to the second run. Writes into benchmarks/results/.
+Both precisions run from ONNX files in this process, fp16 in its rounded form (tritone/export/fp16_rounding.py). The
+language model decodes once per sentence; its logits are given to the second run. Writes into benchmarks/results/.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tritone.build import targets
-from tritone.build.targets import HUGGINGFACE, Artefact, Selection
+from tritone.build.targets import HUGGINGFACE, Artifact, Selection
 from tritone.catalog import KINDS, published_family
 from tritone.stage import Family
 
@@ -42,11 +42,11 @@ def table() -> str:
 def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
     """By format: its precisions, what of the family it covers, and what a server of each target loads of it."""
     everything = Selection(targets.FORMATS, targets.PRECISIONS)
-    possible = [a for llm in targets.LLM_FOLDERS for a in targets.artefacts(family, replace(everything, llm=llm))]
+    possible = [a for llm in targets.LLM_FOLDERS for a in targets.artifacts(family, replace(everything, llm=llm))]
     served = {target: loaded(family, target) for target in targets.TARGETS}
     rows = {}
     for name in NAMES:
-        made = [artefact for artefact in possible if label(artefact) == name]
+        made = [artifact for artifact in possible if label(artifact) == name]
         if not made:  # a language model made of stages has no format of its own
             continue
         precisions = list(dict.fromkeys(a.precision for a in made if a.precision != HUGGINGFACE)) or ["as stored"]
@@ -63,14 +63,14 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
 
 def loaded(family: Family, target: str) -> set[tuple[str, str]]:
     """Row and precision of everything a server of the target opens: what is only made into something else is not."""
-    wanted = targets.artefacts(family, targets.for_target(target))
-    sources = {artefact.source for artefact in wanted}
-    return {(label(artefact), artefact.precision) for artefact in wanted if artefact.key not in sources}
+    wanted = targets.artifacts(family, targets.for_target(target))
+    sources = {artifact.source for artifact in wanted}
+    return {(label(artifact), artifact.precision) for artifact in wanted if artifact.key not in sources}
 
 
-def label(artefact: Artefact) -> str:
-    """Return the row an artefact belongs to."""
-    return HUGGINGFACE if artefact.precision == HUGGINGFACE else artefact.format
+def label(artifact: Artifact) -> str:
+    """Return the row an artifact belongs to."""
+    return HUGGINGFACE if artifact.precision == HUGGINGFACE else artifact.format
 
 
 def main() -> int:

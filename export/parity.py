@@ -1,4 +1,4 @@
-"""`python export/parity.py`: run `tritone.parity.command` from a checkout."""
+"""`python export/parity.py`: run `tritone.parity.check_build` from a checkout."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tritone.parity.command import main
+from tritone.parity.check_build import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -104,7 +104,7 @@ def measure(calls: dict[str, Call], given: dict[str, Arrays], repeats: int) -> l
 
 def build_onnx(folder: Path, build: Path) -> None:
     """Export the checkpoint's stages where that has not been done."""
-    from tritone.export import command as build_engines
+    from tritone.export import build_engines
 
     if not all(stage_path(build, stage.name).is_file() for stage in open_family(folder).stages):
         build_engines.main(["--model-dir", str(folder), "--out", str(build), "--formats", "onnx", "--quick"])

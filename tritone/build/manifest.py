@@ -1,8 +1,8 @@
 """What a build folder holds, where each file came from, and whether it still fits the checkpoint and the code.
 
-`tritone.build.targets` says what lies where; `manifest.json` in the same folder keeps the identity of each artefact.
+`tritone.build.targets` says what lies where; `manifest.json` in the same folder keeps the identity of each artifact.
 
-An artefact is current when the checkpoint's files, the stage's declaration and source, and the packages its format is
+An artifact is current when the checkpoint's files, the stage's declaration and source, and the packages its format is
 bound to are what they were when it was built, and the file itself is unchanged. Standard library only.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tritone.build.sources import source_files
-from tritone.build.targets import HUGGINGFACE, Artefact, Selection, artefacts, data_file, llm_key, stage_key
+from tritone.build.targets import HUGGINGFACE, Artifact, Selection, artifacts, data_file, llm_key, stage_key
 from tritone.errors import ArtifactError, CheckpointError
 from tritone.stage import Family, LanguageModel, Stage
 
@@ -54,14 +54,14 @@ def llm_path(folder: str | Path, precision: str) -> Path:
 
 @dataclass(frozen=True)
 class Identity:
-    """Everything that decides an artefact's content.
+    """Everything that decides an artifact's content.
 
     Args:
         checkpoint: hash over the checkpoint's files.
         description: hash over the declaration and the source files behind it.
-        precision: arithmetic inside the artefact; the boundary's dtypes never depend on it.
+        precision: arithmetic inside the artifact; the boundary's dtypes never depend on it.
         platform: the kind of GPU an engine was compiled for; empty for what runs anywhere.
-        requires: packages whose installed version must equal the one that built the artefact.
+        requires: packages whose installed version must equal the one that built the artifact.
     """
 
     checkpoint: str
@@ -73,7 +73,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class Entry:
-    """One artefact as the manifest records it: its identity, its own content hash, and how it was made.
+    """One artifact as the manifest records it: its identity, its own content hash, and how it was made.
 
     Args:
         data: whether part of it lies in a data file beside it.
@@ -132,7 +132,7 @@ class Hashes:
 
 
 def files(path: Path) -> list[Path]:
-    """Return the files an artefact consists of: one, one and its data file, or those of a folder."""
+    """Return the files an artifact consists of: one, one and its data file, or those of a folder."""
     found = [path, data_file(path)] if path.is_file() else sorted(path.rglob("*"))
     return [file for file in found if file.is_file()]
 
@@ -158,23 +158,23 @@ def description_hash(node: Stage | LanguageModel, precision: str = "fp32") -> st
     return digest.hexdigest()
 
 
-def identity(artefact: Artefact, family: Family, checkpoint: str) -> Identity:
-    """What the artefact should have been made from; `checkpoint` is that of `checkpoint_hash`."""
+def identity(artifact: Artifact, family: Family, checkpoint: str) -> Identity:
+    """What the artifact should have been made from; `checkpoint` is that of `checkpoint_hash`."""
     llm = family.language_model
-    node = llm if llm is not None and artefact.name == llm.name else family.stage(artefact.name)
-    described = description_hash(node, artefact.precision)
-    return Identity(checkpoint, described, artefact.precision, artefact.requires, artefact.platform)
+    node = llm if llm is not None and artifact.name == llm.name else family.stage(artifact.name)
+    described = description_hash(node, artifact.precision)
+    return Identity(checkpoint, described, artifact.precision, artifact.requires, artifact.platform)
 
 
 def identities(family: Family, model_dir: Path, hashes: Hashes, selection: Selection = DEFAULT) -> dict[str, Identity]:
-    """What each selected artefact of the family should be, by key."""
+    """What each selected artifact of the family should be, by key."""
     checkpoint = checkpoint_hash(model_dir, hashes)
-    return {a.key: identity(a, family, checkpoint) for a in artefacts(family, selection)}
+    return {a.key: identity(a, family, checkpoint) for a in artifacts(family, selection)}
 
 
 def read_manifest(folder: Path) -> dict[str, Entry]:
-    """Return the artefacts of a build folder by key; empty when nothing was built."""
-    listed = read_json(folder / MANIFEST).get("artefacts", {})
+    """Return the artifacts of a build folder by key; empty when nothing was built."""
+    listed = read_json(folder / MANIFEST).get("artifacts", {})
     try:
         return {key: Entry(**{**value, "identity": Identity(**value["identity"])}) for key, value in listed.items()}
     except (TypeError, KeyError) as error:
@@ -184,17 +184,17 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
 
 
 def record(folder: Path, key: str, entry: Entry) -> None:
-    """Add or replace one artefact in the manifest; call it inside `locked(folder)`."""
+    """Add or replace one artifact in the manifest; call it inside `locked(folder)`."""
     write_manifest(folder, {**read_manifest(folder), key: entry})
 
 
 def write_manifest(folder: Path, entries: Mapping[str, Entry]) -> None:
     """Replace the manifest."""
-    write_json(folder / MANIFEST, {"artefacts": {name: asdict(entries[name]) for name in sorted(entries)}})
+    write_json(folder / MANIFEST, {"artifacts": {name: asdict(entries[name]) for name in sorted(entries)}})
 
 
 def discard(folder: Path, key: str) -> None:
-    """Delete one artefact and what the manifest says of it; call it inside `locked(folder)`."""
+    """Delete one artifact and what the manifest says of it; call it inside `locked(folder)`."""
     path = folder / key
     if path.is_dir():
         shutil.rmtree(path)
@@ -205,7 +205,7 @@ def discard(folder: Path, key: str) -> None:
 
 
 def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | None:
-    """Why the artefact cannot be used, as the end of a sentence that starts with its path; None when it is current."""
+    """Why the artifact cannot be used, as the end of a sentence that starts with its path; None when it is current."""
     entry = read_manifest(folder).get(key)
     if entry is None or not (folder / key).exists():
         return "does not exist"
@@ -230,7 +230,7 @@ def problem(folder: Path, key: str, wanted: Identity, hashes: Hashes) -> str | N
 
 
 def verify(folder: Path, family: Family, model_dir: Path, selection: Selection = DEFAULT) -> None:
-    """Raise ArtifactError naming every artefact that is missing or stale and the command that rebuilds them."""
+    """Raise ArtifactError naming every artifact that is missing or stale and the command that rebuilds them."""
     hashes = Hashes(folder / HASHES)
     wanted = identities(family, model_dir, hashes, selection)
     found = ((key, problem(folder, key, identity, hashes)) for key, identity in wanted.items())

@@ -1,4 +1,4 @@
-"""What can be built of a family: one artefact per stage, format and precision, and where it lies in a build folder.
+"""What can be built of a family: one artifact per stage, format and precision, and where it lies in a build folder.
 
     onnx/<stage>.onnx  onnx/<stage>.fp16.onnx          fp32, and mixed fp16 made from it; each may have a `.data` beside
     torchscript/<stage>.fp32.zip  .fp16.zip            under the stage's published name where it has one
@@ -31,7 +31,7 @@ TENSORRT_PACKAGES = ("tensorrt", "tensorrt_rtx_cu13", "tensorrt_rtx_cu12")
 
 @dataclass(frozen=True)
 class Selection:
-    """Which artefacts are wanted.
+    """Which artifacts are wanted.
 
     Args:
         llm: the language model's weight precision for onnxruntime-genai, or "huggingface".
@@ -50,13 +50,13 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """One file or folder of a build folder.
 
     Args:
         key: its path below the build folder, which is also its key in the manifest.
         name: of the stage or language model.
-        source: key of the artefact it is made from; empty when it is made from the checkpoint.
+        source: key of the artifact it is made from; empty when it is made from the checkpoint.
         requires: packages whose installed version must equal the one that built it.
     """
 
@@ -107,7 +107,7 @@ def llm_key(precision: str) -> str:
     return f"llm/{precision}"
 
 
-def artefacts(family: Family, selection: Selection) -> list[Artefact]:
+def artifacts(family: Family, selection: Selection) -> list[Artifact]:
     """Return everything selected and what it is made from, each after its source."""
     formats, precisions = selection.formats, selection.precisions
     engines = "tensorrt" in formats
@@ -116,36 +116,36 @@ def artefacts(family: Family, selection: Selection) -> list[Artefact]:
     torch = installed(("torch",))
     package = tensorrt_package() if engines else ""
     compiler = installed((package,)) if package else {}
-    found: list[Artefact] = []
+    found: list[Artifact] = []
     for stage in family.stages:
         source = stage_key(stage.name)
         if fp32_files or fp16_files:
-            found.append(Artefact(source, stage.name, "onnx", "fp32"))
+            found.append(Artifact(source, stage.name, "onnx", "fp32"))
         if fp16_files:
-            found.append(Artefact(stage_key(stage.name, "fp16"), stage.name, "onnx", "fp16", source))
+            found.append(Artifact(stage_key(stage.name, "fp16"), stage.name, "onnx", "fp16", source))
         if "torchscript" in formats and stage.build is not None:
             found += [
-                Artefact(torchscript_key(stage, p), stage.name, "torchscript", p, requires=torch) for p in precisions
+                Artifact(torchscript_key(stage, p), stage.name, "torchscript", p, requires=torch) for p in precisions
             ]
         if engines:
             found += [
-                Artefact(plan_key(stage.name, p), stage.name, "tensorrt", p, stage_key(stage.name, p),
+                Artifact(plan_key(stage.name, p), stage.name, "tensorrt", p, stage_key(stage.name, p),
                          selection.platform, compiler)
                 for p in precisions
             ]  # fmt: skip
     llm = family.language_model
     if llm is not None and "llm" in formats:
         runtime = () if selection.llm == HUGGINGFACE else ("onnxruntime-genai",)
-        found.append(Artefact(llm_key(selection.llm), llm.name, "llm", selection.llm, requires=installed(runtime)))
+        found.append(Artifact(llm_key(selection.llm), llm.name, "llm", selection.llm, requires=installed(runtime)))
     return found
 
 
-def only(artefact_list: list[Artefact], name: str) -> list[Artefact]:
+def only(artifact_list: list[Artifact], name: str) -> list[Artifact]:
     """Those of one stage or language model; ConfigError lists the names there are."""
-    names = list(dict.fromkeys(artefact.name for artefact in artefact_list))
+    names = list(dict.fromkeys(artifact.name for artifact in artifact_list))
     if name not in names:
         raise ConfigError(f"there is no stage {name!r} to build; there are {', '.join(names)}")
-    return [artefact for artefact in artefact_list if artefact.name == name]
+    return [artifact for artifact in artifact_list if artifact.name == name]
 
 
 def tensorrt_package() -> str:

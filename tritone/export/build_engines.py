@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from tritone.build import manifest, targets
 from tritone.build.manifest import Entry, Hashes, Identity
-from tritone.build.targets import Artefact, Selection
+from tritone.build.targets import Artifact, Selection
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, TritoneError
 from tritone.stage import Family
@@ -33,9 +33,9 @@ from tritone.stage import Family
 
 @dataclass(frozen=True)
 class Job:
-    """One artefact to build and why."""
+    """One artifact to build and why."""
 
-    artefact: Artefact
+    artifact: Artifact
     identity: Identity
     reason: str
 
@@ -89,9 +89,9 @@ def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) ->
     """Return the selection with its engines' platform, their options, and why there can be none (then without them)."""
     if "tensorrt" not in chosen.formats:
         return chosen, None, ""
-    from tritone.export import engine_options, to_tensorrt
+    from tritone.export import tensorrt_options, to_tensorrt
 
-    options = engine_options.options(args.out, args.compute_capability, args.profile, family.stages)
+    options = tensorrt_options.options(args.out, args.compute_capability, args.profile, family.stages)
     try:
         return replace(chosen, platform=to_tensorrt.platform(options)), options, ""
     except ArtifactError as error:
@@ -100,19 +100,19 @@ def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) ->
 
 def plan(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes) -> list[Job]:
     """What has to be built, in order."""
-    wanted = targets.artefacts(family, chosen)
+    wanted = targets.artifacts(family, chosen)
     if args.stage:
         wanted = targets.only(wanted, args.stage)
     checkpoint = manifest.checkpoint_hash(args.model_dir, hashes)
     jobs, rebuilt = [], set()
-    for artefact in wanted:
-        identity = manifest.identity(artefact, family, checkpoint)
-        reason = "asked for" if args.force else manifest.problem(args.out, artefact.key, identity, hashes)
-        if not reason and artefact.source in rebuilt:
-            reason = f"is made from {artefact.source}, which is built again"
+    for artifact in wanted:
+        identity = manifest.identity(artifact, family, checkpoint)
+        reason = "asked for" if args.force else manifest.problem(args.out, artifact.key, identity, hashes)
+        if not reason and artifact.source in rebuilt:
+            reason = f"is made from {artifact.source}, which is built again"
         if reason:
-            jobs.append(Job(artefact, identity, reason))
-            rebuilt.add(artefact.key)
+            jobs.append(Job(artifact, identity, reason))
+            rebuilt.add(artifact.key)
     return jobs
 
 
@@ -121,7 +121,7 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
     from tqdm import tqdm
 
     from tritone.engines.call import torch_call
-    from tritone.export.make import Bench, make
+    from tritone.export.make_artifact import Bench, make
     from tritone.parity.compare import Row
 
     seed = int(time.time())
@@ -129,24 +129,24 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
     failed: set[str] = set()
     with tqdm(jobs, desc="exporting", unit="file", file=sys.stderr, dynamic_ncols=True) as bar:
         for job in bar:
-            artefact, path = job.artefact, args.out / job.artefact.key
-            bar.set_postfix_str(artefact.key)
+            artifact, path = job.artifact, args.out / job.artifact.key
+            bar.set_postfix_str(artifact.key)
             began = time.monotonic()
             rows: list[Row] = []
             tools: tuple[str, ...] = ()
-            if artefact.source in failed:
-                failure = f"{artefact.source} failed"
+            if artifact.source in failed:
+                failure = f"{artifact.source} failed"
             else:
                 try:
-                    rows, tools = make(artefact, bench)
+                    rows, tools = make(artifact, bench)
                     failure = "; ".join(
                         f"{row.point} {row.problem} (error {row.error:.1e})" for row in rows if not row.passed
                     )
                 except ArtifactError as error:
                     rows, tools, failure = [], (), str(error)
             if failure:
-                failed.add(artefact.key)
-                manifest.discard(args.out, artefact.key)
+                failed.add(artifact.key)
+                manifest.discard(args.out, artifact.key)
             entry = Entry(
                 job.identity,
                 "" if failure else hashes.tree(path),
@@ -157,7 +157,7 @@ def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, 
                 targets.data_file(path).is_file(),
             )
             if not failure:
-                manifest.record(args.out, artefact.key, entry)
+                manifest.record(args.out, artifact.key, entry)
             yield Result(job, entry, failure)
 
 
@@ -165,10 +165,10 @@ def summary(results: list[Result]) -> str:
     """Return the results as aligned text."""
     lines = [f"{'what':22} {'format':11} {'precision':11} {'MB':>7} {'seconds':>7} {'error':>8}"]
     for result in results:
-        artefact, entry = result.job.artefact, result.entry
+        artifact, entry = result.job.artifact, result.entry
         error = "-" if entry.error is None else f"{entry.error:.1e}"
         lines.append(
-            f"{artefact.name:22} {artefact.format:11} {artefact.precision:11} {entry.bytes / 1e6:7.1f} "
+            f"{artifact.name:22} {artifact.format:11} {artifact.precision:11} {entry.bytes / 1e6:7.1f} "
             f"{entry.seconds:7.1f} {error:>8}{'  FAILED ' + result.failure if result.failure else ''}"
         )
     return "\n".join(lines)
@@ -185,13 +185,13 @@ def main(arguments: list[str] | None = None) -> int:
             jobs = plan(family, args, chosen, hashes)
             results = []
             if args.dry_run or not jobs:
-                lines = [f"{args.out / job.artefact.key} {job.reason}" for job in jobs]
+                lines = [f"{args.out / job.artifact.key} {job.reason}" for job in jobs]
                 print("\n".join(lines) or f"{args.out} is up to date")
             else:
                 results = list(run(jobs, family, args, engine, hashes))
                 hashes.save()
                 print(summary(results))
-        bad = [result.job.artefact.key for result in results if result.failure]
+        bad = [result.job.artifact.key for result in results if result.failure]
         if bad:
             raise ArtifactError(f"{', '.join(bad)} failed and was removed; see the table")
         if lacking:

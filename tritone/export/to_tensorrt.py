@@ -24,7 +24,7 @@ from tritone.engines import gpu
 from tritone.engines.call import dim_text, listed, missing_data, tensor_text
 from tritone.engines.label import Label
 from tritone.errors import ArtifactError
-from tritone.export.engine_options import TIMING_CACHE, Options, options, profiled
+from tritone.export.tensorrt_options import TIMING_CACHE, Options, options, profiled
 from tritone.export.to_onnx import scratch
 from tritone.stage import Stage, Tensor
 

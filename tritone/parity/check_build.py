@@ -18,11 +18,11 @@ from pathlib import Path
 
 from tritone.build import targets
 from tritone.build.manifest import read_manifest
-from tritone.build.targets import Artefact, Selection
+from tritone.build.targets import Artifact, Selection
 from tritone.catalog import open_family
 from tritone.engines.call import torch_call
 from tritone.errors import ArtifactError, TritoneError
-from tritone.parity.compare import LARGEST_BATCH, Row, compare_artefact, compare_llm
+from tritone.parity.compare import LARGEST_BATCH, Row, compare_artifact, compare_llm
 from tritone.stage import Family
 
 
@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None, report: Callable[[str], None] = pri
 
 
 def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
-    """Return rows of every artefact that is built and asked for, and what was left out and why."""
+    """Return rows of every artifact that is built and asked for, and what was left out and why."""
     from tritone.parity.engines import engine_call, reference_call
 
     family = open_family(args.model_dir)
@@ -68,18 +68,18 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
     reference = reference_call(family, torch_call(family.stages), args.out, args.threads)
     rows: list[Row] = []
     skipped: list[str] = []
-    for artefact in wanted:
-        if artefact.format == "llm":
-            rows += compare_language_model(artefact, family, args)
+    for artifact in wanted:
+        if artifact.format == "llm":
+            rows += compare_language_model(artifact, family, args)
             continue
-        stage = family.stage(artefact.name)
-        if stage.build is None and artefact.key == targets.stage_key(stage.name):
-            skipped.append(f"{artefact.key}: the checkpoint's own file is the reference itself")
-        elif artefact.format == "tensorrt" and not runs_here(args.out, artefact):
-            skipped.append(f"{artefact.key}: needs the kind of GPU it was compiled for")
+        stage = family.stage(artifact.name)
+        if stage.build is None and artifact.key == targets.stage_key(stage.name):
+            skipped.append(f"{artifact.key}: the checkpoint's own file is the reference itself")
+        elif artifact.format == "tensorrt" and not runs_here(args.out, artifact):
+            skipped.append(f"{artifact.key}: needs the kind of GPU it was compiled for")
         else:
-            engine = engine_call(artefact.format, artefact.precision, [stage], args.out, args.threads)
-            rows += compare_artefact(artefact, stage, family, reference, engine, args.out, args.seed, args.quick)
+            engine = engine_call(artifact.format, artifact.precision, [stage], args.out, args.threads)
+            rows += compare_artifact(artifact, stage, family, reference, engine, args.out, args.seed, args.quick)
     if args.say:
         from tritone.parity.end_to_end import compare_speech
 
@@ -87,8 +87,8 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
     return rows, skipped
 
 
-def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artefact]:
-    """Return the artefacts of the family that exist in the folder.
+def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artifact]:
+    """Return the artifacts of the family that exist in the folder.
 
     ConfigError when the choice is unknown, or leaves none.
     """
@@ -96,7 +96,7 @@ def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artefact]
         tuple(args.formats.split(",")) if args.formats else targets.FORMATS,
         tuple(args.precision.split(",")) if args.precision else targets.PRECISIONS,
     )
-    listed = {a.key: a for name in targets.LLM_FOLDERS for a in targets.artefacts(family, replace(chosen, llm=name))}
+    listed = {a.key: a for name in targets.LLM_FOLDERS for a in targets.artifacts(family, replace(chosen, llm=name))}
     if args.stage:
         targets.only(list(listed.values()), args.stage)
     found = [a for a in listed.values() if (out / a.key).exists() and asked_for(a, args, chosen)]
@@ -105,30 +105,30 @@ def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artefact]
     return found
 
 
-def asked_for(artefact: Artefact, args: argparse.Namespace, chosen: Selection) -> bool:
-    """Return whether the artefact itself was named, not only as what another is made from."""
-    return artefact.format in chosen.formats and (artefact.format == "llm" or artefact.precision in chosen.precisions)
+def asked_for(artifact: Artifact, args: argparse.Namespace, chosen: Selection) -> bool:
+    """Return whether the artifact itself was named, not only as what another is made from."""
+    return artifact.format in chosen.formats and (artifact.format == "llm" or artifact.precision in chosen.precisions)
 
 
-def compare_language_model(artefact: Artefact, family: Family, args: argparse.Namespace) -> list[Row]:
+def compare_language_model(artifact: Artifact, family: Family, args: argparse.Namespace) -> list[Row]:
     """Return the language model's folder beside the torch module."""
     from tritone.lm.genai import genai_llm
 
     llm = family.language_model
     assert llm is not None
-    if artefact.precision == targets.HUGGINGFACE:
+    if artifact.precision == targets.HUGGINGFACE:
         from tritone.export import to_huggingface
 
-        return [to_huggingface.compare(llm, to_huggingface.described(llm), args.out / artefact.key, args.seed)]
-    with genai_llm(args.out, artefact.precision, args.threads)() as session:
-        return [compare_llm(llm, session, artefact.precision, args.seed)]
+        return [to_huggingface.compare(llm, to_huggingface.described(llm), args.out / artifact.key, args.seed)]
+    with genai_llm(args.out, artifact.precision, args.threads)() as session:
+        return [compare_llm(llm, session, artifact.precision, args.seed)]
 
 
-def runs_here(out: Path, artefact: Artefact) -> bool:
+def runs_here(out: Path, artifact: Artifact) -> bool:
     """Return whether an engine's GPU is in this machine."""
     from tritone.export import to_tensorrt
 
-    entry = read_manifest(out).get(artefact.key)
+    entry = read_manifest(out).get(artifact.key)
     return entry is not None and to_tensorrt.can_run(entry.identity.platform)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.build.manifest import stage_path
-from tritone.build.targets import Artefact
+from tritone.build.targets import Artifact
 from tritone.errors import ArtifactError
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Stage, size
 
@@ -132,8 +132,8 @@ def as_sound(stage: Stage, wanted: Arrays, found: Arrays, rate: int) -> dict[str
     return {"log_mel": log_mel_difference(one, other, rate), "snr_db": signal_to_noise(one, other)}
 
 
-def compare_artefact(
-    artefact: Artefact,
+def compare_artifact(
+    artifact: Artifact,
     stage: Stage,
     family: Family,
     reference: Call,
@@ -146,8 +146,8 @@ def compare_artefact(
 
     A mixed fp16 graph that fails has its first bad node named.
     """
-    form = f"{artefact.format} {artefact.precision}"
-    tolerance = stage.fp16_tolerance if artefact.precision == "fp16" else stage.tolerance
+    form = f"{artifact.format} {artifact.precision}"
+    tolerance = stage.fp16_tolerance if artifact.precision == "fp16" else stage.tolerance
     sounds = {tensor.name for tensor in family.response}
     rate = int(family.settings.get("sample_rate", 0)) if stage.outputs[0].name in sounds else 0
     rows = list(compare_stage(stage, reference, engine, form, seed, quick, tolerance, rate))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.distance import log_mel_difference, signal_to_noise
-from tritone.build.targets import Artefact, llm_key
+from tritone.build.targets import Artifact, llm_key
 from tritone.errors import ArtifactError
 from tritone.lm.genai import genai_llm
 from tritone.parity.compare import Row, relative_error
@@ -88,7 +88,7 @@ class Replay:
 
 
 def compare_speech(
-    family: Family, reference: Call, built: Sequence[Artefact], out: Path, text: str, seed: int, threads: int = 1
+    family: Family, reference: Call, built: Sequence[Artifact], out: Path, text: str, seed: int, threads: int = 1
 ) -> list[Row]:
     """Return one row per format and precision of which every stage is built: the whole streamed utterance beside
     torch's.

@@ -20,7 +20,7 @@ def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, t
     if form == "onnx" and precision == "fp32":
         return onnx_call(out, stages, threads)
     if form == "onnx":
-        from tritone.export.rounding import rounded_call
+        from tritone.export.fp16_rounding import rounded_call
 
         return rounded_call({stage.name: stage_path(out, stage.name, precision) for stage in stages}, stages, threads)
     if form == "torchscript":

@@ -1,4 +1,4 @@
-"""Identity of what was built: what makes an artefact stale, what is said of it, and what keeps the folder whole."""
+"""Identity of what was built: what makes an artifact stale, what is said of it, and what keeps the folder whole."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def build(tmp_path: Path, model: Path) -> Path:
-    """A build folder with one current artefact."""
+    """A build folder with one current artifact."""
     folder = tmp_path / "build"
     path = folder / KEY
     path.parent.mkdir(parents=True)
@@ -127,7 +127,7 @@ def test_a_missing_file_is_noticed(build: Path, model: Path, tmp_path: Path) -> 
         verify(tmp_path / "nowhere", toy_family(), model)
 
 
-def test_a_discarded_artefact_is_gone(build: Path, model: Path) -> None:
+def test_a_discarded_artifact_is_gone(build: Path, model: Path) -> None:
     manifest.discard(build, KEY)
     assert not (build / KEY).exists() and manifest.read_manifest(build) == {}
 
@@ -191,7 +191,7 @@ def test_the_command_says_what_was_selected_and_quotes_paths(selection: Selectio
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", r"manifest.json is not valid JSON \(.*; delete it"), ('{"artefacts": {"a": {"identity": {}}}}', "delete")],
+    [("{", r"manifest.json is not valid JSON \(.*; delete it"), ('{"artifacts": {"a": {"identity": {}}}}', "delete")],
 )
 def test_a_damaged_manifest_is_reported(build: Path, content: str, message: str) -> None:
     (build / manifest.MANIFEST).write_text(content)
@@ -229,7 +229,7 @@ def test_who_waits_for_the_lock_is_told(tmp_path: Path) -> None:
 
 
 def test_the_manifest_is_plain_json(build: Path) -> None:
-    content = json.loads((build / manifest.MANIFEST).read_text())["artefacts"][KEY]
+    content = json.loads((build / manifest.MANIFEST).read_text())["artifacts"][KEY]
     assert content["error"] == 1e-7 and content["tools"] == {"torch": "1"}
     assert content["identity"]["precision"] == "fp32"
 

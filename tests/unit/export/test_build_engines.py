@@ -11,9 +11,9 @@ from support.export_helpers import toy_family, toy_llm, toy_stage, worse
 
 from tritone.build import manifest
 from tritone.build.manifest import stage_path
-from tritone.export import command as build_engines
+from tritone.export import build_engines
 from tritone.export.to_onnx import export_stage
-from tritone.parity import command as parity
+from tritone.parity import check_build as parity
 
 
 @pytest.fixture

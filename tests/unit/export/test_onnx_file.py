@@ -18,14 +18,13 @@ from tritone.build import manifest
 from tritone.build.manifest import Hashes, stage_path
 from tritone.engines.call import onnx_call, open_session
 from tritone.errors import ArtifactError
-from tritone.export import command as build_engines
-from tritone.export import onnx_file, to_fp16, to_onnx
+from tritone.export import build_engines, onnx_file, to_fp16, to_onnx
+from tritone.export.fp16_rounding import rounded_call
 from tritone.export.onnx_file import load, save, values_of
-from tritone.export.rounding import rounded_call
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage
 from tritone.export.to_tensorrt import build_stage
-from tritone.parity import command as parity
+from tritone.parity import check_build as parity
 from tritone.stage import Axis, Stage, Tensor
 
 SHAPE = (Axis("batch", 1, 1, 4), Axis("frames", 1, 5, 9))
@@ -205,7 +204,7 @@ def test_a_build_folder_keeps_track_of_data_files(
 ) -> None:
     build = tmp_path / "build"
     assert build_engines.main(command) == 0 and listed(build) == NAMES
-    recorded = json.loads((build / manifest.MANIFEST).read_text())["artefacts"]["onnx/wide.onnx"]
+    recorded = json.loads((build / manifest.MANIFEST).read_text())["artifacts"]["onnx/wide.onnx"]
     both = [stage_path(build, "wide"), build / "onnx" / "wide.onnx.data"]
     assert recorded["data"] is True and recorded["bytes"] == sum(path.stat().st_size for path in both)
     assert parity.main(command) == 0 and capsys.readouterr().out.count("onnx") >= 6

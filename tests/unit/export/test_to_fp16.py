@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.export_helpers import BATCH, FRAMES, toy_stage
 
 from tritone.errors import ArtifactError
-from tritone.export.rounding import rounded, rounded_call
+from tritone.export.fp16_rounding import rounded, rounded_call
 from tritone.export.to_fp16 import convert_stage, mixed
 from tritone.export.to_onnx import check_file, export_stage
 from tritone.parity.compare import relative_error

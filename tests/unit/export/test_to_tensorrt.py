@@ -15,7 +15,7 @@ from tritone.engines import gpu
 from tritone.engines.label import read_label
 from tritone.errors import ArtifactError, ConfigError
 from tritone.export import to_tensorrt
-from tritone.export.engine_options import options, profiled, read_profile
+from tritone.export.tensorrt_options import options, profiled, read_profile
 from tritone.export.to_onnx import export_stage
 from tritone.export.to_tensorrt import Options, build_stage
 from tritone.stage import Axis, Scaled, Stage, Tensor

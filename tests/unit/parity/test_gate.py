@@ -14,12 +14,12 @@ from support.export_helpers import BATCH, FRAMES, toy_family, toy_stage
 
 from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.build.manifest import stage_path
-from tritone.build.targets import Artefact, stage_key
+from tritone.build.targets import Artifact, stage_key
 from tritone.engines.call import onnx_call, torch_call
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage
 from tritone.parity import end_to_end
-from tritone.parity.compare import compare_artefact, compare_stage
+from tritone.parity.compare import compare_artifact, compare_stage
 from tritone.parity.engines import engine_call
 from tritone.parity.report import table
 from tritone.stage import Axis, Scaled, Stage, Tensor
@@ -60,9 +60,9 @@ def stage_of(module: torch.nn.Module, factor: int = 1, **changes: Any) -> Stage:
 def rows_in_fp16(stage: Stage, folder: Path) -> list[Any]:
     export_stage(stage, stage_path(folder, stage.name))
     convert_stage(stage, stage_path(folder, stage.name), stage_path(folder, stage.name, "fp16"))
-    artefact = Artefact(stage_key(stage.name, "fp16"), stage.name, "onnx", "fp16")
+    artifact = Artifact(stage_key(stage.name, "fp16"), stage.name, "onnx", "fp16")
     engine = engine_call("onnx", "fp16", [stage], folder)
-    return compare_artefact(artefact, stage, toy_family(stage), torch_call([stage]), engine, folder, seed=1)
+    return compare_artifact(artifact, stage, toy_family(stage), torch_call([stage]), engine, folder, seed=1)
 
 
 def test_an_overflow_in_fp16_is_named(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ def test_sound_is_compared_where_a_stage_makes_it(tmp_path: Path) -> None:
     def noisy(_name: str, x: np.ndarray) -> dict[str, np.ndarray]:
         return {"waveform": (x * 1.01).astype(np.float32)}
 
-    artefact = Artefact(stage_key("smooth"), "smooth", "onnx", "fp32")
-    found = compare_artefact(artefact, stage, family, torch_call([stage]), noisy, tmp_path, seed=1)
+    artifact = Artifact(stage_key("smooth"), "smooth", "onnx", "fp32")
+    found = compare_artifact(artifact, stage, family, torch_call([stage]), noisy, tmp_path, seed=1)
     assert not found[0].passed  # 1 % is far above fp32 rounding
     assert found[0].sound["snr_db"] == pytest.approx(40, abs=0.1)
     assert found[0].sound["log_mel"] == pytest.approx(np.log(1.01), rel=0.05)

@@ -14,7 +14,7 @@ import yaml
 import tritone
 from tritone import serve
 from tritone.build.targets import HUGGINGFACE, llm_key
-from tritone.export import command as build_engines
+from tritone.export import build_engines
 from tritone.lm.served import ENGINES
 from tritone.server.locate import Ports
 

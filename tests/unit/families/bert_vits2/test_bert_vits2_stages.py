@@ -16,7 +16,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from tritone import serve
 from tritone.build import manifest
-from tritone.build.targets import Selection, artefacts
+from tritone.build.targets import Selection, artifacts
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, ConfigError
@@ -88,7 +88,7 @@ def test_the_published_sizes_are_listed_without_files(tiny: Family) -> None:
     assert [stage.name for stage in described.stages] == STAGES == [stage.name for stage in tiny.stages]
     assert described.language_model is None and described.settings["sample_rate"] == 44100
     everything = Selection(("torchscript", "onnx", "tensorrt", "llm"), ("fp32", "fp16"))
-    assert [a.key for a in artefacts(described, everything)] == [a.key for a in artefacts(tiny, everything)]
+    assert [a.key for a in artifacts(described, everything)] == [a.key for a in artifacts(tiny, everything)]
     with pytest.raises(CheckpointError, match="described without a checkpoint; it has no weights"):
         described.stage("dec").build()  # type: ignore[misc]
 

@@ -11,7 +11,7 @@ from google.protobuf import text_format
 from support.front_helpers import hearing, recorded, recording, text
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritone.build.targets import artefacts, for_target
+from tritone.build.targets import artifacts, for_target
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, InvalidRequest
@@ -69,7 +69,7 @@ def test_the_published_sizes_are_described_without_files(version: int, folder: P
     assert [stage.name for stage in described.stages] == [stage.name for stage in family.stages]
     for target in ("cpu", "gpu"):
         chosen = for_target(target)
-        assert [a.key for a in artefacts(described, chosen)] == [a.key for a in artefacts(family, chosen)]
+        assert [a.key for a in artifacts(described, chosen)] == [a.key for a in artifacts(family, chosen)]
     with pytest.raises(CheckpointError, match="described without a checkpoint; it has no weights"):
         described.stage("vocoder").build()
     with pytest.raises(CheckpointError, match="it has no weights"):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from support.moss_helpers import lm_config, tiny_codec, tiny_codec_config, write_checkpoint
 
-from tritone.build.targets import artefacts, for_target
+from tritone.build.targets import artifacts, for_target
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError
@@ -39,7 +39,7 @@ def test_a_configuration_with_channels_is_this_family(folder: Path) -> None:
     assert [stage.name for stage in described.stages] == [stage.name for stage in family.stages]
     for target in ("cpu", "gpu"):
         chosen = for_target(target)
-        assert [a.key for a in artefacts(described, chosen)] == [a.key for a in artefacts(family, chosen)]
+        assert [a.key for a in artifacts(described, chosen)] == [a.key for a in artifacts(family, chosen)]
     with pytest.raises(CheckpointError, match="described without a checkpoint; it has no weights"):
         described.stage("lm_step").build()
 
