@@ -47,14 +47,16 @@ def transcribe(wav: np.ndarray, rate: int) -> str:
 
 
 def word_error_rate(references: Sequence[str], heard: Sequence[str]) -> float:
-    """Substituted, missing and extra words over all words of the references; case and punctuation do not count."""
+    """Return the substituted, missing and extra words over all words of the references; case and punctuation do not
+    count.
+    """
     import jiwer
 
     return float(jiwer.wer([plain(text) for text in references], [plain(text) for text in heard]))
 
 
 def plain(text: str) -> str:
-    """Lower-case words separated by single blanks; apostrophes inside words stay."""
+    """Return the lower-case words separated by single blanks; apostrophes inside words stay."""
     return " ".join(word.strip("'") for word in re.sub(r"[^a-z0-9']+", " ", text.lower()).split() if word.strip("'"))
 
 

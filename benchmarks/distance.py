@@ -13,7 +13,7 @@ FLOOR = np.log(1e-3)
 
 
 def log_mel(wav: np.ndarray, rate: int) -> np.ndarray:
-    """`[frames, 80]` in decibels at 50 frames per second, floored at silence; recordings are taken at 24 kHz."""
+    """Return `[frames, 80]` in decibels at 50 frames per second, floored at silence; recordings are taken at 24 kHz."""
     mel = MelConfig()
     return np.maximum(mel_spectrogram(resample(wav, rate, mel.sample_rate), mel), FLOOR).T * DECIBELS
 

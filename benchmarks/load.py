@@ -53,7 +53,7 @@ def stream_once(client: SpeechClient, request: Request) -> Utterance:
 def with_client(
     client: SpeechClient, requests: Sequence[Request], concurrency: int, count: int
 ) -> tuple[list[Utterance], float, list[str]]:
-    """`count` requests with `concurrency` in flight: utterances, wall seconds, and the text of each failure."""
+    """Return `count` requests with `concurrency` in flight: utterances, wall seconds, and the text of each failure."""
     work = iter(list(islice(cycle(requests), count)))
     lock = threading.Lock()
     done: list[Utterance] = []

@@ -55,7 +55,7 @@ class PeakMemory:
         self._done.set()
 
     def result(self) -> dict[str, float]:
-        """`server_memory_gib`: the largest seen; empty without a pid."""
+        """Return `server_memory_gib`: the largest seen; empty without a pid."""
         return {"server_memory_gib": round(self._peak / 2**30, 3)} if self._pid is not None else {}
 
     def _watch(self) -> None:

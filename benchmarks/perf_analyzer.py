@@ -77,7 +77,8 @@ def environment(binary: Path) -> dict[str, str]:
 def run(
     binary: Path, url: str, model: str, requests: Sequence[dict[str, str | int | float]], concurrency: int, count: int
 ) -> tuple[list[Utterance], float]:
-    """Stream `count` requests with `concurrency` in flight; the utterances and the seconds they took together.
+    """Return the stream `count` requests with `concurrency` in flight; the utterances and the seconds they took
+    together.
 
     Args:
         requests: input values by name, each a tensor of one element; sent in turn.
@@ -102,7 +103,7 @@ def run(
 
 
 def parse(export: dict[str, Any]) -> tuple[list[Utterance], float]:
-    """Utterances and wall seconds of a profile export; only responses with samples count as chunks."""
+    """Return utterances and wall seconds of a profile export; only responses with samples count as chunks."""
     experiment = export["experiments"][0]
     utterances = []
     for request in experiment["requests"]:

@@ -38,7 +38,7 @@ Say = Callable[[int, str], tuple[np.ndarray, int] | None]
 
 
 def score(say: Say, texts: list[str], label: str) -> dict[str, Any]:
-    """Word error rate over all sentences that were spoken, and what was heard of each."""
+    """Return the word error rate over all sentences that were spoken, and what was heard of each."""
     heard: list[dict[str, Any]] = []
     for index, text in enumerate(texts):
         print(f"\r{label}: {index + 1}/{len(texts)}", end="", file=sys.stderr, flush=True)
@@ -55,7 +55,7 @@ def score(say: Say, texts: list[str], label: str) -> dict[str, Any]:
 
 
 def total_wer(rows: list[dict[str, Any]]) -> float:
-    """Word error rate over rows of `text` and `heard` together."""
+    """Return the word error rate over rows of `text` and `heard` together."""
     return asr.word_error_rate([row["text"] for row in rows], [row["heard"] for row in rows])
 
 
@@ -68,7 +68,7 @@ def from_flite(voice: str) -> Say:
 
 
 def from_folder(folder: Path) -> Say:
-    """NN.wav of the folder for sentence NN; sentences without a file are left out."""
+    """Return the NN.wav of the folder for sentence NN; sentences without a file are left out."""
 
     def say(index: int, text: str) -> tuple[np.ndarray, int] | None:
         path = folder / f"{index + 1:02d}.wav"
@@ -78,7 +78,7 @@ def from_folder(folder: Path) -> Say:
 
 
 def folders(root: Path) -> dict[str, Path]:
-    """Speaker name to folder: the subfolders that hold 01.wav and so on, else the folder itself."""
+    """Return the speaker name to folder: the subfolders that hold 01.wav and so on, else the folder itself."""
     found = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
     found = {name: path for name, path in found.items() if any(path.glob("[0-9][0-9].wav"))}
     if not found and root.is_dir() and any(root.glob("[0-9][0-9].wav")):
@@ -89,7 +89,7 @@ def folders(root: Path) -> dict[str, Path]:
 
 
 def from_server(client: SpeechClient, speaker: str, seed: int) -> Say:
-    """Whole utterances of a served speaker."""
+    """Return the whole utterances of a served speaker."""
 
     def say(index: int, text: str) -> tuple[np.ndarray, int]:
         speech = client.synthesize(text, speaker=speaker, seed=seed)
@@ -99,12 +99,14 @@ def from_server(client: SpeechClient, speaker: str, seed: int) -> Say:
 
 
 def from_model(model: Model, speaker: str, seed: int) -> Say:
-    """Whole utterances of a loaded checkpoint."""
+    """Return the whole utterances of a loaded checkpoint."""
     return lambda index, text: (model.synthesize(text, speaker, seed=seed), model.sample_rate)
 
 
 def streamed_differences(client: SpeechClient, speaker: str, texts: list[str], seed: int) -> dict[str, float]:
-    """Streamed against whole for the same requests: log-mel distance in dB and the largest length difference in s."""
+    """Return the streamed against whole for the same requests: log-mel distance in dB and the largest length
+    difference in s.
+    """
     distances, lengths = [], []
     for text in texts:
         whole = client.synthesize(text, speaker=speaker, seed=seed)
@@ -222,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace, texts: list[str], wanted: list[str] | None) -> dict[str, dict[str, Any]]:
-    """Results by speaker, from the place the options name."""
+    """Return results by speaker, from the place the options name."""
     if options.sources:
         return {voice: score(from_flite(voice), texts, voice) for voice in wanted or ["rms", "slt", "awb", "kal16"]}
     if options.wavs:

@@ -42,7 +42,9 @@ class Utterance:
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """P50, P90, P99 and mean; the percentile is the smallest value that at least that share does not exceed."""
+    """Return the p50, P90, P99 and mean; the percentile is the smallest value that at least that share does not
+    exceed.
+    """
     ordered = np.asarray(values, float)
     found = {f"p{share}": float(np.percentile(ordered, share, method="inverted_cdf")) for share in (50, 90, 99)}
     return found | {"mean": float(ordered.mean())}

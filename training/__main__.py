@@ -1,4 +1,4 @@
-"""`python -m training <recipe>`: builds a recipe's run and trains it; `torchrun -m training ...` on several devices."""
+"""`python -m training <recipe>`: train one network or a whole voice; `torchrun -m training ...` uses several devices."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tritone.errors import TritoneError
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line; a recipe may add options of its own with a function `arguments(parser)`."""
+    """Return the parsed command line; a recipe may add options with a function `arguments(parser)`."""
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("recipe", choices=RECIPES)
     parser.add_argument(
         "--data", type=Path, default=Path("data/nano"), help="corpus made by python -m training.prepare"
     )
-    parser.add_argument("--out", type=Path, help="where checkpoints and logs go (default runs/<recipe>)")
+    parser.add_argument("--out", type=Path, help="folder of checkpoints and logs (default: runs/<recipe>)")
     parser.add_argument("--steps", type=int, help="optimiser steps (default: the recipe's own number)")
-    parser.add_argument("--minutes", type=float, help="stop, and finish the learning-rate schedule, after this long")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes: shows that everything runs, learns nothing")
+    parser.add_argument("--minutes", type=float, help="length of the run and of its learning-rate schedule")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to test that everything runs")
     parser.add_argument(
         "--device", type=torch.device, default=torch.device("cuda" if torch.cuda.is_available() else "cpu")
     )
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     args.device = distributed.start(args.device)
-    seed_everything(args.seed or 0)  # None where a recipe's own configuration says it
+    seed_everything(args.seed or 0)  # None when the recipe's configuration sets it
     recipe = importlib.import_module(RECIPES[args.recipe])
     if hasattr(recipe, "main"):
         recipe.main(args)
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     run = recipe.build(args)
     if getattr(args, "start", None) and distributed.rank() == 0:
         lineage.record(args.out, args.start)
-    seed_everything(args.seed + 1 + distributed.rank())  # processes start from equal weights but draw their own noise
+    seed_everything(args.seed + 1 + distributed.rank())  # processes start from equal weights but draw different noise
     train(run, args.out, args.steps, args.minutes, args.eval_every, args.save_every)
 
 

@@ -1,4 +1,4 @@
-"""`python -m training.prepare`: makes a corpus, or indexes recordings, and adds what later steps of a recipe need.
+"""`python -m training.prepare`: make a corpus, or index recordings, and add the features that a recipe needs.
 
 flite       speak sentences with Debian's flite voices      -> wavs/, metadata.csv, manifest.jsonl
 manifest    index an LJSpeech-style folder                   -> manifest.jsonl
@@ -30,10 +30,10 @@ from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, SPEEC
 def make_flite_corpus(
     out: Path, count: int, voices: list[str], texts: list[Path], exclude: list[Path], seed: int = 0, processes: int = 2
 ) -> None:
-    """Cuts sentences out of `texts` (Debian's fortunes by default), has flite speak them, and writes the manifest."""
+    """Cut sentences out of `texts` (Debian's fortunes by default), have flite speak them, and write the manifest."""
     files = texts or fortune_files()
     if not files:
-        raise EnvironmentProblem("there is no text to speak: run apt-get install fortunes, or give files with --text.")
+        raise EnvironmentProblem("no text to speak: run apt-get install fortunes, or give files with --text.")
     excluded = [line for path in exclude for line in path.read_text(encoding="utf-8").splitlines()]
     found = sentences(read_texts(files), exclude=excluded)
     if len(found) < count:
@@ -52,7 +52,7 @@ def _index(folder: Path, processes: int) -> None:
 
 
 def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
-    """Speech tokens of every utterance by the ONNX tokenizer, as the corpus's "tokens"."""
+    """Compute every utterance's speech tokens with the ONNX tokenizer and store them as "tokens"."""
     session = _session(tokenizer)
     feats, length = (node.name for node in session.get_inputs())
     whisper = corpus.store("whisper")
@@ -70,7 +70,7 @@ def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
 
 
 def add_embeddings(corpus: Corpus, embedder: Path) -> None:
-    """Speaker embedding of every utterance by the ONNX embedder, as the corpus's "embedding"."""
+    """Compute every utterance's speaker embedding with the ONNX embedder and store it as "embedding"."""
     session = _session(embedder)
     fbank = corpus.store("fbank")
 
@@ -84,7 +84,7 @@ def add_embeddings(corpus: Corpus, embedder: Path) -> None:
 
 
 def exported(given: Path, name: str) -> Path:
-    """Return the ONNX file `given`, or, of a run's folder, the file `name` written there from its best network."""
+    """Return the ONNX file `given`; for a run's folder, export its best network to `name` there first."""
     if not given.is_dir():
         return given
     from training.cosyvoice import speaker as cosyvoice_speaker
@@ -96,7 +96,7 @@ def exported(given: Path, name: str) -> Path:
 
 
 def _session(path: Path) -> Any:
-    """Return an onnxruntime session that uses what CPU threads there are without spinning for more."""
+    """Return an onnxruntime session that uses the available CPU threads without spinning."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -106,7 +106,7 @@ def _session(path: Path) -> Any:
 
 
 def digest(path: Path) -> str:
-    """Checksum of a file, by which features remember the network that made them."""
+    """Return the checksum of a file, which records the network that made a feature."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

@@ -82,7 +82,7 @@ def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str
 
 
 def in_a_process(step: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """`run_step` in a fresh process; what failed there is an ArtifactError here."""
+    """Return `run_step` in a fresh process; what failed there is an ArtifactError here."""
     command = [sys.executable, str(Path(__file__)), "--stage", args.stage, "--step", step, "--folder", str(folder)]
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
     done = subprocess.run(
@@ -110,7 +110,7 @@ def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def too_much(rows: list[dict[str, Any]]) -> list[str]:
-    """Engines that took more time or memory than they may."""
+    """Return engines that took more time or memory than they may."""
     return [
         f"{row['step']} took {row[name]} {name}, at most {limit}"
         for row in rows

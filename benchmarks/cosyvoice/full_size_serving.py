@@ -51,7 +51,7 @@ def megabytes(folder: Path) -> int:
 
 
 def timed(command: list[str]) -> dict[str, float]:
-    """Runs a command: its seconds on the clock and of the CPU, and its memory; ArtifactError when it fails.
+    """Run a command: its seconds on the clock and of the CPU, and its memory; ArtifactError when it fails.
 
     The clock also says what else the machine was doing. Memory is that of the largest process so far.
     """
@@ -66,7 +66,7 @@ def timed(command: list[str]) -> dict[str, float]:
 
 
 def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
-    """Builds what the server loads: seconds, memory, size, and each file's own seconds and megabytes."""
+    """Build what the server loads: seconds, memory, size, and each file's own seconds and megabytes."""
     options = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
     options += ["--formats", ",".join(ENGINES_ON_CPU[engine])]
     found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *options])
@@ -76,7 +76,7 @@ def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
 
 @contextmanager
 def served(checkpoint: Path, build: Path, ports: Ports, engine: str, threads: int) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m tritone.serve` as a user runs it, until the block ends; the caller waits until it is ready."""
+    """Yield `python -m tritone.serve` as a user runs it, until the block ends; the caller waits until it is ready."""
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
     options += [f"--build-dir={build}", f"--engine={engine}", f"--threads={threads}", f"--timeout={LOAD_SECONDS}"]
     command = [sys.executable, "-m", "tritone.serve", str(checkpoint), *options]

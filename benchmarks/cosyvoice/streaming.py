@@ -47,7 +47,7 @@ EARLY, LATE = 3, 20
 
 
 def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: Voice, count: int) -> list[int]:
-    """`count` speech tokens of one voice saying the text over and over."""
+    """Return `count` speech tokens of one voice saying the text over and over."""
     llm = genai_llm(build)
     text = TextFrontend(checkpoint).encode(TEXT)
     speech: list[int] = []

@@ -17,7 +17,7 @@ TEXTS = {
 
 
 def write_corpus(folder: Path, rate: int = RATE) -> Path:
-    """Nine recordings of 0.5 to 1.3 s by two speakers, in `folder/wavs`, and their transcript."""
+    """Return the nine recordings of 0.5 to 1.3 s by two speakers, in `folder/wavs`, and their transcript."""
     (folder / "wavs").mkdir(parents=True)
     rng, lines = np.random.default_rng(0), []
     for language, texts in TEXTS.items():

@@ -55,13 +55,13 @@ def cut(text: Text, row: int) -> Text:
 
 @functools.cache
 def manifest(name: str) -> dict[str, list[int]]:
-    """Published key -> shape; "full", "full_gin256", "full_refenc" or "tiny"."""
+    """Return the published key -> shape; "full", "full_gin256", "full_refenc" or "tiny"."""
     content: dict[str, dict[str, list[int]]] = json.loads(gzip.decompress((FOLDER / "manifests.json.gz").read_bytes()))
     return content[name]
 
 
 def replay(*noises: Tensor) -> Callable[[tuple[int, ...]], Tensor]:
-    """`draw(shape)` that hands out stored noise, in order."""
+    """Return `draw(shape)` that hands out stored noise, in order."""
     waiting = iter(noises)
 
     def draw(shape: tuple[int, ...]) -> Tensor:
@@ -92,6 +92,6 @@ def slow_path(scores: Tensor, mask: Tensor) -> Tensor:
 
 
 def peak_error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference relative to the largest expected magnitude."""
+    """Return the largest difference relative to the largest expected magnitude."""
     assert found.shape == expected.shape
     return float((found.detach() - expected).abs().max() / expected.abs().max())

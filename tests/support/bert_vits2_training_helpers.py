@@ -20,7 +20,9 @@ RATE, HOP = 44100, 32
 
 
 def small_judges(shrink: int = 1) -> nn.Module:
-    """Discriminators of waves with the published structure and four channels; the published ones weigh 47 million."""
+    """Return discriminators of waves with the published structure and four channels; the published ones weigh 47
+    million.
+    """
     from training.bert_vits2.networks.waveform_discriminators import PERIODS, ConvJudge, MultiPeriodDiscriminator
 
     judges = MultiPeriodDiscriminator.__new__(MultiPeriodDiscriminator)
@@ -34,7 +36,8 @@ def small_judges(shrink: int = 1) -> nn.Module:
 
 
 def write_corpus(folder: Path, utterances: int = 9, equal: bool = False) -> dict[str, Any]:
-    """Sung vowels in `folder`, their filelists, and a configuration of tiny networks trained without BERT and WavLM.
+    """Return the sung vowels in `folder`, their filelists, and a configuration of tiny networks trained without BERT
+    and WavLM.
 
     The last recording is held out. With `equal` all have as many phones and frames.
     """
@@ -75,7 +78,7 @@ def write_config(folder: Path, document: dict[str, Any], **train: Any) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """For processes that run this file."""
+    """Return the for processes that run this file."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 
 

@@ -30,7 +30,9 @@ CASES = [(v, name) for v in (1, 2, 3) for name, mode in MODES.items() if v in mo
 
 
 def recorded(version: int) -> dict[str, np.ndarray]:
-    """Inputs of the networks in each mode, as the published front end made them of the texts below and `prompt()`."""
+    """Return inputs of the networks in each mode, as the published front end made them of the texts below and
+    `prompt()`.
+    """
     with np.load(GOLDEN / f"cosyvoice_v{version}" / "front.npz") as arrays:
         return dict(arrays)
 

@@ -22,7 +22,7 @@ _SMALL = ("m", "logs")
 
 
 def key_values(key: str, shape: tuple[int, ...], prefix: str = "") -> np.ndarray:
-    """float32 values of the tensor named `key` in the file."""
+    """Return the float32 values of the tensor named `key` in the file."""
     name = prefix + key
     if re.match(r"enc_[pq]\.proj\.", name):
         return np.float32(0.1) * _scaled(f"_{name}", shape)

@@ -36,7 +36,7 @@ def numbers(name: str) -> dict[str, np.ndarray]:
 
 
 def manifest(name: str) -> dict[str, list[int]]:
-    """Shapes by key of a released file: "codec_24k", "codec_32k" or "lm"."""
+    """Return shapes by key of a released file: "codec_24k", "codec_32k" or "lm"."""
     with gzip.open(FOLDER / "manifests.json.gz", "rt") as file:
         shapes: dict[str, list[int]] = json.load(file)[name]
     return shapes

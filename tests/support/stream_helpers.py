@@ -53,5 +53,5 @@ def random_voice(tokens: int, seed: int = 4) -> Voice:
 
 
 def random_speech(tokens: int, seed: int = 3) -> list[int]:
-    """So many speech tokens of v2 and v3."""
+    """Return the so many speech tokens of v2 and v3."""
     return np.random.default_rng(seed).integers(0, 6561, tokens).tolist()

@@ -70,7 +70,7 @@ def random_flow(left_chunks: int, chunk: int) -> tuple[DitFlowConfig, DitFlow]:
 
 
 def full_size_shapes(network: str) -> dict[str, list[int]]:
-    """Key -> shape of an official checkpoint's "llm", "flow" or "hift"."""
+    """Return the key -> shape of an official checkpoint's "llm", "flow" or "hift"."""
     packed = (GOLDEN / "cosyvoice_v3" / "manifest.json.gz").read_bytes()
     shapes: dict[str, list[int]] = json.loads(gzip.decompress(packed))[network]
     return shapes

@@ -1,4 +1,4 @@
-"""Training state on disk: one file per step, written atomically, enough of it to go on as if never stopped."""
+"""Training state on disk: one file per save, written atomically, from which a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tritone.errors import CheckpointError
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds Python's, NumPy's and torch's global generators."""
+    """Seed Python's, NumPy's and torch's global generators."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
 def random_states() -> dict[str, Any]:
-    """State of Python's, NumPy's and torch's generators, made of plain values and tensors only."""
+    """Return the state of Python's, NumPy's and torch's generators, made of plain values and tensors only."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
@@ -35,7 +35,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: dict[str, Any]) -> None:
-    """Puts the generators back to what `random_states` returned."""
+    """Put the generators back to what `random_states` returned."""
     version, internal, gauss = states["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = states["numpy"]
@@ -55,12 +55,12 @@ def gather_random_states() -> list[dict[str, Any]]:
 
 
 def save(state: Any, path: Path) -> None:
-    """Writes `state` so that `path` is either the old file or the complete new one, whatever happens meanwhile."""
+    """Write `state` so that `path` is either the old file or the complete new one, even when the process is killed."""
     write_atomic(path, lambda file: torch.save(state, file))
 
 
 def load(path: Path) -> Any:
-    """What `save` wrote; only tensors and plain values are ever unpickled."""
+    """Return what `save` wrote; only tensors and plain values are ever unpickled."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -71,30 +71,30 @@ def load(path: Path) -> Any:
 
 
 class Store(Protocol):
-    """Where the loop keeps its state: the sections of `Run.stateful`, every process's "random" and the position "at".
+    """The loop's state on disk: the sections of `Run.stateful`, every process's "random" and the position "at".
 
     Only rank 0 writes; every process reads.
     """
 
     def newest(self) -> dict[str, Any] | None:
-        """Return the state to go on from and the "source" it came from; None when there is none yet."""
+        """Return the newest state and the "source" it was read from; None before the first save."""
 
     def save(self, state: dict[str, Any]) -> None:
-        """Keeps `state`, atomically, and drops what has become too old."""
+        """Write `state` atomically and delete the oldest saves."""
 
     def save_best(self, state: dict[str, Any], metric: str) -> None:
-        """Keeps `state` as the best so far; `metric` names what `state["at"]["best"]` measures."""
+        """Write `state` as the best so far; `metric` names what `state["at"]["best"]` measures."""
 
 
 class StepFiles:
-    """One `step-*.pt` per save in `out`, of which the newest `keep` stay, and the networks of the best in `best.pt`."""
+    """One `step-*.pt` per save in `out`, the newest `keep` of which are kept, and the networks of the best in `best.pt`."""
 
     def __init__(self, out: Path, keep: int) -> None:
         self.out, self.keep = out, keep
 
     def newest(self) -> dict[str, Any] | None:
-        found = steps_saved(self.out)
-        return load(found[-1][1]) | {"source": str(found[-1][1])} if found else None
+        saves = steps_saved(self.out)
+        return load(saves[-1][1]) | {"source": str(saves[-1][1])} if saves else None
 
     def save(self, state: dict[str, Any]) -> None:
         save(state, self.out / f"step-{state['at']['step']:08d}.pt")
@@ -106,34 +106,34 @@ class StepFiles:
 
 
 def steps_saved(out: Path) -> list[tuple[int, Path]]:
-    """(step, file) of the checkpoints in `out`, oldest first."""
-    found = [
+    """Return (step, file) of the checkpoints in `out`, oldest first."""
+    saves = [
         (int(match[1]), path) for path in out.glob("step-*.pt") if (match := re.fullmatch(r"step-(\d+)\.pt", path.name))
     ]
-    return sorted(found)
+    return sorted(saves)
 
 
 def prune(out: Path, keep: int) -> None:
-    """Deletes all but the newest `keep` step files."""
+    """Delete all but the newest `keep` step files."""
     for _, path in steps_saved(out)[:-keep]:
         path.unlink()
 
 
 def best_network(out: Path, name: str) -> dict[str, torch.Tensor]:
-    """State dict of network `name` from `out`'s best checkpoint."""
+    """Return the state dict of network `name` from `out`'s best checkpoint."""
     return _network(out / "best.pt", name)
 
 
 def last_network(out: Path, name: str) -> dict[str, torch.Tensor]:
-    """State dict of network `name` from `out`'s newest checkpoint."""
-    found = steps_saved(out)
-    return _network(found[-1][1] if found else out / "step-*.pt", name)
+    """Return the state dict of network `name` from `out`'s newest checkpoint."""
+    saves = steps_saved(out)
+    return _network(saves[-1][1] if saves else out / "step-*.pt", name)
 
 
 def _network(path: Path, name: str) -> dict[str, torch.Tensor]:
     if not path.exists():
         raise CheckpointError(
-            f"{path} does not exist: no evaluation has finished there. Train first (python -m training --help)."
+            f"{path} does not exist: no evaluation has finished in this run. Train first (python -m training --help)."
         )
     networks = load(path)["networks"]
     if name not in networks:

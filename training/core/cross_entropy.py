@@ -1,4 +1,4 @@
-"""Cross-entropy of a wide linear head without ever holding all logits: a few hundred rows at a time."""
+"""Cross-entropy of a wide linear head computed a few hundred rows at a time, so that all logits are never in memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, target: Tensor) -> Tensor:
-    """Return mean cross-entropy of `hidden @ weight.T + bias` against `target`, as a scalar float32.
+    """Return the mean cross-entropy of `hidden @ weight.T + bias` against `target`, as a scalar float32.
 
     Args:
         hidden: `[rows, features]`; weight `[classes, features]`, bias `[classes]`, target `[rows]`. Products run in

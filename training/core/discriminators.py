@@ -1,4 +1,4 @@
-"""Discriminators of waveforms, small enough for a CPU: by period and by spectrogram resolution."""
+"""Waveform discriminators small enough for a CPU: one per period and one per spectrogram resolution."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Stack(nn.Module):
 
 
 def period_stack(width: int) -> Stack:
-    """Looks along time at every period-th sample, at a quarter of HiFi-GAN's layers' widths and fewer."""
+    """Return the layers that look along time at every period-th sample, a quarter as wide as HiFi-GAN's."""
     widths = [1, width, 2 * width, 4 * width, 8 * width]
     strided = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in pairwise(widths)]
     return Stack([*strided, nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0))])
 
 
 def spectrogram_stack(width: int) -> Stack:
-    """Looks at time x frequency, thinning frequency."""
+    """Return the layers that look at time x frequency and stride over frequency."""
     return Stack(
         [
             nn.Conv2d(1, width, (3, 9), (1, 2), (1, 4)),
@@ -55,7 +55,7 @@ def spectrogram_stack(width: int) -> Stack:
 
 
 class Discriminators(nn.Module):
-    """Scores and hidden layers of every judge of a wave `[batch, samples]`.
+    """Returns the scores and hidden layers of every discriminator of a wave `[batch, samples]`.
 
     Periods after HiFi-GAN (Kong et al., 2020), resolutions after UnivNet (Jang et al., 2021).
     """
@@ -74,7 +74,7 @@ class Discriminators(nn.Module):
 
 
 def fold(wave: Tensor, period: int) -> Tensor:
-    """`[batch, 1, samples / period, period]`, mirrored at the end to whole periods."""
+    """Return the wave as `[batch, 1, samples / period, period]`, reflect-padded to whole periods."""
     missing = -wave.shape[1] % period
     padded = F.pad(wave[:, None], (0, missing), mode="reflect") if missing else wave[:, None]
     return padded.unflatten(2, (-1, period))

@@ -1,7 +1,7 @@
-"""Data-parallel training under `torchrun`: gradients are averaged explicitly, whatever the losses and optimisers.
+"""Data-parallel training under `torchrun`: gradients are averaged explicitly, for any losses and optimisers.
 
 Every process holds the same networks and sees its own share of each epoch's batches. `update` is the one place
-gradients meet; outside `torchrun` everything here is a no-op.
+gradients are exchanged; outside `torchrun` everything here is a no-op.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PATIENCE = timedelta(minutes=30)
 
 
 def start(device: torch.device) -> torch.device:
-    """Return this process's device; joins the process group when `torchrun` started us (nccl on GPUs, gloo on CPUs)."""
+    """Return this process's device; join the process group under `torchrun` (nccl on GPUs, gloo on CPUs)."""
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     if device.type == "cuda" and "LOCAL_RANK" in os.environ:
@@ -42,18 +42,18 @@ def world_size() -> int:
 def update(
     loss: Tensor, *optimizers: Optimizer, clip: float | None = None, scaler: torch.amp.GradScaler | None = None
 ) -> float:
-    """Norm of the gradients (before clipping) after one step of the optimisers on `loss`.
+    """Return the norm of the gradients (before clipping) after one step of the optimisers on `loss`.
 
     Clears these optimisers' gradients, runs backward, averages them over the processes, clips them together and steps.
-    Gradients of parameters outside the optimisers are left as backward made them. A `scaler` (float16) keeps small
-    gradients from vanishing and skips a step that overflowed; its own `update` is the caller's, once per batch.
+    Gradients of parameters outside the optimisers are left as backward computed them. A `scaler` (float16) keeps small
+    gradients from vanishing and skips a step that overflowed; the caller calls its `update` once per batch.
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
     (loss if scaler is None else scaler.scale(loss)).backward()
     parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
     if world_size() > 1:
-        for p in parameters:  # a branch not taken on one rank must still take part in the sum
+        for p in parameters:  # a branch that one rank skips must still take part in the sum
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         average_gradients(parameters)
@@ -70,7 +70,7 @@ def update(
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replaces each gradient by its mean over the processes, in one message."""
+    """Replace each gradient by its mean over the processes, in one message."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)
@@ -91,7 +91,7 @@ def mean(scalars: dict[str, float], device: torch.device) -> dict[str, float]:
 
 
 def largest(values: list[float], device: torch.device) -> list[float]:
-    """Element-wise maximum over the processes: how they agree on stopping and on elapsed time."""
+    """Return the element-wise maximum over the processes, by which they agree on stopping and elapsed time."""
     if world_size() == 1:
         return values
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
@@ -100,7 +100,7 @@ def largest(values: list[float], device: torch.device) -> list[float]:
 
 
 def broadcast(networks: Mapping[str, nn.Module]) -> None:
-    """Gives every process rank 0's parameters and buffers."""
+    """Give every process rank 0's parameters and buffers."""
     if world_size() > 1:
         for network in networks.values():
             for tensor in network.state_dict().values():
@@ -108,7 +108,7 @@ def broadcast(networks: Mapping[str, nn.Module]) -> None:
 
 
 def check_equal(networks: Mapping[str, nn.Module], device: torch.device) -> None:
-    """Raises when the processes' parameters have drifted apart, which is what a step without `update` causes."""
+    """Raise when the processes' parameters differ, which a step without `update` causes."""
     if world_size() == 1:
         return
     for name, network in networks.items():
@@ -122,6 +122,6 @@ def check_equal(networks: Mapping[str, nn.Module], device: torch.device) -> None
 
 
 def barrier() -> None:
-    """Waits until every process is here."""
+    """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()

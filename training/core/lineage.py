@@ -1,4 +1,4 @@
-"""What a run that began with another's weights owes to it: steps and minutes spent before its own.
+"""Steps and minutes spent on the weights that a run started from.
 
 Kept in the run's folder as `started.json`, so that a model card can count all of a network's training.
 """
@@ -14,7 +14,7 @@ STARTED = "started.json"
 
 
 def record(out: Path, start: Path) -> None:
-    """Writes into `out` what the run in `start`, and those it began with, had spent; zeros if it never finished."""
+    """Write into `out` the steps and minutes of the run in `start` and its ancestors; zeros if it never finished."""
     out.mkdir(parents=True, exist_ok=True)
     own = json.loads((start / FINISHED).read_text()) if (start / FINISHED).exists() else {"steps": 0, "minutes": 0.0}
     steps, minutes = before(start)
@@ -23,8 +23,8 @@ def record(out: Path, start: Path) -> None:
 
 
 def before(run: Path) -> tuple[int, float]:
-    """(steps, minutes) spent before the run's own first step; (0, 0.0) if it began with nothing."""
+    """Return (steps, minutes) spent before the run's own first step; (0, 0.0) if it started from random weights."""
     if not (run / STARTED).exists():
         return 0, 0.0
-    found = json.loads((run / STARTED).read_text())
-    return int(found["steps"]), float(found["minutes"])
+    earlier = json.loads((run / STARTED).read_text())
+    return int(earlier["steps"]), float(earlier["minutes"])

@@ -1,4 +1,4 @@
-"""A log file for every process, so that what goes wrong on one rank alone can be read afterwards."""
+"""A log file for every process, so that an error on a single rank can be read afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def open_log(out: Path) -> logging.Logger:
 
 
 def close_log(log: logging.Logger) -> None:
-    """Closes and removes the logger's handlers."""
+    """Close and remove the logger's handlers."""
     for handler in list(log.handlers):
         log.removeHandler(handler)
         handler.close()

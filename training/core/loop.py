@@ -1,6 +1,6 @@
 """The training loop every recipe runs in: progress, TensorBoard, atomic checkpoints, exact resume, data parallelism.
 
-A recipe describes itself as a `Run`; `train` owns what is the same for all. One epoch's batches are a function of
+A recipe describes itself as a `Run`; `train` does what all recipes share. One epoch's batches are a function of
 (seed, epoch) alone and `batches(epoch, skip)` starts after the first `skip` of them without loading those, so a run
 interrupted at any step and resumed computes what the uninterrupted one computes (bit for bit on a CPU). A run with a
 `minutes` budget schedules by the clock and is therefore not reproducible to the bit.
@@ -31,14 +31,14 @@ from training.core import checkpointing, distributed
 from tritone.errors import CheckpointError
 
 LOG = logging.getLogger("training")
-"""Silent until a recipe opens it (`training.core.logs`); what it says of a step is this process's own share."""
+"""Silent until a recipe opens it (`training.core.logs`); the scalars of a step are those of this process."""
 FINISHED = "finished.json"
 """Written when a run reaches its end, not when it is interrupted: how many steps, epochs and minutes it took."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation found.
+    """The results of one evaluation.
 
     Args:
         scalars: numbers by name; the run's `metric` must be among them.
@@ -55,18 +55,18 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run, ready to go; everything is already on its device.
+    """One training run, ready to start; everything is already on its device.
 
     Args:
-        networks: all modules whose state belongs in the checkpoint (a moving average is one more of them).
+        networks: all modules whose state belongs in the checkpoint (a moving average counts as one).
         batches: `batches(epoch, skip)` yields that epoch's batches for this process, without the first `skip`.
         step: `step(batch, step) -> scalars to log`; does forward, backward and the optimisers' steps itself, through
-            `training.core.distributed.update`, so adversarial recipes need nothing special.
-        evaluate: called on rank 0, networks in eval mode, without gradients; must not depend on what it drew before.
+            `training.core.distributed.update`, so adversarial recipes need no support from the loop.
+        evaluate: called on rank 0, networks in eval mode, without gradients; must not depend on earlier random draws.
         metric: name in `Evaluation.scalars` to minimise; `best.pt` follows it.
         schedulers: per optimiser name, from the fraction of the run done (0..1) to a factor of its base rate.
-        rates: per optimiser name, from the number of the epoch to its learning rate. Such an optimiser's settings are
-            those it was made with also after a resume: changing them in a configuration takes effect.
+        rates: per optimiser name, from the number of the epoch to its learning rate. Such an optimiser keeps the
+            settings it was created with after a resume, so that a changed configuration takes effect.
         extra_state: further objects with `state_dict` / `load_state_dict`.
     """
 
@@ -89,7 +89,9 @@ class Run:
 
 
 def warmup_cosine(warmup: float = 0.02, floor: float = 0.02) -> Callable[[float], float]:
-    """Learning-rate factor: linear up over the first `warmup` of the run, then half a cosine down to `floor`."""
+    """Return the learning-rate factor: linear up over the first `warmup` of the run, then half a cosine down to
+    `floor`.
+    """
 
     def factor(fraction: float) -> float:
         if fraction < warmup:
@@ -100,7 +102,7 @@ def warmup_cosine(warmup: float = 0.02, floor: float = 0.02) -> Callable[[float]
 
 
 def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 autocast on `device` (float32 exponent range, so no loss scaling is needed)."""
+    """Return a bfloat16 autocast on `device`; its exponent range is float32's, so no loss scaling is needed."""
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
@@ -117,9 +119,9 @@ def train(
 ) -> int:
     """Return the number of steps done when `steps`, the `minutes` budget, or SIGINT/SIGTERM ended the run.
 
-    Resumes from the newest `step-*.pt` in `out`; leaves there the last `keep` of them, `best.pt`, `metrics.jsonl`,
-    TensorBoard files and, at its end, `finished.json`. The state is saved before returning, whatever the reason. A
-    `store` of another layout takes the place of the `.pt` files.
+    Resumes from the newest `step-*.pt` in `out`; leaves the last `keep` of them there, `best.pt`, `metrics.jsonl`,
+    TensorBoard files and, at its end, `finished.json`. The state is always saved before returning. A
+    `store` of another layout replaces the `.pt` files.
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -197,7 +199,7 @@ def _line(scalars: Mapping[str, float]) -> str:
 
 
 def _resume(run: Run, store: checkpointing.Store) -> dict[str, Any]:
-    """Where to start: the newest checkpoint's position after restoring it, or the beginning."""
+    """Restore the newest checkpoint and return its position, or the beginning."""
     state = store.newest()
     if state is None:
         distributed.broadcast(run.networks)
@@ -215,11 +217,11 @@ def _resume(run: Run, store: checkpointing.Store) -> dict[str, Any]:
 
 
 def _restore(section: str, objects: Mapping[str, Any], saved: Mapping[str, Any], source: str) -> None:
-    """Gives every object its state; None in place of one leaves the object as it is."""
+    """Load each object's state; None leaves the object as it is."""
     if objects.keys() != saved.keys():
         raise CheckpointError(
             f"{source} has {section} {', '.join(sorted(saved)) or '-'}, this run {', '.join(sorted(objects)) or '-'}: "
-            "train on with the configuration it was saved under, or into another folder."
+            "continue with the configuration it was saved with, or choose another folder."
         )
     for name, thing in objects.items():
         try:
@@ -237,7 +239,7 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state(run: Run, at: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint holds; every process must ask for it, rank 0 gets it."""
+    """Return what a checkpoint holds; every process must call this, rank 0 receives it."""
     random_states = checkpointing.gather_random_states()
     sections = {s: {n: thing.state_dict() for n, thing in objects.items()} for s, objects in run.stateful().items()}
     return sections | {"random": random_states, "at": dict(at)}
@@ -250,7 +252,7 @@ def _save(run: Run, at: dict[str, Any], store: checkpointing.Store) -> None:
 
 
 def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any, store: checkpointing.Store) -> None:
-    """Evaluates on rank 0 with the generators put back afterwards, so that evaluating never changes the training."""
+    """Evaluate on rank 0 and restore the random generators, so that evaluating never changes the training."""
     distributed.check_equal(run.networks, run.device)
     score = [math.inf]
     if distributed.rank() == 0:

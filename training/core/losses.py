@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from tritone.audio.mel import MelConfig, mel_filters
 
 RESOLUTIONS = ((2048, 512), (1024, 256), (512, 128), (256, 64), (128, 32))
-"""(window, hop) in samples of the spectrograms compared. Windows well below a mel frame (20 ms) are what sees a buzz at
-the frame rate, which upsampling leaves behind when nothing punishes it."""
+"""(window, hop) in samples of the spectrograms compared. Windows well below a mel frame (20 ms) detect a buzz at
+the frame rate, which upsampling leaves behind otherwise."""
 
 
 class MelSpectrogram(nn.Module):
     """`tritone.audio.mel.mel_spectrogram` in torch, with gradients: `[batch, samples]` to `[batch, mels, frames]`.
 
-    `floor` is added to the power under the square root; families differ in it.
+    `floor` is added to the power under the square root; its value differs between families.
     """
 
     filters: Tensor
@@ -32,11 +32,13 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("window", torch.hann_window(config.win), persistent=False)
 
     def forward(self, wave: Tensor, mirror: bool = True) -> Tensor:
-        """Log magnitudes; without `mirror` the wave brings its own (n_fft - hop) / 2 samples of context per side."""
+        """Return the log magnitudes; without `mirror` the wave brings its own (n_fft - hop) / 2 samples of context per
+        side.
+        """
         return self.of_linear(self.linear(wave, mirror))
 
     def linear(self, wave: Tensor, mirror: bool = True) -> Tensor:
-        """Magnitudes before the mel filters, float32 `[batch, n_fft / 2 + 1, frames]`."""
+        """Return magnitudes before the mel filters, float32 `[batch, n_fft / 2 + 1, frames]`."""
         if mirror:
             context = (self.config.n_fft - self.config.hop) // 2
             wave = F.pad(wave[:, None], (context, context), mode="reflect")[:, 0]
@@ -50,7 +52,7 @@ class MelSpectrogram(nn.Module):
 
 
 def stft_loss(found: Tensor, wanted: Tensor) -> Tensor:
-    """Spectral convergence plus log-magnitude distance, averaged over resolutions; waves `[batch, samples]`.
+    """Return the spectral convergence plus log-magnitude distance, averaged over resolutions; waves `[batch, samples]`.
 
     Source: Parallel WaveGAN (Yamamoto et al., 2020).
     """
@@ -63,25 +65,27 @@ def stft_loss(found: Tensor, wanted: Tensor) -> Tensor:
 
 
 def magnitude(wave: Tensor, size: int, hop: int) -> Tensor:
-    """Magnitude spectrogram `[batch, size / 2 + 1, frames]` under a Hann window, at least 1e-3."""
+    """Return the magnitude spectrogram `[batch, size / 2 + 1, frames]` under a Hann window, at least 1e-3."""
     window = torch.hann_window(size, device=wave.device)
     return _power(wave, size, hop, window, center=True).clamp(min=1e-6).sqrt()
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Least squares: scores of recordings towards 1, of generated waves towards 0; summed over discriminators."""
+    """Return the least squares: scores of recordings towards 1, of generated waves towards 0; summed over
+    discriminators.
+    """
     return torch.stack(
         [(1 - r.float()).square().mean() + f.float().square().mean() for r, f in zip(real, fake, strict=True)]
     ).sum()
 
 
 def generator_loss(fake: Sequence[Tensor]) -> Tensor:
-    """Least squares: scores of generated waves towards 1 (Mao et al., 2017); summed over discriminators."""
+    """Return the least-squares loss: generated waves score towards 1 (Mao et al., 2017); summed over discriminators."""
     return torch.stack([(1 - f.float()).square().mean() for f in fake]).sum()
 
 
 def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Return mean distance of the discriminators' hidden layers between a recording and its copy.
+    """Return the mean distance between the discriminators' hidden layers for a recording and its reconstruction.
 
     Summed over all layers.
     """
@@ -90,7 +94,7 @@ def feature_loss(real: Sequence[Sequence[Tensor]], fake: Sequence[Sequence[Tenso
 
 
 def _power(wave: Tensor, size: int, hop: int, window: Tensor, center: bool) -> Tensor:
-    # In float32 also under autocast: squares of a 16-bit spectrum would lose everything quiet.
+    # In float32 also under autocast: squares of a 16-bit spectrum would lose quiet passages.
     with torch.autocast(wave.device.type, enabled=False):
         spectrum = torch.stft(wave.float(), size, hop, size, window, center, return_complex=True)
         return spectrum.real.square() + spectrum.imag.square()

@@ -1,4 +1,4 @@
-"""Random pieces of recordings for the vocoder: wave, mel and f0 that say the same stretch."""
+"""Random pieces of recordings for the vocoder: aligned wave, mel and f0."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Crop:
 
 
 def long_enough(corpus: Corpus, rows: np.ndarray, frames: int) -> np.ndarray:
-    """Those rows whose recording has that many frames."""
+    """Return the rows whose recording has at least that many frames."""
     samples = np.array([corpus.utterances[i].samples for i in rows])
     return rows[samples / 16000 >= frames * MEL.hop / MEL.sample_rate + 0.01]
 
@@ -53,7 +53,7 @@ def crop(
 
 
 def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random stretch of a recording at the model's rate, float32 `[hop * frames]`, read without the rest."""
+    """Return a random stretch of a recording at the model's rate, float32 `[hop * frames]`, without reading the rest."""
     info = soundfile.info(str(path))
     grain = info.samplerate * MEL.hop // MEL.sample_rate
     start = grain * int(rng.integers(info.frames // grain - frames + 1))
@@ -63,6 +63,6 @@ def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def track(wave: np.ndarray) -> np.ndarray:
-    """f0 of waves `[batch, samples]` at the model's rate, one value per mel frame."""
+    """Return f0 of waves `[batch, samples]` at the model's rate, one value per mel frame."""
     half = wave.reshape(len(wave), -1, 2).mean(axis=2)
     return track_f0(half, MEL.sample_rate // 2, MEL.hop // 2)

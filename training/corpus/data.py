@@ -34,7 +34,7 @@ VALIDATION = 50
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording: who says what, in which file; `samples` counts it at 16 kHz, `phones` are phonemizer symbols."""
+    """One recording: its speaker, text and file; `samples` counts at 16 kHz, `phones` are phonemizer symbols."""
 
     id: str
     speaker: str
@@ -45,7 +45,7 @@ class Utterance:
 
     @property
     def held_out(self) -> bool:
-        """Whether it belongs to the validation split."""
+        """Return whether it belongs to the validation split."""
         return zlib.crc32(self.id.encode()) % VALIDATION == 0
 
 
@@ -80,7 +80,7 @@ class Store:
         return np.diff(self.offsets)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Utterance `index`'s rows `[length, width]`, in the stored dtype."""
+        """Return utterance `index`'s rows `[length, width]`, in the stored dtype."""
         return self.rows(index, 0, int(self.offsets[index + 1] - self.offsets[index]))
 
     def rows(self, index: int, start: int, stop: int) -> np.ndarray:
@@ -90,9 +90,9 @@ class Store:
 
     @staticmethod
     def write(folder: Path, arrays: Iterable[np.ndarray], source: str = "") -> None:
-        """Streams `[length, width]` arrays of one dtype into a new store; the folder appears only when complete.
+        """Stream `[length, width]` arrays of one dtype into a new store; the folder appears only when complete.
 
-        `source` is kept with it: what the arrays were made by.
+        `source` records what made the arrays.
         """
         part = folder.with_name(folder.name + ".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -113,8 +113,8 @@ class Corpus:
     """The utterances of a prepared folder and their features.
 
     `store(kind)` is, per utterance and time-major: "mel" float16 [frames, 80] (50 Hz), "whisper" float16 [T, 128]
-    (100 Hz), "fbank" float16 [T, 80] (100 Hz, mean removed), "audio" int16 [samples, 1] at 24 kHz, and once made by
-    `python -m training.prepare`, "tokens" int16 [speech_tokens, 1] and "embedding" float32 [1, 192].
+    (100 Hz), "fbank" float16 [T, 80] (100 Hz, mean removed), "audio" int16 [samples, 1] at 24 kHz, and, once
+    `python -m training.prepare` has made them, "tokens" int16 [speech_tokens, 1] and "embedding" float32 [1, 192].
     """
 
     def __init__(self, folder: Path, mel: MelConfig = MEL, processes: int = 2) -> None:
@@ -141,7 +141,7 @@ class Corpus:
         return np.array([i for i, u in enumerate(self.utterances) if u.held_out == held_out], np.int64)
 
     def validation(self) -> np.ndarray:
-        """Return indices of the held-out utterances, or of all where a small corpus holds none out."""
+        """Return indices of the held-out utterances, or of all utterances when a small corpus has no held-out ones."""
         held_out = self.indices(True)
         return held_out if len(held_out) else self.indices(False)
 
@@ -159,7 +159,7 @@ class Corpus:
                 raise ArtifactError(
                     f"{path} does not exist: this corpus has no {kind!r} yet. "
                     f"Run `python -m training.prepare {kind} --data {self.folder} --help`; "
-                    f"computed on demand are {', '.join(makers)}."
+                    f"features computed on demand are {', '.join(makers)}."
                 )
             if distributed.rank() == 0:
                 self.write(kind, self._computed(makers[kind], kind))
@@ -167,13 +167,13 @@ class Corpus:
         return Store(path)
 
     def store_path(self, kind: str) -> Path:
-        """Where the features of that kind lie for exactly these recordings and parameters."""
+        """Return the path of the features of that kind for exactly these recordings and parameters."""
         parameters = asdict(self.mel_config) if kind in ("mel", "audio") else {}
         key = hashlib.sha256(json.dumps([self.digest, parameters], sort_keys=True).encode()).hexdigest()[:12]
         return self.folder / "features" / f"{kind}-{key}"
 
     def write(self, kind: str, arrays: Iterable[np.ndarray], source: str = "") -> None:
-        """Stores one array per utterance as the features of that kind, replacing older ones."""
+        """Write one array per utterance as the features of that kind, replacing older ones."""
         Store.write(self.store_path(kind), arrays, source)
 
     def _computed(self, maker: Callable[[Path], np.ndarray], kind: str) -> Iterator[np.ndarray]:
@@ -194,10 +194,10 @@ def bucketed(
     `budget`.
 
     A function of (seed, epoch) alone. Utterances of similar length (within about a tenth) share a batch; all processes
-    get equally many batches, so up to `world_size - 1` of them are left out.
+    get the same number of batches, so up to `world_size - 1` batches are left out.
 
     Args:
-        lengths: of every utterance of the corpus, in whatever unit `budget` counts. longest: skip longer utterances.
+        lengths: of every utterance of the corpus, in the unit of `budget`. longest: skip longer utterances.
     """
     rng = np.random.default_rng([seed, epoch])
     lengths = np.asarray(lengths)
@@ -217,7 +217,7 @@ def bucketed(
 
 
 def pad(arrays: Sequence[np.ndarray], value: float = 0) -> np.ndarray:
-    """`[batch, longest, ...]` with each array at the start of its row and `value` after it."""
+    """Return `[batch, longest, ...]` with each array at the start of its row and `value` after it."""
     longest = max(len(a) for a in arrays)
     padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, arrays[0].dtype)
     for row, array in zip(padded, arrays, strict=True):

@@ -1,4 +1,4 @@
-"""Fundamental frequency of clean speech by normalised autocorrelation and a best path; NumPy, nothing learned."""
+"""Fundamental frequency of clean speech by normalised autocorrelation and a best path, in NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUIET = 2e-3
 
 
 def track_f0(wave: np.ndarray, rate: int, hop: int) -> np.ndarray:
-    """f0 in Hz at the centre of every hop, 0 where unvoiced, float32 `[batch, samples // hop]`.
+    """Return f0 in Hz at the centre of every hop, 0 where unvoiced, float32 `[batch, samples // hop]`.
 
     Source: the candidates and best path of RAPT (Talkin, 1995), in one pass.
 
@@ -32,7 +32,9 @@ def track_f0(wave: np.ndarray, rate: int, hop: int) -> np.ndarray:
 
 
 def _correlation(wave: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Correlation of each window with itself later by 0.. lags, `[batch, frames, lags]`, and where it is loud."""
+    """Return the correlation of each window with itself delayed by 0 to `lags` samples, `[batch, frames, lags]`, and where it is
+    loud.
+    """
     window, longest = int(WINDOW * rate), int(rate / LOWEST) + 2
     span = window + longest
     frames = wave.shape[1] // hop
@@ -52,7 +54,8 @@ def _correlation(wave: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.
 
 
 def _candidates(correlation: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lags in samples, interpolated, and scores of the best peaks of each frame, `[batch, frames, CANDIDATES]`."""
+    """Return lags in samples, interpolated, and scores of the best peaks of each frame, `[batch, frames, CANDIDATES]`.
+    """
     shortest = int(rate / HIGHEST)
     left, middle, right = (correlation[..., shortest + i : correlation.shape[2] - 2 + i] for i in range(3))
     lags = np.arange(shortest + 1, shortest + 1 + middle.shape[2])

@@ -22,7 +22,7 @@ LOUDNESS = 0.08
 
 
 def check_voices(voices: list[str]) -> None:
-    """Raises when flite or one of the voices is missing."""
+    """Raise when flite or one of the voices is missing."""
     if shutil.which("flite") is None:
         raise EnvironmentProblem("flite is not installed; it speaks the training corpus. Run: apt-get install flite")
     listed = subprocess.run(["flite", "-lv"], capture_output=True, text=True, check=True).stdout
@@ -33,16 +33,14 @@ def check_voices(voices: list[str]) -> None:
 
 
 def synthesize(text: str, voice: str) -> np.ndarray:
-    """flite's own reading, float32 `[samples]` at 16 kHz."""
+    """Return flite's own speech, float32 `[samples]` at 16 kHz."""
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", file.name], check=True, stdout=subprocess.DEVNULL)
         return read_wav(file.name, RATE)
 
 
 def tidy(wav: np.ndarray, keep: float = 0.08) -> np.ndarray:
-    """Return the utterance with `keep` seconds of silence at most at either end and the spoken parts at one
-    loudness.
-    """
+    """Return the utterance with at most `keep` seconds of silence at each end and normalised loudness."""
     hop = RATE // 100
     frames = wav[: len(wav) // hop * hop].reshape(-1, hop)
     level = np.sqrt((frames**2).mean(axis=1))
@@ -62,9 +60,9 @@ def _speak(job: tuple[str, str, Path]) -> None:
 
 
 def make_corpus(pairs: list[tuple[str, str]], folder: Path, processes: int = 2) -> None:
-    """Speaks (text, voice) pairs into `folder`: wavs/ID.wav and metadata.csv with `id|text|voice`.
+    """Speak (text, voice) pairs into `folder`: wavs/ID.wav and metadata.csv with `id|text|voice`.
 
-    Finished recordings are kept, so an interrupted run goes on where it stopped.
+    Finished recordings are kept, so an interrupted run continues where it stopped.
     """
     check_voices(sorted({voice for _, voice in pairs}))
     (folder / "wavs").mkdir(parents=True, exist_ok=True)
@@ -82,6 +80,6 @@ def make_corpus(pairs: list[tuple[str, str]], folder: Path, processes: int = 2) 
 
 
 def seconds(path: Path) -> float:
-    """Length of a sound file without reading its samples."""
+    """Return the length of a sound file without reading its samples."""
     info = soundfile.info(str(path))
     return float(info.frames / info.samplerate)

@@ -1,4 +1,4 @@
-"""From an LJSpeech-style folder to the manifest training reads: phones and lengths of every utterance."""
+"""The manifest that training reads, made from an LJSpeech-style folder: phones and lengths of every utterance."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
 def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
-    """(id, speaker, text) of `metadata.csv`: `id|text`, then `|speaker`, `|normalised` or `|normalised|speaker`.
+    """Return (id, speaker, text) of `metadata.csv`: `id|text`, then `|speaker`, `|normalised` or `|normalised|speaker`.
 
     The third of three columns names speakers when no line has a space in it, and is normalised text otherwise. A folder
-    without speakers is one speaker, called by the folder's name.
+    without speakers has one speaker, named after the folder.
     """
     path = folder / "metadata.csv"
     if not path.exists():
@@ -43,7 +43,7 @@ def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
 
 
 def _entry(job: tuple[Path, str, str, str]) -> dict[str, object] | str:
-    """Return the manifest line of one utterance, or why it cannot be used."""
+    """Return the manifest line of one utterance, or the reason it cannot be used."""
     folder, name, speaker, text = job
     stem = folder / "wavs" / name
     path = next((p for p in (Path(f"{stem}{suffix}") for suffix in SUFFIXES) if p.exists()), None)
@@ -68,7 +68,7 @@ def _entry(job: tuple[Path, str, str, str]) -> dict[str, object] | str:
 def write_manifest(
     folder: Path, shortest: float = 0.4, longest: float = 30.0, processes: int = 2
 ) -> tuple[int, list[str]]:
-    """Writes `manifest.jsonl`; how many utterances it has, and for each left out a line saying why."""
+    """Write `manifest.jsonl`; return its number of utterances and one line per utterance left out, with the reason."""
     jobs = [(folder, *row) for row in read_metadata(folder)]
     lines, problems = [], []
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
@@ -83,7 +83,7 @@ def write_manifest(
             else:
                 lines.append(json.dumps(entry, ensure_ascii=False))
     if not lines:
-        raise ConfigError(f"{folder}: none of {len(jobs)} utterances can be used; the first problem: {problems[0]}")
+        raise ConfigError(f"{folder}: none of {len(jobs)} utterances can be used; the first reason: {problems[0]}")
     part = folder / "manifest.jsonl.part"
     part.write_text("\n".join(lines) + "\n", encoding="utf-8")
     part.rename(folder / "manifest.jsonl")

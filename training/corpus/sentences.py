@@ -1,4 +1,4 @@
-"""Sentences to be spoken, cut out of plain texts: clean, short, each once."""
+"""Sentences for a corpus, extracted from plain texts: clean, short, without repeats."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ALLOWED = re.compile(r"[A-Za-z' ,.;:!?-]+")
 
 
 def normalised(text: str) -> str:
-    """Lower-case words alone: two sentences that differ in nothing else are the same sentence."""
+    """Return the lower-case words alone, by which repeated sentences are recognised."""
     return " ".join(word.lower() for word in _WORD.findall(text))
 
 
 def read_texts(paths: Iterable[Path]) -> list[str]:
-    """Paragraphs of the given plain-text files; a `%` line separates entries, as in fortune files."""
+    """Return paragraphs of the given plain-text files; a `%` line separates entries, as in fortune files."""
     paragraphs: list[str] = []
     for path in paths:
         text = path.read_text(encoding="utf-8", errors="ignore")
@@ -31,7 +31,7 @@ def read_texts(paths: Iterable[Path]) -> list[str]:
 
 
 def fortune_files() -> list[Path]:
-    """Texts of Debian's package `fortunes`; an empty list when it is not installed."""
+    """Return texts of Debian's package `fortunes`; an empty list when it is not installed."""
     folder = Path("/usr/share/games/fortunes")
     return sorted(
         p for p in folder.glob("*") if p.is_file() and not p.is_symlink() and not p.suffix and p.name != "ascii-art"
@@ -39,7 +39,7 @@ def fortune_files() -> list[Path]:
 
 
 def speakable(text: str, low: int, high: int) -> str | None:
-    """Return the text tidied up when it can be read aloud, `low` to `high` ordinary English words; otherwise None."""
+    """Return the cleaned text when it is `low` to `high` ordinary English words that can be read aloud, else None."""
     text = re.sub(r"[\"()\[\]{}*_`]|(?<!\w)'|'(?!\w)|''", "", text.replace("...", ",")).strip(" ,;:-'")
     text = re.sub(r"\s+([,.;:!?])", r"\1", re.sub(r"\s+", " ", text))
     if not _ALLOWED.fullmatch(text):
@@ -58,7 +58,8 @@ def speakable(text: str, low: int, high: int) -> str | None:
 
 
 def sentences(paragraphs: Iterable[str], low: int = 4, high: int = 14, exclude: Iterable[str] = ()) -> list[str]:
-    """Distinct sentences of `low` to `high` words; longer ones are cut into clauses; none is in `exclude`."""
+    """Return the distinct sentences of `low` to `high` words; longer ones are split into clauses; those in `exclude` are left out.
+    """
     seen = {normalised(text) for text in exclude}
     found: list[str] = []
     for paragraph in paragraphs:
@@ -73,7 +74,7 @@ def sentences(paragraphs: Iterable[str], low: int = 4, high: int = 14, exclude: 
 
 
 def _clauses(sentence: str, high: int) -> list[str]:
-    """Neighbouring clauses joined as long as they stay within `high` words."""
+    """Return the neighbouring clauses joined as long as they stay within `high` words."""
     joined: list[str] = []
     for clause in _CLAUSE_END.split(sentence):
         if joined and len(joined[-1].split()) + len(clause.split()) <= high:
@@ -84,7 +85,9 @@ def _clauses(sentence: str, high: int) -> list[str]:
 
 
 def shares(texts: list[str], speakers: list[str], count: int, seed: int) -> list[tuple[str, str]]:
-    """`count` pairs (text, speaker) in random order, the speakers taking turns; fewer when there are fewer texts."""
+    """Return `count` pairs (text, speaker) in random order, the speakers taking turns; fewer when there are fewer
+    texts.
+    """
     order = list(texts)
     random.Random(seed).shuffle(order)
     return [(text, speakers[i % len(speakers)]) for i, text in enumerate(order[:count])]

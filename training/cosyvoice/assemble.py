@@ -21,7 +21,7 @@ from tritone.families.cosyvoice.voices.voice import Voice
 
 
 def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality: list[Path] | None = None) -> None:
-    """Writes the directory `out` from the best networks of `runs`; weights are stored in half precision."""
+    """Write the directory `out` from the best networks of `runs`; weights are stored in half precision."""
     out.mkdir(parents=True, exist_ok=True)
     lm_config, lm = cosyvoice_lm.export(runs / "lm", out, corpus.speakers, smoke)
     flow = cosyvoice_flow.trained(runs / "flow", smoke)
@@ -39,7 +39,7 @@ def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality
 
 
 def copy_graph(source: Path, target: Path) -> None:
-    """Copies an ONNX file without the notes of its exporter, which quote source files of the machine it ran on."""
+    """Copy an ONNX file without the notes of its exporter, which quote source files of the machine it ran on."""
     model = onnx.load(str(source))
     for thing in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
         thing.doc_string = ""

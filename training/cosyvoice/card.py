@@ -24,7 +24,7 @@ TAKEN_LAST = ("vocoder",)
 
 
 def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[Path]) -> str:
-    """Markdown text.
+    """Return the markdown text.
 
     Args:
         sizes: numbers stored in llm.pt, flow.pt and hift.pt. quality: reports of the benchmarks, JSON, to be quoted.

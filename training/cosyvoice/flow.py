@@ -152,7 +152,7 @@ def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:
 
 
 def begin_with(flow: Flow, weights: dict[str, Tensor]) -> None:
-    """Takes over the encoder whole, and the estimator too if it has the same sizes.
+    """Take over the encoder whole, and the estimator too if it has the same sizes.
 
     Raises:
         ConfigError: the encoders differ.
@@ -167,7 +167,7 @@ def begin_with(flow: Flow, weights: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def follow(average: Flow, flow: Flow, decay: float) -> None:
-    """Moves the averaged weights towards the trained ones."""
+    """Move the averaged weights towards the trained ones."""
     torch._foreach_lerp_(list(average.parameters()), list(flow.parameters()), 1 - decay)
 
 

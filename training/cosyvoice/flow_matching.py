@@ -34,17 +34,19 @@ class Batch:
     mel: Tensor
 
     def row(self, index: int) -> Batch:
-        """That utterance alone, without padding."""
+        """Return the that utterance alone, without padding."""
         one, size = slice(index, index + 1), int(self.length[index])
         return Batch(self.token[one, :size], self.length[one], self.embedding[one], self.mel[one, :, : 2 * size])
 
     def mask(self) -> Tensor:
-        """float32 `[batch, 1, frames]`, 1 on frames that exist."""
+        """Return the float32 `[batch, 1, frames]`, 1 on frames that exist."""
         frames = torch.arange(self.mel.shape[2], device=self.mel.device)
         return (frames[None] < 2 * self.length[:, None])[:, None].float()
 
     def known(self) -> Tensor:
-        """Condition `[batch, 80, frames]`: of some rows a random part at the front, at most `LONGEST_PROMPT`."""
+        """Return the condition `[batch, 80, frames]`: of some rows a random part at the front, at most
+        `LONGEST_PROMPT`.
+        """
         device, rows = self.mel.device, len(self.mel)
         share = torch.rand(rows, device=device) * (torch.rand(rows, device=device) < PROMPTED) * LONGEST_PROMPT
         frames = torch.arange(self.mel.shape[2], device=device)
@@ -84,7 +86,9 @@ def matching_loss(flow: Flow, batch: Batch, t: Tensor, noise: Tensor, given: Giv
 
 
 def chunks(config: FlowConfig, streaming: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Chunk sizes of the encoder's and the estimator's attention masks: the streaming ones, or full attention."""
+    """Return the chunk sizes of the encoder's and the estimator's attention masks: the streaming ones, or full
+    attention.
+    """
     sizes = (config.encoder.chunk_size, config.estimator.chunk_size) if streaming else (cfm.FULL_ATTENTION,) * 2
     tokens, frames = (torch.tensor([size], device=device) for size in sizes)
     return tokens, frames

@@ -95,7 +95,9 @@ class Sequences:
         return [[int(a), int(b)] if both else [int(a)] for a, b, both in zip(rows, partner, joined, strict=True)]
 
     def batch(self, groups: list[list[int]], rng: np.random.Generator | None) -> dict[str, Tensor]:
-        """Padded ids of text and speech with their lengths, a sequence per group; all are tagged without `rng`."""
+        """Return the padded ids of text and speech with their lengths, a sequence per group; all are tagged without
+        `rng`.
+        """
         texts, speeches = [], []
         for rows in groups:
             text = [self.text[row] for row in rows]
@@ -139,7 +141,7 @@ def code_features(config: LmConfig) -> CodeFeatures:
 
 
 def embed(lm: SpeechLM, codes: CodeFeatures, batch: dict[str, Tensor], kind: Tensor, index: Tensor) -> Tensor:
-    """Embedded sequences `[batch, positions, hidden]`, zero on padding."""
+    """Return the embedded sequences `[batch, positions, hidden]`, zero on padding."""
     table = codes.embedding_table(lm.speech_embedding.weight)
     text = lm.llm.model.model.embed_tokens(batch["text"].gather(1, index.clamp(max=batch["text"].shape[1] - 1)))
     speech = F.embedding(batch["speech"].gather(1, index.clamp(max=batch["speech"].shape[1] - 1)), table)
@@ -189,7 +191,7 @@ def build(args: argparse.Namespace) -> Run:
         return {name: value.to(device) for name, value in batch.items()}
 
     def states(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Hidden states `[targets, hidden]` and the ids to predict, of the positions that have one."""
+        """Return the hidden states `[targets, hidden]` and the ids to predict, of the positions that have one."""
         kind, index, target = layout(batch, end)
         # Causal, so padding on the right is never looked at.
         hidden, _ = lm.hidden(embed(lm, codes, batch, kind, index))
@@ -234,7 +236,9 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def export(out: Path, model_dir: Path, speakers: list[str], smoke: bool = False) -> tuple[LmConfig, dict[str, Tensor]]:
-    """Configuration and official-layout state of the best model of the run in `out`; writes `CosyVoice-BlankEN/`."""
+    """Return the configuration and official-layout state of the best model of the run in `out`; writes `CosyVoice-
+    BlankEN/`.
+    """
     lm = network(model_dir, speakers, smoke)
     lm.load_state_dict(checkpointing.best_network(out, "lm"))
     codes = code_features(lm.config)

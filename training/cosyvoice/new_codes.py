@@ -32,7 +32,7 @@ def carried(table: Tensor, before: Store, after: Store) -> Tensor:
 
 
 def carry(rows: Tensor, before: Corpus, after: Corpus, codes: int) -> Tensor:
-    """`rows` with the first `codes` of them carried over; those of markers, after them, stay as they are.
+    """Return `rows` with the first `codes` of them carried over; those of markers, after them, stay as they are.
 
     Raises:
         ConfigError: the two folders are not of the same recordings.
@@ -47,7 +47,7 @@ def carry(rows: Tensor, before: Corpus, after: Corpus, codes: int) -> Tensor:
 
 
 def _aligned(before: Store, after: Store) -> tuple[Tensor, Tensor]:
-    """Codes int64 `[tokens]` of both stores at the same places."""
+    """Return codes int64 `[tokens]` of both stores at the same places."""
     if not np.array_equal(before.offsets, after.offsets):
         raise ConfigError("the two tokenizers give different numbers of tokens: they have different token rates.")
     old, new = (torch.from_numpy(np.asarray(store.data[:, 0]).astype(np.int64)) for store in (before, after))

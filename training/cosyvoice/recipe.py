@@ -51,7 +51,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Runs what is not done yet, then writes the checkpoint directory."""
+    """Run what is not done yet, then writes the checkpoint directory."""
     limits = read_limits(args.limit)
     runs = args.runs or Path("runs/smoke" if args.smoke else "runs")
     out = args.out or Path("runs/smoke/checkpoint" if args.smoke else "checkpoints/nano")
@@ -80,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read_limits(given: list[str]) -> dict[str, float]:
-    """Minutes by run name from RUN=MINUTES arguments."""
+    """Return minutes by run name from RUN=MINUTES arguments."""
     limits = {}
     for argument in given:
         name, _, minutes = argument.partition("=")
@@ -95,7 +95,7 @@ def read_limits(given: list[str]) -> dict[str, float]:
 def train_all(
     names: tuple[str, ...], args: argparse.Namespace, runs: Path, data: Path, limits: dict[str, float]
 ) -> None:
-    """Trains the runs of `names` that are not finished, `args.parallel` at a time, each in a process of its own."""
+    """Train the runs of `names` that are not finished, `args.parallel` at a time, each in a process of its own."""
     waiting = [name for name in names if not (runs / name / FINISHED).exists()]
     threads = max(1, (args.threads or os.cpu_count() or 1) // min(args.parallel, max(1, len(waiting))))
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -142,7 +142,7 @@ def made_by(corpus: Corpus, kind: str, network: Path) -> bool:
 
 
 def check_not_older(run: Path, store: Path) -> None:
-    """Raises when a run learned from features that have been replaced since."""
+    """Raise when a run learned from features that have been replaced since."""
     trained = [path.stat().st_mtime for path in run.glob("*.pt")]
     if trained and min(trained) < (store / "about.json").stat().st_mtime:
         raise ConfigError(

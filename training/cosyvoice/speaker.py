@@ -28,7 +28,9 @@ CROP = 1.5
 
 
 def voice(path: Path, rate: float, rng: np.random.Generator, level: float = 0.0) -> np.ndarray:
-    """Filterbanks `[148, 80]` of a random crop replayed `rate` times as fast, with noise of relative `level` added."""
+    """Return filterbanks `[148, 80]` of a random crop replayed `rate` times as fast, with noise of relative `level`
+    added.
+    """
     need = int(CROP * 16000)
     wav = read_wav(path, 16000)
     take = int(need * rate) + 400
@@ -90,7 +92,7 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def export(out: Path, path: Path, smoke: bool = False) -> None:
-    """Writes the best embedder of the run in `out` as the published layout's `campplus.onnx`."""
+    """Write the best embedder of the run in `out` as the published layout's `campplus.onnx`."""
     embedder = Embedder(16 if smoke else 128)
     embedder.load_state_dict(checkpointing.best_network(out, "embedder"))
     write_onnx(embedder.eval(), path)

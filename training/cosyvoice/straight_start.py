@@ -34,7 +34,7 @@ def fits(estimator: Estimator) -> bool:
 
 @torch.no_grad()
 def begin_straight(estimator: Estimator, mean: Tensor) -> None:
-    """Sets the weights in place.
+    """Set the weights in place.
 
     Args:
         mean: of the corpus's log mel, `[mels]`.
@@ -71,7 +71,7 @@ def begin_straight(estimator: Estimator, mean: Tensor) -> None:
 
 
 def copy(conv: nn.Conv1d, channels: int) -> None:
-    """Makes a convolution pass its first channels on unchanged (causal ones: the newest frame)."""
+    """Make a convolution pass its first channels on unchanged (causal ones: the newest frame)."""
     assert conv.bias is not None
     conv.weight *= NOISE
     conv.bias.zero_()

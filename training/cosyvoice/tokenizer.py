@@ -28,7 +28,7 @@ EVALUATED = 160
 
 
 def plain_phones() -> dict[str, int]:
-    """CTC label (1..) of every phone symbol; stress is not told apart and boundaries have none."""
+    """Return the CTC label (1..) of every phone symbol; stress is not told apart and boundaries have none."""
     plain = sorted({phone.lstrip("ˈˌ") for phone in PHONES})
     return {phone: 1 + plain.index(phone.lstrip("ˈˌ")) for phone in PHONES}
 
@@ -152,7 +152,7 @@ def redundancy(digits: Tensor, mask: Tensor) -> Tensor:
 
 
 def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) -> tuple[int, int]:
-    """(edits, reference phones) of the greedy CTC reading of a batch."""
+    """Return (edits, reference phones) of the greedy CTC reading of a batch."""
     mask = torch.ones_like(digits[..., :1])
     best = heads(digits, mask, batch["speaker"])[1].argmax(-1).cpu().numpy()
     wrong = total = 0
@@ -165,7 +165,7 @@ def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) ->
 
 
 def edits(a: list[int], b: list[int]) -> int:
-    """Levenshtein distance."""
+    """Return the levenshtein distance."""
     row = np.arange(len(b) + 1)
     for i, x in enumerate(a, 1):
         changed = np.minimum(row[1:] + 1, row[:-1] + (np.array(b, int) != x))
@@ -175,7 +175,7 @@ def edits(a: list[int], b: list[int]) -> int:
 
 
 def export(out: Path, path: Path, smoke: bool = False) -> None:
-    """Writes the best tokenizer of the run in `out` as the published layout's `speech_tokenizer_v2.onnx`."""
+    """Write the best tokenizer of the run in `out` as the published layout's `speech_tokenizer_v2.onnx`."""
     tokenizer = Tokenizer(**sizes(smoke))
     tokenizer.load_state_dict(checkpointing.best_network(out, "tokenizer"))
     write_onnx(tokenizer.eval(), path)

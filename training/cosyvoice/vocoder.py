@@ -164,7 +164,7 @@ def examples(corpus: Corpus, each: int) -> list[int]:
 
 
 def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device) -> Evaluation:
-    """Whole utterances re-synthesised from their mel alone.
+    """Return the whole utterances re-synthesised from their mel alone.
 
     `mel_distance`: mean absolute difference of log mel. `f0_error`: mean relative error where both are voiced.
     `voicing_error`: share of frames where they disagree.

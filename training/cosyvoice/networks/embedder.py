@@ -43,7 +43,7 @@ class Margin(nn.Module):
         self.scale, self.margin = scale, margin
 
     def cosines(self, embedding: Tensor) -> Tensor:
-        """`[batch, classes]` in -1..1."""
+        """Return `[batch, classes]` in -1..1."""
         return F.normalize(embedding, dim=1) @ F.normalize(self.directions, dim=1).T
 
     def forward(self, embedding: Tensor, classes: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Block(nn.Module):
 
 
 def mask_of(lengths: Tensor, size: int) -> Tensor:
-    """`[batch, size, 1]` float: 1 within each row's length, 0 after it."""
+    """Return `[batch, size, 1]` float: 1 within each row's length, 0 after it."""
     return (torch.arange(size, device=lengths.device)[None] < lengths[:, None]).to(torch.float32)[..., None]
 
 
@@ -75,7 +75,9 @@ def quantize(latent: Tensor) -> Tensor:
 
 
 def codes_of(digits: Tensor, mask: Tensor) -> Tensor:
-    """Base-3 numbers int32 `[batch, time]` of digits -1..1 `[batch, time, 8]`, lowest digit first; 0 where masked."""
+    """Return the base-3 numbers int32 `[batch, time]` of digits -1..1 `[batch, time, 8]`, lowest digit first; 0 where
+    masked.
+    """
     powers = torch.tensor([3**i for i in range(DIGITS)], dtype=torch.float32, device=digits.device)
     return (((digits + 1) * powers).sum(-1) * mask[..., 0]).to(torch.int32)
 
