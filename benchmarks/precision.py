@@ -32,7 +32,8 @@ MARGIN = 0.02
 
 
 def measure(model_dir: Path, build: Path, speakers: list[str], texts: list[str], threads: int) -> dict[str, Any]:
-    """Return the by speaker: both word error rates, mean and worst log-mel difference (natural logarithm), SNR in dB.
+    """Return the by speaker: both word error rates, mean and worst log-mel difference (natural logarithm), SNR
+    in dB.
     """
     family = open_family(model_dir)
     rate = int(family.settings["sample_rate"])

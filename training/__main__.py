@@ -1,4 +1,6 @@
-"""`python -m training <recipe>`: train one network or a whole voice; `torchrun -m training ...` uses several devices."""
+"""`python -m training <recipe>`: train one network or a whole voice; `torchrun -m training ...` uses several
+devices.
+"""
 
 from __future__ import annotations
 

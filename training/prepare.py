@@ -35,12 +35,12 @@ def make_flite_corpus(
     if not files:
         raise EnvironmentProblem("no text to speak: run apt-get install fortunes, or give files with --text.")
     excluded = [line for path in exclude for line in path.read_text(encoding="utf-8").splitlines()]
-    found = sentences(read_texts(files), exclude=excluded)
-    if len(found) < count:
+    usable = sentences(read_texts(files), exclude=excluded)
+    if len(usable) < count:
         raise ConfigError(
-            f"--utterances {count}: the texts have {len(found)} usable sentences; give more files with --text."
+            f"--utterances {count}: the texts have {len(usable)} usable sentences; give more files with --text."
         )
-    flite.make_corpus(shares(found, voices, count, seed), out, processes)
+    flite.make_corpus(shares(usable, voices, count, seed), out, processes)
     _index(out, processes)
 
 

@@ -60,7 +60,7 @@ def save(state: Any, path: Path) -> None:
 
 
 def load(path: Path) -> Any:
-    """Return what `save` wrote; only tensors and plain values are ever unpickled."""
+    """Return the state that `save` wrote; only tensors and plain values are ever unpickled."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -87,7 +87,9 @@ class Store(Protocol):
 
 
 class StepFiles:
-    """One `step-*.pt` per save in `out`, the newest `keep` of which are kept, and the networks of the best in `best.pt`."""
+    """One `step-*.pt` per save in `out`, the newest `keep` of which are kept, and the networks of the best in
+    `best.pt`.
+    """
 
     def __init__(self, out: Path, keep: int) -> None:
         self.out, self.keep = out, keep

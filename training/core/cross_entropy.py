@@ -21,12 +21,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight_grad, bias_grad = torch.zeros_like(weight), torch.zeros_like(bias)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         for start in range(0, len(hidden), ROWS):
-            rows, wanted = hidden[start : start + ROWS].to(dtype), target[start : start + ROWS, None]
+            rows, expected = hidden[start : start + ROWS].to(dtype), target[start : start + ROWS, None]
             logits = (rows @ narrow_weight.T).float().add_(bias)
             log_sum = logits.logsumexp(1, keepdim=True)
-            total += (log_sum - logits.gather(1, wanted)).sum()
+            total += (log_sum - logits.gather(1, expected)).sum()
             slope = logits.sub_(log_sum).exp_()
-            slope.scatter_add_(1, wanted, torch.full_like(log_sum, -1.0))
+            slope.scatter_add_(1, expected, torch.full_like(log_sum, -1.0))
             bias_grad += slope.sum(0)
             slope = slope.to(dtype)
             hidden_grad[start : start + ROWS] = slope @ narrow_weight

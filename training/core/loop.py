@@ -239,7 +239,7 @@ def _settings(group: dict[str, Any]) -> dict[str, Any]:
 
 
 def _state(run: Run, at: dict[str, Any]) -> dict[str, Any]:
-    """Return what a checkpoint holds; every process must call this, rank 0 receives it."""
+    """Return the contents of a checkpoint; every process must call this, rank 0 receives it."""
     random_states = checkpointing.gather_random_states()
     sections = {s: {n: thing.state_dict() for n, thing in objects.items()} for s, objects in run.stateful().items()}
     return sections | {"random": random_states, "at": dict(at)}
@@ -261,12 +261,13 @@ def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any, store: check
         for network in run.networks.values():
             network.eval()
         with torch.no_grad():
-            found = run.evaluate()
+            evaluation = run.evaluate()
         for name, network in run.networks.items():
             network.train(modes[name])
         checkpointing.restore_random_states(states)
-        _write(writer, found, at["step"])
-        plain = {name: float(value) for name, value in found.scalars.items()}  # NumPy scalars would be pickled as code
+        _write(writer, evaluation, at["step"])
+        # NumPy scalars would be pickled as code.
+        plain = {name: float(value) for name, value in evaluation.scalars.items()}
         row = {"step": at["step"], "epoch": at["epoch"], "minutes": round(at["seconds"] / 60, 2), **plain}
         with open(out / "metrics.jsonl", "a") as file:
             file.write(json.dumps(row) + "\n")
@@ -283,16 +284,16 @@ def _evaluate(run: Run, out: Path, at: dict[str, Any], writer: Any, store: check
             store.save_best(state, run.metric)
 
 
-def _write(writer: Any, found: Evaluation, step: int) -> None:
+def _write(writer: Any, evaluation: Evaluation, step: int) -> None:
     from matplotlib import colormaps
 
-    for name, value in found.scalars.items():
+    for name, value in evaluation.scalars.items():
         writer.add_scalar(f"validation/{name}", value, step)
-    for name, image in (found.images | found.alignments).items():
+    for name, image in (evaluation.images | evaluation.alignments).items():
         scaled = (image - image.min()) / max(float(np.ptp(image)), 1e-9)
-        scaled = scaled[::-1] if name in found.images else scaled
+        scaled = scaled[::-1] if name in evaluation.images else scaled
         writer.add_image(name, colormaps["magma"](scaled)[..., :3], step, dataformats="HWC")
-    for name, (wave, rate) in found.audio.items():
+    for name, (wave, rate) in evaluation.audio.items():
         writer.add_audio(name, torch.from_numpy(np.asarray(wave, np.float32)).clamp(-1, 1)[None], step, rate)
 
 

@@ -32,9 +32,7 @@ class MelSpectrogram(nn.Module):
         self.register_buffer("window", torch.hann_window(config.win), persistent=False)
 
     def forward(self, wave: Tensor, mirror: bool = True) -> Tensor:
-        """Return the log magnitudes; without `mirror` the wave brings its own (n_fft - hop) / 2 samples of context per
-        side.
-        """
+        """Return log magnitudes; without `mirror` the wave includes (n_fft - hop) / 2 samples of context per side."""
         return self.of_linear(self.linear(wave, mirror))
 
     def linear(self, wave: Tensor, mirror: bool = True) -> Tensor:
@@ -51,14 +49,14 @@ class MelSpectrogram(nn.Module):
             return torch.log(torch.clamp(self.filters @ magnitudes.float(), min=1e-5))
 
 
-def stft_loss(found: Tensor, wanted: Tensor) -> Tensor:
+def stft_loss(generated: Tensor, recorded: Tensor) -> Tensor:
     """Return the spectral convergence plus log-magnitude distance, averaged over resolutions; waves `[batch, samples]`.
 
     Source: Parallel WaveGAN (Yamamoto et al., 2020).
     """
-    total = found.new_zeros(())
+    total = generated.new_zeros(())
     for size, hop in RESOLUTIONS:
-        ours, theirs = magnitude(found, size, hop), magnitude(wanted, size, hop)
+        ours, theirs = magnitude(generated, size, hop), magnitude(recorded, size, hop)
         convergence = (theirs - ours).norm() / theirs.norm().clamp(min=1e-3)
         total = total + convergence + F.l1_loss(ours.log(), theirs.log())
     return total / len(RESOLUTIONS)
@@ -71,8 +69,9 @@ def magnitude(wave: Tensor, size: int, hop: int) -> Tensor:
 
 
 def discriminator_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Return the least squares: scores of recordings towards 1, of generated waves towards 0; summed over
-    discriminators.
+    """Return the least-squares loss: recordings score towards 1, generated waves towards 0.
+
+    Summed over discriminators.
     """
     return torch.stack(
         [(1 - r.float()).square().mean() + f.float().square().mean() for r, f in zip(real, fake, strict=True)]

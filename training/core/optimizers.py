@@ -29,10 +29,10 @@ def muon_and_adamw(
     parameters = list(named)
     matrices = [p for name, p in parameters if p.ndim == 2 and not any(word in name for word in plain)]
     chosen = {id(p) for p in matrices}
-    others = [p for _, p in parameters if id(p) not in chosen]
+    rest = [p for _, p in parameters if id(p) not in chosen]
     groups = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return {
         "adam": AdamW([group for group in groups if group["params"]], rate, betas=betas),

@@ -53,12 +53,14 @@ def crop(
 
 
 def piece(path: Path, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random stretch of a recording at the model's rate, float32 `[hop * frames]`, without reading the rest."""
+    """Return a random stretch of a recording at the model's rate, float32 `[hop * frames]`, without reading the
+    rest.
+    """
     info = soundfile.info(str(path))
     grain = info.samplerate * MEL.hop // MEL.sample_rate
     start = grain * int(rng.integers(info.frames // grain - frames + 1))
-    found, rate = soundfile.read(str(path), grain * frames, start, dtype="float32", always_2d=True)
-    wave = resample(found.mean(axis=1), rate, MEL.sample_rate)
+    samples, rate = soundfile.read(str(path), grain * frames, start, dtype="float32", always_2d=True)
+    wave = resample(samples.mean(axis=1), rate, MEL.sample_rate)
     return np.pad(wave, (0, max(0, MEL.hop * frames - len(wave))))[: MEL.hop * frames]
 
 

@@ -32,8 +32,8 @@ def track_f0(wave: np.ndarray, rate: int, hop: int) -> np.ndarray:
 
 
 def _correlation(wave: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the correlation of each window with itself delayed by 0 to `lags` samples, `[batch, frames, lags]`, and where it is
-    loud.
+    """Return the correlation of each window with itself delayed by 0 to `lags` samples, `[batch, frames, lags]`,
+    and where it is loud.
     """
     window, longest = int(WINDOW * rate), int(rate / LOWEST) + 2
     span = window + longest
@@ -54,7 +54,8 @@ def _correlation(wave: np.ndarray, rate: int, hop: int) -> tuple[np.ndarray, np.
 
 
 def _candidates(correlation: np.ndarray, rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return lags in samples, interpolated, and scores of the best peaks of each frame, `[batch, frames, CANDIDATES]`.
+    """Return lags in samples, interpolated, and scores of the best peaks of each frame, `[batch, frames,
+    CANDIDATES]`.
     """
     shortest = int(rate / HIGHEST)
     left, middle, right = (correlation[..., shortest + i : correlation.shape[2] - 2 + i] for i in range(3))

@@ -58,10 +58,11 @@ def speakable(text: str, low: int, high: int) -> str | None:
 
 
 def sentences(paragraphs: Iterable[str], low: int = 4, high: int = 14, exclude: Iterable[str] = ()) -> list[str]:
-    """Return the distinct sentences of `low` to `high` words; longer ones are split into clauses; those in `exclude` are left out.
+    """Return the distinct sentences of `low` to `high` words; longer ones are split into clauses; those in
+    `exclude` are left out.
     """
     seen = {normalised(text) for text in exclude}
-    found: list[str] = []
+    kept: list[str] = []
     for paragraph in paragraphs:
         for sentence in _SENTENCE_END.split(paragraph):
             pieces = [sentence] if len(sentence.split()) <= high else _clauses(sentence, high)
@@ -69,8 +70,8 @@ def sentences(paragraphs: Iterable[str], low: int = 4, high: int = 14, exclude: 
                 text = speakable(piece, low, high)
                 if text and normalised(text) not in seen:
                     seen.add(normalised(text))
-                    found.append(text)
-    return found
+                    kept.append(text)
+    return kept
 
 
 def _clauses(sentence: str, high: int) -> list[str]:

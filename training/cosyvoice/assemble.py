@@ -1,4 +1,4 @@
-"""From finished runs to a complete checkpoint directory in the official layout, with its model card."""
+"""A complete checkpoint in the official layout, assembled from finished runs, with its model card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality
 
 
 def copy_graph(source: Path, target: Path) -> None:
-    """Copy an ONNX file without the notes of its exporter, which quote source files of the machine it ran on."""
+    """Copy an ONNX file without its exporter's notes, which quote source files of the machine it ran on."""
     model = onnx.load(str(source))
     for thing in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.functions):
         thing.doc_string = ""
@@ -48,7 +48,7 @@ def copy_graph(source: Path, target: Path) -> None:
 
 
 def voices(corpus: Corpus) -> list[Voice]:
-    """Return every speaker with the mean of their utterances' normalised embeddings, asked for by their tag."""
+    """Return every speaker with the mean of their utterances' normalised embeddings, selected by their tag."""
     store = corpus.store("embedding")
     embeddings = np.concatenate([store[i] for i in range(len(corpus))])
     embeddings = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def voices(corpus: Corpus) -> list[Voice]:
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state in float16; tensors that share their storage go on sharing it."""
+    """Return the state in float16; tensors that share storage still do afterwards."""
     halves: dict[int, Tensor] = {}
     return {
         key: halves.setdefault(tensor.data_ptr(), tensor.half()) if tensor.is_floating_point() else tensor

@@ -1,4 +1,4 @@
-"""The model card of a trained voice: what it learned from, its sizes, how long it took, and how well it does."""
+"""The model card of a trained voice: data, sizes, training time and measured quality."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ TAKEN_LAST = ("vocoder",)
 
 
 def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[Path]) -> str:
-    """Return the markdown text.
+    """Return the card as Markdown.
 
     Args:
-        sizes: numbers stored in llm.pt, flow.pt and hift.pt. quality: reports of the benchmarks, JSON, to be quoted.
+        sizes: numbers stored in llm.pt, flow.pt and hift.pt. quality: JSON reports of the benchmarks, to be quoted.
     """
     seconds: defaultdict[str, float] = defaultdict(float)
     count: Counter[str] = Counter()
@@ -37,7 +37,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
     lines = [
         "# Model card",
         "",
-        "A small text-to-speech voice in the CosyVoice 2 directory layout, trained from nothing by",
+        "A small text-to-speech voice in the CosyVoice 2 directory layout, trained from scratch by",
         "`python -m training cosyvoice`. English, phones from gruut, 24 kHz (the recordings have 16).",
         "",
         "## Data",
@@ -63,7 +63,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
         "| --- | ---: | ---: | ---: | --- |",
         *(_run_row(runs / name, title) for name, title in RUNS.items()),
         "",
-        "Steps and minutes before a `+` are those of earlier runs whose weights the last one began with.",
+        "Steps and minutes before a `+` are those of earlier runs whose weights the last one started from.",
         "",
     ]
     for path in quality:
@@ -72,7 +72,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
 
 
 def _run_row(run: Path, title: str) -> str:
-    """Return one line of the training table: how the run ended and the evaluation of the network that was taken."""
+    """Return one line of the training table: the length of the run and the evaluation of the network that was kept."""
     finished = json.loads((run / FINISHED).read_text())
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     best = rows[-1] if run.name in TAKEN_LAST else min(rows, key=lambda row: float(row[finished["metric"]]))

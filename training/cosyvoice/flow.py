@@ -1,7 +1,7 @@
-"""Trains the flow: speech tokens and a speaker embedding in, mel out, half of the steps under the streaming mask.
+"""The recipe of the flow: speech tokens and a speaker embedding to mel, half of the steps under the streaming mask.
 
-Beside the flow-matching loss the encoder's output is pulled towards the mel itself, as in Matcha-TTS (Mehta et al.
-2023), for a faster start. A moving average of the weights is what is evaluated and kept.
+Besides the flow-matching loss, a second loss pulls the encoder's output towards the mel itself, as in Matcha-TTS (Mehta
+et al. 2023), for a faster start. A moving average of the weights is evaluated and kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tritone.families.cosyvoice.flow.v2.network import Flow
 
 NANO = FlowConfig(
     input_size=128,
-    cfg_rate=1.5,  # understood best on held-out sentences: word error rate 0.265, with 0.7 0.282
+    cfg_rate=1.5,  # lowest word error rate on held-out sentences: 0.265 against 0.282 with 0.7
     encoder=EncoderConfig(
         dim=128, attention_heads=4, linear_units=256, num_blocks=2, num_up_blocks=2, chunk_size=25, left_chunks=2
     ),
@@ -71,7 +71,7 @@ class Features:
         self._means = {s: mean_embedding(self.embedding, np.flatnonzero(self.speakers == s)) for s in corpus.speakers}
 
     def batch(self, rows: np.ndarray, rng: np.random.Generator, device: torch.device) -> Batch:
-        """Those utterances; half of them with their own embedding, half with their speaker's mean."""
+        """Return these utterances, half of them with their own embedding, half with their speaker's mean."""
         sizes = self.lengths[rows]
         token = pad([self.token[i][:n, 0].astype(np.int64) for i, n in zip(rows, sizes, strict=True)])
         mel = pad([self.mel.rows(i, 0, 2 * n).astype(np.float32) for i, n in zip(rows, sizes, strict=True)])
@@ -84,7 +84,7 @@ class Features:
 
 
 def mean_embedding(store: Store, rows: np.ndarray, most: int = 500) -> np.ndarray:
-    """Return mean direction float32 `[192]` of up to `most` embeddings."""
+    """Return the mean direction float32 `[192]` of up to `most` embeddings."""
     vectors = np.stack([store[i][0] for i in rows[:most]])
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0).astype(np.float32)
 
@@ -93,12 +93,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this recipe."""
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per step, padding included")
     parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
-    parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with, where they fit")
-    parser.add_argument("--start-data", type=Path, help="corpus with the tokens which that run learned, if others")
+    parser.add_argument(
+        "--start", type=Path, help="folder of a run whose best weights are the start, where their sizes fit"
+    )
+    parser.add_argument("--start-data", type=Path, help="corpus with that run's tokens, if they differ from --data's")
 
 
 def build(args: argparse.Namespace) -> Run:
-    """Return the run `python -m training cosyvoice_flow` trains."""
+    """Return the run of `python -m training cosyvoice_flow`."""
     corpus, device = Corpus(args.data), args.device
     features = Features(corpus)
     config = SMOKE if args.smoke else NANO
@@ -138,7 +140,7 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:
-    """Return the fresh network, starting from the corpus's mean mel instead of zero and from a straight flow."""
+    """Return a new network that starts from the corpus's mean mel instead of zero and from a straight flow."""
     sample = rows[:: max(1, len(rows) // 200)]
     mean = torch.from_numpy(np.mean([mel[i].astype(np.float32).mean(axis=0) for i in sample], axis=0))
     estimator = flow.decoder.estimator
@@ -152,7 +154,7 @@ def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:
 
 
 def begin_with(flow: Flow, weights: dict[str, Tensor]) -> None:
-    """Take over the encoder whole, and the estimator too if it has the same sizes.
+    """Load the encoder's weights, and the estimator's if it has the same sizes.
 
     Raises:
         ConfigError: the encoders differ.
@@ -161,7 +163,7 @@ def begin_with(flow: Flow, weights: dict[str, Tensor]) -> None:
     parts = [[key for key in own if ("estimator" in key) == chosen] for chosen in (False, True)]
     encoder, estimator = (all(k in weights and weights[k].shape == own[k].shape for k in part) for part in parts)
     if not encoder:
-        raise ConfigError("--start: that run's encoder has other sizes than this recipe's; start without it.")
+        raise ConfigError("--start: that run's encoder differs in size from this recipe's; leave --start out.")
     flow.load_state_dict({key: weights[key] for key in own if estimator or "estimator" not in key}, strict=estimator)
 
 
@@ -172,18 +174,18 @@ def follow(average: Flow, flow: Flow, decay: float) -> None:
 
 
 def first_of_each(features: Features, rows: np.ndarray, each: int) -> np.ndarray:
-    """Return the first `each` of `rows` of every speaker, those of 1 to 8 s where there are such."""
+    """Return the first `each` of `rows` of every speaker, those of 1 to 8 s where they exist."""
     good = rows[(features.lengths[rows] >= 25) & (features.lengths[rows] <= 200)]
     rows = good if len(good) else rows
     return np.concatenate([rows[features.speakers[rows] == speaker][:each] for speaker in features.corpus.speakers])
 
 
 def score(flow: Flow, features: Features, rows: np.ndarray, device: torch.device) -> Evaluation:
-    """Return the averaged network on fixed utterances, flow times and noise.
+    """Return the averaged network's scores on fixed utterances, flow times and noise.
 
-    `matching` and `prior`: the training losses, nothing dropped, under full attention. `mel_l1` and `mel_l1_streaming`:
-    mean absolute difference of log mel after solving the flow from the published noise, for one utterance a speaker.
-    Images show what was solved above the recording.
+    `matching` and `prior`: the training losses, without dropped conditions, under full attention. `mel_l1` and
+    `mel_l1_streaming`: mean absolute difference of log mel after solving the flow from the published noise, for one
+    utterance a speaker. Images show the solved mel above the recording's.
     """
     batch = features.batch(rows, np.random.default_rng(0), device)
     generator = torch.Generator().manual_seed(0)
@@ -205,9 +207,9 @@ def score(flow: Flow, features: Features, rows: np.ndarray, device: torch.device
         distances = []
         for speaker, index in zip(speakers.tolist(), chosen.tolist(), strict=True):
             one = batch.row(index)
-            found, wanted = solve(flow, one, streaming), one.mel[0].cpu().numpy()
-            distances.append(np.abs(found - wanted).mean())
-            images[f"{speaker}_streaming" if streaming else speaker] = np.concatenate([found, wanted])
+            solved, recorded = solve(flow, one, streaming), one.mel[0].cpu().numpy()
+            distances.append(np.abs(solved - recorded).mean())
+            images[f"{speaker}_streaming" if streaming else speaker] = np.concatenate([solved, recorded])
         scalars[name] = float(np.mean(distances))
     return Evaluation(scalars, images)
 

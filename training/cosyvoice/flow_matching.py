@@ -1,4 +1,4 @@
-"""The objective of the flow: conditional flow matching with its conditions, and solving it as it is served.
+"""The flow's training objective, conditional flow matching, and the served solver applied to it.
 
 Source: Lipman et al. 2023; CosyVoice 2 (Du et al. 2024), section 2.4.
 """
@@ -34,17 +34,17 @@ class Batch:
     mel: Tensor
 
     def row(self, index: int) -> Batch:
-        """Return the that utterance alone, without padding."""
+        """Return that utterance alone, without padding."""
         one, size = slice(index, index + 1), int(self.length[index])
         return Batch(self.token[one, :size], self.length[one], self.embedding[one], self.mel[one, :, : 2 * size])
 
     def mask(self) -> Tensor:
-        """Return the float32 `[batch, 1, frames]`, 1 on frames that exist."""
+        """Return a float32 mask `[batch, 1, frames]`, 1 on frames that exist."""
         frames = torch.arange(self.mel.shape[2], device=self.mel.device)
         return (frames[None] < 2 * self.length[:, None])[:, None].float()
 
     def known(self) -> Tensor:
-        """Return the condition `[batch, 80, frames]`: of some rows a random part at the front, at most
+        """Return the condition `[batch, 80, frames]`: for some rows a random part at the front, at most
         `LONGEST_PROMPT`.
         """
         device, rows = self.mel.device, len(self.mel)
@@ -61,7 +61,7 @@ def losses(flow: Flow, batch: Batch, streaming: bool) -> tuple[Tensor, Tensor]:
     """Return the flow-matching loss at random flow times, and the encoder's squared distance to the mel; both per mel
     value.
 
-    Every row loses all its conditions with the configured probability, so that guidance has what to guide away from.
+    Every row loses all its conditions with the configured probability, so that guidance has an unconditioned estimate.
     """
     config = flow.config
     tokens, frames = chunks(config, streaming, batch.mel.device)
@@ -75,7 +75,7 @@ def losses(flow: Flow, batch: Batch, streaming: bool) -> tuple[Tensor, Tensor]:
 
 
 def matching_loss(flow: Flow, batch: Batch, t: Tensor, noise: Tensor, given: Given, chunk_size: Tensor) -> Tensor:
-    """Return mean squared error of the velocity on the straight path from `noise` to the mel, at times `t`
+    """Return the mean squared error of the velocity on the straight path from `noise` to the mel, at times `t`
     `[batch]`.
     """
     rest, mask, at = 1 - flow.config.sigma_min, batch.mask(), t[:, None, None]
@@ -95,13 +95,13 @@ def chunks(config: FlowConfig, streaming: bool, device: torch.device) -> tuple[T
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return mean of `[batch, channels, frames]` over the frames that exist."""
+    """Return the mean of `[batch, channels, frames]` over the frames that exist."""
     return (values * mask).sum() / (mask.sum() * values.shape[1])
 
 
 @torch.no_grad()
 def solve(flow: Flow, batch: Batch, streaming: bool) -> np.ndarray:
-    """Return mel `[80, frames]` of the one utterance in `batch`, by the solver that serves, without a prompt."""
+    """Return mel `[80, frames]` of the one utterance in `batch`, by the served solver, without a prompt."""
     device = batch.mel.device
     estimator = FlowEstimator(flow)
     tokens, frames = chunks(flow.config, streaming, device)

@@ -1,7 +1,7 @@
-"""What a network learned about one tokenizer's codes, carried over to another's on the same recordings.
+"""Embeddings of one tokenizer's codes carried over to another tokenizer's on the same recordings.
 
-A tokenizer trained further says the same with other codes. Recordings that both have read tell which: a new code stands
-for the mean of the old ones at its places, which is where training begins instead of from noise.
+A tokenizer that was trained further uses other codes for the same sounds. Recordings tokenized by both show which:
+a new code starts from the mean of the old ones at its places, instead of from noise.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def carried(table: Tensor, before: Store, after: Store) -> Tensor:
 
 
 def carry(rows: Tensor, before: Corpus, after: Corpus, codes: int) -> Tensor:
-    """Return `rows` with the first `codes` of them carried over; those of markers, after them, stay as they are.
+    """Return `rows` with the first `codes` of them carried over; the marker rows after them are unchanged.
 
     Raises:
-        ConfigError: the two folders are not of the same recordings.
+        ConfigError: the two folders hold different recordings.
     """
     if before.digest != after.digest:
         raise ConfigError(
-            f"--start-data {before.folder} has other recordings than {after.folder}: codes can only be compared where "
-            "both tokenizers read the same; start without it."
+            f"--start-data {before.folder} holds other recordings than {after.folder}; codes can only be compared "
+            "where both tokenizers read the same recordings; leave --start-data out."
         )
     moved = carried(rows[:codes], before.store("tokens"), after.store("tokens"))
     return torch.cat([moved.to(rows), rows[codes:].detach()])
@@ -49,6 +49,6 @@ def carry(rows: Tensor, before: Corpus, after: Corpus, codes: int) -> Tensor:
 def _aligned(before: Store, after: Store) -> tuple[Tensor, Tensor]:
     """Return codes int64 `[tokens]` of both stores at the same places."""
     if not np.array_equal(before.offsets, after.offsets):
-        raise ConfigError("the two tokenizers give different numbers of tokens: they have different token rates.")
+        raise ConfigError("the two tokenizers have different token rates: they give different numbers of tokens.")
     old, new = (torch.from_numpy(np.asarray(store.data[:, 0]).astype(np.int64)) for store in (before, after))
     return old, new

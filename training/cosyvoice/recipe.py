@@ -1,7 +1,8 @@
-"""The whole voice: corpus, tokenizer, speaker embedder, tokens, vocoder, flow, language model, and their directory.
+"""The recipe of a whole voice: corpus, tokenizer, speaker embedder, tokens, vocoder, flow, language model, checkpoint.
 
-`python -m training cosyvoice --data data/nano --out checkpoints/nano` runs every step that is not done yet, so it can
-be stopped and started again at any time; a step run by hand (`python -m training cosyvoice_flow ...`) counts as done.
+`python -m training cosyvoice --data data/nano --out checkpoints/nano` runs every part that is not finished, so it
+can be stopped and resumed at any time; a part trained alone (`python -m training cosyvoice_flow ...`) counts as
+finished.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ SMOKE_UTTERANCES = 60
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of the whole recipe."""
+    """Add this recipe's options."""
     parser.set_defaults(out=None)
-    parser.add_argument("--runs", type=Path, help="where the single runs go (default runs, with --smoke runs/smoke)")
+    parser.add_argument("--runs", type=Path, help="folder of the single runs (default: runs, with --smoke runs/smoke)")
     parser.add_argument("--utterances", type=int, default=24000, help="sentences to speak when there is no corpus yet")
     parser.add_argument(
         "--voices", nargs="+", default=["rms", "slt", "awb", "kal16"], help="flite voices to speak them"
@@ -39,7 +40,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", nargs="*", type=Path, default=[], help="files of sentences (default: Debian's fortunes)"
     )
-    parser.add_argument("--exclude", nargs="*", type=Path, default=[], help="files of sentences never to train on")
+    parser.add_argument(
+        "--exclude", nargs="*", type=Path, default=[], help="files of sentences to exclude from training"
+    )
     parser.add_argument(
         "--limit", nargs="*", default=[], metavar="RUN=MINUTES", help="time budgets, such as vocoder=90 lm=40"
     )
@@ -51,7 +54,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run what is not done yet, then writes the checkpoint directory."""
+    """Run every unfinished part, then write the checkpoint."""
     limits = read_limits(args.limit)
     runs = args.runs or Path("runs/smoke" if args.smoke else "runs")
     out = args.out or Path("runs/smoke/checkpoint" if args.smoke else "checkpoints/nano")
@@ -80,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def read_limits(given: list[str]) -> dict[str, float]:
-    """Return minutes by run name from RUN=MINUTES arguments."""
+    """Return the minutes by run name from RUN=MINUTES arguments."""
     limits = {}
     for argument in given:
         name, _, minutes = argument.partition("=")
@@ -109,7 +112,7 @@ def train_all(
                 code = running.pop(name).returncode
                 if code or not (runs / name / FINISHED).exists():
                     raise TritoneError(
-                        f"the run {name} ended early (exit status {code}); the same command goes on from there."
+                        f"the run {name} ended early (exit status {code}); run the same command to continue."
                     )
     finally:
         for process in running.values():
@@ -142,9 +145,9 @@ def made_by(corpus: Corpus, kind: str, network: Path) -> bool:
 
 
 def check_not_older(run: Path, store: Path) -> None:
-    """Raise when a run learned from features that have been replaced since."""
+    """Raise when a run was trained on features that have been replaced since."""
     trained = [path.stat().st_mtime for path in run.glob("*.pt")]
     if trained and min(trained) < (store / "about.json").stat().st_mtime:
         raise ConfigError(
-            f"{run} was trained on other speech tokens than those in {store}: delete it to train it again."
+            f"{run} was trained on other speech tokens than those in {store}; delete the run to train it again."
         )

@@ -1,7 +1,7 @@
-"""Trains the speaker embedder to tell voices apart, each recording also replayed faster or slower as further voices.
+"""The recipe of the speaker embedder; recordings replayed faster or slower count as further voices.
 
-A few speakers would leave a space with a few points in it. Replaying a recording at another rate moves pitch and
-formants together, which is another voice to the ear: nine rates per speaker fill the space between the points.
+A few speakers would leave an embedding space with a few points in it. Replaying a recording at another rate moves pitch
+and formants together, which sounds like another voice: nine rates per speaker fill the space between the points.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def voice(path: Path, rate: float, rng: np.random.Generator, level: float = 0.0)
 
 
 def build(args: argparse.Namespace) -> Run:
-    """Return the run `python -m training cosyvoice_speaker` trains."""
+    """Return the run of `python -m training cosyvoice_speaker`."""
     corpus, device, size = Corpus(args.data), args.device, 8 if args.smoke else 48
     embedder = Embedder(16 if args.smoke else 128).to(device)
     margin = Margin(len(corpus.speakers) * len(RATES)).to(device)
@@ -99,7 +99,7 @@ def export(out: Path, path: Path, smoke: bool = False) -> None:
 
 
 def write_onnx(embedder: Embedder, path: Path) -> None:
-    """ONNX file: input float32 `[batch, T, 80]` -> output float32 `[batch, 192]`."""
+    """Write an ONNX file: input float32 `[batch, T, 80]` -> output float32 `[batch, 192]`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shapes = {"fbank": {0: torch.export.Dim("batch"), 1: torch.export.Dim("T", min=8)}}
     torch.onnx.export(

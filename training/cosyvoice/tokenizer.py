@@ -1,6 +1,6 @@
-"""Trains the speech tokenizer: L1 on the log-mel it lets a decoder rebuild, CTC on the phones it lets a reader read.
+"""The recipe of the speech tokenizer: L1 on the reconstructed log-mel, CTC on the phones.
 
-A third loss keeps the digits from repeating each other, so that more of the 6561 codes say something.
+A third loss keeps the digits independent, so that more of the 6561 codes are used.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ EVALUATED = 160
 
 
 def plain_phones() -> dict[str, int]:
-    """Return the CTC label (1..) of every phone symbol; stress is not told apart and boundaries have none."""
+    """Return the CTC label (1..) of every phone symbol; stress is ignored and boundaries have no label."""
     plain = sorted({phone.lstrip("ˈˌ") for phone in PHONES})
     return {phone: 1 + plain.index(phone.lstrip("ˈˌ")) for phone in PHONES}
 
 
 def sizes(smoke: bool) -> dict[str, int]:
-    """Return sizes of the tokenizer network."""
+    """Return the sizes of the tokenizer network."""
     return {"dim": 32, "blocks": 1} if smoke else {"dim": 256, "blocks": 4}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this recipe."""
+    """Add this recipe's options."""
     parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
-    parser.add_argument("--start", type=Path, help="folder of a run whose best weights to begin with")
+    parser.add_argument("--start", type=Path, help="folder of a run whose best weights are the start")
 
 
 def build(args: argparse.Namespace) -> Run:
-    """Return the run `python -m training cosyvoice_tokenizer` trains."""
+    """Return the run of `python -m training cosyvoice_tokenizer`."""
     corpus, device = Corpus(args.data), args.device
     whisper, mel, labels = corpus.store("whisper"), corpus.store("mel"), plain_phones()
     tokenizer = Tokenizer(**sizes(args.smoke)).to(device)
@@ -137,18 +137,18 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def redundancy(digits: Tensor, mask: Tensor) -> Tensor:
-    """Return how far digits are from independent, evenly used ones: 0 where their means and covariances are those.
+    """Return the distance of the digits' means and covariances from those of independent, evenly used digits.
 
     Args:
         digits: -1, 0 or 1, `[batch, tokens, 8]`. mask: `[batch, tokens, 1]`, 1 on tokens that exist.
 
-    Source: after VICReg (Bardes et al., 2022), with the variance of three evenly used values in place of 1.
+    Source: after VICReg (Bardes et al., 2022), with the variance of three evenly used values instead of 1.
     """
     count = mask.sum()
     mean = (digits * mask).sum(dim=(0, 1)) / count
     rest = ((digits - mean) * mask).flatten(0, 1)
-    wanted = torch.eye(len(mean), device=digits.device) * 2 / 3
-    return (mean.square().sum() + (rest.T @ rest / count - wanted).square().sum()) / len(mean)
+    ideal = torch.eye(len(mean), device=digits.device) * 2 / 3
+    return (mean.square().sum() + (rest.T @ rest / count - ideal).square().sum()) / len(mean)
 
 
 def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) -> tuple[int, int]:
@@ -165,7 +165,7 @@ def _phone_errors(heads: nn.Module, digits: Tensor, batch: dict[str, Tensor]) ->
 
 
 def edits(a: list[int], b: list[int]) -> int:
-    """Return the levenshtein distance."""
+    """Return the Levenshtein distance."""
     row = np.arange(len(b) + 1)
     for i, x in enumerate(a, 1):
         changed = np.minimum(row[1:] + 1, row[:-1] + (np.array(b, int) != x))
@@ -182,7 +182,9 @@ def export(out: Path, path: Path, smoke: bool = False) -> None:
 
 
 def write_onnx(tokenizer: Tokenizer, path: Path) -> None:
-    """ONNX file: feats float32 `[batch, 128, T]`, length int32 `[batch]` -> indices int32 `[batch, T // 4]`."""
+    """Write an ONNX file: feats float32 `[batch, 128, T]`, length int32 `[batch]` -> indices int32 `[batch, T //
+    4]`.
+    """
     batch, time = torch.export.Dim("batch"), torch.export.Dim("T", min=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     example = (torch.randn(2, 128, 80), torch.tensor([80, 60], dtype=torch.int32))

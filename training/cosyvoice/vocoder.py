@@ -1,7 +1,7 @@
-"""Trains the HiFT vocoder: spectral losses alone at first, then against discriminators as well.
+"""The recipe of the HiFT vocoder: spectral losses at first, then adversarial losses as well.
 
-The source is driven by tracked f0 while the f0 network learns it and by the network's own f0 afterwards, which is what
-it will be driven by in use. Everything is taken from the recordings crop by crop, so no feature store is needed.
+The source is driven by tracked f0 while the f0 network learns, and by the network's own f0 afterwards, as in use.
+Everything is computed from the recordings crop by crop, so no feature store is needed.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ WEIGHTS = {"mel": 45.0, "stft": 2.5, "adversarial": 1.0, "features": 2.0, "f0": 
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this recipe."""
+    """Add this recipe's options."""
     parser.add_argument("--batch", type=int, default=BATCH, help="crops per step")
     parser.add_argument("--frames", type=int, default=FRAMES, help="mel frames per crop (20 ms each)")
     parser.add_argument("--spectral-steps", type=int, default=SPECTRAL_STEPS, help="steps without discriminators")
     parser.add_argument("--rate", type=float, default=RATE, help="peak learning rate")
-    parser.add_argument("--start", type=Path, help="folder of a run whose last networks to begin with")
+    parser.add_argument("--start", type=Path, help="folder of a run whose last networks are the start")
 
 
 def build(args: argparse.Namespace) -> Run:
-    """Return the run `python -m training cosyvoice_vocoder` trains."""
+    """Return the run of `python -m training cosyvoice_vocoder`."""
     corpus, device = Corpus(args.data), args.device
     config = SMOKE if args.smoke else NANO
     size = 2 if args.smoke else args.batch
@@ -104,7 +104,7 @@ def build(args: argparse.Namespace) -> Run:
         spectrum = generator.analyse(generator.m_source(excite(driving, config, batch.seed)), None)
         with autocast(device):
             hidden = generator.filter(batch.mel, None, spectrum)
-        wave = generator.synthesize(hidden.float(), None)  # phases and samples would suffer from 8 bits
+        wave = generator.synthesize(hidden.float(), None)  # phases and samples need more than bfloat16's 8 bits
         losses = {
             "mel": F.l1_loss(mel_of(wave), mel_of(batch.wave)),
             "stft": stft_loss(wave, batch.wave),
@@ -141,7 +141,7 @@ def build(args: argparse.Namespace) -> Run:
 
 
 def prepare(generator: Hift) -> Hift:
-    """Return the fresh network with outputs brought near speech: quiet spectra, and f0 that starts around 100 Hz."""
+    """Return a new network with initial outputs near speech: quiet spectra and an f0 of about 100 Hz."""
     with torch.no_grad():
         assert generator.conv_post.bias is not None
         generator.conv_post.bias[: generator.config.istft_n_fft // 2 + 1] -= 4.0
@@ -151,7 +151,7 @@ def prepare(generator: Hift) -> Hift:
 
 
 def excite(f0: Tensor, config: HiftConfig, seed: int) -> Tensor:
-    """Return the source's harmonics `[batch, harmonics, hop * frames]`, each row with noise of its own."""
+    """Return the source's harmonics `[batch, harmonics, hop * frames]`, each row with its own noise."""
     rows = [harmonics(row, config, seed + i) for i, row in enumerate(f0.float().cpu().numpy())]
     return torch.from_numpy(np.stack(rows)).to(f0.device)
 
@@ -164,10 +164,10 @@ def examples(corpus: Corpus, each: int) -> list[int]:
 
 
 def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device) -> Evaluation:
-    """Return the whole utterances re-synthesised from their mel alone.
+    """Return the scores of whole utterances re-synthesised from their mel alone.
 
     `mel_distance`: mean absolute difference of log mel. `f0_error`: mean relative error where both are voiced.
-    `voicing_error`: share of frames where they disagree.
+    `voicing_error`: share of frames whose voicing differs.
     """
     distances, errors, disagreements = [], [], []
     images, audio = {}, {}
@@ -182,10 +182,10 @@ def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device
         wave = generator(given, None, excite(f0, generator.config, seed=0))[0].float().cpu().numpy()
         again = mel_spectrogram(wave, MEL)
         distances.append(np.abs(again - mel).mean())
-        found, wanted = f0[0].float().cpu().numpy(), track(recording[None])[0]
-        both = (found > threshold) & (wanted > 0)
-        errors.append(np.abs(found / np.maximum(wanted, 1) - 1)[both].mean() if both.any() else 1.0)
-        disagreements.append(((found > threshold) != (wanted > 0)).mean())
+        estimated, tracked = f0[0].float().cpu().numpy(), track(recording[None])[0]
+        both = (estimated > threshold) & (tracked > 0)
+        errors.append(np.abs(estimated / np.maximum(tracked, 1) - 1)[both].mean() if both.any() else 1.0)
+        disagreements.append(((estimated > threshold) != (tracked > 0)).mean())
         if utterance.speaker not in images:
             images[utterance.speaker] = np.concatenate([again, mel])
             audio[utterance.speaker] = (wave, MEL.sample_rate)
@@ -197,8 +197,8 @@ def score(generator: Hift, corpus: Corpus, rows: list[int], device: torch.device
 def trained(out: Path, smoke: bool = False) -> Hift:
     """Return the last generator of the run in `out`; its state_dict is the checkpoint's `hift.pt`.
 
-    Not the one nearest to the mel: discriminators trade some of that distance for what is heard. Measured when they had
-    run for 2000 steps: word error rate of re-synthesis from 0.33 to 0.29, mel distance from 0.219 to 0.227.
+    It is not the one nearest to the mel: discriminators trade some mel distance for audible quality. Measured after
+    2000 adversarial steps: word error rate of re-synthesis from 0.33 to 0.29, mel distance from 0.219 to 0.227.
     """
     generator = Hift(replace(SMOKE if smoke else NANO))
     generator.load_state_dict(checkpointing.last_network(out, "generator"))

@@ -1,8 +1,8 @@
-"""What speech codes have in common, for a language model's tables: codes that share digits share what is learned.
+"""A low-rank part of a language model's speech tables, shared by codes that share digits.
 
 A code of finite scalar quantisation is a number of ternary digits, and codes that differ in one digit sound alike. Rows
-of an embedding or head learned one by one cannot know that; a low-rank part over the digits and their pairs does.
-Folding the part into the table gives an ordinary table again, so nothing of this is left after training.
+of an embedding or head learned one by one cannot express that; a low-rank part over the digits and their pairs can.
+Folding it into the table gives an ordinary table again, so a trained checkpoint has no trace of it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class CodeFeatures(nn.Module):
         self.head = nn.Parameter(torch.zeros(known.shape[1], dim))
 
     def embedding_table(self, own: Tensor) -> Tensor:
-        """Return rows `[rows, dim]` of the embedding: each one's own part plus what its digits share."""
+        """Return rows `[rows, dim]` of the embedding: each row's own part plus its digits' shared part."""
         return own + self.features @ self.embedding
 
     def head_table(self, own: Tensor) -> Tensor:
-        """Return rows `[rows, dim]` of the head, likewise."""
+        """Return rows `[rows, dim]` of the head, composed the same way."""
         return own + self.features @ self.head

@@ -1,4 +1,4 @@
-"""A small speaker embedder with the published interface: filterbanks in, 192 numbers out that say who is speaking.
+"""A small speaker embedder with the published interface: filterbanks in, a 192-dimensional speaker embedding out.
 
 Sources: Snyder et al., "X-vectors" (2018) for the dilated layers and statistics pooling; Wang et al., "Additive Margin
 Softmax for Face Verification" (2018) for the training objective.
@@ -43,7 +43,7 @@ class Margin(nn.Module):
         self.scale, self.margin = scale, margin
 
     def cosines(self, embedding: Tensor) -> Tensor:
-        """Return `[batch, classes]` in -1..1."""
+        """Return the cosines `[batch, classes]` in -1..1."""
         return F.normalize(embedding, dim=1) @ F.normalize(self.directions, dim=1).T
 
     def forward(self, embedding: Tensor, classes: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """A small speech tokenizer with the published interface: Whisper mel frames in, one FSQ code of 6561 per 40 ms out.
 
-Tokens depend on local context only (four blocks of seven tokens) and padding is masked, so a token is the same whatever
-surrounds or follows the utterance. The two heads exist in training alone: one rebuilds the mel spectrogram given the
-speaker, which frees the codes from saying who speaks; the other reads phones, which makes the codes intelligible.
+Tokens depend on local context only (four blocks of seven tokens) and padding is masked, so a token does not
+depend on padding or on its neighbours in the batch. The two heads exist in training alone: one reconstructs the mel
+spectrogram given the speaker, so that codes need not encode the speaker; the other predicts phones.
 Sources: Du et al., "CosyVoice 2" (2024); Mentzer et al., "Finite Scalar Quantization" (2023); Liu et al., "A ConvNet
 for the 2020s" (2022).
 """
@@ -18,7 +18,7 @@ CODES = 3**DIGITS
 
 
 class Block(nn.Module):
-    """`[batch, time, dim]` to the same: depthwise convolution over 7 steps, then a two-layer perceptron, residual."""
+    """A residual block on `[batch, time, dim]`: a depthwise convolution over 7 steps, then a two-layer perceptron."""
 
     def __init__(self, dim: int, kernel: int = 7) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Block(nn.Module):
 
 
 def mask_of(lengths: Tensor, size: int) -> Tensor:
-    """Return `[batch, size, 1]` float: 1 within each row's length, 0 after it."""
+    """Return a float mask `[batch, size, 1]`: 1 within each row's length, 0 after it."""
     return (torch.arange(size, device=lengths.device)[None] < lengths[:, None]).to(torch.float32)[..., None]
 
 
@@ -83,7 +83,7 @@ def codes_of(digits: Tensor, mask: Tensor) -> Tensor:
 
 
 class Heads(nn.Module):
-    """What training asks of the codes: log-mel `[batch, 2 x tokens, 80]`, phone logits `[batch, tokens, phones + 1]`.
+    """The training heads: log-mel `[batch, 2 x tokens, 80]`, phone logits `[batch, tokens, phones + 1]`.
 
     Args of the call: digits `[batch, tokens, 8]`; mask `[batch, tokens, 1]`; speaker int64 `[batch]`.
     """

@@ -64,7 +64,7 @@ def test_what_digits_share_is_not_counted_twice(tmp_path: Path) -> None:
 
 def test_other_recordings_and_other_rates_are_refused(tmp_path: Path) -> None:
     before = corpus(tmp_path / "a", OLD)
-    with pytest.raises(ConfigError, match=r"--start-data .*a has other recordings than .*b"):
+    with pytest.raises(ConfigError, match=r"--start-data .*a holds other recordings than .*b"):
         carry(torch.zeros(CODES, 1), before, corpus(tmp_path / "b", OLD, samples=99), CODES)
     with pytest.raises(ConfigError, match="different token rates"):
         carry(torch.zeros(CODES, 1), before, corpus(tmp_path / "c", [x[::2] for x in OLD]), CODES)
