@@ -11,4 +11,4 @@ RECIPES = {
     "cosyvoice_tokenizer": "training.cosyvoice.tokenizer",
     "cosyvoice_vocoder": "training.cosyvoice.vocoder",
 }
-"""Each module has `build(args) -> training.core.loop.Run`, or `main(args)` when it runs several."""
+"""Each module has `build(args) -> training.core.run.Run`, or `main(args)` when it runs several."""

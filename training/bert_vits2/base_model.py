@@ -12,7 +12,7 @@ from torch import nn
 
 from training.bert_vits2.config import read
 from training.bert_vits2.download import fetch
-from training.core.loop import LOG
+from training.core.run import LOG
 from tritone.checkpoint.weights import load_strict
 from tritone.errors import CheckpointError, ConfigError, TritoneError
 from tritone.families.bert_vits2.checkpoint import read_model

@@ -25,7 +25,7 @@ import torch
 
 from training.core import distributed
 from training.core.checkpointing import load
-from training.core.loop import LOG
+from training.core.run import LOG
 from tritone.checkpoint.weights import write_text
 from tritone.errors import CheckpointError, EnvironmentProblem
 from tritone.nn.weight_norm import older_layout

@@ -13,7 +13,7 @@ from typing import Any
 
 from training.bert_vits2.data.buckets import BOUNDARIES, check_boundaries
 from training.bert_vits2.download import Source
-from training.core.loop import LOG
+from training.core.run import LOG
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section
 

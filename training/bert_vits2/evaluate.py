@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from training.bert_vits2.alignment import align
 from training.bert_vits2.data.batch import Batch, text_of
-from training.core.loop import Evaluation
+from training.core.run import Evaluation
 from tritone.families.bert_vits2.networks.generator import Generator, TrainingNoise, take_slices
 
 RATIOS = (0.0, 1.0)

@@ -21,7 +21,7 @@ from training.bert_vits2.networks.waveform_discriminators import MultiPeriodDisc
 from training.bert_vits2.networks.wavlm_discriminator import WavLMDiscriminator, load_wavlm
 from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
 from training.core import distributed
-from training.core.loop import LOG, Evaluation, Run
+from training.core.run import LOG, Evaluation, Run
 from tritone.families.bert_vits2.networks.generator import Generator
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from training.core.loop import FINISHED
+from training.core.run import FINISHED
 
 STARTED = "started.json"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from training.core.lineage import before
-from training.core.loop import FINISHED
+from training.core.run import FINISHED
 from training.corpus.data import Corpus
 
 RUNS = {

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from training.core import checkpointing, distributed
-from training.core.loop import Evaluation, Run, autocast, warmup_cosine
 from training.core.optimizers import muon_and_adamw
+from training.core.run import Evaluation, Run, autocast, warmup_cosine
 from training.corpus.data import Corpus, Store, bucketed, pad
 from training.cosyvoice.flow_matching import Batch, chunks, losses, masked_mean, matching_loss, solve
 from training.cosyvoice.new_codes import carry

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from training.core import checkpointing, distributed
 from training.core.cross_entropy import linear_cross_entropy
-from training.core.loop import Evaluation, Run, autocast, warmup_cosine
 from training.core.optimizers import muon_and_adamw
+from training.core.run import Evaluation, Run, autocast, warmup_cosine
 from training.corpus.data import Corpus, bucketed, pad
 from training.cosyvoice.networks.code_features import CodeFeatures
 from training.cosyvoice.new_codes import carry

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from training import prepare
-from training.core.loop import FINISHED
+from training.core.run import FINISHED
 from training.corpus.data import Corpus
 from training.cosyvoice import speaker as cosyvoice_speaker
 from training.cosyvoice import tokenizer as cosyvoice_tokenizer

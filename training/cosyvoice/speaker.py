@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from training.core import checkpointing, distributed
-from training.core.loop import Evaluation, Run, warmup_cosine
+from training.core.run import Evaluation, Run, warmup_cosine
 from training.corpus.data import Corpus
 from training.cosyvoice.networks.embedder import Embedder, Margin
 from tritone.audio.kaldi import kaldi_fbank

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.core import checkpointing, distributed
-from training.core.loop import Evaluation, Run, autocast, warmup_cosine
+from training.core.run import Evaluation, Run, autocast, warmup_cosine
 from training.corpus.data import Corpus, bucketed, pad
 from training.cosyvoice.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, mask_of, quantize
 from tritone.text.phonemes import BREAKS, PHONES, WORD_BOUNDARY

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from training.core import checkpointing, distributed
 from training.core.discriminators import Discriminators
-from training.core.loop import Evaluation, Run, autocast, warmup_cosine
 from training.core.losses import MelSpectrogram, discriminator_loss, feature_loss, generator_loss, stft_loss
+from training.core.run import Evaluation, Run, autocast, warmup_cosine
 from training.corpus.crops import MARGIN, MEL, Crop, crop, long_enough, track
 from training.corpus.data import Corpus
 from tritone.audio.mel import mel_spectrogram

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from training.core import checkpointing, distributed
-from training.core.loop import FINISHED, Evaluation, Run, train, warmup_cosine
+from training.core.loop import train
+from training.core.run import FINISHED, Evaluation, Run, warmup_cosine
 from tritone.errors import CheckpointError
 
 
@@ -142,7 +143,7 @@ def test_an_empty_corpus_is_reported(tmp_path: Path) -> None:
 def _two_processes(tmp_path: Path, updates: bool) -> subprocess.CompletedProcess[str]:
     script = (
         "import sys, torch; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from test_loop import Toy; from training import distributed; from training.core.loop import train\n"
+        "from test_loop import Toy; from training.core import distributed; from training.core.loop import train\n"
         "distributed.start(torch.device('cpu')); toy = Toy(updates=sys.argv[3] == 'True')\n"
         "[p.data.add_(distributed.rank()) for p in toy.network.parameters()]\n"
         "train(toy.run(), Path(sys.argv[2]), steps=7, eval_every=5, save_every=5)\n"

@@ -161,5 +161,5 @@ def test_manifest_of_real_recordings(tmp_path: Path) -> None:
 
 def test_a_folder_without_usable_recordings(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("lost|Not here at all.\n")
-    with pytest.raises(ConfigError, match=r"none of 1 utterances can be used; the first problem: lost: no recording"):
+    with pytest.raises(ConfigError, match=r"none of 1 utterances can be used; the first reason: lost: no recording"):
         write_manifest(tmp_path, processes=1)

@@ -16,7 +16,7 @@ from training.bert_vits2.data.collate import Epochs, collate
 from training.bert_vits2.data.dataset import SpeechDataset
 from training.bert_vits2.data.filelist import read_utterances
 from training.core import distributed
-from training.core.loop import LOG
+from training.core.run import LOG
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.text.filler import BY_VERSION
 

@@ -21,7 +21,8 @@ from training.bert_vits2 import checkpoints
 from training.bert_vits2.checkpoints import CheckpointSets, best_set, incomplete, sets
 from training.bert_vits2.freeze import freeze, trainable
 from training.core import distributed
-from training.core.loop import Evaluation, Run, train
+from training.core.loop import train
+from training.core.run import Evaluation, Run
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 
 NAMES = ("G", "D", "WD", "DUR")

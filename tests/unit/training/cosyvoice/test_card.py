@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from training.core import lineage
-from training.core.loop import FINISHED
+from training.core.run import FINISHED
 from training.cosyvoice.card import RUNS, model_card
 
 
