@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -183,24 +183,15 @@ def build(args: argparse.Namespace) -> Run:
     if args.start_data:
         carry_tables(lm, codes, Corpus(args.start_data), corpus)
     sequences = Sequences(corpus, tokenizer)
-    end = lm.config.stop_ids[0]
     named = {**dict(codes.named_parameters(prefix="code_embedding")), **dict(lm.named_parameters())}
     optimizers = muon_and_adamw(named.items(), 1e-3, (0.9, 0.95), weight_decay=0.05)
 
     def move(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(device) for name, value in batch.items()}
 
-    def states(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the hidden states `[targets, hidden]` and the ids to predict, of the positions that have one."""
-        kind, index, target = layout(batch, end)
-        # The attention is causal, so it never reaches padding on the right.
-        hidden, _ = lm.hidden(embed(lm, codes, batch, kind, index))
-        predicted = target != IGNORED
-        return hidden[predicted], target[predicted]
-
     def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
         with autocast(device):
-            hidden, target = states(batch)
+            hidden, target = states(lm, codes, batch)
             head = codes.head_table(lm.llm_decoder.weight)
             loss = linear_cross_entropy(hidden, head, lm.llm_decoder.bias, target)
         norm = distributed.update(loss, *optimizers.values(), clip=1.0)
@@ -217,22 +208,36 @@ def build(args: argparse.Namespace) -> Run:
 
     def evaluate() -> Evaluation:
         rows = corpus.validation()[:400]
-        loss, right, count = 0.0, 0, 0
-        head = codes.head_table(lm.llm_decoder.weight)
-        for start in range(0, len(rows), 16):
-            batch = move(sequences.batch([[int(row)] for row in rows[start : start + 16]], None))
-            with autocast(device):
-                hidden, target = states(batch)
-            logits = F.linear(hidden.float(), head, lm.llm_decoder.bias)
-            loss += float(F.cross_entropy(logits, target, reduction="sum"))
-            right += int((logits.argmax(-1) == target).sum())
-            count += len(target)
-        return Evaluation({"loss": loss / count, "accuracy": right / count})
+        batches = (rows[start : start + 16] for start in range(0, len(rows), 16))
+        return score(lm, codes, (move(sequences.batch([[int(row)] for row in part], None)) for part in batches))
 
     return Run(
         "lm", {"lm": lm, "codes": codes}, optimizers, batches, step, evaluate, "loss", device=device,
         max_steps=20 if args.smoke else 6000, schedulers=dict.fromkeys(optimizers, warmup_cosine()),
     )  # fmt: skip
+
+
+def states(lm: SpeechLM, codes: CodeFeatures, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the hidden states `[targets, hidden]` and the ids to predict, of the positions that have one."""
+    kind, index, target = layout(batch, lm.config.stop_ids[0])
+    # The attention is causal, so it never reaches padding on the right.
+    hidden, _ = lm.hidden(embed(lm, codes, batch, kind, index))
+    predicted = target != IGNORED
+    return hidden[predicted], target[predicted]
+
+
+def score(lm: SpeechLM, codes: CodeFeatures, batches: Iterable[dict[str, Tensor]]) -> Evaluation:
+    """Return the mean cross-entropy and the accuracy of the predicted ids."""
+    loss, right, count = 0.0, 0, 0
+    head = codes.head_table(lm.llm_decoder.weight)
+    for batch in batches:
+        with autocast(head.device):
+            hidden, target = states(lm, codes, batch)
+        logits = F.linear(hidden.float(), head, lm.llm_decoder.bias)
+        loss += float(F.cross_entropy(logits, target, reduction="sum"))
+        right += int((logits.argmax(-1) == target).sum())
+        count += len(target)
+    return Evaluation({"loss": loss / count, "accuracy": right / count})
 
 
 def export(out: Path, model_dir: Path, speakers: list[str], smoke: bool = False) -> tuple[LmConfig, dict[str, Tensor]]:

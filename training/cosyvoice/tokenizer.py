@@ -6,7 +6,7 @@ A third loss keeps the digits independent, so that more of the 6561 codes are us
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from tritone.text.phonemes import BREAKS, PHONES, WORD_BOUNDARY
 CTC_WEIGHT = 1.0
 SPREAD_WEIGHT = 1.0
 RATE = 1.5e-3
+Batch = dict[str, Tensor]
 EVALUATED = 160
 """Validation utterances scored at each evaluation."""
 
@@ -46,8 +47,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def build(args: argparse.Namespace) -> Run:
     """Return the run of `python -m training cosyvoice_tokenizer`."""
-    corpus, device = Corpus(args.data), args.device
-    whisper, mel, labels = corpus.store("whisper"), corpus.store("mel"), plain_phones()
+    corpus, device, labels = Corpus(args.data), args.device, plain_phones()
     tokenizer = Tokenizer(**sizes(args.smoke)).to(device)
     heads = Heads(len(corpus.speakers), max(labels.values()), *((32, 1) if args.smoke else ())).to(device)
     if args.start:
@@ -56,71 +56,21 @@ def build(args: argparse.Namespace) -> Run:
     optimizer = torch.optim.AdamW(
         [*tokenizer.parameters(), *heads.parameters()], args.rate, betas=(0.9, 0.98), weight_decay=0.01
     )
+    features = Features(corpus, labels, device)
 
-    def load(rows: np.ndarray) -> dict[str, Tensor]:
-        feats = [whisper[i] for i in rows]
-        frames = np.array([min(len(f) // 4, len(mel[i]) // 2) * 4 for f, i in zip(feats, rows, strict=True)])
-        feats = [f[:n] for f, n in zip(feats, frames, strict=True)]
-        phones = [[labels[p] for p in corpus.utterances[i].phones if p not in (WORD_BOUNDARY, *BREAKS)] for i in rows]
-        batch = {
-            "feats": torch.from_numpy(pad(feats).astype(np.float32)).transpose(1, 2),
-            "length": torch.from_numpy(frames.astype(np.int32)),
-            "mel": torch.from_numpy(
-                pad([mel[i][: n // 2] for i, n in zip(rows, frames, strict=True)], -11.5).astype(np.float32)
-            ),
-            "speaker": torch.tensor([corpus.speakers.index(corpus.utterances[i].speaker) for i in rows]),
-            "phones": torch.from_numpy(pad([np.array(p, np.int64) for p in phones])),
-            "phones_len": torch.tensor([len(p) for p in phones]),
-        }
-        return {name: tensor.to(device) for name, tensor in batch.items()}
-
-    def losses(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        latent, mask = tokenizer.latent(batch["feats"], batch["length"])
-        digits = quantize(latent) * mask
-        rebuilt, logits = heads(digits, mask, batch["speaker"])
-        size = rebuilt.shape[1]
-        weight = mask.repeat_interleave(2, dim=1)
-        l1 = ((rebuilt.float() - batch["mel"][:, :size]).abs() * weight).sum() / (weight.sum() * 80)
-        log_probs = logits.float().log_softmax(-1).transpose(0, 1)
-        lengths = batch["length"].long() // 4
-        ctc = F.ctc_loss(log_probs, batch["phones"], lengths, batch["phones_len"], zero_infinity=True)
-        return l1, ctc, digits, rebuilt
-
-    def step(batch: dict[str, Tensor], number: int) -> dict[str, float]:
+    def step(batch: Batch, number: int) -> dict[str, float]:
         with autocast(device):
-            l1, ctc, digits, _ = losses(batch)
+            l1, ctc, digits, _ = losses(tokenizer, heads, batch)
         spread = redundancy(digits, mask_of(batch["length"] // 4, digits.shape[1]))
         norm = distributed.update(l1 + CTC_WEIGHT * ctc + SPREAD_WEIGHT * spread, optimizer, clip=1.0)
         scalars = {"mel_l1": l1, "ctc": ctc, "spread": spread}
         return {name: float(loss.detach()) for name, loss in scalars.items()} | {"gradient": norm}
 
-    def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
+    def batches(epoch: int, skip: int) -> Iterator[Batch]:
         budget = 1600 if args.smoke else 10000
-        for rows in bucketed(whisper.lengths, corpus.indices(False), budget, args.seed, epoch)[skip:]:
-            yield load(rows)
-
-    def evaluate() -> Evaluation:
-        rows = corpus.validation()[:EVALUATED]
-        used, l1s, errors, images = np.zeros(CODES), [], [], {}
-        for start in range(0, len(rows), 16):
-            batch = load(rows[start : start + 16])
-            l1, _, digits, rebuilt = losses(batch)
-            l1s.append(float(l1))
-            mask = torch.ones_like(digits[..., :1])
-            for row, codes in enumerate(codes_of(digits, mask).cpu().numpy()):
-                used += np.bincount(codes[: int(batch["length"][row]) // 4], minlength=CODES)
-            errors.append(_phone_errors(heads, digits, batch))
-            if start == 0:
-                length = int(batch["length"][0]) // 2
-                images["rebuilt over original"] = (
-                    torch.cat([batch["mel"][0, :length], rebuilt[0, :length]], 1).T.cpu().numpy()
-                )
-        wrong, total = np.sum(errors, axis=0)
-        share = used / used.sum()
-        perplexity = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
-        scalars = {"mel_l1": float(np.mean(l1s)), "phone_error_rate": wrong / total, "perplexity": perplexity}
-        scalars |= {"codes_used": float((used > 0).sum()), "score": scalars["mel_l1"] + scalars["phone_error_rate"]}
-        return Evaluation(scalars, images)
+        lengths = corpus.store("whisper").lengths
+        for rows in bucketed(lengths, corpus.indices(False), budget, args.seed, epoch)[skip:]:
+            yield features.batch(rows)
 
     return Run(
         name="tokenizer",
@@ -128,12 +78,78 @@ def build(args: argparse.Namespace) -> Run:
         optimizers={"adamw": optimizer},
         batches=batches,
         step=step,
-        evaluate=evaluate,
+        evaluate=lambda: score(tokenizer, heads, features, corpus.validation()[:EVALUATED]),
         metric="score",
         max_steps=20 if args.smoke else 3000,
         schedulers={"adamw": warmup_cosine()},
         device=device,
     )
+
+
+class Features:
+    """The corpus's Whisper frames, mel and phones in batches."""
+
+    def __init__(self, corpus: Corpus, labels: Mapping[str, int], device: torch.device) -> None:
+        self._corpus, self._labels, self._device = corpus, labels, device
+        self._whisper, self._mel = corpus.store("whisper"), corpus.store("mel")
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Return the padded features of these utterances by name, cut to whole tokens."""
+        corpus, mel = self._corpus, self._mel
+        feats = [self._whisper[i] for i in rows]
+        frames = np.array([min(len(f) // 4, len(mel[i]) // 2) * 4 for f, i in zip(feats, rows, strict=True)])
+        feats = [f[:n] for f, n in zip(feats, frames, strict=True)]
+        phones = [self._phones(corpus.utterances[i].phones) for i in rows]
+        mels = [mel[i][: n // 2] for i, n in zip(rows, frames, strict=True)]
+        batch = {
+            "feats": torch.from_numpy(pad(feats).astype(np.float32)).transpose(1, 2),
+            "length": torch.from_numpy(frames.astype(np.int32)),
+            "mel": torch.from_numpy(pad(mels, -11.5).astype(np.float32)),
+            "speaker": torch.tensor([corpus.speakers.index(corpus.utterances[i].speaker) for i in rows]),
+            "phones": torch.from_numpy(pad([np.array(p, np.int64) for p in phones])),
+            "phones_len": torch.tensor([len(p) for p in phones]),
+        }
+        return {name: tensor.to(self._device) for name, tensor in batch.items()}
+
+    def _phones(self, symbols: Iterable[str]) -> list[int]:
+        return [self._labels[symbol] for symbol in symbols if symbol not in (WORD_BOUNDARY, *BREAKS)]
+
+
+def losses(tokenizer: Tokenizer, heads: Heads, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the mel's L1, the phones' CTC loss, the digits `[batch, tokens, 8]` and the reconstructed mel."""
+    latent, mask = tokenizer.latent(batch["feats"], batch["length"])
+    digits = quantize(latent) * mask
+    rebuilt, logits = heads(digits, mask, batch["speaker"])
+    size = rebuilt.shape[1]
+    weight = mask.repeat_interleave(2, dim=1)
+    l1 = ((rebuilt.float() - batch["mel"][:, :size]).abs() * weight).sum() / (weight.sum() * 80)
+    log_probs = logits.float().log_softmax(-1).transpose(0, 1)
+    lengths = batch["length"].long() // 4
+    ctc = F.ctc_loss(log_probs, batch["phones"], lengths, batch["phones_len"], zero_infinity=True)
+    return l1, ctc, digits, rebuilt
+
+
+def score(tokenizer: Tokenizer, heads: Heads, features: Features, rows: np.ndarray) -> Evaluation:
+    """Return the mel's L1, the phone error rate, and how evenly the codes are used, on these utterances."""
+    used, l1s, errors, images = np.zeros(CODES), [], [], {}
+    for start in range(0, len(rows), 16):
+        batch = features.batch(rows[start : start + 16])
+        l1, _, digits, rebuilt = losses(tokenizer, heads, batch)
+        l1s.append(float(l1))
+        mask = torch.ones_like(digits[..., :1])
+        for row, codes in enumerate(codes_of(digits, mask).cpu().numpy()):
+            used += np.bincount(codes[: int(batch["length"][row]) // 4], minlength=CODES)
+        errors.append(_phone_errors(heads, digits, batch))
+        if start == 0:
+            length = int(batch["length"][0]) // 2
+            pair = torch.cat([batch["mel"][0, :length], rebuilt[0, :length]], 1)
+            images["rebuilt over original"] = pair.T.cpu().numpy()
+    wrong, total = np.sum(errors, axis=0)
+    share = used / used.sum()
+    perplexity = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
+    scalars = {"mel_l1": float(np.mean(l1s)), "phone_error_rate": wrong / total, "perplexity": perplexity}
+    scalars |= {"codes_used": float((used > 0).sum()), "score": scalars["mel_l1"] + scalars["phone_error_rate"]}
+    return Evaluation(scalars, images)
 
 
 def redundancy(digits: Tensor, mask: Tensor) -> Tensor:

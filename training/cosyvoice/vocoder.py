@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.core import checkpointing, distributed
 from training.core.discriminators import Discriminators
@@ -67,7 +67,6 @@ def build(args: argparse.Namespace) -> Run:
     """Return the run of `python -m training cosyvoice_vocoder`."""
     corpus, device = Corpus(args.data), args.device
     config = SMOKE if args.smoke else NANO
-    size = 2 if args.smoke else args.batch
     max_steps = args.steps or (10 if args.smoke else STEPS)
     spectral_steps = min(args.spectral_steps, max_steps // 3)
     generator = prepare(Hift(config)).to(device)
@@ -76,16 +75,9 @@ def build(args: argparse.Namespace) -> Run:
         generator.load_state_dict(checkpointing.last_network(args.start, "generator"))
         judges.load_state_dict(checkpointing.last_network(args.start, "discriminators"))
         spectral_steps = 0
-    mel_of = MelSpectrogram(MEL).to(device)
-    optimizers = {
-        "generator": torch.optim.AdamW(
-            generator.parameters(), args.rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True
-        ),
-        "discriminators": torch.optim.AdamW(
-            judges.parameters(), args.rate / 2, betas=(0.8, 0.99), weight_decay=0.01, fused=True
-        ),
-    }
+    steps = VocoderStep(generator, judges, config, args.rate, spectral_steps, device)
     rows = long_enough(corpus, corpus.indices(False), args.frames + 2 * MARGIN)
+    size = 2 if args.smoke else args.batch
 
     def batches(epoch: int, skip: int) -> Iterator[Crop]:
         order = np.random.default_rng([args.seed, epoch]).permutation(rows)
@@ -94,50 +86,95 @@ def build(args: argparse.Namespace) -> Run:
                      distributed.world_size())  # fmt: skip
         for number in mine[skip:]:
             rng = np.random.default_rng([args.seed, epoch, number])
-            yield crop(corpus, groups[number], args.frames, rng, mel_of, device)
-
-    def step(batch: Crop, number: int) -> dict[str, float]:
-        scalars: dict[str, float] = {}
-        with autocast(device):
-            f0 = generator.f0_predictor(batch.mel).float()
-        driving = batch.f0 if number < spectral_steps else f0.detach()
-        spectrum = generator.analyse(generator.m_source(excite(driving, config, batch.seed)), None)
-        with autocast(device):
-            hidden = generator.filter(batch.mel, None, spectrum)
-        wave = generator.synthesize(hidden.float(), None)  # phases and samples need more than bfloat16's 8 bits
-        losses = {
-            "mel": F.l1_loss(mel_of(wave), mel_of(batch.wave)),
-            "stft": stft_loss(wave, batch.wave),
-            "f0": F.l1_loss(f0, batch.f0) / 100,
-        }
-        ramp = min(1.0, (number - spectral_steps) / RAMP)
-        if ramp >= 0:
-            with autocast(device):
-                real, _ = judges(batch.wave[:JUDGED])
-                fake, _ = judges(wave[:JUDGED].detach())
-            judged = discriminator_loss(real, fake)
-            scalars["discriminators"] = float(judged.detach())
-            distributed.update(judged, optimizers["discriminators"], clip=10.0)
-            judges.requires_grad_(False)
-            with autocast(device):
-                with torch.no_grad():
-                    _, real_layers = judges(batch.wave[:JUDGED])
-                fake, fake_layers = judges(wave[:JUDGED])
-            losses["adversarial"] = ramp * generator_loss(fake)
-            losses["features"] = ramp * feature_loss(real_layers, fake_layers)
-        total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
-        scalars |= {name: float(loss.detach()) for name, loss in losses.items()}
-        scalars["gradient"] = distributed.update(total, optimizers["generator"], clip=50.0)
-        judges.requires_grad_(True)
-        return scalars
+            yield crop(corpus, groups[number], args.frames, rng, steps.mel_of, device)
 
     def evaluate() -> Evaluation:
         return score(generator, corpus, examples(corpus, 1 if args.smoke else 2), device)
 
     networks = {"generator": generator, "discriminators": judges}
-    schedulers = dict.fromkeys(optimizers, warmup_cosine(0.01, 0.02))
-    return Run("vocoder", networks, optimizers, batches, step, evaluate, "mel_distance", max_steps, schedulers,
+    schedulers = dict.fromkeys(steps.optimizers, warmup_cosine(0.01, 0.02))
+    return Run("vocoder", networks, steps.optimizers, batches, steps, evaluate, "mel_distance", max_steps, schedulers,
                device=device)  # fmt: skip
+
+
+class VocoderStep:
+    """One training step of generator and discriminators; called with a batch and the step's number.
+
+    Args:
+        spectral_steps: steps before the discriminators join.
+    """
+
+    def __init__(
+        self,
+        generator: Hift,
+        judges: Discriminators,
+        config: HiftConfig,
+        rate: float,
+        spectral_steps: int,
+        device: torch.device,
+    ) -> None:
+        self.generator, self.judges, self.config, self.device = generator, judges, config, device
+        self.spectral_steps = spectral_steps
+        self.mel_of = MelSpectrogram(MEL).to(device)
+        self.optimizers = {
+            "generator": _adamw(generator, rate),
+            "discriminators": _adamw(judges, rate / 2),
+        }
+
+    def __call__(self, batch: Crop, number: int) -> dict[str, float]:
+        wave, losses = self._spectral(batch, number)
+        scalars: dict[str, float] = {}
+        ramp = min(1.0, (number - self.spectral_steps) / RAMP)
+        if ramp >= 0:
+            scalars["discriminators"] = self._judge(batch.wave[:JUDGED], wave[:JUDGED].detach())
+            # Freezing the discriminators spares their gradients in the generator's backward pass.
+            self.judges.requires_grad_(False)
+            losses |= self._adversarial(batch.wave[:JUDGED], wave[:JUDGED], ramp)
+        total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+        scalars |= {name: float(loss.detach()) for name, loss in losses.items()}
+        scalars["gradient"] = distributed.update(total, self.optimizers["generator"], clip=50.0)
+        self.judges.requires_grad_(True)
+        return scalars
+
+    def _spectral(self, batch: Crop, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the generated wave `[batch, samples]` and its losses against the recording."""
+        generator = self.generator
+        with autocast(self.device):
+            f0 = generator.f0_predictor(batch.mel).float()
+        driving = batch.f0 if number < self.spectral_steps else f0.detach()
+        spectrum = generator.analyse(generator.m_source(excite(driving, self.config, batch.seed)), None)
+        with autocast(self.device):
+            hidden = generator.filter(batch.mel, None, spectrum)
+        wave = generator.synthesize(hidden.float(), None)  # phases and samples need more than bfloat16's 8 bits
+        return wave, {
+            "mel": F.l1_loss(self.mel_of(wave), self.mel_of(batch.wave)),
+            "stft": stft_loss(wave, batch.wave),
+            "f0": F.l1_loss(f0, batch.f0) / 100,
+        }
+
+    def _judge(self, recorded: Tensor, generated: Tensor) -> float:
+        """Update the discriminators; return their loss."""
+        with autocast(self.device):
+            real, _ = self.judges(recorded)
+            fake, _ = self.judges(generated)
+        loss = discriminator_loss(real, fake)
+        distributed.update(loss, self.optimizers["discriminators"], clip=10.0)
+        return float(loss.detach())
+
+    def _adversarial(self, recorded: Tensor, generated: Tensor, ramp: float) -> dict[str, Tensor]:
+        """Return the generator's losses under the discriminators."""
+        with autocast(self.device):
+            with torch.no_grad():
+                _, real_layers = self.judges(recorded)
+            fake, fake_layers = self.judges(generated)
+        return {
+            "adversarial": ramp * generator_loss(fake),
+            "features": ramp * feature_loss(real_layers, fake_layers),
+        }
+
+
+def _adamw(network: nn.Module, rate: float) -> torch.optim.AdamW:
+    return torch.optim.AdamW(network.parameters(), rate, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
 
 
 def prepare(generator: Hift) -> Hift:
