@@ -9,7 +9,7 @@ import numpy as np
 
 
 def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Return the same sound at another sample rate, float32 `[samples * to_rate / from_rate]`."""
+    """Return a recording at another sample rate, float32 `[samples * to_rate / from_rate]`."""
     if from_rate == to_rate:
         return wav.astype(np.float32)
     import soxr
@@ -19,7 +19,7 @@ def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def sinc_resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
-    """Return the same sound at another rate, resampled as for the published models.
+    """Return a recording at another sample rate, resampled as for the published models.
 
     The kernel is a sinc of six zero crossings under a Hann window, cut off at 0.99 of the lower rate's band (Smith,
     Digital Audio Resampling Home Page). Its gentle slope lets some alias through that `resample` removes. A speaker

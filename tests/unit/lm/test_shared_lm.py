@@ -20,7 +20,7 @@ from tritone.families.moss_ttsd.checkpoint import MossCheckpoint, open_checkpoin
 from tritone.families.moss_ttsd.family import family
 from tritone.families.moss_ttsd.lm.config import ChannelSampling
 from tritone.families.moss_ttsd.lm.delay import delayed
-from tritone.families.moss_ttsd.lm.generate import Draw, Utterance
+from tritone.families.moss_ttsd.lm.generate import Draw, RowSession
 from tritone.lm.sampling import seeded_draw
 from tritone.lm.shared import Closed, Listener, SharedLm
 from tritone.stage import Arrays
@@ -230,7 +230,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> MossCheckpoint:
 
 def test_a_dialogue_is_what_it_is_alone_whoever_joins_and_leaves(checkpoint: MossCheckpoint) -> None:
     """Sequences of several lengths and samplings begin at several rows of the first; one is left, one fails."""
-    config, sizes = checkpoint.lm, list[int]()
+    config, sizes = checkpoint.config.lm, list[int]()
     inner, described = torch_call(family(checkpoint.folder).stages), family(checkpoint.folder)
     assert described.stage_llm is not None
 
@@ -243,7 +243,7 @@ def test_a_dialogue_is_what_it_is_alone_whoever_joins_and_leaves(checkpoint: Mos
     warm, greedy = ChannelSampling(True, 1.5, 50, 0.9, 1.2), ChannelSampling(False, repetition_penalty=1.3)
     mixed = [warm if channel % 2 else ChannelSampling(top_k=20, top_p=0.7) for channel in range(8)]
     ending = [ChannelSampling(top_p=0.7)] * 8
-    chosen = [([warm] * 8, 25, 90), ([greedy] * 8, 60, 50), (mixed, 8, 70), (checkpoint.sampling, 33, 40)]
+    chosen = [([warm] * 8, 25, 90), ([greedy] * 8, 60, 50), (mixed, 8, 70), (checkpoint.config.sampling, 33, 40)]
     chosen.append((ending, 50, 200))
     prompts = []
     for _, length, _ in chosen:
@@ -254,7 +254,7 @@ def test_a_dialogue_is_what_it_is_alone_whoever_joins_and_leaves(checkpoint: Mos
     def begin(one: int, draw: Draw | None = None) -> Listener:
         sampling, length, rows = chosen[one]
         heard: Listener = lm(
-            Utterance(prompts[one], config, sampling, draw or seeded_draw(one), length + rows), ahead=16
+            RowSession(prompts[one], config, sampling, draw or seeded_draw(one), length + rows), ahead=16
         )
         return heard
 

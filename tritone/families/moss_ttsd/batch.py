@@ -1,12 +1,12 @@
-"""Dialogues of a JSONL file spoken together.
+"""Synthesis of all dialogues in a JSONL file, several at a time.
 
     python -m tritone.families.moss_ttsd.batch dialogues.jsonl --checkpoint DIR --out DIR
 
-A line is an object in the published form: `text`, and maybe `prompt_audio` with `prompt_text` (both speakers in one
-recording) or `prompt_audio_speaker1` and `..2` with `prompt_text_speaker1` and `..2`; `base_path` is where relative
-names of recordings begin, by default the JSONL file's folder. Other fields are inputs of a request by name (`seed`,
-`max_seconds`, `normalize`, `temperature`). The n-th dialogue, counted from 0, becomes `output_n.wav`; `results.jsonl`
-says what became of each. A line at fault is reported and the others are spoken; the exit status is then 1.
+A line is an object with the published fields: `text`, optionally `prompt_audio` with `prompt_text` (both speakers in
+one recording), or `prompt_audio_speaker1` and `..2` with `prompt_text_speaker1` and `..2`. `base_path` is the folder of
+relative names of recordings, by default the folder of the JSONL file. Other fields are inputs of a request by name
+(`seed`, `max_seconds`, `normalize`, `temperature`). Dialogue n, counted from 0, is written to `output_n.wav`, and
+`results.jsonl` has a result for each. A faulty line is reported, the others are synthesised, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tritone.load import ENGINES, Model, load_model, read_request
 from tritone.stage import Arrays, Host
 
 TOGETHER = 8
-"""Dialogues whose rows are decoded together, if not told otherwise; memory grows with the longest."""
+"""The default number of dialogues to decode together; memory grows with the longest."""
 NAMES = {
     "prompt_audio": "reference_wav",
     "prompt_text": "reference_text",
@@ -37,12 +37,12 @@ NAMES = {
     "prompt_audio_speaker2": "reference_wav_2",
     "prompt_text_speaker2": "reference_text_2",
 }
-"""Fields of a line, and the inputs of a request they become."""
+"""The published fields of a line, and the inputs of a request that they become."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """One dialogue: its place among the dialogues, its line in the file, and its request or what is wrong with it."""
+    """One dialogue: its index among the dialogues, its line number in the file, and its request or the line's error."""
 
     index: int
     number: int
@@ -50,17 +50,17 @@ class Line:
 
 
 def read_lines(path: Path, model: Model) -> list[Line]:
-    """Return every dialogue of the file; TritoneError when there is no such file, or none in it."""
+    """Return every dialogue of the file; TritoneError when the file is missing or empty."""
     if not path.is_file():
-        raise TritoneError(f"{path} does not exist; give a file with one JSON object a line")
+        raise TritoneError(f"{path} does not exist; give a file with one JSON object on each line")
     written = [(n, text) for n, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if text.strip()]
     if not written:
-        raise TritoneError(f'{path} is empty; write one JSON object a line, such as {{"text": "[S1]Hello."}}')
+        raise TritoneError(f'{path} is empty; write one JSON object on each line, such as {{"text": "[S1]Hello."}}')
     return [Line(index, number, read_line(text, path, model)) for index, (number, text) in enumerate(written)]
 
 
 def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
-    """Return the request of one line, or the error in its place."""
+    """Return the request of one line, or its error."""
     try:
         item = json.loads(text)
         if not isinstance(item, dict):
@@ -73,24 +73,26 @@ def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
 
 
 def item_request(item: dict[str, Any], folder: Path, model: Model) -> Arrays:
-    """Return the request an item asks for; recordings are read, mixed down and resampled."""
+    """Return an item as a request; its recordings are read, mixed down and resampled."""
     fields = dict(item)
-    said, base = fields.pop("text", ""), folder / str(fields.pop("base_path", "") or "")
-    if not isinstance(said, str):
-        raise InvalidRequest("text", f"is a {type(said).__name__}; give a string")
-    found: dict[str, Any] = {}
+    text, base = fields.pop("text", ""), folder / str(fields.pop("base_path", "") or "")
+    if not isinstance(text, str):
+        raise InvalidRequest("text", f"is a {type(text).__name__}; give a string")
+    inputs: dict[str, Any] = {}
     for name, value in fields.items():
         target = NAMES.get(name, name)
         if value is None or value == "":
             continue
-        if target in found:
-            raise InvalidRequest(name, "came with recordings of single speakers; give one recording or those")
-        found[target] = read_recording(base / str(value), name) if name.startswith("prompt_audio") else value
-    return read_request(model.family, said, "", found)
+        if target in inputs:
+            raise InvalidRequest(
+                name, "came with recordings of single speakers; give one recording of both, or one of each"
+            )
+        inputs[target] = read_recording(base / str(value), name) if name.startswith("prompt_audio") else value
+    return read_request(model.family, text, "", inputs)
 
 
 def answers(host: Host, model: Model, requests: Sequence[Arrays]) -> list[Any]:
-    """Return the step's results; where all together fail, each is tried alone, so that none costs the others theirs."""
+    """Return the results of a host step; when the requests fail together, each is tried alone."""
     if not requests:
         return []
     try:
@@ -102,49 +104,55 @@ def answers(host: Host, model: Model, requests: Sequence[Arrays]) -> list[Any]:
 
 
 def speak(model: Model, requests: Sequence[Arrays]) -> list[np.ndarray | Exception]:
-    """Return a waveform or an error for each request, all decoded together."""
+    """Return a waveform or an error for each request; all requests are decoded together."""
     known: list[Any] = [dict(request) for request in requests]
     for host in model.family.hosts:
         names = {tensor.name for tensor in host.inputs}
-        going = [at for at, one in enumerate(known) if not isinstance(one, Exception)]
-        given = [{name: array for name, array in known[at].items() if name in names} for at in going]
-        for at, found in zip(going, answers(host, model, given), strict=True):
-            known[at] = found if isinstance(found, Exception) else known[at] | found
+        good = [index for index, arrays in enumerate(known) if not isinstance(arrays, Exception)]
+        inputs = [{name: array for name, array in known[index].items() if name in names} for index in good]
+        for index, result in zip(good, answers(host, model, inputs), strict=True):
+            known[index] = result if isinstance(result, Exception) else known[index] | result
     name = model.family.response[0].name
-    return [one if isinstance(one, Exception) else one[name].reshape(-1) for one in known]
+    return [arrays if isinstance(arrays, Exception) else arrays[name].reshape(-1) for arrays in known]
 
 
 def run(lines: Sequence[Line], model: Model, out: Path, together: int) -> Iterator[dict[str, Any]]:
-    """What became of each dialogue, in order, its sound written."""
+    """Yield the result of each dialogue in order, once its sound is written."""
     for start in range(0, len(lines), together):
         part = lines[start : start + together]
         spoken = iter(speak(model, [line.request for line in part if isinstance(line.request, dict)]))
         for line in part:
-            found = next(spoken) if isinstance(line.request, dict) else line.request
+            wave = next(spoken) if isinstance(line.request, dict) else line.request
             result: dict[str, Any] = {"line": line.number}
-            if isinstance(found, Exception):
-                yield result | {"error": str(found) or type(found).__name__}
+            if isinstance(wave, Exception):
+                yield result | {"error": str(wave) or type(wave).__name__}
                 continue
             file = out / f"output_{line.index}.wav"
-            write_wav(file, found, model.sample_rate)
-            yield result | {"wav": file.name, "seconds": round(len(found) / model.sample_rate, 2)}
+            write_wav(file, wave, model.sample_rate)
+            yield result | {"wav": file.name, "seconds": round(len(wave) / model.sample_rate, 2)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Speak the file; returns the exit status."""
+    """Synthesise the dialogues of a file and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tritone.families.moss_ttsd.batch",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="one JSON object a line")
+    parser.add_argument("file", type=Path, help="a JSONL file, one dialogue on each line")
     parser.add_argument("--checkpoint", type=Path, required=True, help="folder of the language model with its codec")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the sound; made if it is not there")
-    parser.add_argument("--engine", default="torch", choices=ENGINES, help="default: %(default)s")
-    parser.add_argument("--build-dir", type=Path, help="folder of exported networks, for engines other than torch")
-    parser.add_argument("--device", default="cpu", help="default: %(default)s")
-    parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--together", type=int, default=TOGETHER, help="dialogues at a time (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the sound files; created if it is missing")
+    parser.add_argument(
+        "--engine", default="torch", choices=ENGINES, help="what runs the stages (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--build-dir", type=Path, help="folder of exported artifacts, needed by engines other than torch"
+    )
+    parser.add_argument("--device", default="cpu", help="where torch runs: cpu or cuda (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of each network (default: %(default)s)")
+    parser.add_argument(
+        "--together", type=int, default=TOGETHER, help="dialogues decoded at a time (default: %(default)s)"
+    )
     args = parser.parse_args(arguments)
     try:
         model = load_model(
@@ -158,10 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 results.write(json.dumps(result, ensure_ascii=False) + "\n")
                 results.flush()
                 failed += "error" in result
-                said = result.get("error") or f"{result['wav']}, {result['seconds']} s"
-                print(
-                    f"line {result['line']}: {said}", file=sys.stderr if "error" in result else sys.stdout, flush=True
-                )
+                report = result.get("error") or f"{result['wav']}, {result['seconds']} s"
+                output = sys.stderr if "error" in result else sys.stdout
+                print(f"line {result['line']}: {report}", file=output, flush=True)
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

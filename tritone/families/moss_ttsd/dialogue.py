@@ -1,4 +1,4 @@
-"""Dialogue text: speaker tags, both published ways of cleaning it, and the prompt the language model reads."""
+"""Dialogue text: speaker tags, the text cleaning of both releases, and the prompt of the language model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SYSTEM = (
     "You are a speech synthesizer that generates natural, realistic, and human-like conversational audio from "
     "dialogue text."
 )
-"""What the released models were trained to read first."""
+"""The instruction in front of every text that the released models were trained on."""
 SPEAKERS = {"[S1]": "<speaker1>", "[S2]": "<speaker2>"}
 
 _TAG = re.compile(r"(\[S\d+\])")
@@ -23,7 +23,7 @@ _BRACKETED = re.compile(r"\[(?!S\d+\])([^\]]*)\]")
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How one release cleans text: the words for laughter, what else becomes a comma, whether brackets stay."""
+    """The text cleaning of one release: the words for laughter, the marks that become commas, whether brackets stay."""
 
     laugh_cjk: str
     laugh: str
@@ -36,17 +36,19 @@ CLEANINGS = {
     "0.7": Cleaning("[笑]", "[laugh]", _PAUSES, True),
     "0.5": Cleaning("(笑)", "(laughs)", (*_PAUSES, ("！", "，"), ("？", "，"), ("!", ","), ("?", ",")), False),
 }
-"""By release of the model."""
+"""The text cleaning of each release of the model."""
 
 
 def normalize(text: str, release: str = "0.7") -> str:
-    """Return the text as that release's models were trained to read it; tags as [S1], one for each turn."""
+    """Return the text as that release's models were trained on it, with tags such as [S1], one for each turn."""
     if release not in CLEANINGS:
-        raise ConfigError(f"text of release {release!r}; there are {', '.join(CLEANINGS)}")
-    how = CLEANINGS[release]
+        raise ConfigError(
+            f"text of release {release!r} is unknown; the supported releases are {' and '.join(CLEANINGS)}"
+        )
+    cleaning = CLEANINGS[release]
     text = re.sub(r"\[(\d+)\]", r"[S\1]", text).replace("\n", " ")
     text = text.translate(_DROPPED).replace("‘", "'").replace("’", "'")
-    if not how.keeps_brackets:
+    if not cleaning.keeps_brackets:
         text = _BRACKETED.sub(r"\1", text)
     turns: list[list[str]] = []
     tag = ""
@@ -54,25 +56,26 @@ def normalize(text: str, release: str = "0.7") -> str:
         if _TAG.fullmatch(part):
             tag = part
             continue
-        said = _clean(part.strip(), how)
+        words = _clean(part.strip(), cleaning)
         if turns and turns[-1][0] == tag:
-            turns[-1][1] += said
-        elif said or tag:
-            turns.append([tag, said])
-    return "".join(tag + said for tag, said in turns)
+            turns[-1][1] += words
+        elif words or tag:
+            turns.append([tag, words])
+    return "".join(tag + words for tag, words in turns)
 
 
-def _clean(said: str, how: Cleaning) -> str:
-    said = _LAUGH.sub(how.laugh, _CJK_LAUGH.sub(how.laugh_cjk, said))
-    for pause, comma in how.commas:
-        said = said.replace(pause, comma)
-    if said.endswith(("，", ",")):
-        said = said[:-1] + ("。" if said[-1] == "，" else ".")
-    return said[:-1].replace("。", "，") + said[-1:]
+def _clean(words: str, cleaning: Cleaning) -> str:
+    """Return one turn with its laughter written out and a full stop at its end alone."""
+    words = _LAUGH.sub(cleaning.laugh, _CJK_LAUGH.sub(cleaning.laugh_cjk, words))
+    for pause, comma in cleaning.commas:
+        words = words.replace(pause, comma)
+    if words.endswith(("，", ",")):
+        words = words[:-1] + ("。" if words[-1] == "，" else ".")
+    return words[:-1].replace("。", "，") + words[-1:]
 
 
 def check_dialogue(text: str, field: str = "target_text") -> None:
-    """Raise InvalidRequest for a dialogue without words, or with a speaker the models do not have."""
+    """Raise InvalidRequest for a dialogue without words, or with an unknown speaker."""
     unknown = sorted({tag for tag in _TAG.findall(text) if tag not in SPEAKERS})
     if unknown:
         raise InvalidRequest(field, f"names {', '.join(unknown)}; the models know {' and '.join(SPEAKERS)}")
@@ -81,7 +84,7 @@ def check_dialogue(text: str, field: str = "target_text") -> None:
 
 
 def prompt_text(text: str) -> str:
-    """What stands before speech: the instruction and the tagged text between their markers."""
+    """Return the text of the prompt: the instruction and the tagged dialogue between their markers."""
     for tag, marker in SPEAKERS.items():
         text = text.replace(tag, marker)
     return f"<|begin_of_style|>{SYSTEM}<|end_of_style|>\n<|begin_of_text|>{text}<|end_of_text|>\n<|begin_of_speech|>"

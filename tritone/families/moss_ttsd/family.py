@@ -14,10 +14,10 @@ from tritone.families.moss_ttsd.codec.config import released
 from tritone.families.moss_ttsd.codec.stages import BATCH, codec_stages
 from tritone.families.moss_ttsd.hosts import hosts, waveform
 from tritone.families.moss_ttsd.lm.config import RELEASED
-from tritone.families.moss_ttsd.lm.stages import StageSession, lm_stage
+from tritone.families.moss_ttsd.lm.stages import StageGroup, lm_stage
 from tritone.families.moss_ttsd.request import REQUEST, prepare
+from tritone.families.moss_ttsd.stream import never, synthesize
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
-from tritone.families.moss_ttsd.whole import never, synthesize
 from tritone.lm.shared import SharedLm
 from tritone.stage import Arrays, Call, Family, Llm
 
@@ -25,7 +25,7 @@ NAME = "moss_ttsd"
 
 
 def family(model_dir: str | Path) -> Family:
-    """Return everything the exporters and servers need to know of the checkpoint in `model_dir`.
+    """Return the description of the checkpoint in `model_dir` for exporters and servers.
 
     Weights are loaded when a stage is built.
 
@@ -33,42 +33,41 @@ def family(model_dir: str | Path) -> Family:
         CheckpointError, ConfigError: a file is missing or wrong; the message names it.
     """
     checkpoint = open_checkpoint(Path(model_dir))
-    tokenizer = DialogueTokenizer(checkpoint.folder)
-    stages = (*codec_stages(checkpoint.codec, checkpoint.load_codec), lm_stage(checkpoint.lm, checkpoint.load_lm))
-    steps = hosts(checkpoint, tokenizer)
+    config, tokenizer = checkpoint.config, DialogueTokenizer(checkpoint.folder)
+    host_steps = hosts(config, tokenizer)
 
     def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
-        return synthesize(call, llm, prepare(call, request, checkpoint, tokenizer), checkpoint, cancelled)
+        return synthesize(call, llm, prepare(call, request, config, tokenizer), config, cancelled)
 
     def stage_llm(call: Call) -> Llm:
-        return SharedLm(StageSession(call, checkpoint.lm), BATCH.hi)
+        return SharedLm(StageGroup(call, config.lm), BATCH.hi)
 
     return Family(
         name=NAME,
-        stages=stages,
+        stages=(*codec_stages(config.codec, checkpoint.load_codec), lm_stage(config.lm, checkpoint.load_lm)),
         language_model=None,
         request=REQUEST,
-        response=steps[-1].outputs,
+        response=host_steps[-1].outputs,
         synthesize=speak,
-        hosts=steps,
-        settings={"sample_rate": checkpoint.codec.sample_rate, "speakers": ()},
+        hosts=host_steps,
+        settings={"sample_rate": config.codec.sample_rate, "speakers": ()},
         stage_llm=stage_llm,
     )
 
 
 def published(_kind: str) -> Family:
-    """Return the family at the released sizes: to be listed, without weights."""
+    """Return the description of the released sizes, which can be listed but has no weights."""
 
-    def nothing(*_: Any, **__: Any) -> Any:
+    def no_checkpoint(*_: Any, **__: Any) -> Any:
         raise CheckpointError("this family was described without a checkpoint; it has no weights.")
 
     codec = released()
     return Family(
         name=NAME,
-        stages=(*codec_stages(codec, nothing), lm_stage(RELEASED, nothing)),
+        stages=(*codec_stages(codec, no_checkpoint), lm_stage(RELEASED, no_checkpoint)),
         language_model=None,
         request=REQUEST,
         response=(waveform(codec),),
-        synthesize=nothing,
-        stage_llm=nothing,
+        synthesize=no_checkpoint,
+        stage_llm=no_checkpoint,
     )

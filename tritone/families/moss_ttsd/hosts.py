@@ -1,6 +1,7 @@
-"""The three steps of the whole-utterance ensemble: prompt, language model, decoder.
+"""The three host steps of the whole-utterance ensemble: prompt, language model and vocoder.
 
-The language model decodes its requests together; each gives what it gives alone.
+Each packs and unpacks tensors around a function of `whole`. The language model decodes its requests together; a request
+gets the same codes with or without company.
 """
 
 from __future__ import annotations
@@ -10,74 +11,54 @@ from typing import Any
 import numpy as np
 
 from tritone.errors import TritoneError
-from tritone.families.moss_ttsd.checkpoint import MossCheckpoint
 from tritone.families.moss_ttsd.codec.config import CodecConfig
-from tritone.families.moss_ttsd.codec.windows import STREAMING, decode
-from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, prepare, sampling_array, sampling_of
+from tritone.families.moss_ttsd.config import MossConfig
+from tritone.families.moss_ttsd.lm.config import AsteroidConfig
+from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, sampling_array, sampling_of
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
-from tritone.families.moss_ttsd.whole import NoSpeech, heard_reference, nothing_said, whole_codes
-from tritone.request.batch import answer
+from tritone.families.moss_ttsd.whole import Spoken, prompts, speech, waveforms
 from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
 
 ROW = 1
 CODES = Axis("spoken_codes", 1, 125, 16384)
+DECODING = ("codec_decoder", "codec_vocoder")
 
 
 def waveform(config: CodecConfig) -> Tensor:
-    """What a request is answered with."""
+    """Return the tensor of the response."""
     return Tensor("waveform", "float32", (ROW, Scaled(config.upsample, CODES)))
 
 
-def hosts(checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
-    """Return the ensemble's steps in order; each reads outputs of the earlier ones by name."""
-    config = checkpoint.lm
-    rows = Tensor("prompt_rows", "int64", (ROW, Axis("prompt_rows_count", 1, 200, 4096), config.channels))
-    reference = Tensor("reference_codes", "int64", (ROW, config.channels, Axis("reference_count", 0, 62, 750)))
-    sampling = Tensor("sampling_used", "float32", (ROW, config.channels, 1 + len(CONTROLS)))
+def hosts(config: MossConfig, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
+    """Return the ensemble's host steps in order; each reads outputs of the earlier ones by name."""
+    channels = config.lm.channels
+    rows = Tensor("prompt_rows", "int64", (ROW, Axis("prompt_rows_count", 1, 200, 4096), channels))
+    reference = Tensor("reference_codes", "int64", (ROW, channels, Axis("reference_count", 0, 62, 750)))
+    sampling = Tensor("sampling_used", "float32", (ROW, channels, 1 + len(CONTROLS)))
     controls = (sampling, Tensor("rows_used", "int64", (ROW, 1)), Tensor("seed_used", "int64", (ROW, 1)))
-    codes = Tensor("codes", "int64", (ROW, config.channels, CODES))
+    codes = Tensor("codes", "int64", (ROW, channels, CODES))
 
     def prompt(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
-        return [answer(_prompt, call, one, checkpoint, tokenizer) for one in requests]
+        prepared = prompts(call, requests, config, tokenizer)
+        return [result if isinstance(result, TritoneError) else packed(result) for result in prepared]
 
     def llm(_call: Call, llm: Llm, requests: list[Arrays]) -> list[Any]:
-        prepared = [
-            Prepared(
-                one["prompt_rows"][0],
-                np.zeros((config.channels, 0), np.int64),
-                sampling_of(one["sampling_used"][0], config),
-                int(one["rows_used"][0, 0]),
-                int(one["seed_used"][0, 0]),
-            )
-            for one in requests
-        ]
-        found = whole_codes(llm, prepared, config)
-        return [one if isinstance(one, TritoneError) else _spoken(one) for one in found]
+        results = speech(llm, [unpacked(request, config.lm) for request in requests], config.lm)
+        return [result if isinstance(result, TritoneError) else {"codes": result[None]} for result in results]
 
     def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
-        return [
-            {
-                "waveform": decode(
-                    call, checkpoint.codec, one["codes"][0], STREAMING, heard_reference(one["reference_codes"][0])
-                )[None]
-            }
-            for one in requests
-        ]
+        dialogues = [Spoken(request["codes"][0], request["reference_codes"][0]) for request in requests]
+        return [{"waveform": wave[None]} for wave in waveforms(call, dialogues, config)]
 
-    decoding = ("codec_decoder", "codec_vocoder")
     return (
         Host("prompt", REQUEST, (rows, reference, *controls), prompt, ("codec_encoder",)),
         Host("llm", (rows, *controls), (codes,), llm, ("llm", "lm_step")),
-        Host("vocoder", (codes, reference), (waveform(checkpoint.codec),), vocoder, decoding),
+        Host("vocoder", (codes, reference), (waveform(config.codec),), vocoder, DECODING),
     )
 
 
-def _spoken(codes: np.ndarray) -> Arrays | NoSpeech:
-    return {"codes": codes[None]} if codes.shape[1] else nothing_said()
-
-
-def _prompt(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: DialogueTokenizer) -> Arrays:
-    prepared = prepare(call, request, checkpoint, tokenizer)
+def packed(prepared: Prepared) -> Arrays:
+    """Return a prompt and its controls as the outputs of the host step `prompt`."""
     return {
         "prompt_rows": prepared.rows[None],
         "reference_codes": prepared.reference[None],
@@ -85,3 +66,14 @@ def _prompt(call: Call, request: Arrays, checkpoint: MossCheckpoint, tokenizer: 
         "rows_used": np.array([[prepared.longest]], np.int64),
         "seed_used": np.array([[prepared.seed]], np.int64),
     }
+
+
+def unpacked(request: Arrays, config: AsteroidConfig) -> Prepared:
+    """Return the prompt and controls that the host step `llm` receives; the reference is not among its inputs."""
+    return Prepared(
+        request["prompt_rows"][0],
+        np.zeros((config.channels, 0), np.int64),
+        sampling_of(request["sampling_used"][0], config),
+        int(request["rows_used"][0, 0]),
+        int(request["seed_used"][0, 0]),
+    )

@@ -1,6 +1,8 @@
-"""`load_model`: tokenizer, language model and codec of a checkpoint, ready to use, or an error that says what to do.
+"""`load_networks`: tokenizer, language model and codec as torch networks, in the dtype and on the device asked for.
 
-python -m tritone.families.moss_ttsd.load DIR [--warm-up]     loads it and prints what it is
+python -m tritone.families.moss_ttsd.networks DIR [--warm-up]     loads a checkpoint and prints what it contains
+
+`tritone.load.load_model` loads what is served; this takes the arguments of the published `load_model`.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem, TritoneError
-from tritone.families.moss_ttsd.checkpoint import CODEC_WEIGHTS, CODEC_YAMLS, one_of
 from tritone.families.moss_ttsd.codec.checkpoint import load_codec
 from tritone.families.moss_ttsd.codec.config import read_codec_config
+from tritone.families.moss_ttsd.config import CODEC_WEIGHTS, CODEC_YAMLS, first_present
 from tritone.families.moss_ttsd.lm.checkpoint import load_lm
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig, read_lm_config
 
@@ -28,10 +30,10 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "bfloat16", "float16")
 ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
-"""The fastest first; what cannot run here falls back to the next."""
+"""The fastest first; flash attention falls back to the next where it cannot run."""
 
 
-def load_model(
+def load_networks(
     model_path: str | Path,
     spt_config_path: str | Path,
     spt_checkpoint_path: str | Path,
@@ -40,29 +42,30 @@ def load_model(
     device: str | torch.device | None = None,
     warm_up: bool = False,
 ) -> tuple[Any, AsteroidLM, XYTokenizer]:
-    """(tokenizer, language model, codec), both networks in eval mode on `device`.
+    """Return tokenizer, language model and codec, both networks in eval mode on `device`.
 
-    The codec stays in float32: its quantiser tells neighbours apart by small differences.
+    The codec stays in float32, because small differences decide which vector its quantiser chooses.
 
     Args:
         model_path: folder of the language model and its tokenizer.
-        spt_config_path: YAML of the codec. spt_checkpoint_path: its weights, a file or a Hugging Face folder.
-        torch_dtype: of the language model, bfloat16 if None; also by name.
-        attn_implementation: "flash_attention_2", "sdpa" or "eager"; one that cannot run here is replaced by the next,
-            with one warning.
-        device: "cuda" where there is a GPU, if None, else "cpu".
+        spt_config_path: YAML of the codec.
+        spt_checkpoint_path: weights of the codec, a file or a Hugging Face folder.
+        torch_dtype: dtype of the language model, or its name; bfloat16 if None.
+        attn_implementation: "flash_attention_2", "sdpa" or "eager". Flash attention is replaced by "sdpa", with a
+            warning, where it cannot run.
+        device: if None, "cuda" with a GPU and "cpu" without.
         warm_up: run both networks once on valid ids.
 
     Raises:
         ConfigError: an unknown dtype, attention or device, or a configuration that cannot be read.
         CheckpointError: a path does not exist, tokenizer files are missing, or weights are damaged or do not fit.
-        EnvironmentProblem: memory ran out; the message says what to ask for instead.
+        EnvironmentProblem: out of memory; the message says how to need less.
     """
     import torch
 
-    dtype = find_dtype(torch_dtype)
-    where = find_device(device)
-    attention = find_attention(attn_implementation, where.type, dtype)
+    dtype = resolve_dtype(torch_dtype)
+    place = resolve_device(device)
+    attention = resolve_attention(attn_implementation, place.type, dtype)
     folder = Path(model_path)
     if not folder.is_dir():
         raise CheckpointError(f"model_path {folder} is not a directory; give the language model's folder")
@@ -70,35 +73,35 @@ def load_model(
     config, codec_config = read_lm_config(folder), read_codec_config(Path(spt_config_path))
     if codec_config.channels != config.channels:
         raise ConfigError(
-            f"the language model {folder} speaks {config.channels} channels and the codec {spt_config_path} "
+            f"the language model {folder} has {config.channels} channels and the codec {spt_config_path} "
             f"{codec_config.channels}; they do not belong together"
         )
     try:
-        lm = load_lm(config, folder, dtype, attention).to(where)
-        codec = load_codec(codec_config, Path(spt_checkpoint_path)).to(where)
+        lm = load_lm(config, folder, dtype, attention).to(place)
+        codec = load_codec(codec_config, Path(spt_checkpoint_path)).to(place)
         if warm_up:
             _warm_up(lm, codec, config)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise EnvironmentProblem(
-            f"{where} has too little memory for {folder} in {str(dtype).removeprefix('torch.')}: {error}. "
-            f"Ask for torch_dtype='bfloat16', another device, or free what else is there."
+            f"{place} has too little memory for {folder} in {str(dtype).removeprefix('torch.')}: {error}. "
+            f"Ask for torch_dtype='bfloat16' or another device, or free memory."
         ) from error
     return tokenizer, lm, codec
 
 
-def find_dtype(asked: torch.dtype | str | None) -> torch.dtype:
-    """Return the dtype by itself or by name, bfloat16 for None; ConfigError for what the model cannot be in."""
+def resolve_dtype(asked: torch.dtype | str | None) -> torch.dtype:
+    """Return a dtype given as such or by name, bfloat16 for None; ConfigError for one that is not in DTYPES."""
     import torch
 
     name = "bfloat16" if asked is None else str(asked).removeprefix("torch.")
     if name not in DTYPES:
-        raise ConfigError(f"torch_dtype {asked!r}; there are {', '.join(DTYPES)}")
-    found: torch.dtype = getattr(torch, name)
-    return found
+        raise ConfigError(f"torch_dtype {asked!r} is not supported; use one of {', '.join(DTYPES)}")
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
-def find_device(asked: str | torch.device | None) -> torch.device:
-    """Return the device, a GPU if there is one for None; ConfigError for one that is not there."""
+def resolve_device(asked: str | torch.device | None) -> torch.device:
+    """Return the device, for None a GPU if there is one; ConfigError for an unknown or missing device."""
     import torch
 
     if asked is None:
@@ -106,34 +109,34 @@ def find_device(asked: str | torch.device | None) -> torch.device:
     try:
         device = torch.device(asked)
     except RuntimeError as error:
-        raise ConfigError(f"device {asked!r} is none that torch knows; use 'cpu' or 'cuda'") from error
+        raise ConfigError(f"device {asked!r} is unknown to torch; use 'cpu' or 'cuda'") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {asked!r}: this machine has no GPU that torch can use; use device='cpu'")
     return device
 
 
-def find_attention(asked: str, device: str, dtype: torch.dtype) -> str:
-    """Return the implementation asked for, or with one warning the next that can run."""
+def resolve_attention(asked: str, device: str, dtype: torch.dtype) -> str:
+    """Return the implementation asked for, or, with a warning, the next where flash attention cannot run."""
     if asked not in ATTENTIONS:
-        raise ConfigError(f"attn_implementation {asked!r}; there are {', '.join(ATTENTIONS)}")
-    why = _why_no_flash(device, dtype) if asked == "flash_attention_2" else []
-    if not why:
+        raise ConfigError(f"attn_implementation {asked!r} is not supported; use one of {', '.join(ATTENTIONS)}")
+    missing = _missing_for_flash(device, dtype) if asked == "flash_attention_2" else []
+    if not missing:
         return asked
     following = ATTENTIONS[ATTENTIONS.index(asked) + 1]
-    warnings.warn(f"{asked} needs {' and '.join(why)}; using {following} instead", stacklevel=3)
+    warnings.warn(f"{asked} needs {' and '.join(missing)}; using {following} instead", stacklevel=3)
     return following
 
 
-def _why_no_flash(device: str, dtype: torch.dtype) -> list[str]:
-    """What flash attention lacks, in words."""
-    lacking = []
+def _missing_for_flash(device: str, dtype: torch.dtype) -> list[str]:
+    """Return in words everything that flash attention needs and this machine or dtype lacks."""
+    missing = []
     if device != "cuda":
-        lacking.append(f"a GPU (the device is {device})")
+        missing.append(f"a GPU (the device is {device})")
     if str(dtype) == "torch.float32":
-        lacking.append("bfloat16 or float16")
+        missing.append("bfloat16 or float16")
     if importlib.util.find_spec("flash_attn") is None:
-        lacking.append("the package flash-attn")
-    return lacking
+        missing.append("the package flash-attn")
+    return missing
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -151,7 +154,7 @@ def _tokenizer(folder: Path) -> Any:
 
 
 def _warm_up(lm: AsteroidLM, codec: XYTokenizer, config: AsteroidConfig) -> None:
-    """One row of speech through the language model, one code through the decoder."""
+    """Run one row of speech through the language model and one code through the codec's decoder."""
     import torch
 
     from tritone.families.moss_ttsd.codec.network import Decoder, Vocoder
@@ -166,9 +169,9 @@ def _warm_up(lm: AsteroidLM, codec: XYTokenizer, config: AsteroidConfig) -> None
 
 
 def summary(tokenizer: Any, lm: AsteroidLM, codec: XYTokenizer) -> str:
-    """What was loaded, a line each."""
+    """Return a line on each of the tokenizer, the language model and the codec."""
     config, parameter = lm.config, next(lm.parameters())
-    sizes = [sum(one.numel() for one in module.parameters()) / 1e6 for module in (lm, codec)]
+    sizes = [sum(weight.numel() for weight in module.parameters()) / 1e6 for module in (lm, codec)]
     attention = lm.model.language_model.config._attn_implementation
     return (
         f"tokenizer: {len(tokenizer)} ids\n"
@@ -181,23 +184,30 @@ def summary(tokenizer: Any, lm: AsteroidLM, codec: XYTokenizer) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Load and print; returns the exit status."""
+    """Load a checkpoint, print what it contains, and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m tritone.families.moss_ttsd.load", description="Load a checkpoint and say what it is."
+        prog="python -m tritone.families.moss_ttsd.networks",
+        description="Load a checkpoint and print what it contains.",
     )
     parser.add_argument("model_path", type=Path, help="folder of the language model and its tokenizer")
-    parser.add_argument("--codec-config", type=Path, help=f"YAML (default: in that folder, {', '.join(CODEC_YAMLS)})")
-    parser.add_argument("--codec-weights", type=Path, help=f"(default: in that folder, {', '.join(CODEC_WEIGHTS)})")
-    parser.add_argument("--dtype", default="bfloat16", help=f"{', '.join(DTYPES)} (default: %(default)s)")
+    parser.add_argument(
+        "--codec-config", type=Path, help=f"YAML of the codec (default: {', '.join(CODEC_YAMLS)} in that folder)"
+    )
+    parser.add_argument(
+        "--codec-weights", type=Path, help=f"weights of the codec (default: {', '.join(CODEC_WEIGHTS)} in that folder)"
+    )
+    parser.add_argument(
+        "--dtype", default="bfloat16", help=f"of the language model: {', '.join(DTYPES)} (default: %(default)s)"
+    )
     parser.add_argument("--attention", default=ATTENTIONS[0], help=f"{', '.join(ATTENTIONS)} (default: %(default)s)")
-    parser.add_argument("--device", help="cpu, cuda (default: a GPU if there is one)")
-    parser.add_argument("--warm-up", action="store_true", help="run both networks once")
+    parser.add_argument("--device", help="cpu or cuda (default: cuda with a GPU, cpu without)")
+    parser.add_argument("--warm-up", action="store_true", help="run both networks once after loading")
     args = parser.parse_args(arguments)
     try:
-        loaded = load_model(
+        loaded = load_networks(
             args.model_path,
-            args.codec_config or one_of(args.model_path, CODEC_YAMLS, "the codec's configuration"),
-            args.codec_weights or one_of(args.model_path, CODEC_WEIGHTS, "the codec's weights"),
+            args.codec_config or first_present(args.model_path, CODEC_YAMLS, "the codec's configuration"),
+            args.codec_weights or first_present(args.model_path, CODEC_WEIGHTS, "the codec's weights"),
             args.dtype,
             args.attention,
             args.device,

@@ -1,4 +1,4 @@
-"""Recordings of voices given as files."""
+"""Reference recordings read from files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tritone.families.moss_ttsd.codec.config import INPUT_RATE
 
 
 def read_recording(source: str | Path | bytes, field: str = "reference_wav") -> np.ndarray:
-    """Return the recording as requests want it: float32 `[samples]` at 16 kHz, channels averaged, any rate resampled.
+    """Return the recording as a request sends it: float32 `[samples]` at 16 kHz, channels averaged, resampled.
 
     Args:
-        source: a path or a file's bytes (wav, flac, ogg, mp3). field: what errors call it.
+        source: a path or a file's bytes (wav, flac, ogg, mp3).
+        field: the name of the recording in errors.
 
     Raises:
-        InvalidRequest: there is no such file, it is none of sound, sampled below 16 kHz, empty, too short or too long.
+        InvalidRequest: the file is missing, not a sound file, sampled below 16 kHz, empty, too short or too long.
     """
     try:
         samples, rate = read_samples(source)

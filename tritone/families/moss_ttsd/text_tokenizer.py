@@ -1,4 +1,4 @@
-"""The language model's text tokenizer, from its published files, without transformers."""
+"""The language model's text tokenizer, read from its published files without transformers."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from tritone.families.moss_ttsd.dialogue import SPEAKERS, prompt_text
 
 
 class DialogueTokenizer:
-    """Prompts to ids."""
+    """Turns prompts into ids."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises CheckpointError when files are missing or do not know the markers of a prompt."""
+        """Raise CheckpointError when files are missing or lack the markers of a prompt."""
         self._encode = _open(folder)
         markers = [
             *SPEAKERS.values(),
             *(part + ">" for part in prompt_text("").replace("\n", "").split(">") if "<|" in part),
         ]
-        broken = [marker for marker in markers if len(self.encode(marker[marker.index("<") :])) != 1]
-        if broken:
+        missing = [marker for marker in markers if len(self.encode(marker[marker.index("<") :])) != 1]
+        if missing:
             raise CheckpointError(
-                f"the tokenizer in {folder} does not know {', '.join(broken)}; it is not that of a dialogue model"
+                f"the tokenizer in {folder} lacks {', '.join(missing)}; use the tokenizer of a dialogue model"
             )
 
     def encode(self, text: str) -> list[int]:
-        """Return Ids of the text; markers written in it count as such."""
+        """Return the ids of the text; a marker in it becomes its own id."""
         return list(self._encode(text))
 
 
 def _open(folder: Path) -> Any:
-    """Return a function from text to ids: of `tokenizer.json`, or of `vocab.json` and `merges.txt`."""
+    """Return the function from text to ids that `tokenizer.json` describes, or `vocab.json` with `merges.txt`."""
     path = folder / "tokenizer.json"
     if not path.is_file():
         from tritone.text.tokenizer import TextTokenizer

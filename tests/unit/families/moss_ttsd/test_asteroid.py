@@ -16,9 +16,9 @@ from tritone.engines.call import TorchCall
 from tritone.errors import ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
 from tritone.families.moss_ttsd.lm.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
-from tritone.families.moss_ttsd.lm.generate import Draw, Utterance, choose, speaks
+from tritone.families.moss_ttsd.lm.generate import Draw, RowSession, choose, is_speech
 from tritone.families.moss_ttsd.lm.network import AsteroidLM
-from tritone.families.moss_ttsd.lm.stages import StageSession
+from tritone.families.moss_ttsd.lm.stages import StageGroup
 from tritone.lm.sampling import greedy_draw
 from tritone.lm.shared import SharedLm
 from tritone.stage import Arrays
@@ -71,7 +71,7 @@ def valid() -> torch.Tensor:
 def test_steps_with_a_cache_are_the_whole(config: AsteroidConfig, golden: Arrays, call: TorchCall) -> None:
     lm, rows = tiny_lm(config), golden["input_ids"]
     whole = [one[:, -1].numpy() for one in lm.heads(lm.hidden(torch.from_numpy(rows), valid()))]
-    session, cache = StageSession(call, config), DynamicCache()
+    session, cache = StageGroup(call, config), DynamicCache()
     session.regroup([], [session.prefill(prompt)[1] for prompt in (rows[1, 8:29], rows[0, :29])])
     session.regroup([1, 0], [])
     found = [np.stack(channel) for channel in zip(*session.step(list(rows[:, 29])), strict=True)]
@@ -90,7 +90,7 @@ def test_released_files_have_exactly_these_keys(tmp_path: Path) -> None:
     assert own | heads | {"model.language_model.embed_tokens.weight": [152697, 2048]} == manifest("lm")
 
 
-class Until(Utterance):
+class Until(RowSession):
     """Channel 0 says speech for so many rows, and then the end of speech."""
 
     def __init__(self, rows: int, prompt: np.ndarray, config: AsteroidConfig, *others: Any) -> None:
@@ -118,10 +118,10 @@ def run(
     What ends before the other is padded.
     """
     rows, found = golden["input_ids"], []
-    lm = SharedLm(StageSession(call, config), 2)
+    lm = SharedLm(StageGroup(call, config), 2)
     for prompt, draw, padding in zip([rows[0], rows[1, 8:]], draws, (0, 8), strict=True):
         given: Any = (prompt, config, sampling, draw, LONGEST - padding)
-        found.append(lm(Utterance(*given) if end is None else Until(end - START, *given)))
+        found.append(lm(RowSession(*given) if end is None else Until(end - START, *given)))
     spoken = [np.stack(list(one)) for one in found]
     drained = np.array([config.eos_token_id, *config.pads[1:]])
     longest = max(map(len, spoken))
@@ -167,12 +167,12 @@ def test_an_utterance_stops_at_its_longest(config: AsteroidConfig, golden: Array
     prompt = golden["input_ids"][0]
     logits = [np.zeros(size, np.float32) for size in (config.vocab_size, *[config.speech_vocab_size] * 7)]
     utterance = Until(99, prompt, config, GREEDY, greedy_draw, 26)
-    assert [speaks(utterance.next(logits), config) for _ in range(3) if not utterance.over] == [True] * 3
+    assert [is_speech(utterance.next(logits), config) for _ in range(3) if not utterance.over] == [True] * 3
     assert utterance.over
-    with pytest.raises(InvalidRequest, match="has 23 rows; there must be at least 1 and fewer than 23"):
-        Utterance(prompt, config, GREEDY, greedy_draw, 23)
-    with pytest.raises(InvalidRequest, match="has no row of its own: 7 with a delay of 7"):
-        Utterance(prompt[:7], config, GREEDY, greedy_draw)
+    with pytest.raises(InvalidRequest, match="has 23 rows; the limit is 22"):
+        RowSession(prompt, config, GREEDY, greedy_draw, 23)
+    with pytest.raises(InvalidRequest, match="has 7 rows with a delay of 7, so not one frame"):
+        RowSession(prompt[:7], config, GREEDY, greedy_draw)
 
 
 def test_the_delay_pattern_is_the_published_one(config: AsteroidConfig, golden: Arrays) -> None:
@@ -206,7 +206,7 @@ def test_the_nucleus_keeps_at_least_one_id() -> None:
     ("change", "message"),
     [
         ({"channels": None}, "config.json: channels must be a whole number, found None"),
-        ({"channels": 1}, "channels is 1; an Asteroid model has one of text"),
+        ({"channels": 1}, "channels is 1; an Asteroid model has one for text"),
         ({"speech_token_range": [5]}, r"speech_token_range must be two ids.*found \[5\]"),
         ({"speech_token_range": [5, 200000]}, "speech_token_range 5..200000 lies outside the 152697 ids"),
     ],
@@ -235,7 +235,7 @@ def test_sampling_is_read_by_channel(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="2 do_samples and 2 layers; the model has 8 channels"):
         read_sampling(tmp_path, 8)
     path.write_text('{"do_sample": true, "temperature": 0}')
-    with pytest.raises(ConfigError, match=r"generation_config.json: sampling .*need temperature > 0"):
+    with pytest.raises(ConfigError, match=r"generation_config.json: ChannelSampling.*: sampling needs temperature > 0"):
         read_sampling(tmp_path, 2)
     path.write_text("[")
     with pytest.raises(ConfigError, match="is not valid JSON"):

@@ -16,7 +16,7 @@ def test_texts_are_cleaned_as_published(case: dict[str, str]) -> None:
 
 
 def test_an_unknown_release_names_the_known() -> None:
-    with pytest.raises(ConfigError, match=r"text of release '1.0'; there are 0.7, 0.5"):
+    with pytest.raises(ConfigError, match=r"text of release '1.0' is unknown; the supported releases are 0.7 and 0.5"):
         normalize("a", "1.0")
 
 

@@ -13,7 +13,7 @@ from support.moss_helpers import write_checkpoint
 
 from tritone.audio.wav import read_samples
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.families.moss_ttsd import batch, load
+from tritone.families.moss_ttsd import batch, networks
 from tritone.families.moss_ttsd.reference import read_recording
 from tritone.load import Model, load_model
 
@@ -152,13 +152,13 @@ def test_load_from_the_command_line_says_what_it_is(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["--dtype", "float32", "--attention", "eager", "--device", "cpu", "--warm-up"]
-    assert load.main([str(folder), *arguments]) == 0
+    assert networks.main([str(folder), *arguments]) == 0
     said = capsys.readouterr().out
     assert "language model: 2 layers of 16, 8 channels" in said and "in float32 on cpu, eager" in said
     assert "codec: 32000 Hz, 8 x 1024 codes at 12.5 Hz" in said
-    assert load.main([str(folder), *arguments, "--dtype", "int8"]) == 1
+    assert networks.main([str(folder), *arguments, "--dtype", "int8"]) == 1
     assert "torch_dtype 'int8'" in capsys.readouterr().err
-    assert load.main([str(tmp_path), *arguments]) == 1
+    assert networks.main([str(tmp_path), *arguments]) == 1
     assert "lacks the codec's configuration" in capsys.readouterr().err
 
 

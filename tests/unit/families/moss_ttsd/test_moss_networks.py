@@ -1,4 +1,4 @@
-"""`load_model`: what it gives, what it falls back to, and a sentence for everything that can be wrong."""
+"""`load_networks`: what it returns, its fallbacks, and a sentence for everything that can be wrong."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from support.key_weights import published_key
 from support.moss_helpers import CODEC_YAML, described, lm_config, tiny_codec, tiny_lm
 
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
-from tritone.families.moss_ttsd import load as loading
+from tritone.families.moss_ttsd import networks
 from tritone.families.moss_ttsd.lm.checkpoint import load_lm
-from tritone.families.moss_ttsd.load import find_attention, find_device, find_dtype, load_model
+from tritone.families.moss_ttsd.networks import load_networks, resolve_attention, resolve_device, resolve_dtype
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(folder: Path, **changes: Any) -> Any:
     asked: dict[str, Any] = {"torch_dtype": "float32", "attn_implementation": "sdpa", "device": "cpu"} | changes
-    return load_model(
+    return load_networks(
         asked.pop("model_path", folder),
         asked.pop("config", CODEC_YAML),
         asked.pop("checkpoint", folder / "xy_tokenizer.ckpt"),
@@ -87,25 +87,27 @@ def test_files_with_heads_unused_tables_shards_and_bins_load_alike(folder: Path,
 
 def test_attention_falls_back_with_one_warning() -> None:
     with pytest.warns(UserWarning, match=r"flash_attention_2 needs a GPU .*; using sdpa instead") as seen:
-        assert find_attention("flash_attention_2", "cpu", torch.float32) == "sdpa"
+        assert resolve_attention("flash_attention_2", "cpu", torch.float32) == "sdpa"
     assert len(seen) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert find_attention("eager", "cpu", torch.float32) == "eager"
-    with pytest.raises(ConfigError, match="attn_implementation 'xformers'; there are flash_attention_2, sdpa, eager"):
-        find_attention("xformers", "cpu", torch.float32)
+        assert resolve_attention("eager", "cpu", torch.float32) == "eager"
+    with pytest.raises(
+        ConfigError, match="attn_implementation 'xformers' is not supported; use one of flash_attention_2, sdpa, eager"
+    ):
+        resolve_attention("xformers", "cpu", torch.float32)
 
 
 def test_dtypes_and_devices_are_checked() -> None:
-    assert find_dtype("torch.float16") == find_dtype(torch.float16) == torch.float16
-    with pytest.raises(ConfigError, match="torch_dtype 'int8'; there are float32, bfloat16, float16"):
-        find_dtype("int8")
-    with pytest.raises(ConfigError, match="device 'tpu9' is none that torch knows"):
-        find_device("tpu9")
+    assert resolve_dtype("torch.float16") == resolve_dtype(torch.float16) == torch.float16
+    with pytest.raises(ConfigError, match="torch_dtype 'int8' is not supported; use one of float32, bfloat16, float16"):
+        resolve_dtype("int8")
+    with pytest.raises(ConfigError, match="device 'tpu9' is unknown to torch"):
+        resolve_device("tpu9")
     if not torch.cuda.is_available():
-        assert find_device(None).type == "cpu"
+        assert resolve_device(None).type == "cpu"
         with pytest.raises(ConfigError, match="device 'cuda': this machine has no GPU"):
-            find_device("cuda")
+            resolve_device("cuda")
 
 
 def test_each_failure_has_its_own_sentence(folder: Path, tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_each_failure_has_its_own_sentence(folder: Path, tmp_path: Path) -> None
     with pytest.raises(CheckpointError, match=r"embedding_list.0.weight is \[1, 1\] instead of \[152697, 16\]"):
         load(folder, model_path=tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(described()["config"]["tiny"] | {"channels": 4}))
-    with pytest.raises(ConfigError, match=r"speaks 4 channels and the codec .* 8; they do not belong together"):
+    with pytest.raises(ConfigError, match=r"has 4 channels and the codec .* 8; they do not belong together"):
         load(folder, model_path=tmp_path)
 
 
@@ -143,7 +145,7 @@ def test_no_memory_says_what_to_ask_for(folder: Path, monkeypatch: pytest.Monkey
     def full(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(loading, "load_lm", full)
+    monkeypatch.setattr(networks, "load_lm", full)
     with pytest.raises(EnvironmentProblem, match=r"cpu has too little memory .* in float32: .*Ask for torch_dtype="):
         load(folder)
 

@@ -14,8 +14,8 @@ from tritone.engines.call import TorchCall, torch_call
 from tritone.errors import CheckpointError, ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
 from tritone.families.moss_ttsd.family import family
+from tritone.families.moss_ttsd.stream import NoSpeech
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
-from tritone.families.moss_ttsd.whole import NoSpeech
 from tritone.stage import Arrays, Family
 
 
@@ -149,20 +149,20 @@ def test_a_cancelled_stream_ends_soon(described: Family, call: TorchCall) -> Non
         ({"text": "[S1] "}, "target_text: has nothing to say"),
         (
             {"text": "[S1]" + "long " * 2000},
-            "target_text: makes, with its references, a prompt of .* there is room",
+            "target_text: the prompt has .* positions, references included; the limit is",
         ),
-        ({"reference_wav": sound(1.0)}, "reference_text: is missing; send what reference_wav says"),
+        ({"reference_wav": sound(1.0)}, "reference_text: is missing; send the transcript of reference_wav"),
         ({"reference_text": "x"}, "reference_text: came without reference_wav"),
         ({"reference_wav_2": sound(1.0), "reference_text_2": "x"}, "reference_wav_2: came without reference_wav"),
         ({"reference_wav": sound(0.1), "reference_text": "x"}, "reference_wav: too short"),
         ({"reference_wav": sound(31.0), "reference_text": "x"}, "reference_wav: too long"),
         ({"reference_wav": sound(1.0) * np.nan, "reference_text": "x"}, "reference_wav: contains NaN"),
         ({"reference_wav": sound(1.0), "reference_text": "[S4]x"}, r"reference_text: names \[S4\]"),
-        ({"normalize": "2.0"}, "normalize: asked for '2.0'; there are 0.7, 0.5, or nothing"),
+        ({"normalize": "2.0"}, "normalize: asked for '2.0'; the supported releases are 0.7 and 0.5"),
         ({"temperature": 0.0}, "temperature: cannot be 0"),
         ({"top_p": [0.5] * 3}, "top_p: has 3 values; send one, or one for each of 8 channels"),
-        ({"max_seconds": -1.0}, "max_seconds: asked for -1"),
-        ({"seed": -1}, "seed: asked for -1"),
+        ({"max_seconds": -1.0}, "max_seconds: is -1; send a number of seconds"),
+        ({"seed": -1}, "seed: is -1; a seed is 0 or more"),
         ({"speaker": "x"}, "speaker: no such input; inputs are target_text, reference_wav"),
     ],
 )
@@ -187,7 +187,7 @@ def test_folders_that_do_not_fit_say_what_is_missing(folder: Path, tmp_path: Pat
         open_checkpoint(tmp_path)
     text = (folder / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text.replace("<speaker2>", "<speaker9>"))
-    with pytest.raises(CheckpointError, match="does not know <speaker2>; it is not that of a dialogue model"):
+    with pytest.raises(CheckpointError, match="lacks <speaker2>; use the tokenizer of a dialogue model"):
         DialogueTokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read"):

@@ -1,7 +1,7 @@
-"""Weights of an XY_Tokenizer: a file of torch.save as released, or a Hugging Face folder.
+"""Weights of an XY_Tokenizer: a file written by torch.save, as released, or a Hugging Face folder.
 
 xy_tokenizer.ckpt, MOSS_TTSD_tokenizer      {"generator": state_dict}, or the state_dict itself
-DIR/config.json, DIR/model*.safetensors     other names for the same tensors
+DIR/config.json, DIR/model*.safetensors     the same tensors under other names
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _RENAMED = (
     (re.compile(r"\.mlp\.(fc[12])\."), r".\1."),
     (re.compile(r"\.positional_embedding\.weight$"), ".positional_embedding"),
 )
-"""What Hugging Face folders call some tensors, and their names here."""
+"""Names that Hugging Face folders give some tensors, and the released names."""
 
 
 def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
     """Return the codec in eval mode, float32, its weights from the file or folder at `path`.
 
-    Raises CheckpointError when keys are missing, left over or of another shape, and when a codebook was never trained.
+    Raises CheckpointError for missing or unexpected keys, wrong shapes, and codebooks that were never trained.
     """
     from tritone.checkpoint.weights import load_strict
     from tritone.families.moss_ttsd.codec.network import XYTokenizer
@@ -41,16 +41,16 @@ def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
     untrained = [key for key, value in state.items() if key.endswith(".inited") and not bool(value.all())]
     if untrained:
         raise CheckpointError(
-            f"{path} has codebooks that were never initialised ({', '.join(untrained)} false): their codes mean "
-            f"nothing. Use a trained checkpoint, or set them true for one of random weights."
+            f"{path} has codebooks that were never initialised ({', '.join(untrained)} false), so their "
+            f"codes have no meaning. Use a trained checkpoint, or set them true for a test with random weights."
         )
     if not window.allclose(codec.enhanced_vocos.head.istft.get_buffer("window"), atol=1e-5):
-        raise CheckpointError(f"{path} has a synthesis window that is not Hann's; this vocoder knows no other.")
+        raise CheckpointError(f"{path} has a synthesis window other than Hann's, which is not supported.")
     return codec.eval()
 
 
 def read_codec_state(path: Path) -> dict[str, Tensor]:
-    """Return the state_dict at `path` under released names, floats as float32."""
+    """Return the state_dict at `path` under its released names, floats as float32."""
     if path.is_dir():
         return {_released(key): value for key, value in _safetensors(path).items()}
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""Sizes of an XY_Tokenizer, read from the YAML that lies beside its weights, every number checked."""
+"""Sizes of an XY_Tokenizer, read from the YAML beside its weights and checked against each other."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 from tritone.errors import ConfigError
 
 WINDOW_SECONDS = 30
-"""What one pass of the networks covers; longer recordings and codes go through in overlapping windows."""
+"""The most that one pass of the networks covers; longer recordings and codes go through overlapping windows."""
 MEL_HOP, MEL_CHANNELS, INPUT_RATE = 160, 80, 16000
 """The input features are Whisper's with 80 channels."""
 
 
 @dataclass(frozen=True)
 class StackConfig:
-    """A stack of transformer layers: Whisper's encoder, its decoder mirrored, or an adapter between the two.
+    """A stack of transformer layers: Whisper's encoder, its mirror image as a decoder, or an adapter between the two.
 
     Args:
-        input_size, output_size: of an adapter whose neighbours are wider or narrower than itself.
-        positions: rows of its table of positions.
+        positions: length of the table of positions.
+        input_size, output_size: those of an adapter whose neighbours are wider or narrower than itself.
     """
 
     size: int
@@ -45,10 +45,12 @@ class VocosConfig(NamedTuple):
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """One checkpoint's sizes.
+    """Sizes of one checkpoint.
 
     Args:
-        pool: frames of the encoders in one code. codebook: (rows, width). upsample: samples of output to one code.
+        pool: encoder frames in one code.
+        codebook: number of vectors, and their width.
+        upsample: output samples in one code.
     """
 
     semantic_encoder: StackConfig
@@ -66,17 +68,17 @@ class CodecConfig:
 
     @property
     def code_samples(self) -> int:
-        """Samples of input, at 16 kHz, to one code."""
+        """Input samples, at 16 kHz, in one code."""
         return 2 * self.pool * MEL_HOP
 
     @property
     def window_codes(self) -> int:
-        """Codes in one pass."""
+        """The most codes in one pass."""
         return WINDOW_SECONDS * INPUT_RATE // self.code_samples
 
 
 def released(rate: int = 32000) -> CodecConfig:
-    """Return the sizes of the released codecs, whose output is at 32000 or 24000 Hz."""
+    """Return the sizes of a released codec, whose output rate is 32000 or 24000 Hz."""
     whisper = StackConfig(size=768, heads=12, ffn=3072, layers=12, positions=1500, input_size=768, output_size=768)
     adapter, hop = replace(whisper, layers=4), rate // 100
     return CodecConfig(
@@ -98,12 +100,12 @@ def released(rate: int = 32000) -> CodecConfig:
 def read_codec_config(path: Path) -> CodecConfig:
     """Return the sizes in the YAML at `path`.
 
-    Raises ConfigError naming the file and the entry that is missing, not a number, or contradicts another.
+    Raises ConfigError, which names the file and the entry that is missing, not a number, or contradicts another.
     """
     import yaml
 
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; give the codec's YAML, xy_tokenizer_config.yaml or the like")
+        raise ConfigError(f"{path} does not exist; give the YAML file of the codec, such as xy_tokenizer_config.yaml")
     try:
         parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -118,9 +120,7 @@ def read_codec_config(path: Path) -> CodecConfig:
 
 
 def codec_config(params: Mapping[str, Any]) -> CodecConfig:
-    """Return the sizes in the section `generator_params`, or in a Hugging Face folder's `config.json`, which has the
-    same.
-    """
+    """Return the sizes in the section `generator_params`, which a Hugging Face folder has as its `config.json`."""
     at = _Reader(params)
     down, vocos = at.section("downsample_kwargs"), at.section("vocos_kwargs")
     quantizer, features = at.section("quantizer_kwargs"), at.section("feature_extractor_kwargs")
@@ -157,32 +157,30 @@ def codec_config(params: Mapping[str, Any]) -> CodecConfig:
 
 
 class _Reader:
-    """Entries of a section, each refused with its full name when it is missing or wrong."""
+    """The entries of a section, with errors that give the full name of the entry."""
 
     def __init__(self, entries: Mapping[str, Any], name: str = "") -> None:
         self.entries, self.name = entries, name
 
     def section(self, key: str) -> _Reader:
-        found = self.entries.get(key)
-        if not isinstance(found, Mapping):
+        section = self.entries.get(key)
+        if not isinstance(section, Mapping):
             raise ConfigError(f"section {self.name}{key} is missing; found {', '.join(map(str, self.entries))}")
-        return _Reader(found, f"{self.name}{key}.")
+        return _Reader(section, f"{self.name}{key}.")
 
     def number(self, key: str, default: int | None = None) -> int:
-        found = self.entries.get(key, default)
-        if isinstance(found, bool) or not isinstance(found, int) or found < 1:
-            raise ConfigError(f"{self.name}{key} must be a positive whole number, found {found!r}")
-        return found
+        value = self.entries.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ConfigError(f"{self.name}{key} must be a positive whole number, found {value!r}")
+        return value
 
     def require(self, key: str, value: int) -> None:
         if self.number(key) != value:
-            raise ConfigError(f"{self.name}{key} is {self.entries[key]!r}; the other entries make it {value}")
+            raise ConfigError(f"{self.name}{key} is {self.entries[key]!r}; the other entries require {value}")
 
 
 def _audio_stack(at: _Reader, kind: str) -> StackConfig:
-    """Return a stack that begins (encoder) or ends (decoder) with the two convolutions between mel and hidden
-    frames.
-    """
+    """Return the sizes of a stack with two convolutions between mel frames and hidden frames at one end."""
     if at.entries.get("scale_embedding"):
         raise ConfigError(f"{at.name}scale_embedding is true; no published codec scales its embeddings")
     for key, value in (("kernel_size", 3), ("stride_size", 2), ("num_mel_bins", MEL_CHANNELS)):

@@ -1,7 +1,8 @@
 """From code vectors to sound: upsampling, a mirrored Whisper encoder that ends in mel-like frames, and Vocos.
 
-Source of the vocoder: Siuzdak, "Vocos" (2023). Frames past a row's length are zeroed wherever a convolution could carry
-them back into the row, so a ragged batch gives what each row gives alone.
+Frames past a row's length are zeroed wherever a convolution could carry them back into the row, so a row of a ragged
+batch gives the same result as alone.
+Source of the vocoder: Siuzdak, "Vocos" (2023).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LARGEST_MAGNITUDE = 100.0
 
 
 class Upsample(nn.Module):
-    """Each vector `[batch, codes, pool x size]` to `pool` frames `[batch, pool x codes, size]`."""
+    """Turns each vector of `[batch, codes, pool x size]` into `pool` frames, `[batch, pool x codes, size]`."""
 
     def __init__(self, size: int, pool: int) -> None:
         super().__init__()
@@ -29,7 +30,7 @@ class Upsample(nn.Module):
 
 
 class AudioDecoder(Stack):
-    """Hidden frames `[batch, frames, size]` at 50 Hz to `[batch, 80, 2 x frames]` at 100 Hz, never negative by much."""
+    """Turns hidden frames `[batch, frames, size]` at 50 Hz into mel-like frames `[batch, 80, 2 x frames]` at 100 Hz."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__(config)
@@ -37,13 +38,16 @@ class AudioDecoder(Stack):
         self.deconv2 = nn.ConvTranspose1d(config.size, MEL_CHANNELS, 3)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`lengths` `[batch]` hidden frames; the transposed convolutions look back only, so the surplus is cut off."""
+        """Return the mel-like frames; `lengths` `[batch]` counts hidden frames.
+
+        The transposed convolutions only look back, so their surplus at the end is cut off.
+        """
         y = self.transform(x, lengths).transpose(1, 2)
         return F.gelu(self.deconv2(F.gelu(self.deconv1(y))))[:, :, :-3]
 
 
 class ConvNeXtBlock(nn.Module):
-    """A convolution per channel over 7 frames, then a two-layer perceptron, scaled and added (Liu et al., 2022)."""
+    """A depthwise convolution over 7 frames and a two-layer perceptron, scaled and added (Liu et al., 2022)."""
 
     def __init__(self, size: int, inner: int, layers: int) -> None:
         super().__init__()
@@ -54,13 +58,13 @@ class ConvNeXtBlock(nn.Module):
         self.gamma = nn.Parameter(torch.full((size,), 1.0 / layers))
 
     def forward(self, x: Tensor, inside: Tensor) -> Tensor:
-        """`[batch, frames, size]`; `inside` `[batch, 1, frames]` is 1 where a frame exists."""
+        """Return `[batch, frames, size]`; `inside` `[batch, 1, frames]` is 1 where a frame exists."""
         y = self.norm(self.dwconv(x.transpose(1, 2) * inside).transpose(1, 2))
         return x + self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
 
 
 class Backbone(nn.Module):
-    """Mel-like frames `[batch, 80, frames]` to features `[batch, frames, size]`."""
+    """Turns mel-like frames `[batch, 80, frames]` into features `[batch, frames, size]`."""
 
     def __init__(self, size: int, inner: int, layers: int) -> None:
         super().__init__()
@@ -77,7 +81,7 @@ class Backbone(nn.Module):
 
 
 class Synthesis(InverseStft):
-    """The inverse transform that gives a hop of samples to every frame; its window is also in the file."""
+    """The inverse transform that gives every frame a hop of samples; checkpoints contain its window."""
 
     def __init__(self, n_fft: int, hop: int) -> None:
         super().__init__(n_fft, hop, (n_fft - hop) // 2)
@@ -85,7 +89,7 @@ class Synthesis(InverseStft):
 
 
 class Head(nn.Module):
-    """Features to samples, through the magnitude and the phase of a short-time spectrum."""
+    """Turns features into samples through the magnitude and the phase of a short-time spectrum."""
 
     full_precision = True
 
@@ -95,13 +99,13 @@ class Head(nn.Module):
         self.istft = Synthesis(n_fft, hop)
 
     def forward(self, x: Tensor, frames: Tensor) -> Tensor:
-        """`[batch, hop x frames]`; zero past each row's `frames` `[batch]`."""
+        """Return samples `[batch, hop x frames]`, zero past the number of `frames` `[batch]` of each row."""
         magnitude, phase = self.out(x.float()).transpose(1, 2).chunk(2, dim=1)
         return self.istft(magnitude.exp().clamp(max=LARGEST_MAGNITUDE), phase, frames)
 
 
 class Vocos(nn.Module):
-    """Mel-like frames `[batch, 80, frames]` to samples `[batch, hop x frames]`."""
+    """Turns mel-like frames `[batch, 80, frames]` into samples `[batch, hop x frames]`."""
 
     def __init__(self, size: int, inner: int, layers: int, n_fft: int, hop: int) -> None:
         super().__init__()

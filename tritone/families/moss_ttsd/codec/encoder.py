@@ -11,7 +11,7 @@ from tritone.families.moss_ttsd.codec.layers import Stack
 
 
 class AudioEncoder(Stack):
-    """Mel frames `[batch, 80, frames]` at 100 Hz to hidden frames `[batch, frames / 2, size]` at 50 Hz."""
+    """Turns mel frames `[batch, 80, frames]` at 100 Hz into hidden frames `[batch, frames / 2, size]` at 50 Hz."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__(config)
@@ -19,13 +19,16 @@ class AudioEncoder(Stack):
         self.conv2 = nn.Conv1d(config.size, config.size, 3, stride=2, padding=1)
 
     def forward(self, mel: Tensor, lengths: Tensor) -> Tensor:
-        """`lengths` `[batch]` of the hidden frames; what follows them in `mel` is heard by the convolutions alone."""
+        """Return the hidden frames; `lengths` `[batch]` counts them.
+
+        Mel frames past a row's length reach it through the convolutions alone.
+        """
         x = F.gelu(self.conv2(F.gelu(self.conv1(mel))))
         return self.transform(x.transpose(1, 2), lengths)
 
 
 class Downsample(nn.Module):
-    """`pool` frames to one vector of `pool x size`: a gated projection added to the frames themselves, normalised."""
+    """Turns `pool` frames into one vector: a gated projection added to the frames themselves, normalised."""
 
     def __init__(self, size: int, pool: int) -> None:
         super().__init__()
@@ -37,7 +40,7 @@ class Downsample(nn.Module):
         self.layer_norm = nn.LayerNorm(wide)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[batch, frames, size]` to `[batch, frames / pool, pool x size]`; frames are a multiple of `pool`."""
+        """Return `[batch, frames / pool, pool x size]` for `[batch, frames, size]`, `frames` a multiple of `pool`."""
         frames = x.transpose(1, 2)
         gated = (F.silu(self.gate_proj(frames)) * self.up_proj(frames)).transpose(1, 2)
         joined = x.unflatten(1, (-1, self.pool)).flatten(2)
@@ -45,6 +48,6 @@ class Downsample(nn.Module):
 
 
 def code_lengths(mel_len: Tensor, pool: int) -> tuple[Tensor, Tensor]:
-    """Hidden frames and codes in so many mel frames, each `[batch]`."""
+    """Return the numbers of hidden frames and of codes in `mel_len` mel frames, `[batch]` each."""
     hidden = torch.div(mel_len, 2, rounding_mode="floor")
     return hidden, torch.div(hidden, pool, rounding_mode="floor")

@@ -1,4 +1,4 @@
-"""Transformer layers of the codec: Whisper's, pre-norm, with padding that changes nothing.
+"""Transformer layers of the codec: Whisper's, pre-norm, with padding that does not change the result.
 
 Source: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022); keys as published.
 """
@@ -16,7 +16,7 @@ from tritone.nn.stft import length_mask
 
 
 class Attention(nn.Module):
-    """Full self-attention; keys have no bias."""
+    """Full self-attention; the projection of the keys has no bias."""
 
     def __init__(self, size: int, heads: int) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(size, size)
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """`[batch, frames, size]`; `bias` `[batch, 1, 1, frames]` is added to the scores of each key."""
+        """Return `[batch, frames, size]`; `bias` `[batch, 1, 1, frames]` is added to the scores of each key."""
         query, key, value = self._split(self.q_proj(x)), self._split(self.k_proj(x)), self._split(self.v_proj(x))
-        heard = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return self.out_proj(heard.transpose(1, 2).flatten(2))
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, x.shape[-1] // self.heads)).transpose(1, 2)
@@ -64,7 +64,7 @@ class Stack(nn.Module):
         self.layer_norm = nn.LayerNorm(config.size)
 
     def transform(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`[batch, frames, size]` to the same; `lengths` `[batch]` frames."""
+        """Return `[batch, frames, size]` for an input of that shape; `lengths` `[batch]` counts frames."""
         inside = length_mask(lengths, x.transpose(1, 2))
         bias = ((1.0 - inside) * MASKED)[:, None]
         x = x + self.positional_embedding[: x.shape[1]]
@@ -74,7 +74,7 @@ class Stack(nn.Module):
 
 
 class Adapter(Stack):
-    """A stack with projections where its neighbours have another size."""
+    """A stack with projections at the ends where its neighbours have another size."""
 
     def __init__(self, config: StackConfig) -> None:
         super().__init__(config)
@@ -83,5 +83,5 @@ class Adapter(Stack):
         self.out_proj = nn.Identity() if same_out else nn.Linear(config.size, config.output_size)
 
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """`[batch, frames, input_size]` to `[batch, frames, output_size]`."""
+        """Return `[batch, frames, output_size]` for `[batch, frames, input_size]`."""
         return self.out_proj(self.transform(self.proj(x), lengths))

@@ -1,4 +1,4 @@
-"""XY_Tokenizer: speech to eight streams of codes at 12.5 Hz and back, one module and the three functions in it."""
+"""XY_Tokenizer: speech to eight channels of codes at 12.5 Hz and back, as one module and the three stages in it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class XYTokenizer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Mel frames to codes."""
+    """The stage `codec_encoder`: mel frames to codes."""
 
     def __init__(self, codec: XYTokenizer) -> None:
         super().__init__()
@@ -45,16 +45,16 @@ class Encoder(nn.Module):
         self.quantizer = codec.quantizer
 
     def forward(self, mel: Tensor, mel_len: Tensor) -> Tensor:
-        """Codes `[batch, channels, codes]` int64; those past `mel_len // (2 pool)` mean nothing.
+        """Return codes `[batch, channels, codes]` int64; those past `mel_len // (2 pool)` have no meaning.
 
         Args:
-            mel: `[batch, 80, 2 x pool x codes]`; the frame after a row's last is heard and must be that of silence.
-            mel_len: `[batch]` int32, frames of each row.
+            mel: `[batch, 80, 2 x pool x codes]`; the frame after a row's last is used and must be one of silence.
+            mel_len: `[batch]` int32, the number of frames of each row.
         """
         return self.quantizer(self.features(mel, mel_len))
 
     def features(self, mel: Tensor, mel_len: Tensor) -> Tensor:
-        """What is quantised, `[batch, codes, pool x size]`."""
+        """Return the vectors to be quantised, `[batch, codes, pool x size]`."""
         hidden, _ = code_lengths(mel_len, self.pool)
         semantic = self.semantic_encoder_adapter(self.semantic_encoder(mel, hidden), hidden)
         acoustic = self.acoustic_encoder(mel, hidden)
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes to the frames the vocoder speaks."""
+    """The stage `codec_decoder`: codes to the mel-like frames of the vocoder."""
 
     def __init__(self, codec: XYTokenizer) -> None:
         super().__init__()
@@ -74,10 +74,11 @@ class Decoder(nn.Module):
         self.acoustic_decoder = codec.acoustic_decoder
 
     def forward(self, codes: Tensor, codes_len: Tensor) -> Tensor:
-        """Frames `[batch, 80, 2 x pool x codes]` at 100 Hz; those past a row's end mean nothing.
+        """Return frames `[batch, 80, 2 x pool x codes]` at 100 Hz; those past a row's end have no meaning.
 
         Args:
-            codes: `[batch, channels, codes]` int64. codes_len: `[batch]` int32.
+            codes: `[batch, channels, codes]` int64.
+            codes_len: `[batch]` int32.
         """
         vectors = self.quantizer.decode(codes).to(self.upsample.up_conv.weight.dtype)
         frames = self.upsample(self.post_rvq_adapter(vectors, codes_len))
@@ -85,12 +86,12 @@ class Decoder(nn.Module):
 
 
 class Vocoder(nn.Module):
-    """Frames to sound."""
+    """The stage `codec_vocoder`: mel-like frames to sound."""
 
     def __init__(self, codec: XYTokenizer) -> None:
         super().__init__()
         self.enhanced_vocos = codec.enhanced_vocos
 
     def forward(self, frames: Tensor, frames_len: Tensor) -> Tensor:
-        """Samples `[batch, hop x frames]`, zero past each row's end. `frames_len`: `[batch]` int32."""
+        """Return samples `[batch, hop x frames]`, zero past each row's end; `frames_len` is `[batch]` int32."""
         return self.enhanced_vocos(frames, frames_len)

@@ -1,6 +1,7 @@
 """Residual vector quantisation: each level codes what the levels before it left over.
 
-Source: Zeghidour et al., "SoundStream" (2021). Distances decide between neighbours, so the module stays in float32.
+Small differences between distances decide, so the module stays in float32.
+Source: Zeghidour et al., "SoundStream" (2021).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from tritone.nn.weight_norm import weight_norm
 
 
 class Codebook(nn.Module):
-    """A table of vectors; the other buffers are the running sums of its training, kept for the file's sake."""
+    """A table of vectors; the other buffers are running sums of its training, kept because checkpoints contain them."""
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
@@ -23,14 +24,14 @@ class Codebook(nn.Module):
         self.register_buffer("embed_avg", torch.zeros(rows, width))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Index `[batch, codes]` of the row nearest to each vector `[batch, codes, width]`, and the row itself."""
+        """Return index `[batch, codes]` and value of the entry nearest to each vector `[batch, codes, width]`."""
         scores = self.codebook.square().sum(1) - 2.0 * (x @ self.codebook.t())
         index = scores.argmin(-1)
         return index, nn.functional.embedding(index, self.codebook)
 
 
 class ResidualVectorQuantizer(nn.Module):
-    """Vectors to codes and back."""
+    """Turns vectors into codes and back."""
 
     full_precision = True
 
@@ -41,7 +42,7 @@ class ResidualVectorQuantizer(nn.Module):
         self.quantizers = nn.ModuleList(Codebook(rows, width) for _ in range(levels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes `[batch, levels, codes]` int64 of `x` `[batch, codes, size]`."""
+        """Return the codes `[batch, levels, codes]` int64 of `x` `[batch, codes, size]`."""
         residual = self.enter(x)
         codes = []
         for level in self.quantizers:
@@ -51,11 +52,11 @@ class ResidualVectorQuantizer(nn.Module):
         return torch.stack(codes, dim=1)
 
     def enter(self, x: Tensor) -> Tensor:
-        """`[batch, codes, width]`: `x` as the codebooks know it."""
+        """Return `x` in the space of the codebooks, `[batch, codes, width]`."""
         return self.input_proj(x.float().transpose(1, 2)).transpose(1, 2)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Vectors `[batch, codes, size]` of codes `[batch, levels, codes]`."""
+        """Return the vectors `[batch, codes, size]` of codes `[batch, levels, codes]`."""
         total = torch.zeros(1, 1, self.output_proj.in_channels, device=codes.device)
         for number, level in enumerate(self.quantizers):
             total = total + nn.functional.embedding(codes[:, number], level.codebook)  # type: ignore[arg-type]

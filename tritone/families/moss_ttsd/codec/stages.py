@@ -1,7 +1,7 @@
 """The codec's stages: mel to codes, codes to mel-like frames, frames to sound.
 
-Decoding is two stages because the networks hear differently far: the transformers all of a window, the vocoder a second
-around each frame. Frames that only give the transformers context need no vocoder.
+Decoding is two stages because their receptive fields differ: the transformers attend to a whole window, the vocoder
+reaches a second around each frame. Frames that are only context for the transformers need no vocoder.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ BATCH = Axis("batch", 1, 1, 8)
 
 
 def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[Stage, ...]:
-    """Stages `codec_encoder`, `codec_decoder` and `codec_vocoder`; `load()` returns the network with its weights."""
+    """Return `codec_encoder`, `codec_decoder` and `codec_vocoder`; `load()` returns the network with its weights."""
     codes = Axis("codes", 1, config.window_codes // 3, config.window_codes)
     frames_per_code = 2 * config.pool
     frames = Axis("mel_frames", 8, frames_per_code * codes.opt, frames_per_code * codes.hi)
     hop = config.vocos.hop
-    rows, _ = config.codebook
+    entries, _ = config.codebook
 
     def part(name: str) -> Callable[[], nn.Module]:
         def build() -> nn.Module:
@@ -50,14 +50,14 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
             outputs=(Tensor("codes", "int64", codes_shape),),
             build=part("Encoder"),
             keep_fp32=("/quantizer/*",),
-            # Of the regret: a rounded vector may choose another neighbour only where both are about as near.
+            # A limit of the regret: a rounded vector may choose another entry only where both are about as near.
             fp16_tolerance=5e-3,
             regret=lambda: regret_of(part("Encoder")()),
         ),
         Stage(
             name="codec_decoder",
             inputs=(
-                Tensor("codes", "int64", codes_shape, values=(0, rows)),
+                Tensor("codes", "int64", codes_shape, values=(0, entries)),
                 Tensor("codes_len", "int32", (BATCH,), length_of=codes),
             ),
             outputs=(Tensor("frames", "float32", of_frames),),
@@ -78,28 +78,32 @@ def codec_stages(config: CodecConfig, load: Callable[[], XYTokenizer]) -> tuple[
 
 
 def regret_of(encoder: Any) -> Callable[[Arrays, Arrays], Arrays]:
-    """Return how much farther each code's vector is from what is left to be coded than the nearest, relative to the
-    latter.
+    """Return the function that measures how much farther each chosen entry is from the residual than the nearest.
 
-    `encoder` is a `codec.Encoder`. What is left is counted with the codes that were given, so that codes after a tie
-    are judged by themselves.
+    Its result is relative to the distance of the nearest. The residual follows the codes under test, so that codes
+    after a tie are judged on their own.
+
+    Args:
+        encoder: an `Encoder` in float32.
     """
     import numpy as np
     import torch
 
     @torch.inference_mode()
     def regret(inputs: Arrays, outputs: Arrays) -> Arrays:
-        mel, mel_len, codes = (torch.from_numpy(a) for a in (inputs["mel"], inputs["mel_len"], outputs["codes"]))
-        left = encoder.quantizer.enter(encoder.features(mel, mel_len))
+        mel, mel_len, codes = (
+            torch.from_numpy(array) for array in (inputs["mel"], inputs["mel_len"], outputs["codes"])
+        )
+        residual = encoder.quantizer.enter(encoder.features(mel, mel_len))
         worse = []
         for level, chosen in zip(encoder.quantizer.quantizers, codes.unbind(1), strict=True):
             book: torch.Tensor = level.codebook
             if not (int(chosen.min()) >= 0 and int(chosen.max()) < len(book)):
                 return {"codes": np.full(tuple(codes.shape), np.inf, np.float32)}
-            taken = left - book[chosen]
-            nearest = torch.cdist(left, book, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
-            worse.append((taken.norm(dim=-1) - nearest) / nearest.clamp(min=1e-6))
-            left = taken
+            remaining = residual - book[chosen]
+            nearest = torch.cdist(residual, book, compute_mode="donot_use_mm_for_euclid_dist").amin(-1)
+            worse.append((remaining.norm(dim=-1) - nearest) / nearest.clamp(min=1e-6))
+            residual = remaining
         return {"codes": torch.stack(worse, dim=1).numpy()}
 
     return regret

@@ -1,7 +1,7 @@
-"""Weights of an Asteroid language model from a Hugging Face folder: safetensors or .bin, in shards or not.
+"""Weights of an Asteroid language model from a Hugging Face folder: safetensors or .bin, in one file or in shards.
 
-Heads are tied to the embeddings, and files may hold them or not; the decoder's own table of ids is never read, and
-files may hold that or not. A folder fused with its codec keeps the codec's tensors below "codec_model.".
+The heads are tied to the embeddings and the decoder's own embedding table is never read, so files may leave out
+either. A folder fused with its codec keeps the codec's tensors below "codec_model.".
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ CODEC = "codec_model."
 def load_lm(
     config: AsteroidConfig, folder: Path, dtype: torch.dtype | None = None, attention: str = "sdpa"
 ) -> AsteroidLM:
-    """Return the language model in eval mode, weights as `dtype` (float32 if None).
+    """Return the language model in eval mode, its weights as `dtype` (float32 if None).
 
-    Raises CheckpointError when files are missing or damaged, or do not fit the configuration.
+    Raises CheckpointError when files are missing, damaged, or do not fit the configuration.
     """
     import torch
 
@@ -42,10 +42,10 @@ def load_lm(
         if embedding is not None and not torch.equal(state[key], embedding):
             raise CheckpointError(
                 f"{folder}: {key} differs from {key.replace(HEADS, EMBEDDINGS)}, but the model's heads are tied to its "
-                f"embeddings; the files are of another model or were saved in the middle of a step."
+                f"embeddings; the files belong to another model or were saved in the middle of a training step."
             )
         del state[key]
-    # Gigabytes: no random weights are made first, and those of a float32 file stay mapped from it.
+    # The weights are gigabytes: no random ones are made first, and those of a float32 file stay mapped from it.
     with torch.device("meta"):
         lm = AsteroidLM(config, attention)
     decoder = lm.model.language_model
@@ -55,7 +55,7 @@ def load_lm(
 
 
 def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor of the language model with its key, floats as `dtype`, a file at a time."""
+    """Yield key and tensor of every weight of the language model, floats as `dtype`, reading one file at a time."""
     from tritone.checkpoint.weights import read_safetensors, read_state
 
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))

@@ -1,4 +1,4 @@
-"""Sizes of an Asteroid language model and the settings of its sampling, read from the checkpoint's own JSON files."""
+"""Sizes and sampling of an Asteroid language model, read from the JSON files of its checkpoint."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from typing import Any
 from tritone.errors import ConfigError
 
 MODEL_TYPES = ("moss_ttsd", "asteroid_tts", "moss_ttsd_with_codec")
-"""`model_type` of the released folders; older ones keep "qwen3" and are told by their `channels`."""
+"""`model_type` of the released folders; older ones keep "qwen3" and are recognised by their `channels`."""
 
 
 @dataclass(frozen=True)
 class AsteroidConfig:
-    """One checkpoint's sizes and ids.
+    """Sizes and ids of one checkpoint.
 
     Args:
-        vocab_size: rows of channel 0, text and speech together; speech_vocab_size: rows of every other channel.
-        speech_tokens: half-open range of channel 0's speech ids; the first is code 0.
-        pad_token_id, speech_pad_token: what holes hold in channel 0 and in the others.
-        eos_token_id: what channel 0 holds after the end; speech_eos: the id that ends speech.
+        vocab_size: ids of channel 0, text and speech together.
+        speech_vocab_size: ids of every other channel.
+        speech_tokens: half-open range of the speech ids of channel 0; the first is code 0.
+        pad_token_id, speech_pad_token: the ids that fill holes in channel 0 and in the others.
+        eos_token_id: the id of channel 0 after the end.
+        speech_eos: the id that ends speech.
     """
 
     hidden_size: int
@@ -45,12 +47,12 @@ class AsteroidConfig:
 
     @property
     def delay(self) -> int:
-        """Rows by which the last channel is behind the first."""
+        """The number of rows by which the last channel is behind the first."""
         return self.channels - 1
 
     @property
     def pads(self) -> tuple[int, ...]:
-        """What a hole holds, by channel."""
+        """The id that fills the holes of each channel."""
         return (self.pad_token_id, *[self.speech_pad_token] * self.delay)
 
 
@@ -73,16 +75,19 @@ RELEASED = AsteroidConfig(
     eos_token_id=151643,
     speech_eos=152694,
 )
-"""The released model's sizes."""
+"""The sizes of the released model."""
+
+RANGES = "sampling needs temperature > 0, top_k >= 0, 0 < top_p <= 1 and repetition_penalty > 0"
 
 
 @dataclass(frozen=True)
 class ChannelSampling:
-    """How one channel is sampled; without `do_sample` the most probable id is taken.
+    """The sampling of one channel; without `do_sample` the most probable id is taken.
 
     Args:
-        top_k: ids that are considered, 0 for all. top_p: share of the probability they must have together.
-        repetition_penalty: by which the scores of ids already in the channel are weakened, above 1.
+        top_k: the number of ids to draw from, 0 for all.
+        top_p: the probability that the ids to draw from must have together.
+        repetition_penalty: the factor, above 1, that weakens the scores of ids already in the channel.
     """
 
     do_sample: bool = True
@@ -93,15 +98,13 @@ class ChannelSampling:
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and self.top_k >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0):
-            raise ConfigError(
-                f"sampling {self}: need temperature > 0, top_k >= 0, 0 < top_p <= 1 and repetition_penalty > 0"
-            )
+            raise ConfigError(f"{self}: {RANGES}")
 
 
 def read_lm_config(folder: Path) -> AsteroidConfig:
-    """Return the sizes in `folder/config.json`, completed by the tokenizer's ids.
+    """Return the sizes in `folder/config.json` and the ids of its tokenizer.
 
-    Raises ConfigError naming the file and the entry that is missing or wrong.
+    Raises ConfigError, which names the file and the entry that is missing or wrong.
     """
     path = folder / "config.json"
     entries = read_json(path)
@@ -113,7 +116,7 @@ def read_lm_config(folder: Path) -> AsteroidConfig:
         raise ConfigError(f"{path}: speech_token_range {low}..{high} lies outside the {vocabulary} ids of channel 0")
     if channels < 2:
         raise ConfigError(
-            f"{path}: channels is {channels}; an Asteroid model has one of text and at least one of speech"
+            f"{path}: channels is {channels}; an Asteroid model has one for text and at least one for speech"
         )
     heads, hidden = known.number("num_attention_heads"), known.number("hidden_size")
     return AsteroidConfig(
@@ -138,9 +141,10 @@ def read_lm_config(folder: Path) -> AsteroidConfig:
 
 
 def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, ...], int | None]:
-    """Return how each channel is sampled and the longest sequence, from `folder/generation_config.json`.
+    """Return the sampling of each channel and the longest sequence in rows from `folder/generation_config.json`.
 
-    `do_samples` and `layers` hold one entry a channel; without them the ordinary settings are every channel's.
+    `do_samples` and `layers` hold one entry for each channel; without them every channel has the ordinary settings.
+    The longest sequence is None where the file does not say.
     """
     path = folder / "generation_config.json"
     if not path.is_file():
@@ -155,11 +159,11 @@ def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, .
         raise ConfigError(
             f"{path} has {len(samples)} do_samples and {len(layers)} layers; the model has {channels} channels"
         )
-    return tuple(_sampling(one, bool(do), path) for one, do in zip(layers, samples, strict=True)), longest
+    return tuple(_sampling(layer, bool(do), path) for layer, do in zip(layers, samples, strict=True)), longest
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file, or a ConfigError that says what is wrong with it."""
+    """Return the object in a JSON file; ConfigError when it is missing, not valid JSON, or not an object."""
     if not path.is_file():
         present = (
             ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else "nothing"
@@ -176,39 +180,42 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Reader:
+    """The entries of a JSON file, with errors that name the file and the entry."""
+
     entries: Mapping[str, Any]
     path: Path
 
     def number(self, key: str, default: int | None = None) -> int:
-        found = self.entries.get(key)
-        if found is None and default is not None:
+        value = self.entries.get(key)
+        if value is None and default is not None:
             return default
-        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
-            raise ConfigError(f"{self.path}: {key} must be a whole number, found {found!r}")
-        return found
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise ConfigError(f"{self.path}: {key} must be a whole number, found {value!r}")
+        return value
 
 
 def _range(entries: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    found = entries.get("speech_token_range")
-    if not isinstance(found, list) or len(found) != 2 or not all(isinstance(one, int) for one in found):
-        raise ConfigError(f"{path}: speech_token_range must be two ids, first and one past the last, found {found!r}")
-    return found[0], found[1]
+    ids = entries.get("speech_token_range")
+    if not isinstance(ids, list) or len(ids) != 2 or not all(isinstance(index, int) for index in ids):
+        raise ConfigError(f"{path}: speech_token_range must be two ids, first and one past the last, found {ids!r}")
+    return ids[0], ids[1]
 
 
 END_OF_SPEECH = "<|end_of_speech|>"
 
 
 def _end_of_speech(folder: Path, entries: Mapping[str, Any], after_speech: int) -> int:
-    """Return the id that ends speech: the configuration's, the tokenizer's, or the sixth after the speech ids as
-    released.
+    """Return the id that ends speech, from the configuration or the tokenizer.
+
+    Without either it is the sixth id after the speech ids, as in the released models.
     """
     if isinstance(entries.get("speech_eos_token"), int):
         return int(entries["speech_eos_token"])
     added = folder / "added_tokens.json"
     if added.is_file():
-        found = read_json(added).get(END_OF_SPEECH)
-        if isinstance(found, int):
-            return found
+        index = read_json(added).get(END_OF_SPEECH)
+        if isinstance(index, int):
+            return index
     tokenizer = folder / "tokenizer.json"
     if tokenizer.is_file():
         for token in read_json(tokenizer).get("added_tokens", []):
@@ -218,7 +225,7 @@ def _end_of_speech(folder: Path, entries: Mapping[str, Any], after_speech: int) 
 
 
 def _sampling(entries: Mapping[str, Any], do_sample: bool, path: Path) -> ChannelSampling:
-    names = {one.name for one in fields(ChannelSampling)} - {"do_sample"}
+    names = {field.name for field in fields(ChannelSampling)} - {"do_sample"}
     try:
         return ChannelSampling(do_sample, **{key: entries[key] for key in names if entries.get(key) is not None})
     except (ConfigError, TypeError) as error:

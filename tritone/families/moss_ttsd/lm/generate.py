@@ -1,6 +1,7 @@
 """Rows of eight ids, one after another: the prompt's delayed tail, sampling by channel, and the drain after the end.
 
-Source: the published model's sampling loop. Where it says 8, 1024 and 152694, this asks the configuration.
+A row holds one id for each channel, every channel one frame later than the one before (see `delay`).
+Source: the published model's sampling loop; its constants 8, 1024 and 152694 are read from the configuration here.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ Draw = Callable[[np.ndarray], int]
 """`draw(probabilities [n]) -> index`."""
 
 
-class Utterance:
-    """One sequence of rows, whoever computes its logits: what is heard at first, and each next row.
+class RowSession:
+    """One sequence being decoded: its prompt, and the next row for the logits after all rows before it.
 
     The last row is the `channels - 2`-th after the one in which speech ends, or the one that reaches `longest`.
 
     Args:
-        prompt: delayed rows `[rows, channels]`, `channels - 1` more than it has frames. The last of them are not heard
-            at once: they are forced on the channels that are still behind.
-        sampling: by channel.
-        longest: rows of prompt and speech together.
+        prompt: delayed rows `[rows, channels]`, `channels - 1` more than its frames. Those last rows do not belong to
+            `self.prompt`: their ids are forced on the channels that are still behind.
+        sampling: the settings of each channel.
+        longest: the limit of prompt and speech together, in rows.
 
     Raises:
-        InvalidRequest: the prompt has no row of its own, or does not fit.
+        InvalidRequest: the prompt has no frame, or does not fit.
     """
 
     def __init__(
@@ -43,9 +44,9 @@ class Utterance:
         limit = min(longest or config.max_position_embeddings, config.max_position_embeddings)
         start = len(prompt) - config.delay
         if start < 1:
-            raise InvalidRequest("prompt", f"has no row of its own: {len(prompt)} with a delay of {config.delay}")
+            raise InvalidRequest("prompt", f"has {len(prompt)} rows with a delay of {config.delay}, so not one frame")
         if start >= limit:
-            raise InvalidRequest("prompt", f"has {start} rows; there must be at least 1 and fewer than {limit}")
+            raise InvalidRequest("prompt", f"has {start} rows; the limit is {limit - 1}")
         self.prompt, self.over = prompt[:start], False
         self._config, self._sampling, self._draw = config, sampling, draw
         self._forced, self._limit = prompt, limit
@@ -54,11 +55,11 @@ class Utterance:
         self._at, self._since_end = start, -1
 
     def next(self, logits: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the next row `[channels]`, given the logits `[ids]` of every channel after all rows before it."""
+        """Return the next row `[channels]` for the logits `[ids]` of each channel after all rows before it."""
         c, at, start, total = self._config, self._at, len(self.prompt), len(self._forced)
         row = np.empty(c.channels, np.int64)
-        for channel, found in enumerate(logits):
-            scores = found.astype(np.float32)
+        for channel, own_logits in enumerate(logits):
+            scores = own_logits.astype(np.float32)
             if channel == 0 and at <= total:
                 scores[c.speech_eos] = -np.inf
             if channel > 0 and at + 1 > start + channel:
@@ -70,36 +71,37 @@ class Utterance:
         if self._since_end >= 0:
             self._drain(row)
             self._since_end += 1
-        elif not speaks(row, c):
+        elif not is_speech(row, c):
             self._since_end = 0
         self._history[at] = row
         self._at += 1
-        # The row of the end and the drain together are as many rows as the last channel is late.
+        # The row in which speech ends and the drain make up the delay of the last channel.
         self.over = self._since_end >= c.delay - 1 or self._at >= self._limit
         return row
 
     def _drain(self, row: np.ndarray) -> None:
-        """Overwrites what is said after the end: channel 0 at once, the others as their last frame has passed."""
+        """Overwrite the ids after the end: of channel 0 at once, of the others after their last frame."""
         passed = np.arange(self._config.channels) <= self._since_end + 1
         row[passed] = self._config.speech_pad_token
         row[0] = self._config.eos_token_id
 
 
-def speaks(row: np.ndarray, config: AsteroidConfig) -> bool:
-    """Return whether channel 0 of a row `[channels]` is speech; the first that is not is the end."""
+def is_speech(row: np.ndarray, config: AsteroidConfig) -> bool:
+    """Return whether channel 0 of a row `[channels]` is speech; the first row without speech is the end."""
     first, last = config.speech_tokens
     return bool(first <= row[0] < last)
 
 
-def choose(logits: np.ndarray, heard: np.ndarray, sampling: ChannelSampling, draw: Draw) -> int:
-    """Return the next id of a channel: penalty, temperature, the best k, the nucleus, then a draw.
+def choose(logits: np.ndarray, previous: np.ndarray, sampling: ChannelSampling, draw: Draw) -> int:
+    """Return the next id of a channel after repetition penalty, temperature, top k, top p and a draw.
 
     Args:
-        logits: `[ids]` float32. heard: ids of the channel so far, the prompt's among them.
+        logits: `[ids]` float32.
+        previous: all ids of the channel so far, those of the prompt included.
     """
     scores = logits.copy()
     if sampling.repetition_penalty != 1.0:
-        known = np.unique(heard)
+        known = np.unique(previous)
         penalty = np.float32(sampling.repetition_penalty)
         scores[known] = np.where(scores[known] < 0, scores[known] * penalty, scores[known] / penalty)
     if not sampling.do_sample:

@@ -1,7 +1,7 @@
-"""The Asteroid language model: a Qwen3 decoder that hears eight channels of ids in each row and predicts eight.
+"""The Asteroid language model: a Qwen3 decoder that takes eight channels of ids in each row and predicts the next row.
 
 A row's embedding is the sum of its channels' embeddings; each channel has a head tied to its embedding. The decoder is
-that of transformers; its own table of ids, which nothing reads, is left out.
+the one in transformers, without its own embedding table, which is never used.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class AsteroidLM(nn.Module):
         self.model = _Channels(config, attention)
 
     def embed(self, rows: Tensor) -> Tensor:
-        """`[batch, rows, hidden]` of ids `[batch, rows, channels]`."""
+        """Return the embeddings `[batch, rows, hidden]` of ids `[batch, rows, channels]`."""
         tables = self.model.embedding_list
         total = tables[0](rows[..., 0])
         for channel in range(1, self.config.channels):
@@ -34,36 +34,37 @@ class AsteroidLM(nn.Module):
         return total
 
     def heads(self, hidden: Tensor) -> list[Tensor]:
-        """Return logits of every channel, `[..., ids]` each, of hidden rows `[..., hidden]`."""
+        """Return the logits `[..., ids]` of every channel for hidden rows `[..., hidden]`."""
         return [F.linear(hidden, table.weight) for table in self.model.embedding_list]  # type: ignore[arg-type]
 
     def forward(self, rows: Tensor, valid: Tensor | None = None, past: DynamicCache | None = None) -> list[Tensor]:
-        """Logits `[batch, 1, ids]` of every channel after the last row.
+        """Return the logits `[batch, 1, ids]` of every channel after the last row.
 
         Args:
-            rows: ids `[batch, rows, channels]` int64, padded on the left. valid: `[batch, past + rows]`, 0 on padding.
-            past: keys and values of earlier rows; takes up those of `rows`.
+            rows: ids `[batch, rows, channels]` int64, padded on the left.
+            valid: `[batch, past + rows]`, 0 on padding.
+            past: keys and values of earlier rows; those of `rows` are appended.
         """
         return self.heads(self.hidden(rows, valid, past)[:, -1:])
 
     def hidden(self, rows: Tensor, valid: Tensor | None = None, past: DynamicCache | None = None) -> Tensor:
-        """Hidden rows `[batch, rows, hidden]`; arguments as of `forward`."""
+        """Return the hidden rows `[batch, rows, hidden]`; the arguments are those of `forward`."""
         positions = None
         if valid is not None:
             positions = (valid.long().cumsum(1) - 1).clamp(min=0)[:, -rows.shape[1] :]
-        found = self.model.language_model(
+        output = self.model.language_model(
             inputs_embeds=self.embed(rows),
             attention_mask=valid,
             position_ids=positions,
             past_key_values=past,
             use_cache=past is not None,
         )
-        hidden: Tensor = found.last_hidden_state
+        hidden: Tensor = output.last_hidden_state
         return hidden
 
 
 class LmStep(nn.Module):
-    """Stage `lm_step`: logits after rows, given the keys and values of the rows before them."""
+    """The stage `lm_step`: logits after some rows, given the keys and values of the rows before them."""
 
     def __init__(self, lm: AsteroidLM) -> None:
         super().__init__()
@@ -73,10 +74,11 @@ class LmStep(nn.Module):
         self.rotary = Angles(lm.model.language_model.rotary_emb.inv_freq)
 
     def forward(self, rows: Tensor, padding: Tensor, kv_state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(logits of channel 0 `[batch, ids]`, of the others `[batch, channels - 1, ids]`, next state).
+        """Return logits of channel 0 `[batch, ids]`, of the others `[batch, channels - 1, ids]`, and the next state.
 
         Args:
-            rows: `[batch, rows, channels]` int64. padding: `[batch]` int64, how many of all rows so far are padding.
+            rows: `[batch, rows, channels]` int64.
+            padding: `[batch]` int64, the number of all rows so far that are padding.
             kv_state: `[batch, layers, heads, past, 2 x head_dim]`.
         """
         hidden = self.lm.embed(rows)
@@ -91,14 +93,14 @@ class LmStep(nn.Module):
         cache = _Explicit(kv_state)
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=bias, position_embeddings=angles, past_key_values=cache)
-        # The table times the row, not the row times a turned table, which an exported graph would hold once more.
+        # The table times the row, not the row times a transposed table: an exported graph would hold that as a copy.
         last = self.norm(hidden[:, -1]).t()
-        first, *others = [(table.weight @ last).t() for table in self.tables]
-        return first, torch.stack(others, dim=1), torch.stack(cache.updated, dim=1)
+        first, *rest = [(table.weight @ last).t() for table in self.tables]
+        return first, torch.stack(rest, dim=1), torch.stack(cache.updated, dim=1)
 
 
 class Angles(nn.Module):
-    """Cosines and sines `[..., head_dim]` of positions `[...]`; float32, as halves do not count to thousands."""
+    """Cosines and sines `[..., head_dim]` of positions `[...]` in float32, because float16 cannot count thousands."""
 
     full_precision = True
 
@@ -124,7 +126,7 @@ class _Channels(nn.Module):
 
 
 class _Explicit(Cache):
-    """Past keys and values from a tensor; those that come out are collected for the next."""
+    """A cache that reads past keys and values from a tensor and collects the updated ones in a list."""
 
     def __init__(self, kv_state: Tensor) -> None:
         self.past, self.updated = kv_state, list[Tensor]()
@@ -132,7 +134,7 @@ class _Explicit(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Return all keys and all values of a layer, `[batch, heads, past + rows, head_dim]` each."""
+        """Return all keys and all values `[batch, heads, past + rows, head_dim]` of a layer."""
         both = torch.cat((self.past[:, layer_idx], torch.cat((key_states, value_states), dim=-1)), dim=2)
         self.updated.append(both)
         keys, values = both.chunk(2, dim=-1)
@@ -140,7 +142,7 @@ class _Explicit(Cache):
 
 
 def _decoder(config: AsteroidConfig, attention: str) -> Qwen3Model:
-    """transformers' decoder without its table."""
+    """Return the decoder of transformers without its embedding table."""
     sizes: Any = Qwen3Config(
         vocab_size=1,
         hidden_size=config.hidden_size,

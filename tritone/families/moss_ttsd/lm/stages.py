@@ -1,4 +1,4 @@
-"""The language model as a stage, and sessions over it on every engine that runs stages."""
+"""The language model as a stage, and the group of sequences that it decodes together on any engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAST = Axis("past_rows", 0, 256, 8192)
 
 
 def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
-    """Stage `lm_step`; `load()` returns the network with its weights and eager attention."""
+    """Return the stage `lm_step`; `load()` returns the network with its weights and eager attention."""
 
     def build() -> nn.Module:
         from tritone.families.moss_ttsd.lm.network import LmStep
@@ -32,7 +32,7 @@ def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
         shape = (BATCH, config.num_hidden_layers, config.num_key_value_heads, past, 2 * config.head_dim)
         return Tensor(name, "float32", shape)
 
-    others = (BATCH, config.delay, config.speech_vocab_size)
+    speech = (BATCH, config.delay, config.speech_vocab_size)
     return Stage(
         name="lm_step",
         inputs=(
@@ -42,7 +42,7 @@ def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
         ),
         outputs=(
             Tensor("text_logits", "float32", (BATCH, config.vocab_size)),
-            Tensor("speech_logits", "float32", others),
+            Tensor("speech_logits", "float32", speech),
             state("next_kv_state", Axis("next_past_rows", 1, PAST.opt + 1, PAST.hi + ROWS.hi)),
         ),
         build=build,
@@ -50,8 +50,8 @@ def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
     )
 
 
-class StageSession:
-    """Sequences decoded together, their keys and values in one array padded on the left; one thread at a time."""
+class StageGroup:
+    """Sequences decoded together, their keys and values in one array padded on the left; for one thread at a time."""
 
     def __init__(self, call: Call, config: AsteroidConfig) -> None:
         self._call, self._config = call, config
@@ -59,33 +59,33 @@ class StageSession:
         self._padding = np.zeros(0, np.int64)
 
     def prefill(self, prompt: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """(logits `[ids]` by channel, state) of one more sequence after its prompt `[rows, channels]`.
+        """Return the logits `[ids]` by channel and the state of a new sequence after its prompt `[rows, channels]`.
 
-        It does not belong to those decoded together before it is joined.
+        The sequence joins the group at the next `regroup`.
         """
-        found = self._call("lm_step", rows=prompt[None], padding=np.zeros(1, np.int64), kv_state=self._of(1, 0))
-        return _logits(found)[0], found["next_kv_state"][0]
+        outputs = self._call("lm_step", rows=prompt[None], padding=np.zeros(1, np.int64), kv_state=self._of(1, 0))
+        return _logits(outputs)[0], outputs["next_kv_state"][0]
 
     def step(self, rows: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """Return logits by channel of each sequence after one more row `[channels]` of it."""
+        """Return the logits by channel of each sequence of the group after its next row `[channels]`."""
         new = np.stack(rows)[:, None]
-        found = self._call("lm_step", rows=new, padding=self._padding, kv_state=self._together)
-        self._together = found["next_kv_state"]
-        return _logits(found)
+        outputs = self._call("lm_step", rows=new, padding=self._padding, kv_state=self._together)
+        self._together = outputs["next_kv_state"]
+        return _logits(outputs)
 
     def state(self, place: int) -> np.ndarray:
-        """Return a copy of the state `[layers, heads, past, 2 x head_dim]` of one of those decoded together."""
+        """Return a copy of the state `[layers, heads, past, 2 x head_dim]` of the sequence at a place in the group."""
         return self._own(place).copy()
 
     def regroup(self, kept: Sequence[int], joining: Sequence[np.ndarray]) -> None:
-        """Decode together from now on those in these places, in this order, and sequences of these states."""
+        """Form the group anew from the sequences at the places `kept`, in this order, and those of states `joining`."""
         states = [*map(self._own, kept), *joining]
-        lengths = [one.shape[2] for one in states]
+        lengths = [state.shape[2] for state in states]
         longest = max(lengths, default=0)
         self._padding = np.array([longest - length for length in lengths], np.int64)
         together = self._of(len(states), longest)
-        for place, (one, padding) in enumerate(zip(states, self._padding, strict=True)):
-            together[place, :, :, padding:] = one
+        for place, (state, padding) in enumerate(zip(states, self._padding, strict=True)):
+            together[place, :, :, padding:] = state
         self._together = together
 
     def _of(self, batch: int, past: int) -> np.ndarray:
@@ -97,6 +97,6 @@ class StageSession:
         return own
 
 
-def _logits(found: Arrays) -> list[list[np.ndarray]]:
-    """By sequence, then by channel."""
-    return [[text, *speech] for text, speech in zip(found["text_logits"], found["speech_logits"], strict=True)]
+def _logits(outputs: Arrays) -> list[list[np.ndarray]]:
+    """Return the logits `[ids]` by sequence, then by channel."""
+    return [[text, *speech] for text, speech in zip(outputs["text_logits"], outputs["speech_logits"], strict=True)]
