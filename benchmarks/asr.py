@@ -1,7 +1,7 @@
-"""Intelligibility by machine: what a small English recogniser understands, and how much of it is wrong.
+"""Word error rate of English speech by a small recogniser, pocketsphinx.
 
-pocketsphinx is weak by today's measure, so a word error rate means little alone: put the source voice's beside it. Its
-figures repeat exactly, because each recording is decoded at once with cepstral means of its own.
+pocketsphinx is weak by today's standards, so compare a word error rate with the source voice's. Its figures repeat
+exactly, because each recording is decoded at once with its own cepstral means.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def sentences(path: Path = HARVARD) -> list[str]:
 
 
 def transcribe(wav: np.ndarray, rate: int) -> str:
-    """Return the words heard, lower case; "" if none.
+    """Return the recognised words in lower case; "" if none.
 
     Args:
         wav: `[samples]` float at `rate` Hz, one utterance.
@@ -56,7 +56,7 @@ def word_error_rate(references: Sequence[str], heard: Sequence[str]) -> float:
 
 
 def plain(text: str) -> str:
-    """Return the lower-case words separated by single blanks; apostrophes inside words stay."""
+    """Return lower-case words separated by single spaces; apostrophes inside words are kept."""
     return " ".join(word.strip("'") for word in re.sub(r"[^a-z0-9']+", " ", text.lower()).split() if word.strip("'"))
 
 

@@ -1,4 +1,4 @@
-"""How far apart two recordings are, on the log-mel scale."""
+"""Log-mel distances between two recordings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tritone.audio.resample import resample
 
 DECIBELS = 20.0 / np.log(10.0)
 FLOOR = np.log(1e-3)
-"""Quieter than this is silence: its logarithm says nothing about what is heard."""
+"""Lower magnitudes are silence, whose logarithm is inaudible."""
 
 
 def log_mel(wav: np.ndarray, rate: int) -> np.ndarray:
@@ -19,7 +19,7 @@ def log_mel(wav: np.ndarray, rate: int) -> np.ndarray:
 
 
 def log_mel_distance(first: np.ndarray, second: np.ndarray, rate: int) -> float:
-    """Return mean over time of the root mean square difference across bands, in dB, of two recordings in step.
+    """Return the mean over time of the root mean square difference across bands, in dB, of two aligned recordings.
 
     The longer one is cut; two renderings of one request should differ in length by less than a frame.
     """
@@ -29,7 +29,7 @@ def log_mel_distance(first: np.ndarray, second: np.ndarray, rate: int) -> float:
 
 
 def warped_distance(first: np.ndarray, first_rate: int, second: np.ndarray, second_rate: int) -> float:
-    """Return the same in dB for two readings with timing and loudness of their own: along the best time alignment.
+    """Return the distance in dB along the best time alignment, for readings that differ in timing and loudness.
 
     Each recording's mean level is removed; dynamic time warping with unit steps (Sakoe and Chiba, 1978).
     """

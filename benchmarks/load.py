@@ -2,7 +2,7 @@
 
     python benchmarks/load.py [--url localhost:8001] [--concurrency 1,2,4] [--requests 24] [--pid SERVER_PID]
 
-Each level is measured by a streaming client of our own and by Triton's perf_analyzer. Writes JSON, a page and a plot.
+Each level is measured by Tritone's streaming client and by Triton's perf_analyzer. Writes JSON, a page and a plot.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Request = dict[str, str | int | float]
 
 
 def requests_of(texts: Sequence[str], speakers: Sequence[str], seed: int) -> list[Request]:
-    """Return one request per sentence, the speakers taking turns; without speakers the server's default speaks."""
+    """Return one request per sentence, the speakers taking turns; without speakers the server's default."""
     turns = cycle(speakers or [""])
     return [
         {"target_text": text, **({"speaker": name} if name else {}), "seed": seed + index}
@@ -39,7 +39,7 @@ def requests_of(texts: Sequence[str], speakers: Sequence[str], seed: int) -> lis
 
 
 def stream_once(client: SpeechClient, request: Request) -> Utterance:
-    """Return one request from sending to its last chunk."""
+    """Return the timing of one request, from sending it to its last chunk."""
     controls = {name: value for name, value in request.items() if name != "target_text"}
     sent, arrivals, samples = time.perf_counter(), [], []
     for chunk in client.stream(str(request["target_text"]), **controls):
@@ -53,7 +53,7 @@ def stream_once(client: SpeechClient, request: Request) -> Utterance:
 def with_client(
     client: SpeechClient, requests: Sequence[Request], concurrency: int, count: int
 ) -> tuple[list[Utterance], float, list[str]]:
-    """Return `count` requests with `concurrency` in flight: utterances, wall seconds, and the text of each failure."""
+    """Send `count` requests, `concurrency` at once; return utterances, wall seconds, and each failure's text."""
     work = iter(list(islice(cycle(requests), count)))
     lock = threading.Lock()
     done: list[Utterance] = []
@@ -105,7 +105,7 @@ def sweep(
 
 
 def publish(name: str, rows: Sequence[dict[str, Any]], extra: dict[str, Any], folder: Path) -> Path:
-    """Write the three files; returns the page."""
+    """Write the three files; return the page."""
     spoken = [row for row in rows if row["requests"]]
     columns: dict[str, Callable[[dict[str, Any]], Any]] = {
         "tool": lambda row: row["tool"],
@@ -138,22 +138,22 @@ def publish(name: str, rows: Sequence[dict[str, Any]], extra: dict[str, Any], fo
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as the command line says; 0, or 1 with a sentence on stderr."""
+    """Measure as the command line asks; return 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(description="Concurrency sweep against a running server (gRPC, streaming).")
     parser.add_argument("--url", default="localhost:8001", help="server address (default %(default)s)")
     parser.add_argument("--concurrency", default="1,2,4", help="streams at once (default %(default)s)")
     parser.add_argument("--requests", type=int, default=24, help="per level (default %(default)s)")
-    parser.add_argument("--speakers", help="comma-separated; default: all the model lists")
-    parser.add_argument("--tools", default="client,perf_analyzer", help="which to use (default %(default)s)")
+    parser.add_argument("--speakers", help="comma-separated (default: all speakers of the model)")
+    parser.add_argument("--tools", default="client,perf_analyzer", help="load generators (default %(default)s)")
     parser.add_argument("--pid", type=int, help="the server's process id, to record its memory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="load", help="file name of the results (default %(default)s)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where they go (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     options = parser.parse_args(arguments)
     try:
         tools = set(options.tools.split(","))
         if tools - {"client", "perf_analyzer"}:
-            raise ConfigError(f"--tools {options.tools}: there are client and perf_analyzer")
+            raise ConfigError(f"--tools {options.tools}: the tools are client and perf_analyzer")
         if not all(part.isdigit() and int(part) for part in options.concurrency.split(",")):
             raise ConfigError(f"--concurrency {options.concurrency}: give whole numbers such as 1,2,4")
         with SpeechClient(options.url) as client, PeakMemory(options.pid) as memory:

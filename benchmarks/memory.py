@@ -1,4 +1,4 @@
-"""How much memory a server and its model processes take together."""
+"""The memory of a server and its model processes together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tritone.errors import ConfigError
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and everything it started, by process id."""
+    """Return the ids of a process and all its descendants."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -24,7 +24,7 @@ def tree(pid: int) -> list[int]:
 
 
 def resident(pid: int) -> int:
-    """Return bytes of memory of the process tree, pages shared between its processes counted once (PSS)."""
+    """Return the bytes of memory of the process tree, counting shared pages once (PSS)."""
     total = 0
     for process in tree(pid):
         try:
@@ -55,7 +55,7 @@ class PeakMemory:
         self._done.set()
 
     def result(self) -> dict[str, float]:
-        """Return `server_memory_gib`: the largest seen; empty without a pid."""
+        """Return the peak as `server_memory_gib`; an empty dict without a pid."""
         return {"server_memory_gib": round(self._peak / 2**30, 3)} if self._pid is not None else {}
 
     def _watch(self) -> None:

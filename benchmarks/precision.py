@@ -1,9 +1,9 @@
-"""What mixed fp16 costs in intelligibility: word error rate and distance in sound beside fp32, with the same tokens.
+"""Intelligibility of mixed fp16: word error rate and audio distance beside fp32, with the same tokens.
 
     python benchmarks/precision.py --model-dir checkpoints/nano --build build/nano [--speakers rms,slt] [--limit 30]
 
 Both precisions run from ONNX files in this process, fp16 in its rounded form (tritone/export/fp16_rounding.py). The
-language model decodes once per sentence; its logits are given to the second run. Writes into benchmarks/results/.
+language model decodes once per sentence; the second run reuses its logits. Writes into benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ MARGIN = 0.02
 
 
 def measure(model_dir: Path, build: Path, speakers: list[str], texts: list[str], threads: int) -> dict[str, Any]:
-    """Return the by speaker: both word error rates, mean and worst log-mel difference (natural logarithm), SNR
-    in dB.
-    """
+    """Return per speaker both word error rates, mean and worst log-mel difference (natural logarithm), and SNR (dB)."""
     family = open_family(model_dir)
     rate = int(family.settings["sample_rate"])
     engines = {name: engine_call("onnx", name, family.stages, build, threads) for name in ("fp32", "fp16")}
@@ -70,14 +68,16 @@ def measure(model_dir: Path, build: Path, speakers: list[str], texts: list[str],
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure and publish; 1 when a limit is passed."""
+    """Measure and publish; return 1 when a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model-dir", type=Path, default=Path("checkpoints/nano"))
-    parser.add_argument("--build", type=Path, default=Path("build/nano"), help="with ONNX in fp32 and fp16")
+    parser.add_argument(
+        "--build", type=Path, default=Path("build/nano"), help="build folder with ONNX in fp32 and fp16"
+    )
     parser.add_argument("--speakers", default="", help="comma-separated (default: all)")
     parser.add_argument("--limit", type=int, default=30, help="sentences per speaker (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where the results go (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     args = parser.parse_args(arguments)
     texts = asr.sentences()[: args.limit]
     try:

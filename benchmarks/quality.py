@@ -1,4 +1,4 @@
-"""How well speech is understood: word error rate of each speaker beside its source voice, and log-mel distances.
+"""Intelligibility of speech: each speaker's word error rate beside its source voice, and log-mel distances.
 
     python benchmarks/quality.py [--url localhost:8001] [--speakers rms,slt]     a running server
     python benchmarks/quality.py --checkpoint DIR                                a checkpoint, in this process, on torch
@@ -38,7 +38,7 @@ Say = Callable[[int, str], tuple[np.ndarray, int] | None]
 
 
 def score(say: Say, texts: list[str], label: str) -> dict[str, Any]:
-    """Return the word error rate over all sentences that were spoken, and what was heard of each."""
+    """Return the word error rate over all spoken sentences, and the transcript of each."""
     heard: list[dict[str, Any]] = []
     for index, text in enumerate(texts):
         print(f"\r{label}: {index + 1}/{len(texts)}", end="", file=sys.stderr, flush=True)
@@ -60,7 +60,7 @@ def total_wer(rows: list[dict[str, Any]]) -> float:
 
 
 def from_flite(voice: str) -> Say:
-    """Return the source voice itself, spoken anew by the installed flite."""
+    """Yield the sentences spoken by the source voice, with the installed flite."""
     from training.corpus.flite import RATE, check_voices, synthesize
 
     check_voices([voice])
@@ -68,7 +68,7 @@ def from_flite(voice: str) -> Say:
 
 
 def from_folder(folder: Path) -> Say:
-    """Return the NN.wav of the folder for sentence NN; sentences without a file are left out."""
+    """Yield NN.wav of the folder for sentence NN; sentences without a file are left out."""
 
     def say(index: int, text: str) -> tuple[np.ndarray, int] | None:
         path = folder / f"{index + 1:02d}.wav"
@@ -78,7 +78,7 @@ def from_folder(folder: Path) -> Say:
 
 
 def folders(root: Path) -> dict[str, Path]:
-    """Return the speaker name to folder: the subfolders that hold 01.wav and so on, else the folder itself."""
+    """Return folders by speaker: the subfolders with 01.wav and so on, else the folder itself."""
     found = {path.name: path for path in sorted(root.iterdir()) if path.is_dir()} if root.is_dir() else {}
     found = {name: path for name, path in found.items() if any(path.glob("[0-9][0-9].wav"))}
     if not found and root.is_dir() and any(root.glob("[0-9][0-9].wav")):
@@ -89,7 +89,7 @@ def folders(root: Path) -> dict[str, Path]:
 
 
 def from_server(client: SpeechClient, speaker: str, seed: int) -> Say:
-    """Return the whole utterances of a served speaker."""
+    """Return the sentences spoken by a served speaker, whole."""
 
     def say(index: int, text: str) -> tuple[np.ndarray, int]:
         speech = client.synthesize(text, speaker=speaker, seed=seed)
@@ -99,14 +99,12 @@ def from_server(client: SpeechClient, speaker: str, seed: int) -> Say:
 
 
 def from_model(model: Model, speaker: str, seed: int) -> Say:
-    """Return the whole utterances of a loaded checkpoint."""
+    """Return the sentences spoken by a loaded checkpoint, whole."""
     return lambda index, text: (model.synthesize(text, speaker, seed=seed), model.sample_rate)
 
 
 def streamed_differences(client: SpeechClient, speaker: str, texts: list[str], seed: int) -> dict[str, float]:
-    """Return the streamed against whole for the same requests: log-mel distance in dB and the largest length
-    difference in s.
-    """
+    """Compare streamed with whole speech: return the log-mel distance in dB and the largest length difference in s."""
     distances, lengths = [], []
     for text in texts:
         whole = client.synthesize(text, speaker=speaker, seed=seed)
@@ -121,7 +119,7 @@ def streamed_differences(client: SpeechClient, speaker: str, texts: list[str], s
 
 
 def source_distance(say: Say, source: Say, texts: list[str]) -> float:
-    """Return mean time-warped log-mel distance in dB between a speaker and its source voice."""
+    """Return the mean time-warped log-mel distance in dB between a speaker and its source voice."""
 
     def pairs() -> Iterator[float]:
         for index, text in enumerate(texts):
@@ -134,10 +132,7 @@ def source_distance(say: Say, source: Say, texts: list[str]) -> float:
 
 
 def reference(voice: str, texts: list[str]) -> float | None:
-    """Return the source voice's word error rate: recorded in results/sources.json, else measured.
-
-    None without flite.
-    """
+    """Return the source voice's word error rate: from results/sources.json, else measured; None without flite."""
     recorded = RESULTS / "sources.json"
     if recorded.is_file():
         entry = json.loads(recorded.read_text())["results"]["speakers"].get(voice, {"heard": []})
@@ -147,7 +142,7 @@ def reference(voice: str, texts: list[str]) -> float | None:
     try:
         return float(score(from_flite(voice), texts, f"source {voice}")["wer"])
     except TritoneError as error:
-        print(f"no source to compare {voice} with: {error}", file=sys.stderr)
+        print(f"no source voice to compare {voice} with: {error}", file=sys.stderr)
         return None
 
 
@@ -169,12 +164,12 @@ def compare(name: str, say: Say, texts: list[str], distances: int) -> dict[str, 
         try:
             result["source_distance_db"] = source_distance(once, from_flite(name), texts[:distances])
         except TritoneError as error:
-            print(f"no source to compare {name} with: {error}", file=sys.stderr)
+            print(f"no source voice to compare {name} with: {error}", file=sys.stderr)
     return result
 
 
 def publish(name: str, title: str, speakers: dict[str, dict[str, Any]], folder: Path) -> Path:
-    """Write the three files; returns the page."""
+    """Write the three files; return the page."""
     figure, axes = new_figure()
     position = np.arange(len(speakers))
     axes.bar(position - 0.2, [entry["wer"] for entry in speakers.values()], 0.4, label="served")
@@ -196,7 +191,7 @@ def publish(name: str, title: str, speakers: dict[str, dict[str, Any]], folder: 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as the command line says; 0, or 1 with a sentence on stderr."""
+    """Measure as the command line asks; return 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(description="Word error rate and log-mel distances of served or recorded speech.")
     parser.add_argument("--url", help="server address (default localhost:8001)")
     parser.add_argument("--checkpoint", type=Path, help="score a checkpoint instead of a server")
@@ -207,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--distances", type=int, default=5, help="sentences compared spectrally (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="quality", help="file name of the results (default %(default)s)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where they go (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     options = parser.parse_args(arguments)
     texts = asr.sentences()[: options.limit]
     wanted = options.speakers.split(",") if options.speakers else None
@@ -224,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace, texts: list[str], wanted: list[str] | None) -> dict[str, dict[str, Any]]:
-    """Return results by speaker, from the place the options name."""
+    """Return results by speaker, from the source that the options name."""
     if options.sources:
         return {voice: score(from_flite(voice), texts, voice) for voice in wanted or ["rms", "slt", "awb", "kal16"]}
     if options.wavs:

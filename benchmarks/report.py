@@ -1,4 +1,4 @@
-"""One way to publish a measurement: NAME.json with every number, NAME.html to read, NAME.png with the plot."""
+"""Reports of measurements: NAME.json with every number, NAME.html to read, NAME.png with the plot."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_report(
     """Return the written page's path; JSON and plot lie beside it under the same name.
 
     Args:
-        data: everything measured, kept under "results" with the machine and date around it.
+        data: all measured numbers, written under "results" beside the machine and date.
         figure: a matplotlib Figure, or None.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def write_report(
 
 
 def machine() -> dict[str, str | int | float]:
-    """What a number depends on: processor, cores, load of the machine, versions, commit."""
+    """Return the conditions of a measurement: processor, cores, load of the machine, versions, commit."""
     found: dict[str, str | int | float] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

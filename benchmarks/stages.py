@@ -1,4 +1,4 @@
-"""Time of each stage: the exported ONNX file in onnxruntime beside its torch module, same inputs, same threads.
+"""The time of each stage: its ONNX file in onnxruntime beside its torch module, same inputs, same threads.
 
     python benchmarks/stages.py CHECKPOINT [--build FOLDER] [--at opt] [--threads 1] [--repeats 5]
 
@@ -25,7 +25,7 @@ from tritone.stage import Call, Family, Stage
 
 
 def fastest(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
-    """Return seconds of the fastest of `repeats` turns of each run, after one that is not counted."""
+    """Return the seconds of each run's fastest of `repeats` turns, after one that is not counted."""
     for run in runs:
         run()
     best = [float("inf")] * len(runs)
@@ -38,9 +38,8 @@ def fastest(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
 
 
 def measure(stage: Stage, in_torch: Call, in_onnx: Call, which: str, repeats: int) -> dict[str, Any]:
-    """Return one stage at its "lo", "opt" or "hi" sizes: milliseconds in both engines.
-
-    Torch None for a ready-made file.
+    """Return milliseconds of one stage in both engines at its "lo", "opt" or "hi" sizes; torch's is None for a
+    ready-made file.
     """
     sizes = stage.sizes(which)
     arrays = stage.example(sizes)
@@ -52,7 +51,7 @@ def measure(stage: Stage, in_torch: Call, in_onnx: Call, which: str, repeats: in
 
 
 def chosen(family: Family, names: str | None) -> list[Stage]:
-    """Return the stages of those comma-separated names, or all; ConfigError lists those that exist."""
+    """Return the stages with these comma-separated names, or all; ConfigError lists the known ones."""
     try:
         return [family.stage(name) for name in names.split(",")] if names else list(family.stages)
     except KeyError as error:
@@ -60,7 +59,7 @@ def chosen(family: Family, names: str | None) -> list[Stage]:
 
 
 def publish(name: str, rows: Sequence[dict[str, Any]], settings: dict[str, Any], folder: Path) -> Path:
-    """Write the three files; returns the page."""
+    """Write the three files; return the page."""
     sizes = [", ".join(f"{axis} {size}" for axis, size in row["sizes"].items()) for row in rows]
     cells = [[row["stage"], at, row["onnx_ms"], row["torch_ms"]] for row, at in zip(rows, sizes, strict=True)]
     figure, axes = new_figure(height=0.5 * len(rows) + 1.5)
@@ -75,16 +74,16 @@ def publish(name: str, rows: Sequence[dict[str, Any]], settings: dict[str, Any],
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as the command line says; 0, or 1 with a sentence on stderr."""
+    """Measure as the command line asks; return 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(description="Time of each exported stage beside its torch module.")
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--build", type=Path, help="folder of the exported files (default build/NAME)")
-    parser.add_argument("--at", choices=("lo", "opt", "hi"), default="opt", help="which declared sizes")
+    parser.add_argument("--at", choices=("lo", "opt", "hi"), default="opt", help="declared sizes to use")
     parser.add_argument("--stages", help="comma-separated; default: all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--name", default="stages", help="file name of the results (default %(default)s)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where they go (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
     options = parser.parse_args(arguments)
     build = options.build or Path(__file__).resolve().parents[1] / "build" / options.checkpoint.resolve().name
     try:

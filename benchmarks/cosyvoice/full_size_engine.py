@@ -1,10 +1,10 @@
-"""How long and how much memory it takes to compile a full-size network: CosyVoice 2's with random weights.
+"""Time and memory of compiling a full-size network: CosyVoice 2's with random weights.
 
     python benchmarks/cosyvoice/full_size_engine.py [--stage flow_estimator] [--precision fp32,fp16] [--json FILE]
 
-Every step - ONNX export, fp16 conversion, engine - runs in a process of its own, whose peak memory is what the system
-counts for it, so that none is hidden in another's. No checkpoint and no GPU are needed; weights do not change the time.
-The limit is on the CPU's seconds: those on the clock, given beside them, depend on what else the machine is doing.
+Every step - ONNX export, fp16 conversion, engine - runs in its own process, whose peak memory the system
+reports, so that steps do not hide each other's peaks. No checkpoint and no GPU are needed; weights do not change the
+time. The limit applies to CPU seconds; wall seconds, reported beside them, depend on the load of the machine.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
 
 
 def full_size(name: str) -> Stage:
-    """Return a stage at the official CosyVoice 2 sizes, its weights random; ConfigError lists the stages there are."""
+    """Return a stage at the official CosyVoice 2 sizes, with random weights; ConfigError lists the stages."""
     from tritone.families.cosyvoice.config.common import FlowConfig, HiftConfig
     from tritone.families.cosyvoice.flow.v2.stages import flow_stages
     from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
@@ -53,7 +53,7 @@ def full_size(name: str) -> Stage:
 
 
 def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str, Any]:
-    """Return one step in this process: its time, file and memory; of engines also their platform and GPU memory."""
+    """Run one step in this process; return its time, file size and memory, for engines also platform and GPU memory."""
     fp32, fp16 = folder / stage_key(stage.name), folder / stage_key(stage.name, "fp16")
     began = time.monotonic()
     found: dict[str, Any] = {}
@@ -76,13 +76,13 @@ def run_step(step: str, stage: Stage, folder: Path, capability: str) -> dict[str
         found = {"platform": built.platform, "gpu_gib_at_largest": round((built.activations or 0) / 2**30, 2)}
     found |= {"seconds": round(time.monotonic() - began, 1), "megabytes": round(path.stat().st_size / 1e6, 1)}
     used = resource.getrusage(resource.RUSAGE_SELF)
-    # Of all threads, and with the time imports take.
+    # Counts all threads, and the imports.
     found["cpu_seconds"] = round(used.ru_utime + used.ru_stime, 1)
     return found | {"peak_gib": round(used.ru_maxrss / 2**20, 2)}
 
 
 def in_a_process(step: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Return `run_step` in a fresh process; what failed there is an ArtifactError here."""
+    """Return the result of `run_step` in a new process; ArtifactError when it fails."""
     command = [sys.executable, str(Path(__file__)), "--stage", args.stage, "--step", step, "--folder", str(folder)]
     environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
     done = subprocess.run(
@@ -94,7 +94,7 @@ def in_a_process(step: str, args: argparse.Namespace, folder: Path) -> dict[str,
 
 
 def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """Return all steps in order, printed as they end."""
+    """Return the results of all steps in order; each is printed as it ends."""
     precisions = args.precision.split(",")
     check("precision", precisions, PRECISIONS)
     steps = ["onnx fp32", *(["onnx fp16"] if "fp16" in precisions else []), *(f"engine {p}" for p in precisions)]
@@ -110,9 +110,9 @@ def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
 
 
 def too_much(rows: list[dict[str, Any]]) -> list[str]:
-    """Return engines that took more time or memory than they may."""
+    """Return a line for each engine that exceeded a limit of time or memory."""
     return [
-        f"{row['step']} took {row[name]} {name}, at most {limit}"
+        f"{row['step']} took {row[name]} {name}; the limit is {limit}"
         for row in rows
         if row["step"].startswith("engine")
         for name, limit in LIMITS.items()

@@ -1,10 +1,10 @@
-"""A checkpoint of the official sizes, its weights random, exported, served by the real Triton server and made to speak.
+"""A checkpoint of official size with random weights: exported, served by a real Triton server, and spoken with.
 
     python benchmarks/cosyvoice/full_size_serving.py v1|v2|v3
         [--engine onnx|torchscript|torch] [--seconds 4] [--keep FOLDER]
 
-Says what a user of the official checkpoints has to expect of the machine: disk, memory, time to export, to load and to
-speak. What is said is noise; its length, its samples and its finiteness are checked.
+Measures what the official checkpoints demand of a machine: disk, memory, and time to export, load and speak. The speech
+is noise; its length and finiteness are checked.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ LOAD_SECONDS = 900
 
 
 def megabytes(folder: Path) -> int:
-    """What the files below a folder take on the disk, each once."""
+    """Return the megabytes of the files below a folder, counting each once."""
     files = {(s.st_dev, s.st_ino): s.st_size for s in (p.stat() for p in folder.rglob("*") if p.is_file())}
     return round(sum(files.values()) / 1e6)
 
 
 def timed(command: list[str]) -> dict[str, float]:
-    """Run a command: its seconds on the clock and of the CPU, and its memory; ArtifactError when it fails.
+    """Run a command; return its wall and CPU seconds and its memory; ArtifactError when it fails.
 
-    The clock also says what else the machine was doing. Memory is that of the largest process so far.
+    Wall seconds depend on the load of the machine. Memory is that of the largest process so far.
     """
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -66,7 +66,7 @@ def timed(command: list[str]) -> dict[str, float]:
 
 
 def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
-    """Build what the server loads: seconds, memory, size, and each file's own seconds and megabytes."""
+    """Build what the server loads; return seconds, memory, size, and each file's seconds and megabytes."""
     options = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
     options += ["--formats", ",".join(ENGINES_ON_CPU[engine])]
     found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *options])
@@ -76,7 +76,7 @@ def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
 
 @contextmanager
 def served(checkpoint: Path, build: Path, ports: Ports, engine: str, threads: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield `python -m tritone.serve` as a user runs it, until the block ends; the caller waits until it is ready."""
+    """Yield `python -m tritone.serve` as a user runs it; the caller waits until it is ready."""
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
     options += [f"--build-dir={build}", f"--engine={engine}", f"--threads={threads}", f"--timeout={LOAD_SECONDS}"]
     command = [sys.executable, "-m", "tritone.serve", str(checkpoint), *options]
@@ -90,9 +90,9 @@ def served(checkpoint: Path, build: Path, ports: Ports, engine: str, threads: in
 
 
 def wait(process: subprocess.Popen[bytes], ports: Ports, model: str, build: Path) -> float:
-    """Return seconds until the model takes requests.
+    """Return the seconds until the model accepts requests.
 
-    ArtifactError with the last line it said when the server gives up.
+    ArtifactError with the server's last line when it stops.
     """
     began = time.monotonic()
     while not ready(ports.http, model=model):
@@ -104,7 +104,9 @@ def wait(process: subprocess.Popen[bytes], ports: Ports, model: str, build: Path
 
 
 def spoken(client: SpeechClient, streaming: bool) -> dict[str, Any]:
-    """Return one sentence through one entry: seconds, samples, and of a stream the seconds to its first chunk."""
+    """Speak one sentence through one entry; return seconds, samples, and for a stream the seconds to its first
+    chunk.
+    """
     began = time.monotonic()
     first: dict[str, float] = {}
     if streaming:
@@ -125,7 +127,7 @@ def spoken(client: SpeechClient, streaming: bool) -> dict[str, Any]:
 
 
 def check(wave: np.ndarray, rate: int) -> None:
-    """Raise ArtifactError unless the waveform is there, is finite and moves."""
+    """Raise ArtifactError unless the waveform exists, is finite and is not constant."""
     if not len(wave):
         raise ArtifactError("the server answered without audio")
     if not np.isfinite(wave).all():
@@ -135,7 +137,7 @@ def check(wave: np.ndarray, rate: int) -> None:
 
 
 def measure(version: str, folder: Path, seconds: float, engine: str, threads: int) -> dict[str, Any]:
-    """Return everything about one version, each part printed when it is known."""
+    """Return all results of one version; each part is printed when it is known."""
     checkpoint, build = folder / version, folder / f"build-{version}"
     found: dict[str, Any] = {"machine": machine(), "engine": engine, "threads": threads}
 
@@ -163,7 +165,7 @@ def measure(version: str, folder: Path, seconds: float, engine: str, threads: in
 
 
 def record(version: str, found: dict[str, Any], path: Path) -> None:
-    """Put one version's numbers into the file, beside those of the others."""
+    """Write one version's numbers into the file beside those of other versions."""
     known = json.loads(path.read_text()) if path.is_file() else {}
     path.write_text(json.dumps(dict(sorted({**known, version: found}.items())), indent=1) + "\n")
 
@@ -173,9 +175,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version", choices=tuple(VERSIONS))
     parser.add_argument("--engine", choices=tuple(ENGINES_ON_CPU), default="onnx", help="default: %(default)s")
-    parser.add_argument("--seconds", type=float, default=4, help="of speech for the sentence (default: %(default)g)")
+    parser.add_argument(
+        "--seconds", type=float, default=4, help="seconds of speech for the sentence (default: %(default)g)"
+    )
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="default: %(default)s")
-    parser.add_argument("--keep", type=Path, help="folder for checkpoint and exports, which are used again")
+    parser.add_argument("--keep", type=Path, help="folder where checkpoint and exports are kept for the next run")
     parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
     args = parser.parse_args(arguments)
     try:

@@ -1,7 +1,7 @@
-"""A checkpoint of the official sizes and layout with random weights, for measuring what its real weights would cost.
+"""A checkpoint of the official sizes and layout with random weights, for measuring the cost of real ones.
 
-Speech tokens come from a tokenizer that knows only bytes, of Qwen2's or Whisper's size. The two networks that hear a
-recording are nano's: their published files are ready-made, and no configuration says what is in them.
+Text is tokenized by a byte tokenizer of Qwen2's or Whisper's size. The two networks that process a recording are
+nano's, because the published files are ready-made and no configuration describes them.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ QWEN2: dict[str, Any] = {
 
 
 def random_checkpoint(directory: Path, version: int, seconds: float) -> Path:
-    """Return the directory, filled with a checkpoint of v1, v2 or v3.
+    """Write a checkpoint of v1, v2 or v3 into the directory and return it.
 
     Args:
-        seconds: of speech for `TEXT`. Random weights never say that they are done, so the YAML gives a text's shortest
-            and longest speech the same length.
+        seconds: of speech for `TEXT`. Random weights never end the speech on their own, so the YAML sets a text's
+            shortest and longest speech to the same length.
     """
     import torch
 
     if version not in PUBLISHED:
-        raise CheckpointError(f"there is no version {version}; there are {', '.join(map(str, PUBLISHED))}")
+        raise CheckpointError(f"unknown version {version}; the versions are {', '.join(map(str, PUBLISHED))}")
     torch.manual_seed(0)
     config = with_length(PUBLISHED[version], seconds)
     directory.mkdir(parents=True, exist_ok=True)
@@ -81,14 +81,16 @@ def random_checkpoint(directory: Path, version: int, seconds: float) -> Path:
 
 
 def with_length(config: CosyVoiceConfig, seconds: float) -> CosyVoiceConfig:
-    """Return the configuration in which speech of `TEXT` has that length; of other text in proportion to its bytes."""
+    """Return the configuration that gives `TEXT` that length of speech, and other texts in proportion to their
+    bytes.
+    """
     ratio = seconds * config.flow.token_frame_rate / len(TEXT.encode())
     lm = dataclasses.replace(config.lm, min_token_text_ratio=ratio, max_token_text_ratio=ratio)
     return dataclasses.replace(config, lm=lm)
 
 
 def networks(config: CosyVoiceConfig) -> dict[str, Callable[[], nn.Module]]:
-    """Return each network with random weights, built when asked for: together they take gigabytes."""
+    """Yield each network with random weights, one at a time: together they take gigabytes."""
     from tritone.families.cosyvoice.lm.v1 import TransformerLm
     from tritone.families.cosyvoice.lm.v2 import SpeechLM
     from tritone.families.cosyvoice.versions import flow_network
@@ -103,7 +105,7 @@ def networks(config: CosyVoiceConfig) -> dict[str, Callable[[], nn.Module]]:
 
 
 def write_byte_tokenizer(directory: Path) -> None:
-    """A tokenizer of Qwen2's size and special ids that knows only bytes: every other entry is unreachable filler."""
+    """Write a byte tokenizer of Qwen2's size and special ids; every other entry is unreachable filler."""
     from tokenizers import pre_tokenizers
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -129,7 +131,7 @@ def write_byte_tokenizer(directory: Path) -> None:
 
 
 def write_whisper_tokens(directory: Path) -> None:
-    """A vocabulary file of Whisper's size: the bytes, then tokens that begin with a byte no UTF-8 text has."""
+    """Write a vocabulary file of Whisper's size: the bytes, then tokens with a first byte that UTF-8 text never has."""
     entries = [bytes([index]) for index in range(256)]
     entries += [b"\xff" + index.to_bytes(3, "big") for index in range(256, MERGEABLE)]
     lines = (f"{base64.b64encode(token).decode()} {index}\n" for index, token in enumerate(entries))

@@ -1,12 +1,12 @@
-"""Streamed synthesis of a checkpoint: what each chunk costs, and the largest difference to one pass under the mask.
+"""Streamed synthesis of a checkpoint: the cost of each chunk, and the largest difference from one pass under the mask.
 
     python benchmarks/cosyvoice/streaming.py checkpoints/nano
         [--build FOLDER] [--hops 25,50,100] [--seconds 24] [--speaker NAME]
     python benchmarks/cosyvoice/streaming.py CHECKPOINT
         --engine torch --speech random --left-chunks=4,-1 [--prompt SECONDS]
 
-The same speech tokens are rendered in chunks and in one pass, with the same seed. A pass under the mask of a stream
-exists where the checkpoint's own mask is used: one with a bound, or, with `--left-chunks=-1`, the published one.
+The same speech tokens are rendered in chunks and in one pass, with the same seed. One pass under a stream's
+mask exists where the checkpoint's own mask is used: a bounded one, or, with `--left-chunks=-1`, the published one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ EARLY, LATE = 3, 20
 
 
 def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: Voice, count: int) -> list[int]:
-    """Return `count` speech tokens of one voice saying the text over and over."""
+    """Return `count` speech tokens of one voice repeating the text."""
     llm = genai_llm(build)
     text = TextFrontend(checkpoint).encode(TEXT)
     speech: list[int] = []
@@ -58,7 +58,7 @@ def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: V
 
 
 def random_voice(config: CosyVoiceConfig, seconds: float) -> Voice:
-    """Return a voice nobody has, whose prompt has so many seconds of random tokens and mel."""
+    """Return a random voice whose prompt has that many seconds of random tokens and mel."""
     flow, rng = config.flow, np.random.default_rng(SEED)
     tokens = int(seconds * flow.token_frame_rate)
     frames = int(seconds * config.mel.sample_rate / config.mel.hop) if config.version == 1 else 2 * tokens
@@ -68,7 +68,7 @@ def random_voice(config: CosyVoiceConfig, seconds: float) -> Voice:
 
 
 class Timer:
-    """A call that adds up the processor seconds spent in the networks of the flow's steps."""
+    """A call that sums the CPU seconds spent in the networks of the flow's steps."""
 
     def __init__(self, call: Call) -> None:
         self._call, self.seconds = call, 0.0
@@ -81,8 +81,8 @@ class Timer:
 
 
 def timed(chunks: Iterator[np.ndarray], timer: Timer) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the chunks, and the seconds each took to come: on the clock, of this process's processors, and of those
-    what the flow's steps took, `[3, chunks]`.
+    """Return the chunks, and each one's wall seconds, CPU seconds, and CPU seconds in the flow's steps, `[3,
+    chunks]`.
     """
     parts: list[np.ndarray] = []
     seconds: list[list[float]] = [[], [], []]
@@ -106,7 +106,7 @@ def measure(
     hop: int,
     repeats: int,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    """Return the streamed waveform, and what its chunks cost: of every chunk the fastest of the repeats."""
+    """Return the streamed waveform and the cost of its chunks: for every chunk the fastest of the repeats."""
     timer = Timer(call)
     runs = [
         timed(stream_waveform(timer, stages, config, iter(speech), voice, seed=SEED, hop=hop), timer)
@@ -142,7 +142,7 @@ def compare(
     left_chunks: Sequence[int],
     repeats: int = 1,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Return a streamed waveform, and for each hop and bound what chunks cost and how it differs from one pass."""
+    """Return a streamed waveform, and for each hop and bound the cost of chunks and the difference from one pass."""
     whole: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
     for left in left_chunks:
@@ -162,7 +162,7 @@ def compare(
 
 
 def publish(name: str, whole: np.ndarray, rate: int, rows: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """Write the three files; returns the page."""
+    """Write the three files; return the page."""
     figure, axes = new_figure(12, 4, columns=2)
     shown = min(len(whole), 6 * rate)
     axes[0].specgram(whole[:shown], NFFT=1024, noverlap=768, Fs=rate, vmin=-140, vmax=-20)
@@ -194,7 +194,7 @@ def publish(name: str, whole: np.ndarray, rate: int, rows: Sequence[dict[str, An
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as the command line says; 0, or 1 with a sentence on stderr."""
+    """Measure as the command line asks; return 0, or 1 after an error message."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--build", type=Path, help="folder of the exported files (default build/NAME)")
@@ -202,11 +202,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hops", help=f"tokens per chunk (default: 25,50,100; of v1 {HOP})")
     parser.add_argument("--left-chunks", help="chunks a stream looks back, -1 for all (default: the checkpoint's)")
     parser.add_argument("--seconds", type=float, default=24, help="length of the speech (default: %(default)g)")
-    parser.add_argument("--speech", choices=("lm", "random"), default="lm", help="where speech tokens come from")
+    parser.add_argument("--speech", choices=("lm", "random"), default="lm", help="source of the speech tokens")
     parser.add_argument("--speaker", default="", help="a registered speaker (default: the first)")
-    parser.add_argument("--prompt", type=float, help="seconds of a random voice's prompt, in the place of a speaker")
+    parser.add_argument("--prompt", type=float, help="seconds of a random voice's prompt, instead of a speaker")
     parser.add_argument("--steps", type=int, help="steps of the flow (default: the checkpoint's)")
-    parser.add_argument("--repeats", type=int, default=1, help="streams, of which the fastest of every chunk counts")
+    parser.add_argument("--repeats", type=int, default=1, help="streams to time; the fastest of every chunk counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="streaming", help="name of the report (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS)

@@ -183,7 +183,7 @@ def test_load_report_and_its_refusals(tmp_path: Path, capsys: pytest.CaptureFixt
     page = load.publish("load", rows, {"speakers": "x"}, tmp_path)
     assert "first audio P50" in page.read_text() and (tmp_path / "load.png").stat().st_size > 1000
     for message, arguments in {
-        "--tools wrk: there are client and perf_analyzer": ["--tools", "wrk"],
+        "--tools wrk: the tools are client and perf_analyzer": ["--tools", "wrk"],
         "--concurrency 0: give whole numbers": ["--concurrency", "0"],
         "--pid 999999999: there is no such process": ["--pid", "999999999", "--tools", "client"],
     }.items():

@@ -27,7 +27,7 @@ def test_steps_are_measured_and_limits_kept(
     assert "engine fp32" in capsys.readouterr().out
     monkeypatch.setitem(full_size_engine.LIMITS, "peak_gib", 0.01)
     assert full_size_engine.too_much(found["steps"]) == [
-        f"engine fp32 took {engine['peak_gib']} peak_gib, at most 0.01"
+        f"engine fp32 took {engine['peak_gib']} peak_gib; the limit is 0.01"
     ]
 
 

@@ -56,7 +56,7 @@ def test_the_sizes_are_the_official_ones() -> None:
 
 
 def test_an_unknown_version_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="there is no version 4; there are 1, 2, 3"):
+    with pytest.raises(CheckpointError, match="unknown version 4; the versions are 1, 2, 3"):
         random_checkpoint.random_checkpoint(tmp_path, 4, 1.0)
 
 
