@@ -33,7 +33,8 @@ LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
 
 def full_size(name: str) -> Stage:
     """Return a stage at the official CosyVoice 2 sizes, with random weights; ConfigError lists the stages."""
-    from tritone.families.cosyvoice.config.common import FlowConfig, HiftConfig
+    from tritone.families.cosyvoice.config.common import HiftConfig
+    from tritone.families.cosyvoice.config.v2 import FlowConfig
     from tritone.families.cosyvoice.flow.v2.stages import flow_stages
     from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 

@@ -34,7 +34,7 @@ from tritone.build import manifest
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
 from tritone.errors import ArtifactError, TritoneError
-from tritone.families.cosyvoice.family import PUBLISHED
+from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.serve import ENGINES_ON_CPU
 from tritone.server.launch import ROOT, ready
 from tritone.server.locate import Ports, free_ports

@@ -23,8 +23,7 @@ from tritone.families.cosyvoice.checkpoint.folder import (
     write_checkpoint,
 )
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
-from tritone.families.cosyvoice.family import PUBLISHED
+from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.text.whisper_tokenizer import MERGEABLE, VOCABULARY
 
 if TYPE_CHECKING:
@@ -69,14 +68,14 @@ def random_checkpoint(directory: Path, version: int, seconds: float) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     for name, build in networks(config).items():
         write_checkpoint(directory, config, {name: build().state_dict()})
-    if version == 1:
-        write_whisper_tokens(directory)
-    else:
+    if config.version.files:
         write_byte_tokenizer(directory / BACKBONE)
         (directory / BACKBONE / "config.json").write_text(json.dumps(QWEN2))
+    else:
+        write_whisper_tokens(directory)
     torch.save({"random": {"embedding": torch.randn(1, 192)}}, directory / SPEAKERS)
     shutil.copyfile(NANO / SPEAKER_EMBEDDER, directory / SPEAKER_EMBEDDER)
-    shutil.copyfile(NANO / SPEECH_TOKENIZER, directory / f"speech_tokenizer_v{version}.onnx")
+    shutil.copyfile(NANO / SPEECH_TOKENIZER, directory / config.version.speech_tokenizer)
     return directory
 
 
@@ -90,16 +89,12 @@ def with_length(config: CosyVoiceConfig, seconds: float) -> CosyVoiceConfig:
 
 
 def networks(config: CosyVoiceConfig) -> dict[str, Callable[[], nn.Module]]:
-    """Yield each network with random weights, one at a time: together they take gigabytes."""
-    from tritone.families.cosyvoice.lm.v1 import TransformerLm
-    from tritone.families.cosyvoice.lm.v2 import SpeechLM
-    from tritone.families.cosyvoice.versions import flow_network
+    """Return a builder for each network with random weights, to be called one at a time: together they take gigabytes."""
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
-    lm = config.lm
     return {
-        "llm": lambda: TransformerLm(lm) if isinstance(lm, TransformerLmConfig) else SpeechLM(lm, QWEN2),
-        "flow": lambda: flow_network(config),
+        "llm": lambda: config.version.lm_network(config.lm, QWEN2),
+        "flow": lambda: config.version.flow_network(config.flow),
         "hift": lambda: Hift(config.hift),
     }
 

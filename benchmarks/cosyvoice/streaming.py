@@ -61,7 +61,7 @@ def random_voice(config: CosyVoiceConfig, seconds: float) -> Voice:
     """Return a random voice whose prompt has that many seconds of random tokens and mel."""
     flow, rng = config.flow, np.random.default_rng(SEED)
     tokens = int(seconds * flow.token_frame_rate)
-    frames = int(seconds * config.mel.sample_rate / config.mel.hop) if config.version == 1 else 2 * tokens
+    frames = flow.frames(tokens)
     embedding, mel = rng.standard_normal(flow.spk_embed_dim), 2 * rng.standard_normal((frames, 80)) - 5
     token = rng.integers(0, flow.vocab_size, tokens)
     return Voice("random", embedding.astype(np.float32), speech_token=token, mel=mel.astype(np.float32))
@@ -115,10 +115,10 @@ def measure(
     parts = runs[0][0]
     wall, cpu, steps = np.min([seconds for _, seconds in runs], axis=0)
     late = min(LATE, len(speech) // hop - 1)
-    own = getattr(config.flow.estimator, "left_chunks", -1)
+    own = config.flow.estimator_left_chunks
     return np.concatenate(parts), {
         "hop": hop,
-        "left_chunks": own if own >= 0 else config.flow.stream_left_chunks,
+        "left_chunks": own if own is not None and own >= 0 else config.flow.stream_left_chunks,
         "chunks": len(parts),
         "seconds": wall.tolist(),
         "cpu_seconds": cpu.tolist(),
@@ -145,12 +145,13 @@ def compare(
     """Return a streamed waveform, and for each hop and bound the cost of chunks and the difference from one pass."""
     whole: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
+    own = config.flow.estimator_left_chunks
     for left in left_chunks:
         config = replace(config, flow=replace(config.flow, stream_left_chunks=left))
         for hop in hops:
             streamed, row = measure(call, stages, config, speech, voice, hop, repeats)
             row["largest_difference"] = None
-            if config.version != 1 and (left < 0 or getattr(config.flow.estimator, "left_chunks", -1) >= 0):
+            if own is not None and (left < 0 or own >= 0):
                 if whole is None:
                     mel = whole_mel(call, config, speech, voice, streaming_mask=True)
                     whole = whole_waveform(call, config, mel, SEED)
@@ -227,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
             speech = np.random.default_rng(SEED).integers(0, config.flow.vocab_size, count).tolist()
         call = open_call(args.engine, family, args.checkpoint, build, TorchRun(threads=args.threads))
         stages = {stage.name: stage for stage in family.stages}
-        hops = numbers(args.hops or (str(HOP) if config.version == 1 else "25,50,100"))
+        hops = numbers(args.hops or ("25,50,100" if config.flow.estimator_chunk else str(HOP)))
         left_chunks = numbers(args.left_chunks or str(config.flow.stream_left_chunks))
         # Networks are opened when first used, and the first runs are slower.
         next(stream_waveform(call, stages, config, iter(speech), voice, seed=SEED, hop=hops[0]))

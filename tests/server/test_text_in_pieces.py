@@ -25,7 +25,6 @@ from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.lm.bistream import bistream
 from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.speak.modes import SYSTEM
 from tritone.families.cosyvoice.speak.request import stored
 from tritone.families.cosyvoice.speak.synthesize import stream_waveform
 from tritone.families.cosyvoice.speak.text import TextFrontend
@@ -85,9 +84,9 @@ def offline(served: Served, pieces: list[str], seed: int) -> np.ndarray:
         [front.encode(piece) for piece in pieces],
         config.lm,
         seeded_draw(int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])),
-        instruction=front.encode(SYSTEM + END_OF_PROMPT) if served.version == 3 else (),
+        instruction=front.encode(front.system_prompt + END_OF_PROMPT) if front.system_prompt else (),
     )
-    speech = without_long_silence(codes, served.version)
+    speech = without_long_silence(codes, config.version.silent_tokens)
     stages = {stage.name: stage for stage in family.stages}
     return np.concatenate(list(stream_waveform(call, stages, config, speech, voice, seed=seed)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from tritone.families.cosyvoice.config.common import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.config.v2 import EncoderConfig, EstimatorConfig, FlowConfig
 from tritone.families.cosyvoice.flow.v2.network import Flow
 
 

@@ -13,19 +13,20 @@ from support.golden_weights import GOLDEN
 from tritone.audio.wav import read_samples
 from tritone.engines.call import open_session
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v1 import V1
-from tritone.families.cosyvoice.config.v3 import V3
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.speak.modes import MODES, SYSTEM, ModeInputs, find_mode, mode_inputs
+from tritone.families.cosyvoice.published import V1, V2, V3
+from tritone.families.cosyvoice.speak.modes import MODES, ModeInputs, find_mode, mode_inputs
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.versions import VERSIONS
 from tritone.families.cosyvoice.voices.voice import Voice
 
-CONFIGS: dict[int, CosyVoiceConfig] = {1: V1, 2: CosyVoiceConfig(), 3: V3}
+CONFIGS: dict[int, CosyVoiceConfig] = {1: V1, 2: V2, 3: V3}
 
 
+SYSTEM = VERSIONS[3].system_prompt
 TEXT, TRANSCRIPT = "Hello there.", "I am a prompt text, ok."
 LEAD = SYSTEM + END_OF_PROMPT
-CASES = [(v, name) for v in (1, 2, 3) for name, mode in MODES.items() if v in mode.versions]
+CASES = [(v, name) for v in (1, 2, 3) for name in VERSIONS[v].modes]
 """Every mode of every version."""
 
 
@@ -78,7 +79,7 @@ def published(version: int, name: str, front: TextFrontend, voice: Voice) -> Mod
     lead = LEAD if version == 3 else ""
     instruct = "A calm speaker." if version == 1 else f"{SYSTEM} Speak softly."
     return mode_inputs(
-        find_mode(name, version),
+        find_mode(name, VERSIONS[version]),
         front,
         speaker if "speaker" in MODES[name].needs else voice,
         text=(lead if name in ("cross_lingual", "sft") else "") + TEXT,

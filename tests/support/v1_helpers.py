@@ -6,7 +6,7 @@ import functools
 from pathlib import Path
 
 from support.golden_weights import GOLDEN, tiny_state
-from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml
+from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
 from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from support.golden_weights import BACKBONE, GOLDEN, tiny_state
-from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml
+from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.config.v3 import DitConfig, DitFlowConfig, LookaheadConfig
 from tritone.families.cosyvoice.flow.v3.network import DitFlow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from training.cosyvoice import lm as cosyvoice_lm
 from training.cosyvoice import vocoder as cosyvoice_vocoder
 from training.cosyvoice.card import model_card
 from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, SPEECH_TOKENIZER, write_checkpoint
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.published import V2
 from tritone.families.cosyvoice.speak.text import END_OF_PROMPT, speaker_tag
 from tritone.families.cosyvoice.voices.speakers import write_voices
 from tritone.families.cosyvoice.voices.voice import Voice
@@ -26,8 +27,8 @@ def assemble(out: Path, corpus: Corpus, runs: Path, smoke: bool = False, quality
     lm_config, lm = cosyvoice_lm.export(runs / "lm", out, corpus.speakers, smoke)
     flow = cosyvoice_flow.trained(runs / "flow", smoke)
     hift = cosyvoice_vocoder.trained(runs / "vocoder", smoke)
-    config = CosyVoiceConfig(
-        text_frontend="phonemes", lm=lm_config, flow=flow.config, hift=hift.config, mel=corpus.mel_config
+    config = replace(
+        V2, text_frontend="phonemes", lm=lm_config, flow=flow.config, hift=hift.config, mel=corpus.mel_config
     )
     states = {"llm": halved(lm), "flow": halved(flow.state_dict()), "hift": halved(hift.state_dict())}
     write_checkpoint(out, config, states)

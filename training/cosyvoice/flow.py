@@ -24,7 +24,7 @@ from training.cosyvoice.flow_matching import Batch, chunks, losses, masked_mean,
 from training.cosyvoice.new_codes import carry
 from training.cosyvoice.straight_start import begin_straight, fits
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.config.common import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.config.v2 import EncoderConfig, EstimatorConfig, FlowConfig
 from tritone.families.cosyvoice.flow.v2.network import Flow
 
 NANO = FlowConfig(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tritone.families.cosyvoice.config.common import FlowConfig
+from tritone.families.cosyvoice.config.v2 import FlowConfig
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.noise import published_noise
 from tritone.families.cosyvoice.flow.v2.network import Flow, FlowEstimator

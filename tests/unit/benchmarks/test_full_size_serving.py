@@ -17,7 +17,7 @@ from tritone.catalog import open_family
 from tritone.checkpoint.weights import load_strict
 from tritone.errors import ArtifactError, CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import YAMLS, CosyVoiceCheckpoint
-from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml
+from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.lm.sampling import length_limits
 

@@ -23,14 +23,10 @@ from tritone.families.cosyvoice.checkpoint.folder import (
     load_state,
     write_checkpoint,
 )
-from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
-from tritone.families.cosyvoice.config.common import (
-    CosyVoiceConfig,
-    EncoderConfig,
-    EstimatorConfig,
-    FlowConfig,
-    LmConfig,
-)
+from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_yaml
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig, LmConfig
+from tritone.families.cosyvoice.config.v2 import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.published import V2
 
 OFFICIAL = (GOLDEN / "cosyvoice_v2" / YAML).read_text()
 
@@ -64,8 +60,9 @@ def test_the_official_dialect_is_understood() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        CosyVoiceConfig(),
-        CosyVoiceConfig(
+        V2,
+        replace(
+            V2,
             text_frontend="phonemes",
             lm=LmConfig(hidden_size=256, min_token_text_ratio=0.5, max_token_text_ratio=10.0, mix_ratio=(4, 8)),
             flow=FlowConfig(
@@ -83,7 +80,7 @@ def test_what_is_written_reads_back_equal(config: CosyVoiceConfig) -> None:
 
 
 def test_written_yaml_has_official_classes_and_no_own_keys_unless_needed() -> None:
-    text = render_yaml(CosyVoiceConfig())
+    text = render_yaml(V2)
     assert "llm: !new:cosyvoice.llm.llm.Qwen2LM" in text and "!new:cosyvoice.hifigan.generator.HiFTGenerator" in text
     for own in ("num_up_blocks", "text_frontend", "token_text_ratio", "n_timesteps"):
         assert own not in text
@@ -179,7 +176,7 @@ def test_generator_is_dropped_from_hift_keys_and_halves_are_widened(tmp_path: Pa
 
 
 def test_written_checkpoints_read_back(tmp_path: Path) -> None:
-    config = replace(CosyVoiceConfig(), text_frontend="phonemes")
+    config = replace(V2, text_frontend="phonemes")
     state = {"a": torch.arange(3.0), "b": torch.arange(4).reshape(2, 2).T}
     write_checkpoint(tmp_path / "new", config, {"flow": state})
     assert load_config(tmp_path / "new") == config

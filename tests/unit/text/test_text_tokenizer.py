@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.checkpoint.folder import BACKBONE, YAML, write_checkpoint
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
+from tritone.families.cosyvoice.published import V2
 from tritone.families.cosyvoice.speak.text import (
     SPECIAL_TOKENS,
     TextFrontend,
@@ -39,7 +40,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def phoneme_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("nano")
-    write_checkpoint(folder, CosyVoiceConfig(text_frontend="phonemes"), {})
+    write_checkpoint(folder, replace(V2, text_frontend="phonemes"), {})
     build_phoneme_tokenizer(folder, ["rms", "slt"], dict(SIZES))
     return folder
 

@@ -9,7 +9,7 @@ import pytest
 from support.front_helpers import recorded, write_whisper_vocabulary
 
 from tritone.errors import CheckpointError, EnvironmentProblem
-from tritone.families.cosyvoice.config.v1 import V1
+from tritone.families.cosyvoice.published import V1
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.text import whisper_tokenizer
 from tritone.text.whisper_tokenizer import SPECIAL_TOKENS, WhisperTokenizer, find_vocabulary

@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config.common import EncoderConfig
 from tritone.families.cosyvoice.config.v1 import ConformerConfig
+from tritone.families.cosyvoice.config.v2 import EncoderConfig
 from tritone.families.cosyvoice.flow.cfm import FULL_ATTENTION
 from tritone.families.cosyvoice.flow.v2.encoder import Blocks, Embed
 from tritone.nn.attention import SteppingAttention

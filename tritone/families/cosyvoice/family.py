@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint.folder import YAMLS, CosyVoiceCheckpoint
+from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v1 import V1, TransformerLmConfig
-from tritone.families.cosyvoice.config.v3 import V3
+from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.families.cosyvoice.speak.hosts import MEL, hosts
-from tritone.families.cosyvoice.speak.modes import MODES
 from tritone.families.cosyvoice.speak.pieces import speak_pieces, takes_pieces
 from tritone.families.cosyvoice.speak.request import REQUEST, prepare
 from tritone.families.cosyvoice.speak.synthesize import never, synthesize
 from tritone.families.cosyvoice.speak.text import TextFrontend
-from tritone.families.cosyvoice.versions import flow_network, stages_of_flow, stages_of_lm
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.families.cosyvoice.voices.services import services
 from tritone.families.cosyvoice.voices.speakers import read_voices
@@ -29,36 +26,36 @@ from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled
 if TYPE_CHECKING:
     from torch import nn
 
+    from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
     from tritone.families.cosyvoice.lm.v2 import SpeechLM
     from tritone.lm.hf_model import HfModel
 
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
 FBANK = Axis("fbank_frames", 4, 500, 3000)
-REFERENCE_TOKENS = Axis("reference_tokens", 1, 125, 750)
 POSITIONS = 4096
 """Longest sequence of the language model: prompt, text and speech together."""
-PUBLISHED = {1: V1, 2: CosyVoiceConfig(), 3: V3}
 
 
-def ready_made_stages(version: int = 2) -> tuple[Stage, ...]:
+def ready_made_stages(config: CosyVoiceConfig) -> tuple[Stage, ...]:
     """Return the two networks every checkpoint brings as ONNX files; their tensors go by position."""
-    codes, tokens = (4096, Axis("reference_tokens", 1, 250, 1500)) if version == 1 else (6561, REFERENCE_TOKENS)
+    rate = config.flow.token_frame_rate
+    tokens = Axis("reference_tokens", 1, 5 * rate, 30 * rate)
     tokenizer = Stage(
         "speech_tokenizer",
         (
             Tensor("feats", "float32", (1, 128, FEATURES)),
             Tensor("feats_length", "int32", (1,), length_of=FEATURES),
         ),
-        (Tensor("indices", "int32", (1, tokens), values=(0, codes)),),
+        (Tensor("indices", "int32", (1, tokens), values=(0, config.flow.vocab_size)),),
         None,
-        file=f"speech_tokenizer_v{version}.onnx",
+        file=config.version.speech_tokenizer,
         # Its outputs are code numbers: a rounding before the quantiser gives another code, which no tolerance can mean.
         keep_fp32=("*",),
     )
     embedding = Stage(
         "speaker_embedding",
         (Tensor("input", "float32", (1, FBANK, 80)),),
-        (Tensor("output", "float32", (1, 192)),),
+        (Tensor("output", "float32", (1, config.flow.spk_embed_dim)),),
         None,
         file="campplus.onnx",
         fp16_tolerance=1e-2,
@@ -73,10 +70,10 @@ def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[
     """
     once = lru_cache(maxsize=None)(network)
     return (
-        *stages_of_lm(config, lambda: once("llm")),
-        *stages_of_flow(config, lambda: once("flow")),
+        *config.version.lm_stages(config.lm, lambda: once("llm")),
+        *config.version.flow_stages(config.flow, lambda: once("flow")),
         *vocoder_stages(config.hift, lambda: once("hift")),
-        *ready_made_stages(config.version),
+        *ready_made_stages(config),
     )
 
 
@@ -86,13 +83,12 @@ def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
     config = checkpoint.config
-    if name == "llm":
-        from tritone.families.cosyvoice.lm.v1 import TransformerLm
-
-        assert isinstance(config.lm, TransformerLmConfig)
-        network: nn.Module = TransformerLm(config.lm)
-    else:
-        network = flow_network(config) if name == "flow" else Hift(config.hift)
+    networks: dict[str, Callable[[], nn.Module]] = {
+        "llm": lambda: config.version.lm_network(config.lm, {}),
+        "flow": lambda: config.version.flow_network(config.flow),
+        "hift": lambda: Hift(config.hift),
+    }
+    network = networks[name]()
     load_strict(network, checkpoint.state(name), checkpoint.path(f"{name}.pt"))
     return network.eval()
 
@@ -117,10 +113,10 @@ def family(model_dir: str | Path) -> Family:
     def stage_llm(call: Call) -> Llm:
         from tritone.families.cosyvoice.lm.stage_session import StageLlm
 
-        assert isinstance(config.lm, TransformerLmConfig)
-        return StageLlm(call, [by_name["llm_text_encoder"], by_name["llm_step"]], config.lm)
+        lm = cast("TransformerLmConfig", config.lm)
+        return StageLlm(call, [by_name["llm_text_encoder"], by_name["llm_step"]], lm)
 
-    of_stages = isinstance(config.lm, TransformerLmConfig)
+    of_stages = "llm_step" in by_name
 
     def speak(
         call: Call,
@@ -136,7 +132,7 @@ def family(model_dir: str | Path) -> Family:
 
     samples = Scaled(config.hift.hop, MEL)
     return Family(
-        name=f"cosyvoice{config.version}",
+        name=config.version.name,
         stages=stages,
         language_model=None if of_stages else language_model(checkpoint, front),
         request=REQUEST,
@@ -146,7 +142,7 @@ def family(model_dir: str | Path) -> Family:
         settings={
             "sample_rate": config.sample_rate,
             "speakers": voices.names,
-            "modes": [name for name, mode in MODES.items() if config.version in mode.versions],
+            "modes": list(config.version.modes),
             **({"text_in_pieces": "turns"} if takes_pieces(front) else {}),
         },
         stage_llm=stage_llm if of_stages else None,
@@ -190,15 +186,16 @@ def published(yaml: str) -> Family:
 
     To be listed, without weights or voices.
     """
-    config = next(PUBLISHED[version] for version, name in YAMLS.items() if name == yaml)
+    config = next(config for config in PUBLISHED.values() if config.version.yaml == yaml)
 
     def nothing(*_: Any, **__: Any) -> Any:
         raise CheckpointError("this family was described without a checkpoint; it has no weights.")
 
-    of_stages = isinstance(config.lm, TransformerLmConfig)
+    stages = all_stages(config, nothing)
+    of_stages = any(stage.name == "llm_step" for stage in stages)
     return Family(
-        name=f"cosyvoice{config.version}",
-        stages=all_stages(config, nothing),
+        name=config.version.name,
+        stages=stages,
         language_model=None if of_stages else LanguageModel("llm", config.lm.head_size, 1, {}, nothing),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, Scaled(config.hift.hop, MEL))),),

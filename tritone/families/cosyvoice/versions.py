@@ -1,47 +1,184 @@
-"""Which networks and stages a layout has, told by the kind of its configuration."""
+"""The three published versions of CosyVoice: everything that distinguishes one from the others, as one value each.
+
+A checkpoint's configuration carries its `Version`; code asks that value and never which version it is. Importing this
+needs no torch: the networks are imported when one is built.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig, TransformerLmConfig
-from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+from tritone.families.cosyvoice.checkpoint.fields import Layout
+from tritone.families.cosyvoice.checkpoint.v1 import V1_LAYOUT
+from tritone.families.cosyvoice.checkpoint.v2 import V2_LAYOUT
+from tritone.families.cosyvoice.checkpoint.v3 import V3_LAYOUT, completed
+from tritone.families.cosyvoice.flow.grid import chunk_inputs
+from tritone.families.cosyvoice.flow.noise import Draw, drawn_noise, table_noise
+from tritone.families.cosyvoice.flow.v1.interpolation import frame_inputs
 from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages
 from tritone.families.cosyvoice.flow.v2.stages import flow_stages
 from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
+from tritone.families.cosyvoice.lm import special_tokens
+from tritone.families.cosyvoice.lm.silence import SILENT_TOKENS
 from tritone.families.cosyvoice.lm.v1_stages import lm_stages
-from tritone.stage import Stage
+from tritone.stage import Arrays, Stage
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
-def flow_network(config: CosyVoiceConfig) -> nn.Module:
-    """Return the flow with weights still to be loaded."""
-    if isinstance(config.flow, DitFlowConfig):
-        from tritone.families.cosyvoice.flow.v3.network import DitFlow
+BACKBONE = "CosyVoice-BlankEN"
+"""Folder of the Qwen2 around which v2 and v3 are built: its configuration and the text tokenizer."""
+Loader = Callable[[], Any]
+"""Returns a network with its weights, the same one each time."""
 
-        return DitFlow(config.flow)
-    if isinstance(config.flow, InterpolatingFlowConfig):
-        from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
 
-        return InterpolatingFlow(config.flow)
+def _as_read(config: CosyVoiceConfig, _path: Path) -> CosyVoiceConfig:
+    return config
+
+
+def _no_stages(_config: Any, _loader: Loader) -> tuple[Stage, ...]:
+    return ()
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """One published version of CosyVoice. Its functions take the part of the configuration that they work on.
+
+    Args:
+        number: 1 (CosyVoice-300M), 2 (CosyVoice2-0.5B) or 3 (Fun-CosyVoice3-0.5B).
+        yaml: file name of the checkpoint's configuration.
+        layout: where each setting stands in that file.
+        files: what a checkpoint has besides that file and the weights, as paths in its folder.
+        modes: names of the ways to ask for speech that it was trained for.
+        instruct_mode: the mode of a request with an instruction that names no mode.
+        lm_network: the language model, `lm_network(config.lm, backbone)`, with weights still to be loaded.
+        flow_network: the flow, `flow_network(config.flow)`, with weights still to be loaded.
+        flow_stages: `flow_stages(config.flow, loader)`.
+        encoder_inputs: `encoder_inputs(config.flow, rows, streaming)`: inputs of `flow_encoder` besides tokens and
+            speaker, for a padded batch; a row is (prompt tokens, prompt frames, tokens to speak).
+        starting_noise: `starting_noise(mels, seed)`: the noise from which one utterance's mel starts.
+        lm_stages: `lm_stages(config.lm, loader)`: the language model's stages; none for one that engines know.
+        completed: the configuration as read, with settings that follow from others; CheckpointError for those that
+            contradict each other, with the file's path.
+        special_tokens: the text tokenizer's special tokens in id order.
+        system_prompt: the words before `<|endofprompt|>` that every prompt began with in training.
+        silent_tokens: codes of silence and breath, of which long runs are shortened.
+    """
+
+    number: int
+    yaml: str
+    layout: Layout
+    files: tuple[str, ...]
+    modes: tuple[str, ...]
+    instruct_mode: str
+    lm_network: Callable[[Any, Mapping[str, Any]], nn.Module]
+    flow_network: Callable[[Any], nn.Module]
+    flow_stages: Callable[[Any, Loader], tuple[Stage, ...]]
+    encoder_inputs: Callable[[Any, Sequence[tuple[int, int, int]], bool], Arrays]
+    starting_noise: Callable[[int, int], Draw]
+    lm_stages: Callable[[Any, Loader], tuple[Stage, ...]] = _no_stages
+    completed: Callable[[CosyVoiceConfig, Path], CosyVoiceConfig] = _as_read
+    special_tokens: tuple[str, ...] = ()
+    system_prompt: str = ""
+    silent_tokens: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"Version({self.number})"
+
+    @property
+    def name(self) -> str:
+        """The model's name in files and servers."""
+        return f"cosyvoice{self.number}"
+
+    @property
+    def speech_tokenizer(self) -> str:
+        """File name of the network that turns a recording into speech tokens."""
+        return f"speech_tokenizer_v{self.number}.onnx"
+
+
+def _lm_v1(config: Any, _backbone: Mapping[str, Any]) -> nn.Module:
+    from tritone.families.cosyvoice.lm.v1 import TransformerLm
+
+    return TransformerLm(config)
+
+
+def _lm_v2(config: Any, backbone: Mapping[str, Any]) -> nn.Module:
+    from tritone.families.cosyvoice.lm.v2 import SpeechLM
+
+    return SpeechLM(config, backbone)
+
+
+def _flow_v1(config: Any) -> nn.Module:
+    from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
+
+    return InterpolatingFlow(config)
+
+
+def _flow_v2(config: Any) -> nn.Module:
     from tritone.families.cosyvoice.flow.v2.network import Flow
 
-    return Flow(config.flow)
+    return Flow(config)
 
 
-def stages_of_flow(config: CosyVoiceConfig, flow: Callable[[], Any]) -> tuple[Stage, ...]:
-    """Return the flow's stages; `flow` returns what `flow_network` gives, loaded, the same one each time."""
-    if isinstance(config.flow, DitFlowConfig):
-        return dit_flow_stages(config.flow, flow)
-    if isinstance(config.flow, InterpolatingFlowConfig):
-        return interpolating_flow_stages(config.flow, flow)
-    return flow_stages(config.flow, flow)
+def _flow_v3(config: Any) -> nn.Module:
+    from tritone.families.cosyvoice.flow.v3.network import DitFlow
+
+    return DitFlow(config)
 
 
-def stages_of_lm(config: CosyVoiceConfig, lm: Callable[[], Any]) -> tuple[Stage, ...]:
-    """Return the language model's stages where it has any (v1); `lm` returns it loaded, the same one each time."""
-    return lm_stages(config.lm, lm) if isinstance(config.lm, TransformerLmConfig) else ()
+VERSIONS: dict[int, Version] = {
+    version.number: version
+    for version in (
+        Version(
+            number=1,
+            yaml="cosyvoice.yaml",
+            layout=V1_LAYOUT,
+            files=(),
+            modes=("sft", "zero_shot", "cross_lingual", "instruct", "vc"),
+            instruct_mode="instruct",
+            lm_network=_lm_v1,
+            flow_network=_flow_v1,
+            flow_stages=interpolating_flow_stages,
+            encoder_inputs=frame_inputs,
+            starting_noise=drawn_noise,
+            lm_stages=lm_stages,
+        ),
+        Version(
+            number=2,
+            yaml="cosyvoice2.yaml",
+            layout=V2_LAYOUT,
+            files=(f"{BACKBONE}/config.json",),
+            modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
+            instruct_mode="instruct2",
+            lm_network=_lm_v2,
+            flow_network=_flow_v2,
+            flow_stages=flow_stages,
+            encoder_inputs=chunk_inputs,
+            starting_noise=table_noise,
+            special_tokens=special_tokens.V2,
+        ),
+        Version(
+            number=3,
+            yaml="cosyvoice3.yaml",
+            layout=V3_LAYOUT,
+            files=(f"{BACKBONE}/config.json",),
+            modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
+            instruct_mode="instruct2",
+            lm_network=_lm_v2,
+            flow_network=_flow_v3,
+            flow_stages=dit_flow_stages,
+            encoder_inputs=chunk_inputs,
+            starting_noise=table_noise,
+            completed=completed,
+            special_tokens=special_tokens.V3,
+            system_prompt="You are a helpful assistant.",
+            silent_tokens=SILENT_TOKENS,
+        ),
+    )
+}
+"""By number, which is the order in which the published code looks for their files."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.front_helpers import hearing, recording, text
+from support.front_helpers import SYSTEM, hearing, recording, text
 from support.golden_weights import golden
 from support.v3_helpers import END_OF_PROMPT_ID, tiny_config, tiny_lm
 
@@ -24,7 +24,6 @@ from tritone.families.cosyvoice.lm.torch_session import TorchSession
 from tritone.families.cosyvoice.lm.v2 import SpeechLM, load_lm
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak import pieces
-from tritone.families.cosyvoice.speak.modes import SYSTEM
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.stage import Arrays, Family
 

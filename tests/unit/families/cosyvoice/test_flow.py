@@ -12,7 +12,7 @@ from support.golden_weights import golden, tiny_state
 
 from tritone.engines.call import torch_call
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.config.common import EstimatorConfig
+from tritone.families.cosyvoice.config.v2 import EstimatorConfig
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.noise import published_noise
 from tritone.families.cosyvoice.flow.v2.estimator import Estimator

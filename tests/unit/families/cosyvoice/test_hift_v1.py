@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.golden_weights import golden, tiny_state
 
-from tritone.families.cosyvoice.config.v1 import V1
+from tritone.families.cosyvoice.published import V1
 from tritone.families.cosyvoice.vocoder.hift import Hift
 from tritone.families.cosyvoice.vocoder.receptive_field import context_frames
 from tritone.families.cosyvoice.vocoder.source import RunningSource, harmonic_source, harmonics

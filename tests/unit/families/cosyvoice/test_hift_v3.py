@@ -11,9 +11,9 @@ from support.golden_weights import golden, tiny_state
 from support.v3_helpers import tiny_config, tiny_hift, tiny_stages
 
 from tritone.engines.call import torch_call
-from tritone.families.cosyvoice.config.v3 import V3
 from tritone.families.cosyvoice.flow.noise import PublishedUniforms
 from tritone.families.cosyvoice.flow.stream import VocoderStream
+from tritone.families.cosyvoice.published import V3
 from tritone.families.cosyvoice.speak.synthesize import whole_mel, whole_waveform
 from tritone.families.cosyvoice.vocoder.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.vocoder.source import SteppedSource, excitation, harmonics

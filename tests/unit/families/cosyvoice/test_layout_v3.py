@@ -14,12 +14,12 @@ from tritone.catalog import open_family
 from tritone.checkpoint.weights import load_strict
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
+from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig, LmConfig
-from tritone.families.cosyvoice.config.v3 import V3, DitConfig, LookaheadConfig
+from tritone.families.cosyvoice.config.v3 import DitConfig, LookaheadConfig
 from tritone.families.cosyvoice.flow.v3.network import DitFlow
 from tritone.families.cosyvoice.lm.v2 import SpeechLM
-from tritone.families.cosyvoice.versions import flow_network
+from tritone.families.cosyvoice.published import V3
 from tritone.families.cosyvoice.vocoder.hift import Hift
 
 OFFICIAL = YAML_FILE.read_text()
@@ -37,7 +37,7 @@ def read(text: str) -> CosyVoiceConfig:
 
 def test_the_official_dialect_is_understood() -> None:
     config = read(OFFICIAL)
-    assert config.version == 3 and config.text_frontend == "qwen"
+    assert config.version.number == 3 and config.text_frontend == "qwen"
     assert config.lm == dataclasses.replace(V3.lm, hidden_size=64)
     assert config.flow == dataclasses.replace(
         V3.flow,
@@ -93,7 +93,7 @@ def test_full_size_keys_and_shapes(name: str) -> None:
     with torch.device("meta"):
         network = {
             "llm": lambda: SpeechLM(V3.lm, FULL_BACKBONE),
-            "flow": lambda: flow_network(V3),
+            "flow": lambda: V3.version.flow_network(V3.flow),
             "hift": lambda: Hift(V3.hift),
         }[name]()
     found = {key: list(value.shape) for key, value in network.state_dict().items()}

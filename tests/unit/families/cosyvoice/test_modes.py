@@ -11,6 +11,7 @@ from support.front_helpers import (
     CASES,
     CONFIGS,
     LEAD,
+    SYSTEM,
     TEXT,
     TRANSCRIPT,
     hearing,
@@ -23,8 +24,9 @@ from support.front_helpers import (
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
 from tritone.families.cosyvoice.lm.special_tokens import BASE_SIZE, END_OF_PROMPT, V3
-from tritone.families.cosyvoice.speak.modes import MODES, SYSTEM, find_mode, instruction, mode_inputs, usual_mode
+from tritone.families.cosyvoice.speak.modes import MODES, find_mode, instruction, mode_inputs, usual_mode
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.versions import VERSIONS
 from tritone.families.cosyvoice.voices.reference import reference_voice
 from tritone.families.cosyvoice.voices.voice import Voice
 
@@ -130,18 +132,21 @@ def test_the_modes_of_each_version_are_listed() -> None:
         (1, "instruct2", "CosyVoice 1 has sft, zero_shot, cross_lingual, instruct, vc"),
     ):
         with pytest.raises(InvalidRequest, match=f"mode: CosyVoice {version} has no mode '{name}'; {others}"):
-            find_mode(name, version)
+            find_mode(name, VERSIONS[version])
     with pytest.raises(InvalidRequest, match="there is no mode 'sing'; CosyVoice 3 has sft"):
-        find_mode("sing", 3)
+        find_mode("sing", VERSIONS[3])
 
 
 def test_the_usual_mode_is_told_by_what_a_request_brings() -> None:
     plain = Voice("a", np.zeros(192, np.float32))
     heard = replace(plain, speech_token=np.arange(3), trained=False)
-    assert usual_mode(2, plain, "", "") == "sft" and usual_mode(2, heard, "", "") == "cross_lingual"
-    assert usual_mode(2, heard, "words", "") == "zero_shot" and usual_mode(2, heard, "", "", True) == "vc"
-    assert usual_mode(1, plain, "", "softly") == "instruct" and usual_mode(3, heard, "", "softly") == "instruct2"
-    assert usual_mode(2, replace(plain, prompt_text="<|x|><|endofprompt|>"), "", "") == "zero_shot"
+    first, second, third = VERSIONS.values()
+    assert usual_mode(second, plain, "", "") == "sft" and usual_mode(second, heard, "", "") == "cross_lingual"
+    assert usual_mode(second, heard, "words", "") == "zero_shot" and usual_mode(second, heard, "", "", True) == "vc"
+    assert (
+        usual_mode(first, plain, "", "softly") == "instruct" and usual_mode(third, heard, "", "softly") == "instruct2"
+    )
+    assert usual_mode(second, replace(plain, prompt_text="<|x|><|endofprompt|>"), "", "") == "zero_shot"
 
 
 @pytest.mark.parametrize(
@@ -170,9 +175,11 @@ def test_a_prompt_alone_is_nothing_to_speak(fronts: dict[int, TextFrontend], voi
 
 
 def test_instructions_are_closed_once() -> None:
-    assert instruction(" Softly. ", 2) == instruction(f"Softly.{END_OF_PROMPT}", 2) == f"Softly.{END_OF_PROMPT}"
-    assert instruction("Softly.", 3) == f"{SYSTEM} Softly.{END_OF_PROMPT}" == instruction(f"{SYSTEM} Softly.", 3)
-    assert instruction("Softly.<endofprompt>", 1) == "Softly.<endofprompt>"
+    assert instruction(" Softly. ", "") == instruction(f"Softly.{END_OF_PROMPT}", "") == f"Softly.{END_OF_PROMPT}"
+    assert (
+        instruction("Softly.", SYSTEM) == f"{SYSTEM} Softly.{END_OF_PROMPT}" == instruction(f"{SYSTEM} Softly.", SYSTEM)
+    )
+    assert instruction("Softly.<endofprompt>", "") == "Softly.<endofprompt>"
 
 
 def test_special_ids_of_v3_are_the_published_ones(fronts: dict[int, TextFrontend]) -> None:

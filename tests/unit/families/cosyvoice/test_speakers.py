@@ -15,7 +15,7 @@ import torch
 
 from tritone.checkpoint.torch_file import read_torch_file
 from tritone.errors import CheckpointError, InvalidRequest
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.published import V2
 from tritone.families.cosyvoice.speak.request import check_codes
 from tritone.families.cosyvoice.voices.speakers import Voices, read_voices, write_voices
 from tritone.families.cosyvoice.voices.voice import Voice
@@ -115,7 +115,7 @@ def test_tensors_of_any_shape_are_read_as_torch_reads_them(tmp_path: Path, dtype
 
 @pytest.mark.parametrize("name", ["speech_token", "llm_speech_token"])
 def test_a_prompt_of_another_tokenizers_codes_is_refused(name: str) -> None:
-    config = CosyVoiceConfig()
+    config = V2
     voice = Voice("anna", np.zeros(192, np.float32))
     check_codes(replace(voice, **{name: np.array([0, 6560])}), config, "speaker")
     for code in (6561, -1):

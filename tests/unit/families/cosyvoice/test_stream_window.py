@@ -30,7 +30,7 @@ def tiny(request: pytest.FixtureRequest) -> Opened:
 
 
 def network(tiny: Opened) -> ModuleType:
-    return dit if tiny.config.version == 3 else estimator
+    return dit if tiny.config.version.number == 3 else estimator
 
 
 def stream_mel(tiny: Opened, tokens: int, prompt: int, left: int, hop: int = 25) -> np.ndarray:

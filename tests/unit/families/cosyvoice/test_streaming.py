@@ -13,8 +13,7 @@ import pytest
 from tritone.engines.call import torch_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.family import family
-from tritone.families.cosyvoice.flow.inputs import noise_frames
-from tritone.families.cosyvoice.flow.noise import published_noise
+from tritone.families.cosyvoice.flow.noise import noise_frames, published_noise
 from tritone.families.cosyvoice.flow.stream import FlowStream, SpeedStream
 from tritone.families.cosyvoice.speak.synthesize import stream_waveform, whole_mel, whole_waveform
 from tritone.families.cosyvoice.voices.speakers import read_voices

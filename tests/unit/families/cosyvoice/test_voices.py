@@ -14,6 +14,7 @@ from support.front_helpers import hearing, recorded
 from support.golden_weights import GOLDEN
 
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
+from tritone.families.cosyvoice.versions import VERSIONS
 from tritone.families.cosyvoice.voices import command as voices
 from tritone.families.cosyvoice.voices import speaker_file
 from tritone.families.cosyvoice.voices.speaker_file import edit_entries, read_entries, write_entries
@@ -199,7 +200,8 @@ def test_the_command(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_what_a_voice_can_be_used_for() -> None:
     plain = Voice("a", np.zeros(192, np.float32))
-    assert voices.uses(plain, 1) == "sft, instruct" and voices.uses(plain, 3) == "sft"
+    first, second, third = VERSIONS.values()
+    assert voices.uses(plain, first) == "sft, instruct" and voices.uses(plain, third) == "sft"
     full = replace(plain, speech_token=np.arange(3), prompt_ids=np.arange(3), trained=False)
-    assert voices.uses(full, 2) == "zero_shot, cross_lingual, instruct2, vc"
-    assert voices.uses(full, 1) == "zero_shot, cross_lingual, vc"
+    assert voices.uses(full, second) == "zero_shot, cross_lingual, instruct2, vc"
+    assert voices.uses(full, first) == "zero_shot, cross_lingual, vc"

@@ -6,7 +6,7 @@ import torch
 from support.flow_helpers import random_flow
 
 from training.cosyvoice.straight_start import begin_straight, fits
-from tritone.families.cosyvoice.config.common import EstimatorConfig
+from tritone.families.cosyvoice.config.v2 import EstimatorConfig
 from tritone.families.cosyvoice.flow.v2.estimator import Estimator
 
 CONFIG = EstimatorConfig(channels=(192,), attention_head_dim=32, n_blocks=1, num_mid_blocks=2, num_heads=6)

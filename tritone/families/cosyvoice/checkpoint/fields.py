@@ -22,7 +22,6 @@ class Layout:
     """The YAML of one version.
 
     Args:
-        default: what absent keys mean; also the types of all fields.
         keys: field -> YAML key of the settings the official file has.
         extensions: the same of settings the published classes do not have; written only where they differ.
         classes: YAML key of a tagged mapping -> its tag, and the constants its class is given beside the fields.
@@ -33,7 +32,6 @@ class Layout:
         frontends: the values of `text_frontend`.
     """
 
-    default: CosyVoiceConfig
     keys: Mapping[str, str]
     extensions: Mapping[str, str]
     classes: Mapping[str, tuple[str, Mapping[str, Any]]]
@@ -71,8 +69,12 @@ MEL_KEYS: dict[str, str] = {
 """... and those of the mel spectrogram."""
 
 
-def parse(layout: Layout, text: str, path: Path) -> CosyVoiceConfig:
-    """Return the configuration in HyperPyYAML text; absent keys keep the layout's defaults. `path` is for errors."""
+def parse(default: CosyVoiceConfig, text: str, path: Path) -> CosyVoiceConfig:
+    """Return the configuration in HyperPyYAML text of the version of `default`, which gives the value of absent keys.
+
+    `path` is for errors.
+    """
+    layout = default.version.layout
     try:
         document = hyperyaml.parse(text)
     except (hyperyaml.HyperYamlError, RecursionError) as error:
@@ -83,7 +85,7 @@ def parse(layout: Layout, text: str, path: Path) -> CosyVoiceConfig:
         found, value = _get(document, key)
         if found:
             values[name] = value
-    config: CosyVoiceConfig = _replace(layout.default, values, path)
+    config: CosyVoiceConfig = _replace(default, values, path)
     if config.text_frontend not in layout.frontends:
         known = " or ".join(f'"{name}"' for name in layout.frontends)
         raise CheckpointError(f"{path}: text_frontend is {config.text_frontend!r}; it is {known}.")
@@ -97,15 +99,16 @@ def parse(layout: Layout, text: str, path: Path) -> CosyVoiceConfig:
     return config
 
 
-def render(layout: Layout, config: CosyVoiceConfig) -> str:
-    """HyperPyYAML text with the official class names that `parse` reads back to an equal configuration."""
+def render(default: CosyVoiceConfig, config: CosyVoiceConfig) -> str:
+    """Return HyperPyYAML text with the official class names that `parse` reads back to an equal configuration."""
+    layout = config.version.layout
     document: dict[str, Any] = {}
     for key, (_, constants) in layout.classes.items():
         for name, value in constants.items():
             _put(document, f"{key}.{name}", value)
     for name, key in (*layout.keys.items(), *layout.extensions.items()):
         value = _field(config, name)
-        if name in layout.keys or value != _field(layout.default, name):
+        if name in layout.keys or value != _field(default, name):
             _put(document, key, _plain(value))
     for key, name in layout.repeated.items():
         _put(document, key, _plain(_field(config, name)))
@@ -169,6 +172,8 @@ def _replace(config: Any, values: Mapping[str, Any], path: Path) -> Any:
     changes: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         current = getattr(config, item.name)
+        if item.name == "version":
+            continue
         if dataclasses.is_dataclass(current):
             inner = {k.partition(".")[2]: v for k, v in values.items() if k.partition(".")[0] == item.name}
             changes[item.name] = _replace(current, inner, path)

@@ -15,31 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError
-from tritone.families.cosyvoice.checkpoint.v2 import parse_yaml, render_yaml
+from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.versions import BACKBONE, VERSIONS, Version
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-YAMLS = {1: "cosyvoice.yaml", 2: "cosyvoice2.yaml", 3: "cosyvoice3.yaml"}
+YAMLS = {number: version.yaml for number, version in VERSIONS.items()}
 """By version, in the order in which the published code looks for them."""
 YAML = YAMLS[2]
-BACKBONE = "CosyVoice-BlankEN"
 STATES = ("llm", "flow", "hift")
 SPEAKERS = "spk2info.pt"
 SPEAKER_EMBEDDER = "campplus.onnx"
 SPEECH_TOKENIZER = "speech_tokenizer_v2.onnx"
 
 
-def needed(version: int) -> tuple[str, ...]:
-    """Files without which a checkpoint of that version cannot be opened."""
-    backbone = () if version == 1 else (f"{BACKBONE}/config.json",)
-    return (YAMLS[version], *(f"{name}.pt" for name in STATES), *backbone)
+def needed(version: Version) -> tuple[str, ...]:
+    """Return the files without which a checkpoint of that version cannot be opened."""
+    return (version.yaml, *(f"{name}.pt" for name in STATES), *version.files)
 
 
-def found_version(directory: Path) -> int:
-    """Return the version whose YAML the directory has; 2 where it has none."""
-    return next((version for version, name in YAMLS.items() if (directory / name).is_file()), 2)
+def version_of(directory: Path) -> Version:
+    """Return the version whose YAML the directory has; v2 if it has none."""
+    return next((version for version in VERSIONS.values() if (directory / version.yaml).is_file()), VERSIONS[2])
 
 
 class CosyVoiceCheckpoint:
@@ -78,13 +77,13 @@ class CosyVoiceCheckpoint:
 def load_config(model_dir: Path | str) -> CosyVoiceConfig:
     """Return the configuration in the directory's YAML; keys that are absent keep the published classes' values."""
     directory = Path(model_dir)
-    version = found_version(directory)
-    path = _required(directory, YAMLS[version])
+    version = version_of(directory)
+    path = _required(directory, version.yaml)
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    return parse_yaml(text, path, version)
+    return parse_yaml(text, path, version.number)
 
 
 def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
@@ -111,12 +110,12 @@ def write_checkpoint(
         if name not in STATES:
             raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
         write_state(directory / f"{name}.pt", state)
-    write_text(directory / YAMLS[config.version], render_yaml(config))
+    write_text(directory / config.version.yaml, render_yaml(config))
 
 
 def _required(directory: Path, name: str) -> Path:
     """`directory / name`, or a CheckpointError that says what is there and what a checkpoint of its version needs."""
-    wanted = ", ".join(needed(found_version(directory)))
+    wanted = ", ".join(needed(version_of(directory)))
     if not directory.is_dir():
         raise CheckpointError(f"there is no checkpoint directory {directory}; it needs {wanted}.")
     path = directory / name

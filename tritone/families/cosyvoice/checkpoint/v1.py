@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, same
-from tritone.families.cosyvoice.config.v1 import V1
 
 
 def _blocks(prefix: str, key: str) -> dict[str, str]:
@@ -86,7 +85,6 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 V1_LAYOUT = Layout(
-    default=V1,
     keys=_KEYS,
     extensions=_EXTENSIONS,
     classes=_CLASSES,

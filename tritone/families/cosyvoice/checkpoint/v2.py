@@ -1,15 +1,11 @@
-"""The official YAML of each version: the table of v2's, and which table is whose."""
+"""Where each field of a v2 configuration stands in the official YAML, and which class each mapping is tagged with."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, parse, render
+from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout
 from tritone.families.cosyvoice.checkpoint.hyperyaml import Reference
-from tritone.families.cosyvoice.checkpoint.v1 import V1_LAYOUT
-from tritone.families.cosyvoice.checkpoint.v3 import V3_LAYOUT, completed
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
 _KEYS: dict[str, str] = {
     "sample_rate": "sample_rate",
@@ -86,7 +82,6 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 V2_LAYOUT = Layout(
-    default=CosyVoiceConfig(),
     keys=_KEYS,
     extensions=_EXTENSIONS,
     classes=_CLASSES,
@@ -106,18 +101,3 @@ V2_LAYOUT = Layout(
         "hift.f0_predictor.in_channels": "hift.in_channels",
     },
 )
-LAYOUTS = {1: V1_LAYOUT, 2: V2_LAYOUT, 3: V3_LAYOUT}
-
-
-def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
-    """Return the configuration in HyperPyYAML text of a version's layout; `path` is for errors.
-
-    Absent keys keep the published classes' values.
-    """
-    config = parse(LAYOUTS[version], text, path)
-    return completed(config, path) if version == 3 else config
-
-
-def render_yaml(config: CosyVoiceConfig) -> str:
-    """HyperPyYAML text with the official class names that `parse_yaml` reads back to an equal configuration."""
-    return render(LAYOUTS[config.version], config)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, same
 from tritone.families.cosyvoice.checkpoint.hyperyaml import Reference
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v3 import V3, DitFlowConfig, with_noise_offset
+from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+from tritone.families.cosyvoice.vocoder.noise_offset import with_noise_offset
 
 _CFM = "flow.decoder.cfm_params.content"
 _LOOKAHEAD = "flow.pre_lookahead_layer"
@@ -68,7 +69,6 @@ _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 V3_LAYOUT = Layout(
-    default=V3,
     keys=_KEYS,
     extensions=_EXTENSIONS,
     classes=_CLASSES,
@@ -94,8 +94,7 @@ V3_LAYOUT = Layout(
 
 def completed(config: CosyVoiceConfig, path: Path) -> CosyVoiceConfig:
     """What was read, with what follows from it; CheckpointError where two settings contradict each other."""
-    flow, hift = config.flow, config.hift
-    assert isinstance(flow, DitFlowConfig)  # the layout's default is one
+    flow, hift = cast("DitFlowConfig", config.flow), config.hift
     frames = flow.encoder.chunk_size * flow.token_mel_ratio
     if flow.estimator.chunk_size != frames:
         raise CheckpointError(

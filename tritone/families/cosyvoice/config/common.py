@@ -1,115 +1,76 @@
-"""Sizes and settings of a CosyVoice checkpoint in the v2 layout, as frozen dataclasses.
+"""Sizes and settings that every version of CosyVoice has, as frozen dataclasses; `v1`, `v2` and `v3` add their own.
 
-Every number comes from the checkpoint's own YAML (read as data by `checkpoint.py`); the defaults are those the
-published classes hard-code. `left_chunks` < 0 means unlimited left context, as in the official files.
+Every number comes from the checkpoint's own YAML (read as data by `checkpoint`); the defaults are those the published
+classes hard-code. `left_chunks` < 0 means unlimited left context, as in the official files.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tritone.audio.mel import MelConfig
 from tritone.lm.sampling import SamplingConfig
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
-    from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+    from tritone.families.cosyvoice.versions import Version
 
 
 @dataclass(frozen=True)
 class LmConfig:
-    """The speech-token language model around a Qwen2 backbone (whose own sizes are in its config.json).
+    """The speech-token language model; as it stands, v2's, around a Qwen2 whose own sizes are in its config.json.
 
-    `extra_ids` rows follow the codes in the speech head and embedding. In v2 they are three (end, a second stop, fill)
-    and sos and task_id have a table of their own; with `inline_markers` (v3) the first four are sos, end, task_id and
-    fill, and the head has no bias.
+    `extra_ids` rows follow the codes in the speech head and embedding; in v2 they are the end, a second stop and fill.
+    `spk_embed_dim` is the length of the speaker embedding that conditions the model, 0 where none does.
     """
 
     hidden_size: int = 896
     speech_token_size: int = 6561
     extra_ids: int = 3
-    inline_markers: bool = False
-    published_minimum: bool = False
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     mix_ratio: tuple[int, int] = (5, 15)
     min_token_text_ratio: float = 2.0
     max_token_text_ratio: float = 20.0
+    spk_embed_dim: int = 0
 
     @property
     def head_size(self) -> int:
-        """Rows of the speech head and embedding: the codes and what follows them."""
+        """Rows of the speech head and embedding: the codes and the ids after them."""
         return self.speech_token_size + self.extra_ids
 
     @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a sequence: all that are not codes."""
+        return tuple(range(self.speech_token_size, self.head_size))
+
+    @property
     def end_id(self) -> int:
-        """The id that says the speech is complete."""
-        return self.speech_token_size + (1 if self.inline_markers else 0)
+        """The id that means the speech is complete."""
+        return self.speech_token_size
 
     @property
     def fill_id(self) -> int:
         """The id that asks for more text where text and speech alternate."""
-        return self.speech_token_size + (3 if self.inline_markers else 2)
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a sequence: all that are no codes."""
-        return tuple(range(self.speech_token_size, self.head_size))
+        return self.speech_token_size + 2
 
     @property
     def early_ids(self) -> tuple[int, ...]:
-        """Ids excluded before the minimum length.
-
-        In v2 that is the end alone, as published. In v3 the published code takes sos for it, so that speech may end at
-        once; here every stop id is excluded, unless `published_minimum` asks for the published ids.
-        """
-        return self.stop_ids if self.inline_markers and not self.published_minimum else self.stop_ids[:1]
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The upsampling conformer that turns speech tokens into mel-rate features."""
-
-    dim: int = 512
-    attention_heads: int = 8
-    linear_units: int = 2048
-    num_blocks: int = 6
-    num_up_blocks: int = 4
-    chunk_size: int = 25
-    left_chunks: int = -1
-
-
-@dataclass(frozen=True)
-class EstimatorConfig:
-    """The causal U-Net estimating the flow's velocity; `chunk_size` counts mel frames."""
-
-    in_channels: int = 320
-    out_channels: int = 80
-    channels: tuple[int, ...] = (256,)
-    attention_head_dim: int = 64
-    n_blocks: int = 4
-    num_mid_blocks: int = 12
-    num_heads: int = 8
-    chunk_size: int = 50
-    left_chunks: int = -1
+        """Ids excluded before the minimum length: the end alone, as published."""
+        return (self.end_id,)
 
     @property
-    def attention_layers(self) -> int:
-        """Layers that keep their past keys and values."""
-        return (self.num_mid_blocks + 2) * self.n_blocks
-
-    @property
-    def conv_state(self) -> tuple[int, int]:
-        """Channels and frames of what the convolutions keep of their past inputs."""
-        return self.in_channels + (2 * self.num_mid_blocks + 7) * self.channels[0], 2
+    def first_marker(self) -> int | None:
+        """The speech id of sos, which task_id follows two ids later; None where the markers have their own table."""
+        return None
 
 
 @dataclass(frozen=True)
 class CommonFlowConfig:
-    """Speech tokens to mel: what flows of every layout have. `input_size` is the width of the token embedding.
+    """What the flows of all versions have in common: speech tokens to mel.
 
-    Where the estimator's mask has no bound on the left, streams look `stream_left_chunks` chunks back besides the
-    prompt, or all the way where it is negative. `published_stream` has streams follow the published chunk schedule.
+    `input_size` is the width of the token embedding. Where the estimator's mask has no bound on the left, streams look
+    `stream_left_chunks` chunks back besides the prompt, or all the way where it is negative. `published_stream` makes
+    streams follow the published chunk schedule.
     """
 
     vocab_size: int = 6561
@@ -126,21 +87,42 @@ class CommonFlowConfig:
     stream_left_chunks: int = 3
     published_stream: bool = False
 
+    def frames(self, tokens: int) -> int:
+        """Return the number of mel frames of so many speech tokens."""
+        return self.token_mel_ratio * tokens
 
-@dataclass(frozen=True)
-class FlowConfig(CommonFlowConfig):
-    """The flow of the v2 layout: an upsampling conformer, and a U-Net in its decoder."""
+    def total_frames(self, prompt_tokens: int, prompt_frames: int, tokens: int) -> int:
+        """Return the number of mel frames of a prompt and the speech after it; `prompt_frames` is the prompt's mel."""
+        return self.frames(prompt_tokens + tokens)
 
-    encoder: EncoderConfig = EncoderConfig()
-    estimator: EstimatorConfig = EstimatorConfig()
+    @property
+    def encoder_chunk(self) -> int | None:
+        """Tokens per chunk of the encoder's attention mask; None for an encoder without one."""
+        return None
+
+    @property
+    def estimator_chunk(self) -> int | None:
+        """Frames per chunk of the estimator's attention mask; None for an estimator without one."""
+        return None
+
+    @property
+    def estimator_left_chunks(self) -> int | None:
+        """Chunks that the estimator attends to before its own, all if negative; None for one without a mask."""
+        return None
+
+    @property
+    def chunk_tokens(self) -> int:
+        """Speech tokens per streaming chunk; ValueError for a flow without chunks."""
+        raise ValueError("this flow has no chunks: it works on whole utterances and cannot be computed step by step")
 
 
 @dataclass(frozen=True)
 class HiftConfig:
     """The HiFT vocoder: harmonic source filter network with an inverse STFT head.
 
-    With `look_right` > 0 (v3) every convolution sees the past only, but the first, which sees so many frames ahead;
-    its excitation has noise from a fixed table, which starts `noise_offset` draws into the published random stream.
+    With `look_right` > 0 (v3) every convolution sees the past only, but the first, which sees so many frames ahead.
+    `excitation` is how the harmonic source makes phase from f0 (see `vocoder.source`); the noise of the "stepped" one
+    is a fixed table, which starts `noise_offset` draws into the published random stream.
     """
 
     in_channels: int = 80
@@ -162,6 +144,7 @@ class HiftConfig:
     audio_limit: float = 0.99
     f0_channels: int = 512
     look_right: int = 0
+    excitation: Literal["running", "interpolated", "stepped"] = "interpolated"
     noise_offset: int = 0
 
     @property
@@ -180,16 +163,16 @@ class HiftConfig:
 
 @dataclass(frozen=True)
 class CosyVoiceConfig:
-    """Everything the checkpoint's YAML says about the networks.
+    """A checkpoint's version and everything its YAML says about the networks.
 
-    `text_frontend` is "qwen" (text goes to the tokenizer as it is) or "phonemes" (through `tritone.text.phonemes`);
-    `version` is the layout: 1 (CosyVoice-300M), 2 (CosyVoice2-0.5B) or 3 (Fun-CosyVoice3-0.5B).
+    `text_frontend` is "qwen" or "whisper" (text goes to that tokenizer as it is) or "phonemes" (through
+    `tritone.text.phonemes`).
     """
 
-    version: int = 2
-    sample_rate: int = 24000
-    text_frontend: str = "qwen"
-    lm: LmConfig = LmConfig()
-    flow: FlowConfig | InterpolatingFlowConfig | DitFlowConfig = FlowConfig()
-    hift: HiftConfig = HiftConfig()
-    mel: MelConfig = field(default_factory=MelConfig)
+    version: Version
+    sample_rate: int
+    text_frontend: str
+    lm: LmConfig
+    flow: CommonFlowConfig
+    hift: HiftConfig
+    mel: MelConfig

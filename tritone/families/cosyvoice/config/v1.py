@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tritone.audio.mel import MelConfig
-from tritone.families.cosyvoice.config.common import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig
+from tritone.families.cosyvoice.config.common import CommonFlowConfig, LmConfig
 
 
 @dataclass(frozen=True)
@@ -68,23 +67,8 @@ class InterpolatingFlowConfig(CommonFlowConfig):
     estimator: UnetConfig = UnetConfig()
 
     def frames(self, tokens: int) -> int:
-        """Return mel frames of so many speech tokens, rounded down as published."""
+        """Return the number of mel frames of so many speech tokens, rounded down as published."""
         return int(tokens / self.token_frame_rate * self.sample_rate / self.hop)
 
-
-V1 = CosyVoiceConfig(
-    version=1,
-    sample_rate=22050,
-    text_frontend="whisper",
-    lm=TransformerLmConfig(),
-    flow=InterpolatingFlowConfig(),
-    hift=HiftConfig(
-        sample_rate=22050,
-        upsample_rates=(8, 8),
-        upsample_kernel_sizes=(16, 16),
-        source_resblock_kernel_sizes=(7, 11),
-        source_resblock_dilation_sizes=((1, 3, 5), (1, 3, 5)),
-    ),
-    mel=MelConfig(n_fft=1024, sample_rate=22050, hop=256, win=1024),
-)
-"""The official sizes."""
+    def total_frames(self, prompt_tokens: int, prompt_frames: int, tokens: int) -> int:
+        return prompt_frames + self.frames(tokens)

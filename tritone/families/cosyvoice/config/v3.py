@@ -5,13 +5,38 @@ The defaults are those the published classes hard-code or, where they leave it o
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-from tritone.audio.mel import MelConfig
-from tritone.families.cosyvoice.config.common import CommonFlowConfig, CosyVoiceConfig, HiftConfig, LmConfig
-from tritone.families.cosyvoice.flow.noise import FRAMES
-from tritone.families.cosyvoice.vocoder.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
+from tritone.families.cosyvoice.config.common import CommonFlowConfig, LmConfig
+
+
+@dataclass(frozen=True)
+class InlineLmConfig(LmConfig):
+    """The language model: v2's, but its markers are speech ids, and its head has no bias.
+
+    The first four ids after the codes are sos, end, task_id and fill. In the published code the minimum length excludes
+    sos instead of the end, so that speech may end at once; here it excludes every stop id, unless `published_minimum`
+    asks for the published ids.
+    """
+
+    extra_ids: int = 200
+    published_minimum: bool = False
+
+    @property
+    def end_id(self) -> int:
+        return self.speech_token_size + 1
+
+    @property
+    def fill_id(self) -> int:
+        return self.speech_token_size + 3
+
+    @property
+    def early_ids(self) -> tuple[int, ...]:
+        return self.stop_ids[:1] if self.published_minimum else self.stop_ids
+
+    @property
+    def first_marker(self) -> int | None:
+        return self.speech_token_size
 
 
 @dataclass(frozen=True)
@@ -45,6 +70,11 @@ class DitConfig:
         return self.depth
 
     @property
+    def rotary_channels(self) -> int:
+        """Leading channels of the first head's keys that have rotary positions."""
+        return self.attention_head_dim
+
+    @property
     def conv_state(self) -> tuple[int, int]:
         """Channels and frames of what the convolutions keep of their past inputs."""
         return 2 * self.dim, self.position_kernel - 1
@@ -58,33 +88,14 @@ class DitFlowConfig(CommonFlowConfig):
     encoder: LookaheadConfig = LookaheadConfig()
     estimator: DitConfig = DitConfig()
 
+    @property
+    def estimator_chunk(self) -> int | None:
+        return self.estimator.chunk_size
 
-def draws_before_noise(flow: CommonFlowConfig, hift: HiftConfig) -> int:
-    """Return how many random numbers the published construction draws between its seed and the vocoder's noise table.
+    @property
+    def estimator_left_chunks(self) -> int | None:
+        return self.estimator.left_chunks
 
-    In order: the flow's starting noise, its embedding and speaker layer, the f0 network's convolutions and read-out,
-    and the start phases of the harmonics.
-    """
-    f0 = hift.f0_channels
-    before = 80 * FRAMES + flow.vocab_size * flow.input_size + (flow.spk_embed_dim + 1) * flow.output_size
-    first = f0 * hift.in_channels * (F0_LOOK_RIGHT + 1) + f0
-    others = (F0_LAYERS - 1) * (f0 * f0 * F0_KERNEL + f0)
-    return before + first + others + f0 + 1 + hift.nb_harmonics + 1
-
-
-def with_noise_offset(config: CosyVoiceConfig) -> CosyVoiceConfig:
-    """Return the configuration with the vocoder's `noise_offset` computed from the other sizes."""
-    offset = draws_before_noise(config.flow, config.hift)
-    return dataclasses.replace(config, hift=dataclasses.replace(config.hift, noise_offset=offset))
-
-
-V3 = with_noise_offset(
-    CosyVoiceConfig(
-        version=3,
-        lm=LmConfig(extra_ids=200, inline_markers=True),
-        flow=DitFlowConfig(),
-        hift=HiftConfig(look_right=4),
-        mel=MelConfig(fmax=None),
-    )
-)
-"""The official sizes."""
+    @property
+    def chunk_tokens(self) -> int:
+        return self.encoder.chunk_size

@@ -79,7 +79,7 @@ def solve_chunk(
     cond: np.ndarray,
     noise: np.ndarray,
     state: list[Arrays],
-    chunk_size: int,
+    chunk_size: int | None,
     steps: int = 10,
     cfg_rate: float = 0.7,
 ) -> tuple[np.ndarray, list[Arrays]]:

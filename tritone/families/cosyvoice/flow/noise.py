@@ -6,11 +6,14 @@ torch, a Mersenne Twister whose 32-bit outputs give 24-bit uniforms.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+Draw = Callable[[int], np.ndarray]
+"""`draw(frames) -> [1, mels, frames]`: the noise from which that many frames start, following those drawn before."""
 FRAMES = 15000
 """Frames of noise the published model draws once: the longest prompt plus speech it can render (300 s)."""
 
@@ -32,6 +35,41 @@ def published_noise(channels: int = 80, frames: int = FRAMES, seed: int = 0) -> 
     noise = values.reshape(1, channels, frames).astype(np.float32)
     noise.setflags(write=False)
     return noise
+
+
+def noise_frames(start: int, stop: int, channels: int = 80) -> np.ndarray:
+    """Return the published noise `[1, channels, stop - start]` at those frames; beyond its 15000 frames it repeats."""
+    noise = published_noise(channels)
+    if stop <= noise.shape[2]:
+        return noise[:, :, start:stop]
+    return noise[:, :, np.arange(start, stop) % noise.shape[2]]
+
+
+def table_noise(channels: int, _seed: int) -> Draw:
+    """Return a draw that reads the published noise from its start, whatever the seed (v2 and v3)."""
+    done = 0
+
+    def draw(frames: int) -> np.ndarray:
+        nonlocal done
+        done += frames
+        return noise_frames(done - frames, done, channels)
+
+    return draw
+
+
+def drawn_noise(channels: int, seed: int) -> Draw:
+    """Return a draw from a generator of the seed (v1).
+
+    Frames come one after another, so that cutting them elsewhere does not change them.
+    """
+    # Not the vocoder's noise, which comes from the bare seed.
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1])))
+
+    def draw(frames: int) -> np.ndarray:
+        noise = rng.standard_normal((1, frames, channels), dtype=np.float32)
+        return np.ascontiguousarray(noise.transpose(0, 2, 1))
+
+    return draw
 
 
 class PublishedUniforms:

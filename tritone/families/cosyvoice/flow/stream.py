@@ -13,7 +13,7 @@ import numpy as np
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig, HiftConfig
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.grid import chunk_tokens, encoder_chunk, estimator_chunk
-from tritone.families.cosyvoice.flow.inputs import noise_frames
+from tritone.families.cosyvoice.flow.noise import noise_frames
 from tritone.families.cosyvoice.flow.prompt_states import FlowState, PromptStates
 from tritone.families.cosyvoice.flow.window import stream_window
 from tritone.families.cosyvoice.vocoder.receptive_field import f0_reach, vocoder_reach
@@ -107,7 +107,6 @@ class FlowStream:
 
     def _solve(self, mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Return mel of a step's frames: at once, or chunk by chunk where each sees another part of the past."""
-        assert self._estimator_chunk is not None  # a flow with chunks has them in both of its networks
         solver, size, mels = self._state.solver, mu.shape[2] if self._window is None else self._window.chunk, []
         for start in range(0, mu.shape[2], size):
             part = np.s_[:, :, start : start + size]

@@ -6,12 +6,13 @@ the checkpoint nor `flow.stream_left_chunks` asks for that, keys between prompt 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig, EstimatorConfig
-from tritone.families.cosyvoice.config.v3 import DitConfig
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v2 import FlowConfig
+from tritone.families.cosyvoice.config.v3 import DitFlowConfig
 from tritone.stage import Arrays
 
 
@@ -50,14 +51,13 @@ def stream_window(config: CosyVoiceConfig, prompt_tokens: int) -> Window | None:
     """Return the window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have
     none).
     """
-    flow, estimator = config.flow, config.flow.estimator
-    assert isinstance(estimator, EstimatorConfig | DitConfig)  # a flow without chunks has no such stream
+    flow = cast("FlowConfig | DitFlowConfig", config.flow)  # only a flow with chunks has such a stream
+    estimator = flow.estimator
     if estimator.left_chunks >= 0 or flow.stream_left_chunks < 0:
         return None
     chunk = estimator.chunk_size
     chunks = -(-prompt_tokens * flow.token_mel_ratio // chunk)
-    turned = estimator.attention_head_dim if isinstance(estimator, DitConfig) else 0
-    return Window(chunk, chunks * chunk, flow.stream_left_chunks * chunk, turned)
+    return Window(chunk, chunks * chunk, flow.stream_left_chunks * chunk, estimator.rotary_channels)
 
 
 def turn(keys: np.ndarray, positions: int) -> np.ndarray:

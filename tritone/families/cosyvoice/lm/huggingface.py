@@ -97,8 +97,8 @@ def published_layout(config: LmConfig, text: int) -> HfLayout:
     v2: three stop ids behind the codes, markers in a table of their own. v3: two hundred ids behind the codes, all of
     which stop, the markers among them; the one that is meant to stop comes first.
     """
-    if config.inline_markers:
-        codes, end = config.speech_token_size, config.end_id
+    if config.first_marker is not None:
+        codes, end = config.first_marker, config.end_id
         names = {codes: SOS, end: "<|eos1|>", codes + 2: TASK_ID, config.fill_id: "<|fill|>"}
         others = tuple(stop for stop in config.stop_ids if stop != end)
         return HfLayout(text, config.head_size, names, (), (end, *others))

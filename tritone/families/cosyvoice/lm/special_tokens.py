@@ -39,5 +39,3 @@ V3: tuple[str, ...] = (
     *(f"[{sound}]" for sound in _PINYIN.split()),
 )
 """The same with ARPAbet phones (vowels also with their stress) and pinyin initials and finals with their tone."""
-
-OF_VERSION = {2: V2, 3: V3}

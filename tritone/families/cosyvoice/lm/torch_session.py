@@ -49,14 +49,12 @@ class TorchSession:
 
     def _embed(self, ids: Tensor) -> Tensor:
         """`[positions, hidden]` of merged ids, each from the table that owns it."""
-        v, lm = self.vocabulary, self.lm
-        owners = [(lm.speech_embedding, 0), (lm.llm.model.model.embed_tokens, v.text)]
-        if not lm.config.inline_markers:
-            owners.append((lm.llm_embedding, v.sos))
-        out = torch.empty(len(ids), lm.config.hidden_size, device=ids.device)
-        for table, start in owners:
+        out = torch.empty(len(ids), self.lm.config.hidden_size, device=ids.device)
+        start = 0
+        for table in self.lm.tables():
             own = (ids >= start) & (ids < start + table.num_embeddings)
             out[own] = table(ids[own] - start)
+            start += table.num_embeddings
         return out
 
     def _forward(self, embedded: Tensor) -> np.ndarray:

@@ -22,9 +22,6 @@ from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary, vocabulary
 
-SOS, TASK_ID = 0, 1
-"""Rows of `llm_embedding`."""
-
 
 class Backbone(nn.Module):
     """Holds the causal LM under the official key prefix."""
@@ -50,10 +47,10 @@ class SpeechLM(nn.Module):
                 f"{config.hidden_size}: the config.json belongs to another model."
             )
         self.config = config
-        if not config.inline_markers:
-            self.llm_embedding = nn.Embedding(2, config.hidden_size)
+        inline = config.first_marker is not None
+        self.llm_embedding = None if inline else nn.Embedding(2, config.hidden_size)
         self.llm = Backbone(qwen)
-        self.llm_decoder = nn.Linear(config.hidden_size, config.head_size, bias=not config.inline_markers)
+        self.llm_decoder = nn.Linear(config.hidden_size, config.head_size, bias=not inline)
         self.speech_embedding = nn.Embedding(config.head_size, config.hidden_size)
 
     def embed(self, text: Tensor, speech: Tensor) -> Tensor:
@@ -63,11 +60,22 @@ class SpeechLM(nn.Module):
         return torch.cat((sos, embedded, task_id, self.speech_embedding(speech)), dim=1)
 
     def markers(self) -> tuple[Tensor, Tensor]:
-        """Embeddings `[hidden]` of sos and task_id."""
-        if self.config.inline_markers:
-            v, table = vocabulary(self.config), self.speech_embedding.weight
-            return table[v.sos], table[v.task_id]
-        return self.llm_embedding.weight[SOS], self.llm_embedding.weight[TASK_ID]
+        """Return the embeddings `[hidden]` of sos and task_id."""
+        ids = vocabulary(self.config)
+        return self._row(ids.sos), self._row(ids.task_id)
+
+    def _row(self, index: int) -> Tensor:
+        """Return the embedding `[hidden]` of a merged id."""
+        for table in self.tables():
+            if index < table.num_embeddings:
+                return table.weight[index]
+            index -= table.num_embeddings
+        raise IndexError("the id is not in the merged vocabulary")
+
+    def tables(self) -> list[nn.Embedding]:
+        """Return the embedding tables in the order of the merged vocabulary: speech, own markers if any, text."""
+        tables = (self.speech_embedding, self.llm_embedding, self.llm.model.model.embed_tokens)
+        return [table for table in tables if table is not None]
 
     def hidden(self, embedded: Tensor, mask: Tensor | None = None, cache: Any = None) -> tuple[Tensor, Any]:
         """Last hidden states (after the final norm) and the key-value cache.
@@ -129,8 +137,7 @@ def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor | None, Voc
     logits. Speech ids come first so that a head, too, can be cut to its first `head_size` rows without renumbering.
     """
     size = lm.config.head_size
-    markers = () if lm.config.inline_markers else (lm.llm_embedding.weight,)
-    table = torch.cat((lm.speech_embedding.weight, *markers, lm.llm.model.model.embed_tokens.weight))
+    table = torch.cat([table.weight for table in lm.tables()])
     config = Qwen2Config(**(lm.llm.model.config.to_dict() | {"vocab_size": len(table), "tie_word_embeddings": False}))
     with torch.device("meta"):
         merged = Qwen2ForCausalLM(config)
@@ -142,5 +149,5 @@ def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor | None, Voc
     with torch.no_grad():
         merged.model.rotary_emb = type(merged.model.rotary_emb)(config=config)  # its buffers are not in the state
     load_strict(merged, {key: value.detach() for key, value in state.items()}, Path("merged vocabulary"))
-    bias = None if lm.config.inline_markers else lm.llm_decoder.bias.detach().clone()
-    return merged.eval(), bias, vocabulary(lm.config)
+    bias: Tensor | None = lm.llm_decoder.bias
+    return merged.eval(), None if bias is None else bias.detach().clone(), vocabulary(lm.config)

@@ -47,4 +47,4 @@ class Vocabulary:
 
 def vocabulary(config: LmConfig) -> Vocabulary:
     """Return the merged vocabulary of that language model."""
-    return Vocabulary(config.head_size, config.speech_token_size if config.inline_markers else None)
+    return Vocabulary(config.head_size, config.first_marker)

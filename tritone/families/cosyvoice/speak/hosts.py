@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig, TransformerLmConfig
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.grid import estimator_chunk
 from tritone.families.cosyvoice.flow.inputs import Row, encoder_inputs, frame_count, starting_noise
@@ -79,9 +78,9 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
     lm_stages: tuple[str, ...] = ()
     stretched: tuple[Tensor, ...] = ()
     drawn: tuple[Tensor, ...] = ()
-    if isinstance(config.lm, TransformerLmConfig):
+    if config.lm.spk_embed_dim:
         prompt, lm_stages = (*prompt, LLM_EMBEDDING), ("llm_text_encoder", "llm_step")
-    if isinstance(config.flow, InterpolatingFlowConfig):
+    if not config.flow.token_mel_ratio:
         stretched, drawn = (PROMPT_FEAT,), (SEED_USED,)
     return (
         Host(

@@ -13,10 +13,8 @@ import numpy as np
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.versions import Version
 from tritone.families.cosyvoice.voices.voice import Voice
-
-SYSTEM = "You are a helpful assistant."
-"""What every prompt of v3 began with in training, up to `<|endofprompt|>`; without that marker v3 does not speak."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,6 @@ class Mode:
     """What a mode needs and what it passes on.
 
     Args:
-        versions: the layouts that were trained for it.
         needs: fields of a request it cannot do without; "voice" is a recording or a speaker stored with one.
         prompt: what the language model reads before the text: the voice's "transcript", an "instruction", or nothing.
         llm_speech: the language model continues the voice's own speech.
@@ -33,7 +30,6 @@ class Mode:
     """
 
     name: str
-    versions: tuple[int, ...]
     needs: tuple[str, ...]
     prompt: str = ""
     llm_speech: bool = False
@@ -41,23 +37,21 @@ class Mode:
     flow_prompt: bool = True
 
 
-ALL = (1, 2, 3)
 MODES: dict[str, Mode] = {
     mode.name: mode
     for mode in (
-        Mode("sft", ALL, ("target_text", "speaker"), flow_prompt=False),
-        Mode("zero_shot", ALL, ("target_text", "voice"), prompt="transcript", llm_speech=True),
-        Mode("cross_lingual", ALL, ("target_text", "voice")),
+        Mode("sft", ("target_text", "speaker"), flow_prompt=False),
+        Mode("zero_shot", ("target_text", "voice"), prompt="transcript", llm_speech=True),
+        Mode("cross_lingual", ("target_text", "voice")),
         Mode(
             "instruct",
-            (1,),
             ("target_text", "speaker", "instruct_text"),
             prompt="instruction",
             llm_embedding=False,
             flow_prompt=False,
         ),
-        Mode("instruct2", (2, 3), ("target_text", "voice", "instruct_text"), prompt="instruction"),
-        Mode("vc", ALL, ("source_wav", "voice")),
+        Mode("instruct2", ("target_text", "voice", "instruct_text"), prompt="instruction"),
+        Mode("vc", ("source_wav", "voice")),
     )
 }
 
@@ -78,22 +72,21 @@ class ModeInputs:
     source: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
-def find_mode(name: str, version: int) -> Mode:
+def find_mode(name: str, version: Version) -> Mode:
     """Return the mode of that name; InvalidRequest lists those the version has."""
-    mode = MODES.get(name)
-    if mode is None or version not in mode.versions:
-        have = ", ".join(m.name for m in MODES.values() if version in m.versions)
-        problem = "there is no mode" if mode is None else f"CosyVoice {version} has no mode"
-        raise InvalidRequest("mode", f"{problem} {name[:40]!r}; CosyVoice {version} has {have}")
-    return mode
+    if name not in version.modes:
+        model = f"CosyVoice {version.number}"
+        problem = f"{model} has no mode" if name in MODES else "there is no mode"
+        raise InvalidRequest("mode", f"{problem} {name[:40]!r}; {model} has {', '.join(version.modes)}")
+    return MODES[name]
 
 
-def usual_mode(version: int, voice: Voice, transcript: str, instruct_text: str, converts: bool = False) -> str:
+def usual_mode(version: Version, voice: Voice, transcript: str, instruct_text: str, converts: bool = False) -> str:
     """Return the mode a request means that names none, told by what it brings."""
     if converts:
         return "vc"
     if instruct_text:
-        return "instruct" if version == 1 else "instruct2"
+        return version.instruct_mode
     if transcript or voice.prompt_text is not None or len(voice.prompt_ids):
         return "zero_shot"
     return "cross_lingual" if len(voice.speech_token) else "sft"
@@ -135,7 +128,7 @@ def mode_inputs(
         prompt = prompt_ids(mode, front, voice, transcript, instruct_text, "", normalize)
         return ModeInputs([], passed_on(mode, voice, prompt))
     head, rest = "", text
-    if front.kind == "qwen" and END_OF_PROMPT in text:
+    if front.alternates and END_OF_PROMPT in text:
         before, marker, rest = text.rpartition(END_OF_PROMPT)
         head, normalize = before + marker, False
     prompt = prompt_ids(mode, front, voice, transcript, instruct_text, head, normalize)
@@ -165,13 +158,13 @@ def prompt_ids(
 ) -> list[int]:
     """Return text ids the language model reads before the text; `head` is a prompt that the text itself began with."""
     if mode.prompt == "instruction":
-        ids = front.encode_prompt(instruction(instruct_text, front.version))
+        ids = front.encode_prompt(instruction(instruct_text, front.version.system_prompt))
     elif mode.prompt == "transcript":
         ids = transcript_ids(front, voice, transcript, normalize)
     else:
         ids = []
-    if front.kind == "qwen" and front.version == 3 and front.tokenizer.token_to_id(END_OF_PROMPT) not in ids:
-        return [*front.encode_prompt(head or SYSTEM + END_OF_PROMPT), *ids]
+    if front.system_prompt and front.tokenizer.token_to_id(END_OF_PROMPT) not in ids:
+        return [*front.encode_prompt(head or front.system_prompt + END_OF_PROMPT), *ids]
     return [*ids, *front.encode_prompt(head)] if head else ids
 
 
@@ -187,13 +180,13 @@ def transcript_ids(front: TextFrontend, voice: Voice, transcript: str, normalize
     return [int(index) for index in voice.prompt_ids]
 
 
-def instruction(text: str, version: int) -> str:
+def instruction(text: str, system_prompt: str) -> str:
     """Return the instruction as the models were trained to read it; one that has the marker already is left alone."""
     text = text.strip()
     if END_OF_PROMPT in text or text.endswith("<endofprompt>"):  # v1's first release spelled it so
         return text
-    if version == 3 and not text.startswith(SYSTEM):
-        text = f"{SYSTEM} {text}"
+    if not text.startswith(system_prompt):
+        text = f"{system_prompt} {text}"
     return text + END_OF_PROMPT
 
 

@@ -24,7 +24,7 @@ def takes_pieces(front: TextFrontend) -> bool:
 
     Those of the v2 and v3 layouts that read text.
     """
-    return front.kind == "qwen"
+    return front.alternates
 
 
 def speak_pieces(
@@ -67,7 +67,7 @@ def speak_pieces(
             prompt_speech=prepared.voice.llm_speech_token.tolist(),
             cancelled=cancelled,
         )
-        speech = without_long_silence(codes, config.version)
+        speech = without_long_silence(codes, config.version.silent_tokens)
         silence = TritoneError("the text produced no speech; try another seed")
         yield from audible(call, stages, config, speech, prepared, silence, cancelled)
     finally:
@@ -80,7 +80,7 @@ def prompts(front: TextFrontend, ids: list[int]) -> tuple[list[int], list[int]]:
     As published: of v3 all up to `<|endofprompt|>` comes first, of v2 nothing does.
     """
     end = front.tokenizer.token_to_id(END_OF_PROMPT)
-    head = ids.index(end) + 1 if front.version == 3 and end in ids else 0
+    head = ids.index(end) + 1 if front.version.system_prompt and end in ids else 0
     return ids[:head], ids[head:]
 
 

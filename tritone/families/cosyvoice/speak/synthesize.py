@@ -9,10 +9,10 @@ import numpy as np
 
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig, TransformerLmConfig
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.grid import chunk_tokens, estimator_chunk
-from tritone.families.cosyvoice.flow.inputs import Draw, Row, encoder_inputs, frame_count, starting_noise
+from tritone.families.cosyvoice.flow.inputs import Row, encoder_inputs, frame_count, starting_noise
+from tritone.families.cosyvoice.flow.noise import Draw
 from tritone.families.cosyvoice.flow.prompt_states import PromptStates
 from tritone.families.cosyvoice.flow.published_stream import PublishedStream
 from tritone.families.cosyvoice.flow.stream import FlowStream, SpeedStream, VocoderStream
@@ -48,7 +48,7 @@ def speech_tokens(
             sampled = session.generate(prompt, len(text), config.lm, seed, cancelled)
         else:
             sampled = tokens(session, prompt, len(text), config.lm, seeded_draw(seed), cancelled)
-        yield from without_long_silence(sampled, config.version)
+        yield from without_long_silence(sampled, config.version.silent_tokens)
     finally:
         session.close()
 
@@ -60,7 +60,7 @@ def segment_seed(prepared: Prepared, index: int) -> int:
 
 def heard(voice: Voice, config: CosyVoiceConfig) -> tuple[np.ndarray, ...]:
     """What the language model is given besides ids: v1's the speaker, `[1, 192]` or `[0, 192]`; others nothing."""
-    if not isinstance(config.lm, TransformerLmConfig):
+    if not config.lm.spk_embed_dim:
         return ()
     embedding = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
     return (embedding.astype(np.float32).reshape(-1, config.lm.spk_embed_dim),)
@@ -80,7 +80,7 @@ def flow_stream(
     With `published_stream` in the flow's settings v2 and v3 take the published steps, whatever `hop` is.
     """
     published = config.flow.published_stream
-    if isinstance(config.flow, InterpolatingFlowConfig):
+    if config.flow.estimator_chunk is None:
         return InterpolatingStream(call, config, voice, starting_noise(config, seed), hop or HOP, published)
     if published:
         config = replace(config, flow=replace(config.flow, stream_left_chunks=-1))

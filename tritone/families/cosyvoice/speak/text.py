@@ -39,6 +39,9 @@ class TextFrontend:
     def __init__(self, model_dir: Path | str, config: CosyVoiceConfig | None = None) -> None:
         config = config or load_config(model_dir)
         self.kind, self.version = config.text_frontend, config.version
+        # The tokenizer and the prompts that the published Qwen2 models were trained with.
+        self.alternates = self.kind == "qwen"
+        self.system_prompt = self.version.system_prompt if self.alternates else ""
         self.tokenizer: Any  # a TextTokenizer, of v1 a WhisperTokenizer
         if self.kind == "whisper":
             self.tokenizer = WhisperTokenizer(model_dir)
@@ -50,9 +53,9 @@ class TextFrontend:
                 )
             return
         directory = Path(model_dir) / BACKBONE
-        own = special_tokens.OF_VERSION[self.version]
+        own = self.version.special_tokens
         self.tokenizer = TextTokenizer(directory, own)
-        if self.kind == "qwen":
+        if self.alternates:
             check_base(directory, self.tokenizer, own)
         rows = json.loads((directory / "config.json").read_text(encoding="utf-8"))["vocab_size"]
         if len(self.tokenizer) > rows:

@@ -8,13 +8,29 @@ here.) The v1 layout integrates it sample by sample from random start phases.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 
 from tritone.families.cosyvoice.config.common import HiftConfig
 from tritone.families.cosyvoice.flow.noise import PublishedUniforms
 
-RUNNING_RATE = 22050
-"""The sample rate by which the published classes know that the excitation is v1's."""
+
+class Source(Protocol):
+    """Turns f0 into the harmonics of one utterance, fed in order and in any pieces."""
+
+    def push(self, f0: np.ndarray) -> np.ndarray:
+        """Return the harmonics `[nb_harmonics + 1, hop * frames]` of every frame now determined.
+
+        Args:
+            f0: `[frames]` in Hz; at or below the voicing threshold the frame is noise.
+        """
+        ...
+
+    def finish(self) -> np.ndarray:
+        """Return the harmonics of the frames still held, `[nb_harmonics + 1, hop * frames]`."""
+        ...
 
 
 class HarmonicSource:
@@ -153,11 +169,17 @@ def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: Hi
     return mixed
 
 
-def harmonic_source(config: HiftConfig, seed: int) -> HarmonicSource | SteppedSource | RunningSource:
-    """Return the excitation of that vocoder; the seed decides its noise, unless the layout fixes it."""
-    if config.sample_rate == RUNNING_RATE:
-        return RunningSource(config, seed)
-    return SteppedSource(config) if config.causal else HarmonicSource(config, seed)
+SOURCES: dict[str, Callable[[HiftConfig, int], Source]] = {
+    "interpolated": HarmonicSource,
+    "running": RunningSource,
+    "stepped": lambda config, _seed: SteppedSource(config),
+}
+"""By `HiftConfig.excitation`."""
+
+
+def harmonic_source(config: HiftConfig, seed: int) -> Source:
+    """Return the excitation of that vocoder; the seed decides its noise, except for the fixed noise of v3."""
+    return SOURCES[config.excitation](config, seed)
 
 
 def harmonics(f0: np.ndarray, config: HiftConfig, seed: int) -> np.ndarray:

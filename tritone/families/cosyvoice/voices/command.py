@@ -21,9 +21,11 @@ from tritone.audio.wav import read_samples
 from tritone.engines.call import check_inputs, open_session, run_session
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.checkpoint.folder import load_config
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.family import ready_made_stages
-from tritone.families.cosyvoice.speak.modes import MODES, find_mode, mode_inputs
+from tritone.families.cosyvoice.speak.modes import find_mode, mode_inputs
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.versions import Version
 from tritone.families.cosyvoice.voices.reference import reference_voice
 from tritone.families.cosyvoice.voices.speaker_file import FORMATS, find_file
 from tritone.families.cosyvoice.voices.speakers import add_voice, read_voices, remove_voice, zero_shot_entry
@@ -54,9 +56,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def recording_call(model_dir: Path, version: int) -> Call:
+def recording_call(model_dir: Path, config: CosyVoiceConfig) -> Call:
     """Return a Call of the two networks that hear recordings, from the checkpoint's own ONNX files."""
-    stages = {stage.name: stage for stage in ready_made_stages(version)}
+    stages = {stage.name: stage for stage in ready_made_stages(config)}
 
     def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
         stage = stages[stage_name]
@@ -70,7 +72,7 @@ def record(model_dir: Path, wav: Path, text: str) -> Voice:
     """Return the voice of a recording with the whole prompt a zero-shot request would give the language model."""
     config = load_config(model_dir)
     samples, rate = read_samples(wav)
-    voice = reference_voice(recording_call(model_dir, config.version), samples, rate, config)
+    voice = reference_voice(recording_call(model_dir, config), samples, rate, config)
     if not text.strip():
         return voice
     front = TextFrontend(model_dir, config)
@@ -78,7 +80,7 @@ def record(model_dir: Path, wav: Path, text: str) -> Voice:
     return mode_inputs(find_mode("zero_shot", config.version), front, voice, text="a", transcript=text).voice
 
 
-def uses(voice: Voice, version: int) -> str:
+def uses(voice: Voice, version: Version) -> str:
     """Return the modes a voice can be used for, in words."""
     recorded, prompted = bool(len(voice.speech_token)), voice.prompt_text is not None or bool(len(voice.prompt_ids))
     fits = {
@@ -89,7 +91,7 @@ def uses(voice: Voice, version: int) -> str:
         "instruct2": recorded,
         "vc": recorded,
     }
-    return ", ".join(name for name, mode in MODES.items() if version in mode.versions and fits[name])
+    return ", ".join(mode for mode in version.modes if fits[mode])
 
 
 def run(args: argparse.Namespace) -> None:

@@ -7,9 +7,12 @@ the same tokens make the same frames.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+from tritone.stage import Arrays
 
 EDGE = 20
 """Tokens at each end of longer speech that are stretched apart; also how many tokens chunks of a stream overlap."""
@@ -36,6 +39,19 @@ def frame_positions(
         fractions.append(fraction)
         start += count
     return np.concatenate(before), np.concatenate(fractions)
+
+
+def frame_inputs(flow: InterpolatingFlowConfig, rows: Sequence[tuple[int, int, int]], _streaming: bool) -> Arrays:
+    """Return the inputs of `flow_encoder` that place the frames of a padded batch among its tokens.
+
+    A row is (prompt tokens, prompt frames, tokens to speak).
+    """
+    lengths = np.array([flow.total_frames(*row) for row in rows], np.int32)
+    token = np.zeros((len(rows), lengths.max()), np.int64)
+    fraction = np.zeros(token.shape, np.float32)
+    for index, row in enumerate(rows):
+        token[index, : lengths[index]], fraction[index, : lengths[index]] = frame_positions(flow, *row)
+    return {"frame_token": token, "frame_fraction": fraction, "frame_len": lengths}
 
 
 def _stretch(count: int, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,15 @@ are cross-faded. Each costs the same: the prompt, its own tokens and the overlap
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import numpy as np
 
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
 from tritone.families.cosyvoice.flow import cfm
-from tritone.families.cosyvoice.flow.inputs import Draw, Row, encoder_inputs, frame_count
+from tritone.families.cosyvoice.flow.inputs import Row, encoder_inputs, frame_count
+from tritone.families.cosyvoice.flow.noise import Draw
 from tritone.families.cosyvoice.flow.v1.cache import continued, empty_cache, next_cache
 from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
 from tritone.families.cosyvoice.voices.voice import Voice
@@ -45,13 +47,13 @@ class InterpolatingStream:
     ) -> None:
         if hop < EDGE:
             raise ValueError(f"hop must be {EDGE} tokens or more, which is what chunks overlap by; got {hop}")
-        assert isinstance(config.flow, InterpolatingFlowConfig)
-        self._call, self._config, self._flow = call, config, config.flow
+        flow = cast("InterpolatingFlowConfig", config.flow)
+        self._call, self._config, self._flow = call, config, flow
         self._voice, self._draw, self._hop = voice, draw, hop
-        self._cache = empty_cache(config.flow)
+        self._cache = empty_cache(flow)
         self._tokens: list[int] = []
-        self._tail = np.zeros((1, config.flow.output_size, 0), np.float32)
-        self._fade_in, self._fade_out = fades(config.flow.frames(EDGE), published)
+        self._tail = np.zeros((1, flow.output_size, 0), np.float32)
+        self._fade_in, self._fade_out = fades(flow.frames(EDGE), published)
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
         """Yield mel `[1, 80, frames]` of every chunk the tokens complete."""

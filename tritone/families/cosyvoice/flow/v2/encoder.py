@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config.common import EncoderConfig
 from tritone.families.cosyvoice.config.v1 import ConformerConfig
+from tritone.families.cosyvoice.config.v2 import EncoderConfig
 from tritone.nn.attention import RelativeAttention, attention_bias
 from tritone.nn.conv import CausalConv1d
 from tritone.nn.embedding import distance_embedding

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.errors import ConfigError
-from tritone.families.cosyvoice.config.common import EstimatorConfig
+from tritone.families.cosyvoice.config.v2 import EstimatorConfig
 from tritone.nn.activations import Mish, mish
 from tritone.nn.attention import SelfAttention, attention_bias
 from tritone.nn.conv import CausalConv1d

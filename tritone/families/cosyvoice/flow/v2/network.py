@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config.common import CommonFlowConfig, FlowConfig
+from tritone.families.cosyvoice.config.common import CommonFlowConfig
+from tritone.families.cosyvoice.config.v2 import FlowConfig
 from tritone.families.cosyvoice.flow.v2.encoder import EncoderState, UpsampleConformerEncoder
 from tritone.families.cosyvoice.flow.v2.estimator import Estimator, EstimatorState
 

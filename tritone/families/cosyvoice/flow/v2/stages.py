@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tritone.families.cosyvoice.config.common import CommonFlowConfig, FlowConfig
+from tritone.families.cosyvoice.config.common import CommonFlowConfig
+from tritone.families.cosyvoice.config.v2 import FlowConfig
 from tritone.stage import Axis, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:

@@ -1,0 +1,23 @@
+"""The official YAML of each version, read and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tritone.families.cosyvoice.checkpoint.fields import parse, render
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.published import PUBLISHED
+
+
+def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
+    """Return the configuration in the HyperPyYAML text of a version's file; `path` is for errors.
+
+    Absent keys keep the published classes' values.
+    """
+    config = parse(PUBLISHED[version], text, path)
+    return config.version.completed(config, path)
+
+
+def render_yaml(config: CosyVoiceConfig) -> str:
+    """Return HyperPyYAML text with the official class names that `parse_yaml` reads back to an equal configuration."""
+    return render(PUBLISHED[config.version.number], config)
