@@ -89,7 +89,7 @@ def with_length(config: CosyVoiceConfig, seconds: float) -> CosyVoiceConfig:
 
 
 def networks(config: CosyVoiceConfig) -> dict[str, Callable[[], nn.Module]]:
-    """Return a builder for each network with random weights, to be called one at a time: together they take gigabytes."""
+    """Return a builder of each network with random weights; call one at a time, together they take gigabytes."""
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
     return {
