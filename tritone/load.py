@@ -215,7 +215,7 @@ def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun
         from tritone.lm.genai import genai_llm
 
         return genai_llm(build, threads=how.threads or 1)
-    from tritone.families.cosyvoice.lm.torch_session import torch_llm
+    from tritone.families.cosyvoice.lm.v2.session import torch_llm
 
     return torch_llm(model.build, how)
 

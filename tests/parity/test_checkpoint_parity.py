@@ -76,7 +76,7 @@ def test_language_model_logits_in_int8(exported: Exported) -> None:
 
 def test_the_engine_decodes_what_the_reference_session_decodes(exported: Exported) -> None:
     """The torch session embeds each kind of id from its own table: nothing of the merged vocabulary is shared."""
-    from tritone.families.cosyvoice.lm.torch_session import TorchSession
+    from tritone.families.cosyvoice.lm.v2.session import TorchSession
 
     llm = exported.family.language_model
     assert llm is not None

@@ -20,7 +20,7 @@ from tritone.engines.torchscript import torchscript_call
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage
 from tritone.export.to_torchscript import export_stage as export_torchscript
-from tritone.families.cosyvoice.lm.stage_session import StageLlm
+from tritone.families.cosyvoice.lm.v1.session import StageLlm
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
 from tritone.parity.compare import compare_stage

@@ -10,8 +10,8 @@ from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
 from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages
-from tritone.families.cosyvoice.lm.v1 import TransformerLm
-from tritone.families.cosyvoice.lm.v1_stages import lm_stages
+from tritone.families.cosyvoice.lm.v1.network import TransformerLm
+from tritone.families.cosyvoice.lm.v1.stages import lm_stages
 from tritone.families.cosyvoice.vocoder.hift import Hift
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.stage import Stage

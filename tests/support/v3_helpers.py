@@ -13,7 +13,7 @@ from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.config.v3 import DitConfig, DitFlowConfig, LookaheadConfig
 from tritone.families.cosyvoice.flow.v3.network import DitFlow
 from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
-from tritone.families.cosyvoice.lm.v2 import SpeechLM
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.vocoder.hift import Hift
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.stage import Stage

@@ -27,7 +27,7 @@ from training.cosyvoice.new_codes import carry
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
 from tritone.families.cosyvoice.config.common import LmConfig
-from tritone.families.cosyvoice.lm.v2 import SOS, TASK_ID, SpeechLM
+from tritone.families.cosyvoice.lm.v2.network import SOS, TASK_ID, SpeechLM
 from tritone.families.cosyvoice.speak.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
 from tritone.lm.sampling import SamplingConfig
 from tritone.text.tokenizer import TextTokenizer

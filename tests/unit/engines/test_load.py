@@ -21,7 +21,7 @@ from tritone.catalog import open_family
 from tritone.engines.call import TorchCall, torch_call
 from tritone.errors import ArtifactError, CheckpointError, ConfigError, EnvironmentProblem, InvalidRequest
 from tritone.export import to_onnx, to_torchscript
-from tritone.families.cosyvoice.lm.torch_session import TorchLlm
+from tritone.families.cosyvoice.lm.v2.session import TorchLlm
 from tritone.lm.genai import GenaiLlm
 from tritone.load import Model, load_model
 from tritone.stage import Arrays, Family, Tensor

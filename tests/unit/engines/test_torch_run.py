@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tritone.catalog import open_family
 from tritone.engines.call import torch_call
 from tritone.engines.torch_run import TorchRun
-from tritone.families.cosyvoice.lm.torch_session import TorchSession, torch_llm
+from tritone.families.cosyvoice.lm.v2.session import TorchSession, torch_llm
 
 HALF = TorchRun(fp16=True)
 

@@ -24,8 +24,8 @@ from tritone.export import to_huggingface
 from tritone.export.to_huggingface import export_llm, import_llm, main
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import LmConfig
-from tritone.families.cosyvoice.lm.huggingface import HfLayout, join, published_layout, split
-from tritone.families.cosyvoice.lm.v2 import load_lm
+from tritone.families.cosyvoice.lm.v2.huggingface import HfLayout, join, published_layout, split
+from tritone.families.cosyvoice.lm.v2.network import load_lm
 from tritone.families.cosyvoice.speak import text
 from tritone.families.cosyvoice.speak.text import SPECIAL_TOKENS, TextFrontend
 from tritone.lm.hf_model import BIAS, EXTRA, identical

@@ -18,7 +18,7 @@ from tritone.export.to_huggingface import write_weights
 from tritone.export.to_trtllm import SHIFT, TrtllmArgs, sparse_bias, write_settings
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.family import family
-from tritone.families.cosyvoice.lm.v2 import load_lm
+from tritone.families.cosyvoice.lm.v2.network import load_lm
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.lm.hf_model import HfModel
 from tritone.lm.sampling import SamplingConfig

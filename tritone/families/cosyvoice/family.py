@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
-    from tritone.families.cosyvoice.lm.v2 import SpeechLM
+    from tritone.families.cosyvoice.lm.v2.network import SpeechLM
     from tritone.lm.hf_model import HfModel
 
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
@@ -111,7 +111,7 @@ def family(model_dir: str | Path) -> Family:
     by_name = {stage.name: stage for stage in stages}
 
     def stage_llm(call: Call) -> Llm:
-        from tritone.families.cosyvoice.lm.stage_session import StageLlm
+        from tritone.families.cosyvoice.lm.v1.session import StageLlm
 
         lm = cast("TransformerLmConfig", config.lm)
         return StageLlm(call, [by_name["llm_text_encoder"], by_name["llm_step"]], lm)
@@ -155,18 +155,18 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> Lang
     lm = checkpoint.config.lm
 
     def build() -> SpeechLM:
-        from tritone.families.cosyvoice.lm.v2 import load_lm
+        from tritone.families.cosyvoice.lm.v2.network import load_lm
 
         return load_lm(checkpoint)
 
     def merged() -> tuple[Any, Any]:
-        from tritone.families.cosyvoice.lm.v2 import merge_vocabulary
+        from tritone.families.cosyvoice.lm.v2.network import merge_vocabulary
 
         model, bias, _ = merge_vocabulary(build())
         return model, bias
 
     def huggingface() -> HfModel:
-        from tritone.families.cosyvoice.lm.huggingface import hf_model
+        from tritone.families.cosyvoice.lm.v2.huggingface import hf_model
 
         return hf_model(checkpoint, front, POSITIONS)
 

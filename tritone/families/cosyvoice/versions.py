@@ -23,7 +23,7 @@ from tritone.families.cosyvoice.flow.v2.stages import flow_stages
 from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
 from tritone.families.cosyvoice.lm import special_tokens
 from tritone.families.cosyvoice.lm.silence import SILENT_TOKENS
-from tritone.families.cosyvoice.lm.v1_stages import lm_stages
+from tritone.families.cosyvoice.lm.v1.stages import lm_stages
 from tritone.stage import Arrays, Stage
 
 if TYPE_CHECKING:
@@ -102,13 +102,13 @@ class Version:
 
 
 def _lm_v1(config: Any, _backbone: Mapping[str, Any]) -> nn.Module:
-    from tritone.families.cosyvoice.lm.v1 import TransformerLm
+    from tritone.families.cosyvoice.lm.v1.network import TransformerLm
 
     return TransformerLm(config)
 
 
 def _lm_v2(config: Any, backbone: Mapping[str, Any]) -> nn.Module:
-    from tritone.families.cosyvoice.lm.v2 import SpeechLM
+    from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 
     return SpeechLM(config, backbone)
 

@@ -20,8 +20,8 @@ from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.lm.bistream import UnexpectedId, bistream
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
-from tritone.families.cosyvoice.lm.torch_session import TorchSession
-from tritone.families.cosyvoice.lm.v2 import SpeechLM, load_lm
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM, load_lm
+from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak import pieces
 from tritone.families.cosyvoice.speak.text import TextFrontend

@@ -21,7 +21,7 @@ from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_y
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.config.v1 import ConformerConfig, TransformerLmConfig, UnetConfig
 from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
-from tritone.families.cosyvoice.lm.v1 import TransformerLm
+from tritone.families.cosyvoice.lm.v1.network import TransformerLm
 from tritone.families.cosyvoice.published import V1
 from tritone.families.cosyvoice.vocoder.hift import Hift
 

@@ -18,7 +18,7 @@ from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_y
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig, LmConfig
 from tritone.families.cosyvoice.config.v3 import DitConfig, LookaheadConfig
 from tritone.families.cosyvoice.flow.v3.network import DitFlow
-from tritone.families.cosyvoice.lm.v2 import SpeechLM
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.published import V3
 from tritone.families.cosyvoice.vocoder.hift import Hift
 

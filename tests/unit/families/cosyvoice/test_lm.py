@@ -12,8 +12,8 @@ from support.golden_weights import golden
 
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
-from tritone.families.cosyvoice.lm.torch_session import TorchSession
-from tritone.families.cosyvoice.lm.v2 import SpeechLM, load_lm, merge_vocabulary
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM, load_lm, merge_vocabulary
+from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
 

@@ -12,8 +12,8 @@ from support.v1_helpers import tiny_config, tiny_lm, tiny_stages
 
 from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.lm.stage_session import StageLlm
-from tritone.families.cosyvoice.lm.v1_stages import PAST, TEXT
+from tritone.families.cosyvoice.lm.v1.session import StageLlm
+from tritone.families.cosyvoice.lm.v1.stages import PAST, TEXT
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
 from tritone.nn.attention import RelativeAttention, SteppingAttention, attention_bias

@@ -11,9 +11,9 @@ import torch
 from support.golden_weights import golden
 from support.v3_helpers import tiny_config, tiny_lm
 
-from tritone.families.cosyvoice.lm.huggingface import join, published_layout, split
-from tritone.families.cosyvoice.lm.torch_session import TorchSession
-from tritone.families.cosyvoice.lm.v2 import merge_vocabulary
+from tritone.families.cosyvoice.lm.v2.huggingface import join, published_layout, split
+from tritone.families.cosyvoice.lm.v2.network import merge_vocabulary
+from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary, vocabulary
 from tritone.lm.sampling import tokens
 from tritone.stage import Arrays

@@ -10,7 +10,7 @@ import pytest
 from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.family import family
-from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.stage import Arrays, Family
 
 

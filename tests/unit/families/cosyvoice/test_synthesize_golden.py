@@ -16,7 +16,7 @@ from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.lm.silence import without_long_silence
-from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak.modes import ModeInputs
 from tritone.families.cosyvoice.speak.synthesize import heard, whole_mel, whole_waveform

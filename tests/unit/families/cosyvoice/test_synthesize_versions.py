@@ -16,7 +16,7 @@ from tritone.errors import InvalidRequest
 from tritone.export.to_genai import export_llm
 from tritone.export.to_onnx import export_stage, link_ready_made
 from tritone.families.cosyvoice.family import family
-from tritone.families.cosyvoice.lm.torch_session import TorchSession
+from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.lm.genai import genai_llm
 from tritone.stage import Arrays, Call, Family, Llm
 

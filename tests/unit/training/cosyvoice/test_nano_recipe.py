@@ -57,7 +57,7 @@ needs_flite = pytest.mark.skipif(shutil.which("flite") is None, reason="Debian's
 def test_the_directory_is_complete_and_loads_strictly(smoke: Path) -> None:
     from tritone.checkpoint.weights import load_strict
     from tritone.families.cosyvoice.flow.v2.network import Flow
-    from tritone.families.cosyvoice.lm.v2 import load_lm
+    from tritone.families.cosyvoice.lm.v2.network import load_lm
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
     checkpoint = CosyVoiceCheckpoint(smoke / "checkpoint")

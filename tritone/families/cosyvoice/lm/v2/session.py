@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from tritone.engines.torch_run import TorchRun
-from tritone.families.cosyvoice.lm.v2 import SpeechLM
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 
 CPU = TorchRun()

@@ -9,7 +9,7 @@ import numpy as np
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
 from tritone.families.cosyvoice.flow.cfm import initial_state, next_state
-from tritone.families.cosyvoice.lm.v1_stages import PAST, TEXT
+from tritone.families.cosyvoice.lm.v1.stages import PAST, TEXT
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.stage import Arrays, Call, Stage
 

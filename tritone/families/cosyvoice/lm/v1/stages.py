@@ -1,6 +1,6 @@
 """The two stages of the v1 layout's language model: names, shapes and ranges.
 
-It is no model other engines know, so it is stages: `stage_session.py` makes a decoding session of them.
+It is no model other engines know, so it is stages: `session.py` makes a decoding session of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
 from tritone.stage import Axis, Stage, Tensor
 
 if TYPE_CHECKING:
-    from tritone.families.cosyvoice.lm.v1 import TransformerLm
+    from tritone.families.cosyvoice.lm.v1.network import TransformerLm
 
 TEXT = Axis("llm_text_tokens", 1, 40, 400)
 SPEAKERS = Axis("llm_speakers", 0, 1, 1)
@@ -46,12 +46,12 @@ def lm_stages(config: TransformerLmConfig, lm_loader: Callable[[], TransformerLm
         return Tensor(name, "float32", (1, decoder.num_blocks, heads, past, width))
 
     def text_encoder() -> object:
-        from tritone.families.cosyvoice.lm.v1 import LlmTextEncoder
+        from tritone.families.cosyvoice.lm.v1.network import LlmTextEncoder
 
         return LlmTextEncoder(lm_loader()).eval()
 
     def step() -> object:
-        from tritone.families.cosyvoice.lm.v1 import LlmStep
+        from tritone.families.cosyvoice.lm.v1.network import LlmStep
 
         return LlmStep(lm_loader()).eval()
 
