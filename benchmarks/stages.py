@@ -17,7 +17,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.report import RESULTS, Table, new_figure, write_report
-from tritone.build.manifest import stage_path
+from tritone.build.layout import stage_path
 from tritone.catalog import open_family
 from tritone.engines.call import onnx_call, torch_call
 from tritone.errors import ArtifactError, ConfigError, TritoneError

@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tritone.build import targets
-from tritone.build.targets import HUGGINGFACE, Artifact, Selection
+from tritone.build import artifacts, targets
+from tritone.build.artifacts import Artifact
+from tritone.build.targets import HUGGINGFACE, Selection
 from tritone.catalog import KINDS, published_family
 from tritone.stage import Family
 
@@ -42,7 +43,7 @@ def table() -> str:
 def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
     """By format: its precisions, what of the family it covers, and what a server of each target loads of it."""
     everything = Selection(targets.FORMATS, targets.PRECISIONS)
-    possible = [a for llm in targets.LLM_FOLDERS for a in targets.artifacts(family, replace(everything, llm=llm))]
+    possible = [a for llm in targets.LLM_FOLDERS for a in artifacts.artifacts(family, replace(everything, llm=llm))]
     served = {target: loaded(family, target) for target in targets.TARGETS}
     rows = {}
     for name in NAMES:
@@ -63,7 +64,7 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
 
 def loaded(family: Family, target: str) -> set[tuple[str, str]]:
     """Row and precision of everything a server of the target opens: what is only made into something else is not."""
-    wanted = targets.artifacts(family, targets.for_target(target))
+    wanted = artifacts.artifacts(family, targets.for_target(target))
     sources = {artifact.source for artifact in wanted}
     return {(label(artifact), artifact.precision) for artifact in wanted if artifact.key not in sources}
 

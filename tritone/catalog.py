@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tritone.errors import CheckpointError
 from tritone.stage import Family
@@ -20,11 +20,13 @@ class Kind(NamedTuple):
         name: what it is told by, for messages and lists.
         told: whether a folder holds one.
         module: where `family(model_dir)` describes it, and `published(name)` what has been published.
+        commands: modules of the commands for this kind of checkpoint alone, each with `main(arguments)`.
     """
 
     name: str
     told: Callable[[Path], bool]
     module: str
+    commands: Mapping[str, str] = {}
 
 
 def has_file(folder: Path, name: str) -> bool:
@@ -48,10 +50,20 @@ def has_generator(folder: Path) -> bool:
 
 KINDS = [
     *(
-        Kind(name, partial(has_file, name=name), "tritone.families.cosyvoice.family")
+        Kind(
+            name,
+            partial(has_file, name=name),
+            "tritone.families.cosyvoice.family",
+            {"voices": "tritone.families.cosyvoice.voices.command"},
+        )
         for name in ("cosyvoice.yaml", "cosyvoice2.yaml", "cosyvoice3.yaml")
     ),
-    Kind("config.json with model and data, G_*.pth", has_generator, "tritone.families.bert_vits2.family"),
+    Kind(
+        "config.json with model and data, G_*.pth",
+        has_generator,
+        "tritone.families.bert_vits2.family",
+        {"compress": "tritone.families.bert_vits2.compress"},
+    ),
     Kind(
         "config.json with channels and speech_token_range",
         partial(has_config, keys=("channels", "speech_token_range")),
@@ -61,13 +73,12 @@ KINDS = [
 """Every kind of checkpoint there is; a folder is of exactly one."""
 
 
-def open_family(model_dir: str | Path) -> Family:
-    """Return the description of the checkpoint in `model_dir`; no weights are read.
+def find_kind(folder: Path) -> Kind:
+    """Return the kind of checkpoint a folder holds.
 
     Raises:
         CheckpointError: there is no such directory, it holds no known kind of checkpoint, or more than one.
     """
-    folder = Path(model_dir)
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a directory; give the folder that holds the checkpoint's files")
     present = [kind for kind in KINDS if kind.told(folder)]
@@ -78,8 +89,33 @@ def open_family(model_dir: str | Path) -> Family:
         known = ", ".join(kind.name for kind in KINDS)
         problem = several if present else "holds no known checkpoint"
         raise CheckpointError(f"{folder} {problem}; a checkpoint is told by one of {known}; found {held}")
-    family: Family = import_module(present[0].module).family(folder)
+    return present[0]
+
+
+def open_family(model_dir: str | Path) -> Family:
+    """Return the description of the checkpoint in `model_dir`; no weights are read.
+
+    Raises:
+        CheckpointError: as `find_kind`.
+    """
+    family: Family = import_module(find_kind(Path(model_dir)).module).family(Path(model_dir))
     return family
+
+
+def command_module(model_dir: str | Path, command: str) -> Any:
+    """Return the module of a command that only some kinds of checkpoint have.
+
+    Raises:
+        CheckpointError: as `find_kind`, or the kind in `model_dir` does not have the command.
+    """
+    kind = find_kind(Path(model_dir))
+    if command not in kind.commands:
+        having = ", ".join(other.name for other in KINDS if command in other.commands)
+        raise CheckpointError(
+            f"{model_dir} is recognised by {kind.name}, which `{command}` does not support; "
+            f"it supports checkpoints recognised by {having}"
+        )
+    return import_module(kind.commands[command])
 
 
 def published_family(kind: Kind) -> Family:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.build import manifest
+from tritone.build import layout, manifest
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
 from tritone.engines import gpu
@@ -114,7 +114,7 @@ def load_model(
     check_gpu(engine, index)
     folder = Path(model_dir)
     family = open_family(folder)
-    build = manifest.default_folder(folder) if build_dir is None else Path(build_dir)
+    build = layout.default_folder(folder) if build_dir is None else Path(build_dir)
     how = TorchRun(device, threads, fp16)
     needed = selection(engine, fp16, index, build)
     if needed is not None:

@@ -17,14 +17,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tritone.build import manifest
+from tritone.build import layout, manifest
 from tritone.build.targets import TARGETS, Selection, for_target
 from tritone.catalog import open_family
+from tritone.cli.parser import Parser
 from tritone.engines import gpu
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.lm.served import ENGINES
 from tritone.server.health import speak_stream, speak_whole
-from tritone.server.launch import ROOT, Server, ready
+from tritone.server.launch import Server, ready
 from tritone.server.locate import Ports, complete_server
 from tritone.server.repository import REPOSITORY, differences, render, write
 from tritone.server.stage_models import link_plans
@@ -39,9 +40,7 @@ ENGINES_ON_CPU = {"onnx": ("onnx", "llm"), "torchscript": ("torchscript", "llm")
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line as a namespace."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tritone.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog="tritone serve", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--target", default="cpu", choices=TARGETS, help="which rendered model repository to serve")
     parser.add_argument(
@@ -109,14 +108,13 @@ def export_if_needed(
         manifest.verify(build, family, checkpoint, selection)
         return
     except ArtifactError as error:
-        if not (ROOT / "export" / "build_engines.py").is_file():
-            raise
         first = not (build / manifest.MANIFEST).is_file()
         print(f"{build}: exporting ({'first use' if first else error})", file=sys.stderr, flush=True)
     command = [
         sys.executable,
-        str(ROOT / "export" / "build_engines.py"),
-        "--model-dir",
+        "-m",
+        "tritone",
+        "build",
         str(checkpoint),
         "--out",
         str(build),
@@ -126,7 +124,7 @@ def export_if_needed(
         "--quick",
         *(["--formats", ",".join(selection.formats)] if engine else []),
     ]
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
+    status = subprocess.run(command, check=False).returncode
     if status:
         raise ArtifactError(f"the export stopped with status {status}; see the message above")
     manifest.verify(build, family, checkpoint, selection)
@@ -137,7 +135,7 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
-    build = (args.build_dir or manifest.default_folder(args.checkpoint)).resolve()
+    build = (args.build_dir or layout.default_folder(args.checkpoint)).resolve()
     export_if_needed(family, args.checkpoint.resolve(), build, args.target, args.engine)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     env = {

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 
 from benchmarks.report import RESULTS, Table, write_report
-from tritone.build.manifest import stage_path
+from tritone.build.layout import stage_path
 from tritone.catalog import open_family
 from tritone.engines.call import onnx_call, torch_call
 from tritone.errors import TritoneError

@@ -22,7 +22,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tritone.build.targets import PRECISIONS, check, plan_key, stage_key
+from tritone.build.layout import plan_key, stage_key
+from tritone.build.targets import PRECISIONS, check
 from tritone.errors import ArtifactError, TritoneError
 from tritone.stage import Stage
 

@@ -24,7 +24,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.report import RESULTS, Table, new_figure, write_report
-from tritone.build.manifest import default_folder
+from tritone.build.layout import default_folder
 from tritone.catalog import open_family
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import TritoneError

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tritone.build.manifest import stage_path
-from tritone.build.targets import plan_key
+from tritone.build.layout import plan_key, stage_path
 from tritone.catalog import open_family
 from tritone.engines import gpu
 from tritone.engines.call import onnx_call, torch_call

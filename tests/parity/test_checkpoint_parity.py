@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.build.manifest import llm_path, stage_path
+from tritone.build.layout import llm_path, stage_path
 from tritone.catalog import open_family
 from tritone.engines.call import TorchCall, onnx_call, torch_call
 from tritone.export.to_genai import export_llm

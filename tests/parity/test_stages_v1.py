@@ -13,8 +13,7 @@ import torch
 from support.golden_weights import golden
 from support.v1_helpers import tiny_config, tiny_stages
 
-from tritone.build.manifest import stage_path
-from tritone.build.targets import torchscript_key
+from tritone.build.layout import stage_path, torchscript_key
 from tritone.engines.call import onnx_call, torch_call
 from tritone.engines.torchscript import torchscript_call
 from tritone.export.to_fp16 import convert_stage

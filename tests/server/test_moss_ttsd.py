@@ -18,7 +18,7 @@ from support.moss_helpers import write_checkpoint
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from tritone.build.targets import data_file, stage_key
+from tritone.build.layout import data_file, stage_key
 from tritone.catalog import open_family
 from tritone.load import load_model
 from tritone.serve import check, export_if_needed, parse, start

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tritone.build import manifest
+from tritone.build import files, hashes, manifest
 from tritone.export.onnx_file import load, save
 from tritone.export.to_onnx import scratch
 from tritone.stage import Axis, Family, LanguageModel, Scaled, Stage, Tensor
@@ -96,11 +96,11 @@ def toy_llm(head: int = 40, rows: int = 60, positions: int = 96) -> LanguageMode
 def weights_apart(build: Path, key: str) -> None:
     """Give an ONNX file of a build folder a data file, as stages of gigabytes have, and record it as if built so."""
     path = build / key
-    with manifest.locked(build):
+    with files.locked(build):
         with scratch(path) as part:
             save(load(path), part, largest=0)
         entry = manifest.read_manifest(build)[key]
-        manifest.record(build, key, replace(entry, sha256=manifest.Hashes().tree(path), data=True))
+        manifest.record(build, key, replace(entry, sha256=hashes.Hashes().tree(path), data=True))
 
 
 def silent(*_arguments: object) -> Iterator[np.ndarray]:

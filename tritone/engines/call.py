@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.build.manifest import stage_path
-from tritone.build.targets import data_file
+from tritone.build.layout import data_file, stage_path
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ArtifactError, CheckpointError, InvalidRequest
 from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, Tensor

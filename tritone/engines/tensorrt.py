@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from tritone.build.layout import plan_key
 from tritone.build.manifest import read_manifest
-from tritone.build.targets import plan_key
 from tritone.engines import gpu
 from tritone.engines.call import check_inputs, dim_text, known_stage, listed
 from tritone.engines.label import check_plan

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.build.targets import torchscript_key
+from tritone.build.layout import torchscript_key
 from tritone.engines.call import check_inputs, known_stage, listed
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ArtifactError

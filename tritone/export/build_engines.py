@@ -1,12 +1,11 @@
-"""Export a checkpoint, check that what came out computes the same, and record what it was made from.
+"""Export a checkpoint, compare every file with the checkpoint itself, and record what it was made from.
 
-    python export/build_engines.py --model-dir checkpoints/nano --out build/nano
-    python export/build_engines.py --model-dir checkpoints/nano --out build/nano \\
-        --formats torchscript,onnx,tensorrt,llm --precision fp32,fp16
+    tritone build checkpoints/nano
+    tritone build checkpoints/nano --formats torchscript,onnx,tensorrt,llm --precision fp32,fp16
 
-Only what is missing or stale is built; a second run does nothing. Progress goes to stderr, the summary to stdout. The
-exit status is 1 when anything fails its checks; such a file is deleted again. `--target` chooses what a server of that
-kind loads: onnxruntime files in fp32 on a CPU, TensorRT engines in mixed fp16 on a GPU.
+Only missing and stale artifacts are built; a second run does nothing. Progress goes to stderr, the summary to stdout.
+An artifact that fails its comparison is deleted, and the exit status is then 1. `--target` selects what a server of
+that target loads: onnxruntime files in fp32 on a CPU, TensorRT plans in mixed fp16 on a GPU.
 """
 
 from __future__ import annotations
@@ -15,25 +14,33 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Idle OpenMP threads that spin make every other process on the machine slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from tritone.build import manifest, targets
-from tritone.build.manifest import Entry, Hashes, Identity
-from tritone.build.targets import Artifact, Selection
+from tritone.build import artifacts, layout, manifest, targets
+from tritone.build.artifacts import Artifact
+from tritone.build.files import locked
+from tritone.build.hashes import Hashes
+from tritone.build.identity import Identity, checkpoint_hash, identity
+from tritone.build.manifest import Entry
+from tritone.build.targets import Selection
 from tritone.catalog import open_family
+from tritone.cli.parser import Parser
 from tritone.errors import ArtifactError, TritoneError
 from tritone.stage import Family
+
+if TYPE_CHECKING:
+    from tritone.export.make_artifact import Build, Made
 
 
 @dataclass(frozen=True)
 class Job:
-    """One artifact to build and why."""
+    """One artifact to build, and why."""
 
     artifact: Artifact
     identity: Identity
@@ -42,19 +49,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: the manifest's entry, and what failed if anything did."""
+    """The outcome of a job: the manifest's entry, and why the job failed if it did."""
 
     job: Job
     entry: Entry
     failure: str
 
 
-def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return the command line as a namespace."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
-    parser.add_argument("--out", type=Path, required=True, help="build folder, for example build/nano")
-    parser.add_argument("--target", default="cpu", choices=targets.TARGETS, help="default: %(default)s")
+def command_line() -> Parser:
+    """Return the command's options."""
+    parser = Parser(prog="tritone build", description=__doc__)
+    parser.add_checkpoint()
+    parser.add_argument("--out", type=Path, help="build folder (default: build/<name of the checkpoint>)")
+    parser.add_argument("--target", default="cpu", choices=targets.TARGETS, help="the server the files are for")
     parser.add_argument("--formats", help=f"comma-separated, of {','.join(targets.FORMATS)} (default: the target's)")
     parser.add_argument(
         "--precision", help=f"comma-separated, of {','.join(targets.PRECISIONS)} (default: the target's)"
@@ -62,21 +69,29 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--lm-precision", choices=targets.GENAI_PRECISIONS, help="weights of the CPU's language model (default: int8)"
     )
-    parser.add_argument("--stage", help="only this stage, or the language model's name")
+    parser.add_argument("--stage", help="only this stage, or the language model's name (default: all)")
     parser.add_argument(
-        "--compute-capability", help="GPU engines are built for, such as 8.9 (default: this machine's, or portable)"
+        "--compute-capability", help="GPU the plans are for, such as 8.9 (default: this machine's, or portable)"
     )
     parser.add_argument(
-        "--profile", action="append", default=[], metavar="AXIS=LO/OPT/HI", help="other engine sizes than declared"
-    )
-    parser.add_argument("--quick", action="store_true", help="check at the smallest and usual sizes only")
-    parser.add_argument("--force", action="store_true", help="build again what is current")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be built and why, and build nothing")
-    return parser.parse_args(arguments)
+        "--profile", action="append", default=[], metavar="AXIS=LO/OPT/HI",
+        help="sizes of the plans (default: the declared range of each axis); may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="compare at the smallest and usual sizes only")
+    parser.add_argument("--force", action="store_true", help="also rebuild what is current")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be built and why, and build nothing")
+    return parser
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the options of a command line, the build folder filled in."""
+    args = command_line().parse_args(arguments)
+    args.out = args.out or layout.default_folder(args.model_dir)
+    return args
 
 
 def selection(args: argparse.Namespace) -> Selection:
-    """What the command line asks for."""
+    """Return the selection the options ask for."""
     chosen = targets.for_target(args.target)
     if args.formats:
         chosen = replace(chosen, formats=tuple(args.formats.split(",")))
@@ -85,8 +100,11 @@ def selection(args: argparse.Namespace) -> Selection:
     return replace(chosen, llm=args.lm_precision) if args.lm_precision else chosen
 
 
-def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) -> tuple[Selection, Any, str]:
-    """Return the selection with its engines' platform, their options, and why there can be none (then without them)."""
+def with_tensorrt(family: Family, chosen: Selection, args: argparse.Namespace) -> tuple[Selection, Any, str]:
+    """Return the selection with the platform of its plans, the builder's options, and an empty string.
+
+    Where TensorRT cannot build, return the selection without plans, None, and the reason.
+    """
     if "tensorrt" not in chosen.formats:
         return chosen, None, ""
     from tritone.export import tensorrt_options, to_tensorrt
@@ -98,67 +116,77 @@ def with_engines(family: Family, chosen: Selection, args: argparse.Namespace) ->
         return replace(chosen, formats=tuple(name for name in chosen.formats if name != "tensorrt")), None, str(error)
 
 
-def plan(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes) -> list[Job]:
-    """What has to be built, in order."""
-    wanted = targets.artifacts(family, chosen)
+def list_jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes) -> list[Job]:
+    """Return what has to be built, in order."""
+    selected = artifacts.artifacts(family, chosen)
     if args.stage:
-        wanted = targets.only(wanted, args.stage)
-    checkpoint = manifest.checkpoint_hash(args.model_dir, hashes)
+        selected = artifacts.only(selected, args.stage)
+    checkpoint = checkpoint_hash(args.model_dir, hashes)
     jobs, rebuilt = [], set()
-    for artifact in wanted:
-        identity = manifest.identity(artifact, family, checkpoint)
-        reason = "asked for" if args.force else manifest.problem(args.out, artifact.key, identity, hashes)
+    for artifact in selected:
+        current = identity(artifact, family, checkpoint)
+        reason = "--force was given" if args.force else manifest.problem(args.out, artifact.key, current, hashes)
         if not reason and artifact.source in rebuilt:
-            reason = f"is made from {artifact.source}, which is built again"
+            reason = f"is made from {artifact.source}, which is rebuilt"
         if reason:
-            jobs.append(Job(artifact, identity, reason))
+            jobs.append(Job(artifact, current, reason))
             rebuilt.add(artifact.key)
     return jobs
 
 
-def run(jobs: list[Job], family: Family, args: argparse.Namespace, engine: Any, hashes: Hashes) -> Iterator[Result]:
-    """Build the jobs in order; what fails is not recorded, and nothing is made from it."""
+def new_build(family: Family, args: argparse.Namespace, options: Any) -> Build:
+    """Return what the exporters share, the stages' torch modules in fp32 as the reference."""
+    from tritone.engines.call import torch_call
+    from tritone.export.make_artifact import Build
+
+    return Build(family, args.model_dir, args.out, torch_call(family.stages), int(time.time()), args.quick, options)
+
+
+def run(jobs: list[Job], build: Build, hashes: Hashes) -> Iterator[Result]:
+    """Build the jobs in order and yield their results; nothing is made from an artifact that failed."""
     from tqdm import tqdm
 
-    from tritone.engines.call import torch_call
-    from tritone.export.make_artifact import Bench, make
-    from tritone.parity.compare import Row
-
-    seed = int(time.time())
-    bench = Bench(family, args.model_dir, args.out, torch_call(family.stages), seed, args.quick, engine)
     failed: set[str] = set()
     with tqdm(jobs, desc="exporting", unit="file", file=sys.stderr, dynamic_ncols=True) as bar:
         for job in bar:
-            artifact, path = job.artifact, args.out / job.artifact.key
-            bar.set_postfix_str(artifact.key)
-            began = time.monotonic()
-            rows: list[Row] = []
-            tools: tuple[str, ...] = ()
-            if artifact.source in failed:
-                failure = f"{artifact.source} failed"
+            bar.set_postfix_str(job.artifact.key)
+            result = run_job(job, build, failed, hashes)
+            if result.failure:
+                failed.add(job.artifact.key)
+                manifest.discard(build.out, job.artifact.key)
             else:
-                try:
-                    rows, tools = make(artifact, bench)
-                    failure = "; ".join(
-                        f"{row.point} {row.problem} (error {row.error:.1e})" for row in rows if not row.passed
-                    )
-                except ArtifactError as error:
-                    rows, tools, failure = [], (), str(error)
-            if failure:
-                failed.add(artifact.key)
-                manifest.discard(args.out, artifact.key)
-            entry = Entry(
-                job.identity,
-                "" if failure else hashes.tree(path),
-                0 if failure else sum(file.stat().st_size for file in manifest.files(path)),
-                round(time.monotonic() - began, 2),
-                max((row.error for row in rows), default=None),
-                targets.installed(tools),
-                targets.data_file(path).is_file(),
-            )
-            if not failure:
-                manifest.record(args.out, artifact.key, entry)
-            yield Result(job, entry, failure)
+                manifest.record(build.out, job.artifact.key, result.entry)
+            yield result
+
+
+def run_job(job: Job, build: Build, failed: set[str], hashes: Hashes) -> Result:
+    """Build and compare one artifact unless its source is among the failed ones."""
+    began = time.monotonic()
+    if job.artifact.source in failed:
+        return Result(job, entry(job, build, hashes, began, ([], ())), f"{job.artifact.source} failed")
+    from tritone.export.make_artifact import make
+
+    try:
+        rows, tools = make(job.artifact, build)
+    except ArtifactError as error:
+        return Result(job, entry(job, build, hashes, began, ([], ())), str(error))
+    failure = "; ".join(f"{row.point} {row.problem} (error {row.error:.1e})" for row in rows if not row.passed)
+    return Result(job, entry(job, build, hashes, began, (rows, tools), bool(failure)), failure)
+
+
+def entry(job: Job, build: Build, hashes: Hashes, began: float, made: Made, failed: bool = True) -> Entry:
+    """Return what the manifest records of a job; a failed one has neither hash nor size."""
+    rows, tools = made
+    path = build.out / job.artifact.key
+    return Entry(
+        job.identity,
+        "" if failed else hashes.tree(path),
+        0 if failed else sum(file.stat().st_size for file in layout.files_of(path)),
+        round(time.monotonic() - began, 2),
+        max((row.error for row in rows), default=None),
+        artifacts.installed(tools),
+        not failed and layout.data_file(path).is_file(),
+    )
 
 
 def summary(results: list[Result]) -> str:
@@ -174,30 +202,30 @@ def summary(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Build what is needed; returns the exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build what is missing or stale; return the exit status."""
     args = parse(arguments)
     try:
         family = open_family(args.model_dir)
-        chosen, engine, lacking = with_engines(family, selection(args), args)
-        with manifest.locked(args.out, lambda: print(f"{args.out}: waiting for another build", file=sys.stderr)):
+        chosen, options, no_tensorrt = with_tensorrt(family, selection(args), args)
+        with locked(args.out, lambda: print(f"{args.out}: waiting for another build", file=sys.stderr)):
             hashes = Hashes(args.out / manifest.HASHES)
-            jobs = plan(family, args, chosen, hashes)
-            results = []
+            jobs = list_jobs(family, args, chosen, hashes)
             if args.dry_run or not jobs:
                 lines = [f"{args.out / job.artifact.key} {job.reason}" for job in jobs]
                 print("\n".join(lines) or f"{args.out} is up to date")
+                results = []
             else:
-                results = list(run(jobs, family, args, engine, hashes))
+                results = list(run(jobs, new_build(family, args, options), hashes))
                 hashes.save()
                 print(summary(results))
         bad = [result.job.artifact.key for result in results if result.failure]
         if bad:
             raise ArtifactError(f"{', '.join(bad)} failed and was removed; see the table")
-        if lacking:
-            raise ArtifactError(f"no TensorRT engines were built: {lacking}. The other formats are in {args.out}.")
+        if no_tensorrt:
+            raise ArtifactError(f"no TensorRT plans were built: {no_tensorrt}. The other formats are in {args.out}.")
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept", file=sys.stderr)
+        print("stopped; finished artifacts are kept", file=sys.stderr)
         return 130
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)

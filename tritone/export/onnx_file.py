@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tritone.build.targets import data_file
+from tritone.build.layout import data_file
 from tritone.errors import ArtifactError
 from tritone.export.onnx_graph import subgraphs
 

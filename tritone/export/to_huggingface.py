@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tritone.catalog import open_family
+from tritone.cli.parser import Parser
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.lm.hf_model import BIAS, EXTRA, IDS, HfModel, HfWeights, folder_session, identical
 from tritone.stage import LanguageModel
@@ -211,11 +212,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the command line as a namespace."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory in its publisher's layout")
+    parser = Parser(prog="tritone convert huggingface", description=__doc__)
+    parser.add_checkpoint()
     parser.add_argument("--out", type=Path, required=True, help="the folder to write, or with --back the .pt file")
-    parser.add_argument("--back", type=Path, metavar="FOLDER", help="turn this folder into the checkpoint's own file")
-    parser.add_argument("--dtype", default="bfloat16", choices=DTYPES, help="what engines compute in; %(default)s")
+    parser.add_argument("--back", type=Path, metavar="FOLDER", help="convert this folder to the checkpoint's own file")
+    parser.add_argument("--dtype", default="bfloat16", choices=DTYPES, help="type that engines compute in")
     return parser.parse_args(arguments)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tritone.build.targets import data_file
+from tritone.build.layout import data_file
 from tritone.engines.call import check_signature, dim_text, open_session
 from tritone.errors import ArtifactError, CheckpointError
 from tritone.export.onnx_file import LARGEST_BYTES, load, save

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tritone.build.manifest import Hashes
+from tritone.build.hashes import Hashes
 from tritone.engines import gpu
 from tritone.engines.call import dim_text, listed, missing_data, tensor_text
 from tritone.engines.label import Label

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from tritone.build.manifest import llm_path, read_json
+from tritone.build.files import read_json
+from tritone.build.layout import llm_path
 from tritone.errors import ArtifactError, InvalidRequest
 
 CONFIG = "genai_config.json"

@@ -24,7 +24,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from tritone.build.manifest import llm_path, read_json
+from tritone.build.files import read_json
+from tritone.build.layout import llm_path
 from tritone.build.targets import HUGGINGFACE
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.lm.guard import guarded

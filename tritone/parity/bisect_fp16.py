@@ -18,8 +18,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tritone.build.manifest import stage_path
+from tritone.build.layout import default_folder, stage_path
 from tritone.catalog import open_family
+from tritone.cli.parser import Parser
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.export.onnx_file import load
 from tritone.export.onnx_graph import float_inputs, prepared
@@ -128,15 +129,16 @@ def cases(stage: Stage, seed: int, quick: bool) -> list[tuple[str, Arrays]]:
 
 def main(arguments: list[str] | None = None, report: Report = print) -> int:
     """Search one stage or all; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-dir", type=Path, required=True, help="checkpoint directory")
-    parser.add_argument("--out", type=Path, required=True, help="build folder with the fp32 ONNX files")
-    parser.add_argument("--stage", help="only this stage")
-    parser.add_argument("--tolerance", type=float, help="instead of the stage's fp16_tolerance")
+    parser = Parser(prog="python export/bisect_fp16.py", description=__doc__)
+    parser.add_checkpoint()
+    parser.add_argument("--out", type=Path, help="build folder with the fp32 ONNX files (default: build/<checkpoint>)")
+    parser.add_argument("--stage", help="only this stage (default: all)")
+    parser.add_argument("--tolerance", type=float, help="largest error (default: the stage's fp16_tolerance)")
     parser.add_argument("--quick", action="store_true", help="leave out the largest sizes")
     parser.add_argument("--check", action="store_true", help="only judge the patterns the stage declares")
-    parser.add_argument("--seed", type=int, default=int(time.time()), help="of the inputs (default: from the clock)")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="seed of the inputs (default: the clock)")
     args = parser.parse_args(arguments)
+    args.out = args.out or default_folder(args.model_dir)
     try:
         family = open_family(args.model_dir)
         names = [stage.name for stage in family.stages]

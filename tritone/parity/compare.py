@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.distance import log_mel_difference, signal_to_noise
-from tritone.build.manifest import stage_path
-from tritone.build.targets import Artifact
+from tritone.build.artifacts import Artifact
+from tritone.build.layout import stage_path
 from tritone.errors import ArtifactError
 from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Stage, size
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.distance import log_mel_difference, signal_to_noise
-from tritone.build.targets import Artifact, llm_key
+from tritone.build.artifacts import Artifact
+from tritone.build.layout import llm_key
 from tritone.errors import ArtifactError
 from tritone.lm.genai import genai_llm
 from tritone.parity.compare import Row, relative_error

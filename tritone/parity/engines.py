@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tritone.build.manifest import stage_path
+from tritone.build.layout import stage_path
 from tritone.engines.call import TorchCall, by_kind, onnx_call
 from tritone.errors import ConfigError
 from tritone.stage import Call, Family, Stage

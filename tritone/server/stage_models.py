@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritone.build.targets import plan_key
+from tritone.build.layout import plan_key
 from tritone.errors import ArtifactError
 from tritone.server.bls import STAGE, batch_axis, model_name, stage_prefix
 from tritone.server.model_config import DTYPES, one_on_cpu

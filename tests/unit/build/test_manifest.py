@@ -13,16 +13,19 @@ from pathlib import Path
 import pytest
 from support.export_helpers import toy_family, toy_llm, toy_stage
 
-from tritone.build import manifest
-from tritone.build.manifest import Entry, Hashes, Identity, identities, problem, record, verify
+from tritone.build import files, hashes, identity, manifest
+from tritone.build.hashes import Hashes
+from tritone.build.identity import Identity, identities
+from tritone.build.layout import llm_key, stage_key
+from tritone.build.manifest import Entry, problem, record, verify
 from tritone.build.sources import source_files
-from tritone.build.targets import HUGGINGFACE, Selection, llm_key, stage_key
+from tritone.build.targets import HUGGINGFACE, Selection
 from tritone.catalog import KINDS, open_family
 from tritone.errors import ArtifactError, CheckpointError
 from tritone.stage import Axis, Family, Tensor
 
 KEY = stage_key("smooth")
-COMMAND = "Run: python export/build_engines.py --model-dir {model} --out {build}$"
+COMMAND = "Run: tritone build {model} --out {build}$"
 
 
 @pytest.fixture
@@ -61,7 +64,7 @@ def test_what_was_just_built_is_current(build: Path, model: Path) -> None:
 
 
 def test_a_changed_checkpoint_makes_it_stale(build: Path, model: Path) -> None:
-    before = Hashes(build / "x").tree(model, manifest.CHECKPOINT_FILES)
+    before = Hashes(build / "x").tree(model, identity.CHECKPOINT_FILES)
     (model / "net.pt").write_bytes(b"trained longer")
     message = rf"{KEY} was built from another checkpoint \(built with {before[:12]}, now .{{12}}\). "
     with pytest.raises(ArtifactError, match=message + COMMAND.format(model=model, build=build)):
@@ -90,7 +93,7 @@ def test_an_engine_for_another_gpu_is_stale(build: Path, model: Path) -> None:
     (build / key).parent.mkdir()
     (build / key).write_bytes(b"engine")
     record(build, key, Entry(dataclasses.replace(wanted, platform="sm89"), hashes.tree(build / key), 6, 1.0, None, {}))
-    assert problem(build, key, wanted, hashes) == "was built for sm89, wanted is sm90"
+    assert problem(build, key, wanted, hashes) == "was built for sm89; sm90 is needed"
 
 
 def test_changed_source_makes_it_stale(
@@ -106,11 +109,11 @@ def test_changed_source_makes_it_stale(
     from voice_kit.stages import build as builder
 
     assert [path.name for path in source_files(builder)] == ["__init__.py", "layers.py", "stages.py"]
-    first = manifest.description_hash(toy_stage(build=builder))
+    first = identity.description_hash(toy_stage(build=builder))
     (package / "unused.py").write_text("changed = 1")
-    assert manifest.description_hash(toy_stage(build=builder)) == first
+    assert identity.description_hash(toy_stage(build=builder)) == first
     (package / "layers.py").write_text("SIZE = 4\n")
-    assert manifest.description_hash(toy_stage(build=builder)) != first
+    assert identity.description_hash(toy_stage(build=builder)) != first
 
 
 def test_a_damaged_file_is_noticed(build: Path, model: Path) -> None:
@@ -168,7 +171,7 @@ def test_a_folder_that_cannot_be_written_can_be_served(
     def refuse(_path: Path, _value: object) -> None:
         raise PermissionError("read-only file system")
 
-    monkeypatch.setattr(manifest, "write_json", refuse)
+    monkeypatch.setattr(hashes, "write_json", refuse)
     verify(build, toy_family(), model)
 
 
@@ -186,7 +189,7 @@ def test_a_folder_that_cannot_be_written_can_be_served(
 )
 def test_the_command_says_what_was_selected_and_quotes_paths(selection: Selection, options: str) -> None:
     command = manifest.rebuild_command(Path("my voice"), Path("build/v"), selection)
-    assert command == f"python export/build_engines.py --model-dir 'my voice' --out build/v{options}"
+    assert command == f"tritone build 'my voice' --out build/v{options}"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,7 @@ def test_a_damaged_manifest_is_reported(build: Path, content: str, message: str)
 
 
 def hold(folder: Path, name: str, seconds: float) -> None:
-    with manifest.locked(folder):
+    with files.locked(folder):
         time.sleep(seconds)
         record(folder, name, Entry(Identity("c", "d"), "s", 1, 0.0, None, {}))
 
@@ -223,7 +226,7 @@ def test_who_waits_for_the_lock_is_told(tmp_path: Path) -> None:
         time.sleep(0.01)
     time.sleep(0.05)
     told: list[str] = []
-    with manifest.locked(tmp_path, lambda: told.append("waiting")):
+    with files.locked(tmp_path, lambda: told.append("waiting")):
         assert told == ["waiting"] and list(manifest.read_manifest(tmp_path)) == ["n"]
     worker.join(20)
 

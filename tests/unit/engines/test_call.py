@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.export_helpers import BATCH, FRAMES, PAST, Smooth, toy_stage
 
-from tritone.build.manifest import stage_path
+from tritone.build.layout import stage_path
 from tritone.engines import call as module
 from tritone.engines.call import check_inputs, decodes, dim_text, onnx_call, tensor_text, torch_call
 from tritone.errors import ArtifactError, InvalidRequest

@@ -20,7 +20,8 @@ import torch
 from support.export_helpers import toy_stage
 
 from tritone.build import manifest
-from tritone.build.manifest import Entry, Identity
+from tritone.build.identity import Identity
+from tritone.build.manifest import Entry
 from tritone.engines import gpu
 from tritone.engines import tensorrt as plan
 from tritone.engines.call import onnx_call

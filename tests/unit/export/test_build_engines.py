@@ -10,7 +10,7 @@ import pytest
 from support.export_helpers import toy_family, toy_llm, toy_stage, worse
 
 from tritone.build import manifest
-from tritone.build.manifest import stage_path
+from tritone.build.layout import stage_path
 from tritone.export import build_engines
 from tritone.export.to_onnx import export_stage
 from tritone.parity import check_build as parity
@@ -74,7 +74,7 @@ def test_what_was_finished_before_an_interrupt_is_kept(
 
     monkeypatch.setattr(to_genai, "export_llm", interrupt)
     assert build_engines.main(toy_checkpoint) == 130
-    assert "stopped; what was finished is kept" in capsys.readouterr().err
+    assert "stopped; finished artifacts are kept" in capsys.readouterr().err
     assert list(manifest.read_manifest(tmp_path / "build")) == ["onnx/smooth.onnx"]
 
 
@@ -124,7 +124,7 @@ def test_what_is_made_from_a_stale_file_is_made_again(
     assert build_engines.main([*fp16, "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "smooth.onnx does not exist" in out
-    assert "smooth.fp16.onnx is made from onnx/smooth.onnx, which is built again" in out
+    assert "smooth.fp16.onnx is made from onnx/smooth.onnx, which is rebuilt" in out
 
 
 def test_a_missing_compiler_is_named_and_the_rest_is_built(
@@ -137,7 +137,7 @@ def test_a_missing_compiler_is_named_and_the_rest_is_built(
         monkeypatch.setitem(sys.modules, name, None)
     assert build_engines.main([*toy_checkpoint, "--formats", "onnx,tensorrt"]) == 1
     err = capsys.readouterr().err
-    assert "error: no TensorRT engines were built: " in err and "tensorrt_rtx" in err
+    assert "error: no TensorRT plans were built: " in err and "tensorrt_rtx" in err
     assert f"The other formats are in {tmp_path / 'build'}." in err
     assert stage_path(tmp_path / "build", "smooth").is_file()
 
@@ -152,4 +152,4 @@ def test_a_folder_that_cannot_be_written_is_said(
 
 def test_parity_of_nothing_is_an_error(toy_checkpoint: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert parity.main(toy_checkpoint) == 1
-    assert "holds nothing of that; build it with python export/build_engines.py" in capsys.readouterr().err
+    assert "holds no such artifact; run: tritone build" in capsys.readouterr().err

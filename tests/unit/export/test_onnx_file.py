@@ -15,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from support.export_helpers import toy_family
 
 from tritone.build import manifest
-from tritone.build.manifest import Hashes, stage_path
+from tritone.build.hashes import Hashes
+from tritone.build.layout import stage_path
 from tritone.engines.call import onnx_call, open_session
 from tritone.errors import ArtifactError
 from tritone.export import build_engines, onnx_file, to_fp16, to_onnx

@@ -16,7 +16,7 @@ from support.flow_helpers import random_flow
 from support.golden_weights import tiny_state
 from torch import Tensor, nn
 
-from tritone.build.targets import torchscript_key
+from tritone.build.layout import torchscript_key
 from tritone.engines.call import torch_call
 from tritone.engines.torchscript import LABEL, Label, open_module, torchscript_call
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from support.export_helpers import Smooth, toy_llm
 
-from tritone.build import manifest
+from tritone.build import layout
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.export import to_genai
 from tritone.export.to_genai import export_llm
@@ -26,7 +26,7 @@ from tritone.stage import LanguageModel
 def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("build")
     for precision in ("fp32", "int8"):
-        export_llm(toy_llm(), manifest.llm_path(folder, precision), precision)
+        export_llm(toy_llm(), layout.llm_path(folder, precision), precision)
     return folder
 
 
@@ -66,7 +66,7 @@ def test_a_wrong_language_model_is_found(llm_folder: Path) -> None:
 
 
 def test_the_head_has_only_what_can_be_sampled(llm_folder: Path) -> None:
-    settings = json.loads((manifest.llm_path(llm_folder, "int8") / "genai_config.json").read_text())["model"]
+    settings = json.loads((layout.llm_path(llm_folder, "int8") / "genai_config.json").read_text())["model"]
     assert settings["vocab_size"] == 40 and settings["context_length"] == 96
     assert settings["eos_token_id"] == [37, 38, 39]
     with genai_llm(llm_folder)() as session:
@@ -74,7 +74,7 @@ def test_the_head_has_only_what_can_be_sampled(llm_folder: Path) -> None:
 
 
 def test_sequences_do_not_disturb_each_other(llm_folder: Path) -> None:
-    model = GenaiModel(manifest.llm_path(llm_folder, "fp32"))
+    model = GenaiModel(layout.llm_path(llm_folder, "fp32"))
     with model.session() as alone:
         wanted = [alone.prefill([41, 3, 4]), *(alone.step(t) for t in (5, 6, 7))]
         alone.rewind(4)
@@ -96,7 +96,7 @@ def test_sequences_do_not_disturb_each_other(llm_folder: Path) -> None:
 
 
 def test_sequences_in_threads_equal_those_in_turn(llm_folder: Path) -> None:
-    model = GenaiModel(manifest.llm_path(llm_folder, "int8"))
+    model = GenaiModel(layout.llm_path(llm_folder, "int8"))
 
     def decode(start: int) -> np.ndarray:
         with model.session() as session:
@@ -121,9 +121,9 @@ def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
             session.rewind(97)
     with pytest.raises(ArtifactError, match=r"genai_config.json does not exist; build it with python export"):
         genai_llm(tmp_path)()
-    broken = manifest.llm_path(tmp_path, "int8")
+    broken = layout.llm_path(tmp_path, "int8")
     broken.mkdir(parents=True)
-    settings = manifest.llm_path(llm_folder, "int8") / "genai_config.json"
+    settings = layout.llm_path(llm_folder, "int8") / "genai_config.json"
     (broken / "genai_config.json").write_bytes(settings.read_bytes())
     with pytest.raises(ArtifactError, match=r"int8 cannot be loaded \(.*run python export"):
         genai_llm(tmp_path)()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.export_helpers import BATCH, FRAMES, Baked, Smooth, toy_stage, worse
 
-from tritone.build.manifest import stage_path
+from tritone.build.layout import stage_path
 from tritone.engines.call import onnx_call, torch_call
 from tritone.export.to_onnx import export_stage
 from tritone.parity import compare

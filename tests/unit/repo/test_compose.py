@@ -13,7 +13,8 @@ import yaml
 
 import tritone
 from tritone import serve
-from tritone.build.targets import HUGGINGFACE, llm_key
+from tritone.build.layout import llm_key
+from tritone.build.targets import HUGGINGFACE
 from tritone.export import build_engines
 from tritone.lm.served import ENGINES
 from tritone.server.locate import Ports

@@ -11,7 +11,7 @@ import pytest
 
 from tritone import serve
 from tritone.build import manifest
-from tritone.build.targets import plan_key
+from tritone.build.layout import plan_key
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
 from tritone.server import locate
@@ -31,7 +31,7 @@ def test_run_takes_the_rest_of_the_line() -> None:
 
 
 def test_current_exports_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(serve.artifacts, "verify", lambda *_: None)
+    monkeypatch.setattr(serve.manifest, "verify", lambda *_: None)
     monkeypatch.setattr(serve.subprocess, "run", lambda *_, **__: pytest.fail("exported again"))
     serve.export_if_needed(SimpleNamespace(), tmp_path, tmp_path)  # type: ignore[arg-type]
 
@@ -47,12 +47,12 @@ def test_stale_exports_are_built_and_checked_again(monkeypatch: pytest.MonkeyPat
         built.append(command)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(serve.artifacts, "verify", verify)
+    monkeypatch.setattr(serve.manifest, "verify", verify)
     monkeypatch.setattr(serve.subprocess, "run", run)
     serve.export_if_needed(SimpleNamespace(), tmp_path / "voice", tmp_path / "build")  # type: ignore[arg-type]
-    assert built[0][1].endswith("export/build_engines.py")
-    options = ["--model-dir", str(tmp_path / "voice"), "--out", str(tmp_path / "build"), "--target", "cpu"]
-    assert built[0][2:8] == options
+    assert built[0][1:4] == ["-m", "tritone", "build"]
+    options = [str(tmp_path / "voice"), "--out", str(tmp_path / "build"), "--target", "cpu"]
+    assert built[0][4:9] == options
 
 
 @pytest.mark.parametrize(("engine", "formats"), [("torchscript", "torchscript,llm"), ("torch", "llm")])
@@ -70,7 +70,7 @@ def test_another_engine_gets_its_files_and_its_repository(
         built.append(command)
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr(serve.artifacts, "verify", verify)
+    monkeypatch.setattr(serve.manifest, "verify", verify)
     monkeypatch.setattr(serve.subprocess, "run", run)
     serve.export_if_needed(family, tiny_v2, tmp_path, "cpu", engine)
     assert built[0][-2:] == ["--formats", formats]
@@ -90,7 +90,7 @@ def test_failing_export_is_an_error_with_its_status(monkeypatch: pytest.MonkeyPa
     def verify(*_: Any) -> None:
         raise ArtifactError("vocoder.onnx does not exist")
 
-    monkeypatch.setattr(serve.artifacts, "verify", verify)
+    monkeypatch.setattr(serve.manifest, "verify", verify)
     monkeypatch.setattr(serve.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 3))
     with pytest.raises(ArtifactError, match="the export stopped with status 3"):
         serve.export_if_needed(SimpleNamespace(), tmp_path, tmp_path)  # type: ignore[arg-type]

@@ -15,8 +15,9 @@ from support.bert_vits2_helpers import tiny_generator
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritone import serve
-from tritone.build import manifest
-from tritone.build.targets import Selection, artifacts
+from tritone.build import hashes, identity
+from tritone.build.artifacts import artifacts
+from tritone.build.targets import Selection
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, ConfigError
@@ -131,9 +132,9 @@ def test_compressed_it_speaks_the_same_and_is_half_the_size(folder: Path, tmp_pa
 
 def test_the_generator_is_part_of_the_checkpoints_identity(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path / "tiny")
-    before = manifest.checkpoint_hash(folder, manifest.Hashes(tmp_path / "a.json"))
+    before = identity.checkpoint_hash(folder, hashes.Hashes(tmp_path / "a.json"))
     (folder / "G_300.pth").write_bytes(b"another")
-    assert manifest.checkpoint_hash(folder, manifest.Hashes(tmp_path / "b.json")) != before
+    assert identity.checkpoint_hash(folder, hashes.Hashes(tmp_path / "b.json")) != before
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from google.protobuf import text_format
 from support.front_helpers import hearing, recorded, recording, text
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritone.build.targets import artifacts, for_target
+from tritone.build.artifacts import artifacts
+from tritone.build.targets import for_target
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, InvalidRequest

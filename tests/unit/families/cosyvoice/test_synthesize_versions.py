@@ -10,7 +10,7 @@ import pytest
 from server.conftest import write_speech_tokenizer
 from support.front_helpers import hearing, recorded, recording, text
 
-from tritone.build.manifest import llm_path, stage_path
+from tritone.build.layout import llm_path, stage_path
 from tritone.engines.call import onnx_call, torch_call
 from tritone.errors import InvalidRequest
 from tritone.export.to_genai import export_llm

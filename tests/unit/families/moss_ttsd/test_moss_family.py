@@ -12,7 +12,8 @@ import pytest
 import torch
 from support.moss_helpers import lm_config, tiny_codec, tiny_codec_config, write_checkpoint
 
-from tritone.build.targets import artifacts, for_target
+from tritone.build.artifacts import artifacts
+from tritone.build.targets import for_target
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError
