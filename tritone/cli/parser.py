@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--model-dir", type=Path, metavar="CHECKPOINT", help="the same, as an option")
         self._takes_checkpoint = True
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Return the options as a namespace; exits with status 2 and a sentence when they are wrong."""
         given = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown(given)

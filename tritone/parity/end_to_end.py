@@ -154,5 +154,5 @@ def built_llm(out: Path) -> str:
         if (out / llm_key(precision)).is_dir():
             return precision
     raise ArtifactError(
-        f"{out} holds no language model for this machine; run python export/build_engines.py with --formats llm"
+        f"{out} holds no language model for this machine; run: tritone build --formats llm"
     )

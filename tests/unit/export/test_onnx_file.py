@@ -152,7 +152,7 @@ def test_a_lost_data_file_is_named_with_what_to_run(apart: Path, tmp_path: Path)
     path = stage_path(apart, "wide")
     data = path.with_name("wide.onnx.data")
     data.rename(tmp_path / "elsewhere")
-    message = rf"wide.onnx keeps weights in {data}, which does not exist; build it with python export/build_engines.py"
+    message = rf"wide.onnx keeps weights in {data}, which does not exist; build it with tritone build"
     with pytest.raises(ArtifactError, match=message):
         open_session(path)
     with pytest.raises(ArtifactError, match=message):
@@ -218,7 +218,7 @@ def test_a_build_folder_keeps_track_of_data_files(
     both[1].unlink()
     assert build_engines.main([*command, "--dry-run"]) == 0
     assert f"wide.onnx keeps weights in {both[1]}, which does not exist" in capsys.readouterr().out
-    with pytest.raises(ArtifactError, match=r"wide.onnx.data, which does not exist.* Run: python export/build_engines"):
+    with pytest.raises(ArtifactError, match=r"wide.onnx.data, which does not exist.* Run: tritone build"):
         manifest.verify(build, toy_family(STAGE), tmp_path / "model")
     assert build_engines.main(command) == 0 and listed(build) == NAMES
     manifest.discard(build, "onnx/wide.onnx")
