@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         stages = chosen(family, options.stages)
         missing = [stage.name for stage in stages if not stage_path(build, stage.name).is_file()]
         if missing:
-            remedy = f"build with python export/build_engines.py --model-dir {options.checkpoint} --out {build}"
+            remedy = f"run: tritone build {options.checkpoint} --out {build}"
             raise ArtifactError(f"{build} has no exported {', '.join(missing)}; {remedy}")
         import torch
 

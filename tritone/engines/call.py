@@ -134,7 +134,7 @@ def open_session(path: Path, threads: int = 1, arena: bool = False) -> Any:
     except Exception as error:
         lost = "" if path.is_file() else "does not exist"
         problem = lost or missing_data(path, str(error)) or f"cannot be loaded ({error})"
-        raise ArtifactError(f"{path} {problem}; build it with python export/build_engines.py") from error
+        raise ArtifactError(f"{path} {problem}; run: tritone build") from error
 
 
 def missing_data(path: Path, complaint: str) -> str:

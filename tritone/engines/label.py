@@ -40,7 +40,7 @@ def read_label(path: Path) -> Label | None:
             match = re.search(re.escape(MARK.encode()) + rb"(\{[^{}]*\})", content)
             found = match[1] if match else b"{}"
     except FileNotFoundError as error:
-        raise ArtifactError(f"{path} does not exist; build it with python export/build_engines.py") from error
+        raise ArtifactError(f"{path} does not exist; run: tritone build") from error
     except ValueError:  # an empty file cannot be mapped
         return None
     try:
@@ -55,7 +55,7 @@ def check_plan(entry: Entry | None, found_platform: str, path: Path) -> None:
     Args:
         entry: what the manifest records of it; None for a file just built, which its label alone speaks for.
     """
-    again = "Run python export/build_engines.py with --formats tensorrt on this machine"
+    again = "Run tritone build --formats tensorrt on this machine"
     label = read_label(path)
     if label is None:
         raise ArtifactError(f"{path} is no engine that Tritone built: it carries no label. {again}")

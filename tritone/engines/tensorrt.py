@@ -62,7 +62,7 @@ class PlanCall:
         path = self._folder / key
         entry = read_manifest(self._folder).get(key)
         if self._recorded and entry is None:
-            raise ArtifactError(f"{path} is not in the build folder's manifest; run python export/build_engines.py")
+            raise ArtifactError(f"{path} is not in the build folder's manifest; run: tritone build")
         check_plan(entry if self._recorded else None, self._platform, path)
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:

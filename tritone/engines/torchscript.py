@@ -23,7 +23,7 @@ from tritone.errors import ArtifactError
 from tritone.stage import Arrays, Call, Stage
 
 LABEL = "tritone.json"
-REBUILD = "build it with python export/build_engines.py --formats torchscript"
+REBUILD = "run: tritone build --formats torchscript"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ ALIGNMENT = 4096
 """Each weight starts on a page, so that engines can map it."""
 EXTERNAL = 1
 """The data location of tensors that lie outside the graph."""
-REBUILD = "build it with tritone build --formats onnx"
+REBUILD = "run: tritone build --formats onnx"
 
 
 def load(path: Path) -> Any:

@@ -119,7 +119,7 @@ def parse(trt: Any, network: Any, log: Any, source: Path) -> None:
     found = [f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors] or [log.problem()]
     lost = missing_data(source, log.problem())
     if lost:
-        raise ArtifactError(f"{source} {lost}; build it with tritone build --formats onnx")
+        raise ArtifactError(f"{source} {lost}; run: tritone build --formats onnx")
     raise ArtifactError(f"{gpu.package(trt)} cannot read {source}: {'; '.join(found)}")
 
 

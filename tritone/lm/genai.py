@@ -33,7 +33,7 @@ class GenaiModel:
         folder = Path(folder)
         settings = read_json(folder / CONFIG)
         if not settings:
-            raise ArtifactError(f"{folder / CONFIG} does not exist; build it with python export/build_engines.py")
+            raise ArtifactError(f"{folder / CONFIG} does not exist; run: tritone build")
         self.vocabulary = int(settings["model"]["vocab_size"])
         self.positions = int(settings["model"]["context_length"])
         options = {
@@ -46,7 +46,7 @@ class GenaiModel:
         try:
             self._model = og.Model(config)
         except RuntimeError as error:
-            raise ArtifactError(f"{folder} cannot be loaded ({error}); run python export/build_engines.py") from error
+            raise ArtifactError(f"{folder} cannot be loaded ({error}); run: tritone build") from error
         self._idle: list[Any] = []
         self._lock = threading.Lock()
 

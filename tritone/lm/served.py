@@ -240,5 +240,5 @@ def served_llm(build: str | Path, url: str, engine: str) -> ServedLlm:
     ids, always = read_json(folder / IDS), read_json(folder / REQUEST)
     for name, found in ((IDS, ids), (REQUEST, always)):
         if not found:
-            raise ArtifactError(f"{folder / name} does not exist; run: python export/build_engines.py --target gpu")
+            raise ArtifactError(f"{folder / name} does not exist; run: tritone build --target gpu")
     return ServedLlm(url, engine, ids, always)

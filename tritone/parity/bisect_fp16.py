@@ -41,7 +41,7 @@ class Search:
 
     def __init__(self, stage: Stage, path: Path, cases: list[tuple[str, Arrays]], tolerance: float) -> None:
         if not path.is_file():
-            raise ArtifactError(f"{path} does not exist; build it with tritone build --formats onnx")
+            raise ArtifactError(f"{path} does not exist; run: tritone build --formats onnx")
         self.stage, self.cases, self.tolerance, self._path = stage, cases, tolerance, path
         self.fp32 = prepared(load(path))
 

@@ -153,6 +153,4 @@ def built_llm(out: Path) -> str:
     for precision in ("fp32", "int8", "int4"):
         if (out / llm_key(precision)).is_dir():
             return precision
-    raise ArtifactError(
-        f"{out} holds no language model for this machine; run: tritone build --formats llm"
-    )
+    raise ArtifactError(f"{out} holds no language model for this machine; run: tritone build --formats llm")

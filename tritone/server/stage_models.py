@@ -109,7 +109,7 @@ def link_plans(folder: Path, family: Family, build: Path, precision: str = "fp16
     if missing:
         raise ArtifactError(
             f"{', '.join(missing)} does not exist; build the engines on the GPU that will serve them: "
-            "python export/build_engines.py --target gpu"
+            "tritone build --target gpu"
         )
     for name, plan in plans.items():
         link = folder / model_name(stage_prefix(family.name), name) / "1" / "model.plan"

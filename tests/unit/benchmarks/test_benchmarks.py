@@ -240,7 +240,7 @@ def test_fastest_takes_turns() -> None:
 
 def test_stages_needs_exported_files(tiny_v2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert stages.main([str(tiny_v2), "--build", str(tmp_path), "--stages", "vocoder"]) == 1
-    remedy = f"build with python export/build_engines.py --model-dir {tiny_v2} --out {tmp_path}"
+    remedy = f"run: tritone build {tiny_v2} --out {tmp_path}"
     assert f"has no exported vocoder; {remedy}" in capsys.readouterr().err
     assert stages.main([str(tiny_v2), "--stages", "nothing"]) == 1
     assert "has no stage 'nothing'; its stages are" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_an_unknown_stage_is_answered_with_those_that_exist(built: Path) -> None
 
 def test_sessions_open_late_unless_asked(tmp_path: Path) -> None:
     call = onnx_call(tmp_path, [toy_stage()])
-    message = "smooth.onnx does not exist; build it with python export/build_engines.py"
+    message = "smooth.onnx does not exist; run: tritone build"
     with pytest.raises(ArtifactError, match=message):
         call("smooth", **arrays())
     with pytest.raises(ArtifactError, match=message):

@@ -80,7 +80,7 @@ def test_the_refusal_says_what_was_built_and_what_is_here(tmp_path: Path) -> Non
     path = write_plan(tmp_path, label().text())
     message = (
         rf"{path} was built for sm89 with {RTX}, this machine has sm86 and tensorrt_rtx 1.8.0. "
-        "Run python export/build_engines.py with --formats tensorrt on this machine"
+        "Run tritone build --formats tensorrt on this machine"
     )
     with pytest.raises(ArtifactError, match=message):
         check_plan(entry(f"{RTX} sm89"), "tensorrt_rtx 1.8.0 sm86", path)
@@ -107,7 +107,7 @@ def test_a_file_without_a_label_is_refused(tmp_path: Path, text: str) -> None:
 def test_an_empty_or_missing_file_is_no_engine(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert read_label(tmp_path / "empty") is None
-    with pytest.raises(ArtifactError, match=r"does not exist; build it with python export/build_engines.py"):
+    with pytest.raises(ArtifactError, match=r"does not exist; run: tritone build"):
         read_label(tmp_path / "missing")
 
 

@@ -152,7 +152,7 @@ def test_a_lost_data_file_is_named_with_what_to_run(apart: Path, tmp_path: Path)
     path = stage_path(apart, "wide")
     data = path.with_name("wide.onnx.data")
     data.rename(tmp_path / "elsewhere")
-    message = rf"wide.onnx keeps weights in {data}, which does not exist; build it with tritone build"
+    message = rf"wide.onnx keeps weights in {data}, which does not exist; run: tritone build"
     with pytest.raises(ArtifactError, match=message):
         open_session(path)
     with pytest.raises(ArtifactError, match=message):

@@ -291,7 +291,7 @@ def test_a_failed_export_leaves_the_old_file(tmp_path: Path) -> None:
 def test_missing_damaged_and_foreign_files_are_refused(folder: Path, tmp_path: Path) -> None:
     stage, path = toy_stage(), tmp_path / torchscript_key(toy_stage())
     inputs = stage.example(stage.sizes("opt"))
-    run = r"build it with python export/build_engines.py --formats torchscript"
+    run = r"run: tritone build --formats torchscript"
 
     def refused(message: str, which: Stage = stage, precision: str = "fp32", out: Path = tmp_path) -> None:
         with pytest.raises(ArtifactError, match=message):

@@ -305,9 +305,7 @@ def test_address_and_engine_must_be_known() -> None:
 
 
 def test_folder_without_the_model_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(
-        ArtifactError, match=r"ids\.json does not exist; run: python export/build_engines\.py --target gpu"
-    ):
+    with pytest.raises(ArtifactError, match=r"ids\.json does not exist; run: tritone build --target gpu"):
         served_llm(tmp_path, "http://x:1", "trtllm")
     folder = tmp_path / "llm" / "huggingface"
     folder.mkdir(parents=True)

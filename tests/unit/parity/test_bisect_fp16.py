@@ -175,7 +175,7 @@ def test_the_command_says_what_is_missing(angle: Path, capsys: pytest.CaptureFix
     assert "toy has no stage 'absent'; there are toy" in capsys.readouterr().err
     (angle / "onnx" / "toy.onnx").unlink()
     assert bisect_fp16.main(common) == 1
-    assert "toy.onnx does not exist; build it with tritone build" in capsys.readouterr().err
+    assert "toy.onnx does not exist; run: tritone build" in capsys.readouterr().err
 
 
 def test_inputs_cover_the_three_sizes() -> None:
