@@ -160,9 +160,9 @@ def test_a_lost_data_file_is_named_with_what_to_run(apart: Path, tmp_path: Path)
     with pytest.raises(ArtifactError, match=message):
         build_stage(STAGE, path, tmp_path / "b.plan")
     data.write_bytes((tmp_path / "elsewhere").read_bytes()[:-4097])
-    with pytest.raises(ArtifactError, match=rf"{data} is shorter than {path} says; build it with"):
+    with pytest.raises(ArtifactError, match=rf"{data} is shorter than {path} says; run: tritone build"):
         load(path)
-    with pytest.raises(ArtifactError, match=r"wide.onnx cannot be loaded \(.*; build it with"):
+    with pytest.raises(ArtifactError, match=r"wide.onnx cannot be loaded \(.*; run: tritone build"):
         open_session(path)
 
 
