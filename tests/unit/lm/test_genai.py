@@ -119,7 +119,7 @@ def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
             session.step(1)
         with pytest.raises(ValueError, match="cannot rewind to position 97 of a sequence of 96"):
             session.rewind(97)
-    with pytest.raises(ArtifactError, match=r"genai_config.json does not exist; run: python export"):
+    with pytest.raises(ArtifactError, match=r"genai_config.json does not exist; run: tritone build"):
         genai_llm(tmp_path)()
     broken = layout.llm_path(tmp_path, "int8")
     broken.mkdir(parents=True)
