@@ -125,7 +125,7 @@ def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
     broken.mkdir(parents=True)
     settings = layout.llm_path(llm_folder, "int8") / "genai_config.json"
     (broken / "genai_config.json").write_bytes(settings.read_bytes())
-    with pytest.raises(ArtifactError, match=r"int8 cannot be loaded \(.*run python export"):
+    with pytest.raises(ArtifactError, match=r"int8 cannot be loaded \(.*run: tritone build"):
         genai_llm(tmp_path)()
 
 
