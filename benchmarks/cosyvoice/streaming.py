@@ -115,10 +115,10 @@ def measure(
     parts = runs[0][0]
     wall, cpu, steps = np.min([seconds for _, seconds in runs], axis=0)
     late = min(LATE, len(speech) // hop - 1)
-    own = config.flow.estimator_left_chunks
+    own = config.flow.left_chunks
     return np.concatenate(parts), {
         "hop": hop,
-        "left_chunks": own if own is not None and own >= 0 else config.flow.stream_left_chunks,
+        "left_chunks": own if own >= 0 else config.flow.stream_left_chunks,
         "chunks": len(parts),
         "seconds": wall.tolist(),
         "cpu_seconds": cpu.tolist(),
@@ -145,13 +145,13 @@ def compare(
     """Return a streamed waveform, and for each hop and bound the cost of chunks and the difference from one pass."""
     whole: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
-    own = config.flow.estimator_left_chunks
+    own, chunked = config.flow.left_chunks, config.flow.estimator_chunk is not None
     for left in left_chunks:
         config = replace(config, flow=replace(config.flow, stream_left_chunks=left))
         for hop in hops:
             streamed, row = measure(call, stages, config, speech, voice, hop, repeats)
             row["largest_difference"] = None
-            if own is not None and (left < 0 or own >= 0):
+            if chunked and (left < 0 or own >= 0):
                 if whole is None:
                     mel = whole_mel(call, config, speech, voice, streaming_mask=True)
                     whole = whole_waveform(call, config, mel, SEED)

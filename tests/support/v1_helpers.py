@@ -9,7 +9,7 @@ from support.golden_weights import GOLDEN, tiny_state
 from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.v1.network import InterpolatingFlow
-from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages
+from tritone.families.cosyvoice.flow.v1.stages import flow_stages
 from tritone.families.cosyvoice.lm.v1.network import TransformerLm
 from tritone.families.cosyvoice.lm.v1.stages import lm_stages
 from tritone.families.cosyvoice.vocoder.hift import Hift
@@ -50,7 +50,7 @@ def tiny_stages() -> dict[str, Stage]:
     config = tiny_config()
     stages = (
         *lm_stages(config.lm, tiny_lm),
-        *interpolating_flow_stages(config.flow, tiny_flow),
+        *flow_stages(config.flow, tiny_flow),
         *vocoder_stages(config.hift, tiny_hift),
     )
     return {stage.name: stage for stage in stages}

@@ -12,7 +12,7 @@ from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.config.v3 import DitConfig, DitFlowConfig, LookaheadConfig
 from tritone.families.cosyvoice.flow.v3.network import DitFlow
-from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
+from tritone.families.cosyvoice.flow.v3.stages import flow_stages
 from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.vocoder.hift import Hift
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
@@ -50,7 +50,7 @@ def tiny_lm() -> SpeechLM:
 
 def tiny_stages() -> dict[str, Stage]:
     config = tiny_config()
-    return {s.name: s for s in (*dit_flow_stages(config.flow, tiny_flow), *vocoder_stages(config.hift, tiny_hift))}
+    return {s.name: s for s in (*flow_stages(config.flow, tiny_flow), *vocoder_stages(config.hift, tiny_hift))}
 
 
 def random_flow(left_chunks: int, chunk: int) -> tuple[DitFlowConfig, DitFlow]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tritone.families.cosyvoice.config.v2 import FlowConfig
 from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.network import FlowEstimator
 from tritone.families.cosyvoice.flow.noise import published_noise
-from tritone.families.cosyvoice.flow.v2.network import Flow, FlowEstimator
+from tritone.families.cosyvoice.flow.v2.network import Flow
 from tritone.stage import Arrays
 
 PROMPTED = 0.5

@@ -17,10 +17,10 @@ from tritone.families.cosyvoice.checkpoint.v2 import V2_LAYOUT
 from tritone.families.cosyvoice.checkpoint.v3 import V3_LAYOUT, completed
 from tritone.families.cosyvoice.flow.grid import chunk_inputs
 from tritone.families.cosyvoice.flow.noise import Draw, drawn_noise, table_noise
+from tritone.families.cosyvoice.flow.v1 import stages as flow_v1
 from tritone.families.cosyvoice.flow.v1.interpolation import frame_inputs
-from tritone.families.cosyvoice.flow.v1.stages import interpolating_flow_stages
-from tritone.families.cosyvoice.flow.v2.stages import flow_stages
-from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
+from tritone.families.cosyvoice.flow.v2 import stages as flow_v2
+from tritone.families.cosyvoice.flow.v3 import stages as flow_v3
 from tritone.families.cosyvoice.lm import special_tokens
 from tritone.families.cosyvoice.lm.silence import SILENT_TOKENS
 from tritone.families.cosyvoice.lm.v1.stages import lm_stages
@@ -143,7 +143,7 @@ VERSIONS: dict[int, Version] = {
             instruct_mode="instruct",
             lm_network=_lm_v1,
             flow_network=_flow_v1,
-            flow_stages=interpolating_flow_stages,
+            flow_stages=flow_v1.flow_stages,
             encoder_inputs=frame_inputs,
             starting_noise=drawn_noise,
             lm_stages=lm_stages,
@@ -157,7 +157,7 @@ VERSIONS: dict[int, Version] = {
             instruct_mode="instruct2",
             lm_network=_lm_v2,
             flow_network=_flow_v2,
-            flow_stages=flow_stages,
+            flow_stages=flow_v2.flow_stages,
             encoder_inputs=chunk_inputs,
             starting_noise=table_noise,
             special_tokens=special_tokens.V2,
@@ -171,7 +171,7 @@ VERSIONS: dict[int, Version] = {
             instruct_mode="instruct2",
             lm_network=_lm_v2,
             flow_network=_flow_v3,
-            flow_stages=dit_flow_stages,
+            flow_stages=flow_v3.flow_stages,
             encoder_inputs=chunk_inputs,
             starting_noise=table_noise,
             completed=completed,

@@ -14,9 +14,10 @@ from tritone.engines.call import torch_call
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.config.v2 import EstimatorConfig
 from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.network import FlowEstimator
 from tritone.families.cosyvoice.flow.noise import published_noise
 from tritone.families.cosyvoice.flow.v2.estimator import Estimator
-from tritone.families.cosyvoice.flow.v2.network import Flow, FlowEstimator
+from tritone.families.cosyvoice.flow.v2.network import Flow
 from tritone.families.cosyvoice.flow.v2.stages import flow_stages
 from tritone.stage import Arrays, Call
 

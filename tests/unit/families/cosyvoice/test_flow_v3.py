@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tritone.engines.call import torch_call
 from tritone.families.cosyvoice.flow import cfm
+from tritone.families.cosyvoice.flow.network import FlowEstimator
 from tritone.families.cosyvoice.flow.noise import published_noise
-from tritone.families.cosyvoice.flow.v2.network import FlowEstimator
-from tritone.families.cosyvoice.flow.v3.stages import dit_flow_stages
+from tritone.families.cosyvoice.flow.v3.stages import flow_stages
 from tritone.nn.rotary import Rotary, rotate
 from tritone.stage import Arrays
 
@@ -109,7 +109,7 @@ def test_the_constant_rates_are_a_part_of_the_network_that_stays_float32() -> No
 @pytest.mark.parametrize("chunk", [4, cfm.FULL_ATTENTION])
 def test_ragged_rows_equal_what_they_give_alone(left_chunks: int, chunk: int) -> None:
     config, flow = random_flow(left_chunks, chunk=4)
-    call = torch_call(dit_flow_stages(config, lambda: flow))
+    call = torch_call(flow_stages(config, lambda: flow))
     rng = np.random.default_rng(1)
     lengths = [19, 7, 2]
     token = rng.integers(0, config.vocab_size, (3, 19))
@@ -142,7 +142,7 @@ class Case:
 
     def __init__(self, left_chunks: int, chunk: int, tokens: int) -> None:
         self.config, flow = random_flow(left_chunks, chunk)
-        self.stages = {stage.name: stage for stage in dit_flow_stages(self.config, lambda: flow)}
+        self.stages = {stage.name: stage for stage in flow_stages(self.config, lambda: flow)}
         self.call = torch_call(self.stages.values())
         rng = np.random.default_rng(3)
         self.chunk, self.tokens = chunk, tokens

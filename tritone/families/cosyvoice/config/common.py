@@ -7,7 +7,7 @@ classes hard-code. `left_chunks` < 0 means unlimited left context, as in the off
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tritone.audio.mel import MelConfig
 from tritone.lm.sampling import SamplingConfig
@@ -106,14 +106,33 @@ class CommonFlowConfig:
         return None
 
     @property
-    def estimator_left_chunks(self) -> int | None:
-        """Chunks that the estimator attends to before its own, all if negative; None for one without a mask."""
-        return None
+    def left_chunks(self) -> int:
+        """Chunks before its own that the estimator attends to; all if negative, as without a mask."""
+        return -1
 
     @property
     def chunk_tokens(self) -> int:
         """Speech tokens per streaming chunk; ValueError for a flow without chunks."""
         raise ValueError("this flow has no chunks: it works on whole utterances and cannot be computed step by step")
+
+
+class ChunkedFlow:
+    """What the flows of v2 and v3 have in common: their networks attend in chunks, so that streams advance by those."""
+
+    encoder: Any
+    estimator: Any
+
+    @property
+    def estimator_chunk(self) -> int | None:
+        return int(self.estimator.chunk_size)
+
+    @property
+    def left_chunks(self) -> int:
+        return int(self.estimator.left_chunks)
+
+    @property
+    def chunk_tokens(self) -> int:
+        return int(self.encoder.chunk_size)
 
 
 @dataclass(frozen=True)

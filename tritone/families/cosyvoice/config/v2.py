@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tritone.families.cosyvoice.config.common import CommonFlowConfig
+from tritone.families.cosyvoice.config.common import ChunkedFlow, CommonFlowConfig
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class EstimatorConfig:
 
 
 @dataclass(frozen=True)
-class FlowConfig(CommonFlowConfig):
+class FlowConfig(ChunkedFlow, CommonFlowConfig):
     """The flow of v2: an upsampling conformer, and a U-Net in its decoder."""
 
     encoder: EncoderConfig = EncoderConfig()
@@ -59,16 +59,4 @@ class FlowConfig(CommonFlowConfig):
 
     @property
     def encoder_chunk(self) -> int | None:
-        return self.encoder.chunk_size
-
-    @property
-    def estimator_chunk(self) -> int | None:
-        return self.estimator.chunk_size
-
-    @property
-    def estimator_left_chunks(self) -> int | None:
-        return self.estimator.left_chunks
-
-    @property
-    def chunk_tokens(self) -> int:
         return self.encoder.chunk_size

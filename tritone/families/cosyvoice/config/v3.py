@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tritone.families.cosyvoice.config.common import CommonFlowConfig, LmConfig
+from tritone.families.cosyvoice.config.common import ChunkedFlow, CommonFlowConfig, LmConfig
 
 
 @dataclass(frozen=True)
@@ -81,21 +81,9 @@ class DitConfig:
 
 
 @dataclass(frozen=True)
-class DitFlowConfig(CommonFlowConfig):
+class DitFlowConfig(ChunkedFlow, CommonFlowConfig):
     """The flow of the v3 layout: tokens with lookahead, repeated, and a transformer in its decoder."""
 
     input_size: int = 80
     encoder: LookaheadConfig = LookaheadConfig()
     estimator: DitConfig = DitConfig()
-
-    @property
-    def estimator_chunk(self) -> int | None:
-        return self.estimator.chunk_size
-
-    @property
-    def estimator_left_chunks(self) -> int | None:
-        return self.estimator.left_chunks
-
-    @property
-    def chunk_tokens(self) -> int:
-        return self.encoder.chunk_size

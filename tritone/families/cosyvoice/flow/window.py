@@ -10,9 +10,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.config.v2 import FlowConfig
-from tritone.families.cosyvoice.config.v3 import DitFlowConfig
+from tritone.families.cosyvoice.config.common import ChunkedFlow, CosyVoiceConfig
 from tritone.stage import Arrays
 
 
@@ -51,8 +49,7 @@ def stream_window(config: CosyVoiceConfig, prompt_tokens: int) -> Window | None:
     """Return the window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have
     none).
     """
-    flow = cast("FlowConfig | DitFlowConfig", config.flow)  # only a flow with chunks has such a stream
-    estimator = flow.estimator
+    flow, estimator = config.flow, cast("ChunkedFlow", config.flow).estimator
     if estimator.left_chunks >= 0 or flow.stream_left_chunks < 0:
         return None
     chunk = estimator.chunk_size

@@ -80,7 +80,7 @@ def prompts(front: TextFrontend, ids: list[int]) -> tuple[list[int], list[int]]:
     As published: of v3 all up to `<|endofprompt|>` comes first, of v2 nothing does.
     """
     end = front.tokenizer.token_to_id(END_OF_PROMPT)
-    head = ids.index(end) + 1 if front.version.system_prompt and end in ids else 0
+    head = ids.index(end) + 1 if front.system_prompt and end in ids else 0
     return ids[:head], ids[head:]
 
 

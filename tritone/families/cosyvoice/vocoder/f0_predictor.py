@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.vocoder.receptive_field import F0_KERNEL, F0_LAYERS, F0_LOOK_RIGHT
-from tritone.nn.conv import PaddedConv1d
+from tritone.families.cosyvoice.vocoder.convs import Convs
+from tritone.families.cosyvoice.vocoder.receptive_field import F0_LAYERS
 from tritone.nn.stft import length_mask
-from tritone.nn.weight_norm import weight_norm
 
 
 class F0Network(nn.Module):
@@ -20,11 +19,11 @@ class F0Network(nn.Module):
 
     full_precision = True
 
-    def __init__(self, in_channels: int, channels: int, causal: bool = False) -> None:
+    def __init__(self, in_channels: int, channels: int, convs: Convs) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for index in range(F0_LAYERS):
-            layers += [weight_norm(_conv(channels if index else in_channels, channels, index, causal)), nn.ELU()]
+            layers += [convs.f0(channels if index else in_channels, channels, index), nn.ELU()]
         self.condnet = nn.Sequential(*layers)
         self.classifier = nn.Linear(channels, 1)
 
@@ -43,11 +42,3 @@ class F0Network(nn.Module):
                 hidden = hidden * mask
         f0 = self.classifier(hidden.transpose(1, 2))[..., 0].abs()
         return f0 if mask is None else f0 * mask[:, 0]
-
-
-def _conv(channels: int, out: int, index: int, causal: bool) -> nn.Conv1d:
-    if not causal:
-        return nn.Conv1d(channels, out, F0_KERNEL, padding=F0_KERNEL // 2)
-    if index == 0:
-        return PaddedConv1d(channels, out, F0_LOOK_RIGHT + 1, right=F0_LOOK_RIGHT)
-    return PaddedConv1d(channels, out, F0_KERNEL, left=F0_KERNEL - 1)

@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config.common import HiftConfig
+from tritone.families.cosyvoice.vocoder.convs import CausalConvs, Convs
 from tritone.families.cosyvoice.vocoder.f0_predictor import F0Network
-from tritone.families.cosyvoice.vocoder.receptive_field import POST_KERNEL, PRE_KERNEL, source_steps
-from tritone.nn.conv import PaddedConv1d
+from tritone.families.cosyvoice.vocoder.receptive_field import POST_KERNEL, source_steps
 from tritone.nn.stft import InverseStft, Stft, length_mask
-from tritone.nn.weight_norm import weight_norm
 
 MAGNITUDE_LIMIT = 100.0
 
@@ -36,10 +35,10 @@ class Snake(nn.Module):
 class ResBlock(nn.Module):
     """Pairs of a dilated and a plain convolution, each after a Snake, each pair added to its input."""
 
-    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], causal: bool) -> None:
+    def __init__(self, channels: int, kernel: int, dilations: tuple[int, ...], convs: Convs) -> None:
         super().__init__()
-        self.convs1 = nn.ModuleList(_conv(channels, channels, kernel, dilation, causal) for dilation in dilations)
-        self.convs2 = nn.ModuleList(_conv(channels, channels, kernel, 1, causal) for _ in dilations)
+        self.convs1 = nn.ModuleList(convs.same(channels, channels, kernel, dilation) for dilation in dilations)
+        self.convs2 = nn.ModuleList(convs.same(channels, channels, kernel) for _ in dilations)
         self.activations1 = nn.ModuleList(Snake(channels) for _ in dilations)
         self.activations2 = nn.ModuleList(Snake(channels) for _ in dilations)
 
@@ -78,33 +77,32 @@ class Hift(nn.Module):
         self.kernels = len(config.resblock_kernel_sizes)
         self.magnitude_limit, self.audio_limit = MAGNITUDE_LIMIT, config.audio_limit
         self.bins = config.istft_n_fft // 2 + 1
-        causal = config.causal
+        convs = CausalConvs(config.look_right) if config.causal else Convs()
         widths = [config.base_channels // 2**level for level in range(len(config.upsample_rates) + 1)]
         self.m_source = SourceMix(config.nb_harmonics + 1)
-        self.conv_pre = _first_conv(config, widths[0])
+        self.conv_pre = convs.first(config.in_channels, widths[0])
         self.ups = nn.ModuleList(
-            _up_conv(before, after, kernel, rate, causal)
+            convs.up(before, after, kernel, rate)
             for before, after, rate, kernel in zip(
                 widths, widths[1:], config.upsample_rates, config.upsample_kernel_sizes, strict=False
             )
         )
         self.source_downs = nn.ModuleList(
-            _down_conv(2 * self.bins, width, step, causal)
-            for width, step in zip(widths[1:], source_steps(config), strict=True)
+            convs.down(2 * self.bins, width, step) for width, step in zip(widths[1:], source_steps(config), strict=True)
         )
         self.source_resblocks = nn.ModuleList(
-            ResBlock(width, kernel, dilations, causal)
+            ResBlock(width, kernel, dilations, convs)
             for width, kernel, dilations in zip(
                 widths[1:], config.source_resblock_kernel_sizes, config.source_resblock_dilation_sizes, strict=True
             )
         )
         self.resblocks = nn.ModuleList(
-            ResBlock(width, kernel, dilations, causal)
+            ResBlock(width, kernel, dilations, convs)
             for width in widths[1:]
             for kernel, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
         )
-        self.conv_post = _conv(widths[-1], 2 * self.bins, POST_KERNEL, 1, causal)
-        self.f0_predictor = F0Network(config.in_channels, config.f0_channels, causal)
+        self.conv_post = convs.same(widths[-1], 2 * self.bins, POST_KERNEL)
+        self.f0_predictor = F0Network(config.in_channels, config.f0_channels, convs)
         self.stft = Stft(config.istft_n_fft, config.istft_hop)
         self.inverse_stft = InverseStft(config.istft_n_fft, config.istft_hop)
 
@@ -165,35 +163,6 @@ class Hift(nn.Module):
             if index // self.kernels == level:
                 total = total + block(x, mask)
         return total / self.kernels
-
-
-def _conv(channels: int, out: int, kernel: int, dilation: int, causal: bool) -> nn.Conv1d:
-    """Convolution over as many frames as come in: around each, or up to each."""
-    if causal:
-        return weight_norm(PaddedConv1d(channels, out, kernel, dilation=dilation, left=(kernel - 1) * dilation))
-    return weight_norm(nn.Conv1d(channels, out, kernel, dilation=dilation, padding=kernel // 2 * dilation))
-
-
-def _first_conv(config: HiftConfig, out: int) -> nn.Conv1d:
-    """What the mel goes through first; in a causal generator it sees `look_right` frames ahead and none behind."""
-    if config.causal:
-        ahead = config.look_right
-        return weight_norm(PaddedConv1d(config.in_channels, out, ahead + 1, right=ahead))
-    return _conv(config.in_channels, out, PRE_KERNEL, 1, causal=False)
-
-
-def _up_conv(channels: int, out: int, kernel: int, rate: int, causal: bool) -> nn.Module:
-    """`rate` times as many frames."""
-    if causal:
-        return weight_norm(PaddedConv1d(channels, out, kernel, left=kernel - 1, repeat=rate))
-    return weight_norm(nn.ConvTranspose1d(channels, out, kernel, rate, padding=(kernel - rate) // 2))
-
-
-def _down_conv(channels: int, out: int, step: int, causal: bool) -> nn.Conv1d:
-    """Return every `step`-th frame of the source spectrum."""
-    if causal and step > 1:
-        return PaddedConv1d(channels, out, 2 * step, step, left=step - 1)
-    return nn.Conv1d(channels, out, 1 if step == 1 else 2 * step, step, padding=step // 2)
 
 
 def _mask(lengths: Tensor | None, like: Tensor) -> Tensor | None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config.v1 import UnetConfig
-from tritone.families.cosyvoice.flow.v2.estimator import Parts, TransformerBlock
-from tritone.nn.activations import Mish, mish
+from tritone.families.cosyvoice.flow.unet import Parts, UnetLevel, UnetResnet
+from tritone.nn.activations import mish
 from tritone.nn.attention import MASKED
 from tritone.nn.embedding import TimeEmbedding
 from tritone.nn.norm import MaskedGroupNorm
@@ -30,15 +30,11 @@ class ConvBlock(nn.Module):
         return mish(self.block[1](self.block[0](x * mask), mask)) * mask
 
 
-class ResnetBlock(nn.Module):
-    """Two convolution blocks with the flow time added between, and a residual path."""
+class ResnetBlock(UnetResnet):
+    """Two masked convolution blocks with the flow time added between, and a residual path."""
 
     def __init__(self, in_channels: int, channels: int, time_dim: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(Mish(), nn.Linear(time_dim, channels))
-        self.block1 = ConvBlock(in_channels, channels)
-        self.block2 = ConvBlock(channels, channels)
-        self.res_conv = nn.Conv1d(in_channels, channels, 1)
+        super().__init__(ConvBlock, in_channels, channels, time_dim)
 
     def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
         hidden = self.block1(x, mask) + self.mlp(time)[..., None]
@@ -67,24 +63,16 @@ class Double(nn.Module):
         return self.conv(x)
 
 
-class Level(nn.ModuleList):
-    """A residual block and its transformer blocks, and what more a kind of level has.
-
-    A list, so that its parts have the published key names.
-    """
+class Level(UnetLevel):
+    """A residual block and its transformer blocks, `[batch, channels, frames]`."""
 
     def __init__(self, config: UnetConfig, in_channels: int, channels: int, *more: nn.Module) -> None:
-        heads, head_dim = config.num_heads, config.attention_head_dim
-        blocks = nn.ModuleList(TransformerBlock(channels, heads, head_dim, -1) for _ in range(config.n_blocks))
-        super().__init__([ResnetBlock(in_channels, channels, 4 * config.channels[0]), blocks, *more])
+        super().__init__(ResnetBlock, config, in_channels, channels, -1, *more)
 
     def transform(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
-        """What the blocks make of `x` `[batch, channels, frames]`; padding is not attended to."""
-        x = self[0](x, mask, time).transpose(1, 2)
+        """Return the output of the blocks, `[batch, channels, frames]`; they do not attend to padding."""
         bias = torch.where(mask[:, None] > 0.5, 0.0, MASKED)
-        for block in self[1].children():
-            x = block(x, bias, Parts([], []))
-        return x.transpose(1, 2)
+        return self.attend(self[0](x, mask, time), bias, Parts([], []))
 
 
 class MiddleLevel(Level):

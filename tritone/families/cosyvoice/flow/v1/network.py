@@ -5,10 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.conformer import Conformer
+from tritone.families.cosyvoice.conformer import Conformer, existing
+from tritone.families.cosyvoice.flow.network import Decoder, FlowBase
 from tritone.families.cosyvoice.flow.v1.estimator import Unet
-from tritone.families.cosyvoice.flow.v2.encoder import existing
-from tritone.families.cosyvoice.flow.v2.network import Decoder, FlowBase
 from tritone.nn.activations import Mish
 from tritone.nn.norm import MaskedGroupNorm
 from tritone.nn.stft import length_mask

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.flow.v2.stages import BATCH, ENCODER_FP32, ESTIMATOR_FP32, FP16_TOLERANCE, ROWS
+from tritone.families.cosyvoice.flow.stages import BATCH, CONFORMER_FP32, FP16_TOLERANCE, ROWS, UNET_FP32
 from tritone.stage import Axis, Stage, Tensor
 
 if TYPE_CHECKING:
@@ -20,9 +20,7 @@ REGULATOR_FP32 = ("/length_regulator/model.*/[!C]*",)
 NORMS_FP32 = ("/estimator/*/block.1/*",)
 
 
-def interpolating_flow_stages(
-    config: InterpolatingFlowConfig, flow_loader: Callable[[], InterpolatingFlow]
-) -> tuple[Stage, Stage]:
+def flow_stages(config: InterpolatingFlowConfig, flow_loader: Callable[[], InterpolatingFlow]) -> tuple[Stage, Stage]:
     """`flow_encoder` and `flow_estimator` of a checkpoint; `flow_loader` returns the loaded flow, the same each time.
 
     Where each frame reads in the tokens, `frame_token` and `frame_fraction`, comes from `interpolation`.
@@ -56,7 +54,7 @@ def interpolating_flow_stages(
             (Tensor("mu", "float32", (BATCH, mel, FRAMES)), Tensor("spks", "float32", (BATCH, mel))),
             encoder,
             published="flow.encoder",
-            keep_fp32=(*ENCODER_FP32, *REGULATOR_FP32),
+            keep_fp32=(*CONFORMER_FP32, *REGULATOR_FP32),
             fp16_tolerance=FP16_TOLERANCE,
         ),
         Stage(
@@ -72,7 +70,7 @@ def interpolating_flow_stages(
             (mels("velocity"),),
             estimator,
             published="flow.decoder.estimator",
-            keep_fp32=(*ESTIMATOR_FP32, *NORMS_FP32),
+            keep_fp32=(*UNET_FP32, *NORMS_FP32),
             fp16_tolerance=FP16_TOLERANCE,
         ),
     )

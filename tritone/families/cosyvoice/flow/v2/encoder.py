@@ -10,11 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config.v1 import ConformerConfig
 from tritone.families.cosyvoice.config.v2 import EncoderConfig
-from tritone.nn.attention import RelativeAttention, attention_bias
-from tritone.nn.conv import CausalConv1d
-from tritone.nn.embedding import distance_embedding
+from tritone.families.cosyvoice.conformer import Blocks, Embed, existing
+from tritone.families.cosyvoice.flow.lookahead import Lookahead
 
 
 class EncoderState(NamedTuple):
@@ -24,34 +22,6 @@ class EncoderState(NamedTuple):
     token_att: Tensor
     frame_att: Tensor
     conv: Tensor
-
-
-class Embed(nn.Module):
-    """Linear layer and norm, scaled by sqrt(dim): `[batch, positions, in]` to `[batch, positions, dim]`."""
-
-    def __init__(self, in_dim: int, dim: int) -> None:
-        super().__init__()
-        self.out = nn.Sequential(nn.Linear(in_dim, dim), nn.LayerNorm(dim))
-        self.scale = dim**0.5
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(x) * self.scale
-
-
-class Lookahead(nn.Module):
-    """Residual convolutions that see `ahead` tokens of the future, then the past: `[batch, tokens + ahead, dim]` to
-    `[batch, tokens, dim]`, `channels` wide between."""
-
-    def __init__(self, dim: int, ahead: int, channels: int) -> None:
-        super().__init__()
-        self.ahead = ahead
-        self.conv1 = nn.Conv1d(dim, channels, ahead + 1)
-        self.conv2 = CausalConv1d(channels, dim, 3)
-
-    def forward(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        hidden = nn.functional.leaky_relu(self.conv1(x.transpose(1, 2)))
-        hidden, state = self.conv2(hidden, state)
-        return x[:, : x.shape[1] - self.ahead] + hidden.transpose(1, 2), state
 
 
 class Upsample(nn.Module):
@@ -69,67 +39,6 @@ class Upsample(nn.Module):
         x = nn.functional.pad(x, (2, 0)) if state is None else torch.cat((state, x), dim=2)
         twice = x[..., None].expand(-1, -1, -1, 2).flatten(2)
         return self.conv(twice).transpose(1, 2), None if state is None else x[:, :, -2:]
-
-
-class FeedForward(nn.Module):
-    """Position-wise two-layer perceptron with SiLU."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.w_1 = nn.Linear(dim, hidden)
-        self.w_2 = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.w_2(nn.functional.silu(self.w_1(x)))
-
-
-class Block(nn.Module):
-    """Relative self-attention and feed-forward, each normed before and added: `[batch, positions, dim]`."""
-
-    def __init__(self, config: EncoderConfig | ConformerConfig, keep: int) -> None:
-        super().__init__()
-        self.self_attn = RelativeAttention(config.dim, config.attention_heads, keep)
-        self.feed_forward = FeedForward(config.dim, config.linear_units)
-        self.norm_ff = nn.LayerNorm(config.dim, eps=1e-12)
-        self.norm_mha = nn.LayerNorm(config.dim, eps=1e-12)
-
-    def forward(self, x: Tensor, bias: Tensor, distances: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        attended, state = self.self_attn(self.norm_mha(x), bias, distances, state)
-        x = x + attended
-        return x + self.feed_forward(self.norm_ff(x)), state
-
-
-class Blocks(nn.ModuleList):
-    """Blocks of one rate, conformer ones unless told otherwise, under the key names of a list:
-    `[batch, positions, dim]`."""
-
-    def __init__(
-        self, config: EncoderConfig | ConformerConfig, number: int, keep: int, block: type[nn.Module] = Block
-    ) -> None:
-        super().__init__(block(config, keep) for _ in range(number))
-        self.left_chunks = config.left_chunks
-
-    def forward(
-        self, x: Tensor, length: Tensor | None, chunk_size: Tensor, state: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; this step's keys from `length` `[batch]` on (None: of all rows alike) are not seen."""
-        past = 0 if state is None else state.shape[3]
-        valid: Tensor | None = None
-        if length is not None:
-            valid = torch.arange(past + x.shape[1], device=x.device)[None] < (length + past)[:, None]
-        bias = attention_bias(x.shape[1], past, chunk_size, self.left_chunks, valid)
-        distances = distance_embedding(x.shape[1], past, x)
-        following: list[Tensor] = []
-        for index, block in enumerate(self):
-            x, after = block(x, bias, distances, None if state is None else state[:, index])
-            if after is not None:
-                following.append(after)
-        return x, torch.stack(following, dim=1) if len(following) > 0 else None
-
-
-def existing(x: Tensor, length: Tensor) -> Tensor:
-    """1 where a position of `x` `[batch, positions, dim]` is within its length, else 0: `[batch, positions, 1]`."""
-    return (torch.arange(x.shape[1], device=x.device)[None] < length[:, None])[..., None].to(x.dtype)
 
 
 class UpsampleConformerEncoder(nn.Module):

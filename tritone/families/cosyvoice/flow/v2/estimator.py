@@ -6,55 +6,16 @@ with the flow time mixed in, each followed by transformer blocks, and one skip c
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.config.v2 import EstimatorConfig
-from tritone.nn.activations import Mish, mish
-from tritone.nn.attention import SelfAttention, attention_bias
+from tritone.families.cosyvoice.flow.unet import EstimatorState, Parts, UnetLevel, UnetResnet
+from tritone.nn.activations import mish
+from tritone.nn.attention import attention_bias
 from tritone.nn.conv import CausalConv1d
 from tritone.nn.embedding import TimeEmbedding
-
-
-class EstimatorState(NamedTuple):
-    """Past keys and values `[batch, layers, heads, past, 2 x head_dim]` and past inputs of all convolutions
-    `[batch, channels of all, 2]`."""
-
-    att: Tensor
-    conv: Tensor
-
-
-class Parts:
-    """Hands each layer its part of the state, in the order the layers run, and collects the parts of the next.
-
-    A layer asks for its part (None where there is no state), runs, and puts what comes next.
-    """
-
-    def __init__(self, conv: list[Tensor], att: list[Tensor]) -> None:
-        self.conv, self.att = conv, att
-        self.next_conv: list[Tensor] = []
-        self.next_att: list[Tensor] = []
-
-    def take_conv(self) -> Tensor | None:
-        """Return the past of the convolution that runs now."""
-        return self.conv[len(self.next_conv)] if len(self.conv) > 0 else None
-
-    def take_att(self) -> Tensor | None:
-        """Return the past of the attention layer that runs now."""
-        return self.att[len(self.next_att)] if len(self.att) > 0 else None
-
-    def put_conv(self, after: Tensor | None) -> None:
-        """Keep what the convolution needs next time."""
-        if after is not None:
-            self.next_conv.append(after)
-
-    def put_att(self, after: Tensor | None) -> None:
-        """Keep what the attention layer needs next time."""
-        if after is not None:
-            self.next_att.append(after)
 
 
 class ConvBlock(nn.Module):
@@ -70,78 +31,27 @@ class ConvBlock(nn.Module):
         return mish(self.block[2](x.transpose(1, 2)).transpose(1, 2))
 
 
-class ResnetBlock(nn.Module):
-    """Two convolution blocks with the flow time added between, and a residual path."""
+class ResnetBlock(UnetResnet):
+    """Two causal convolution blocks with the flow time added between, and a residual path."""
 
     def __init__(self, in_channels: int, channels: int, time_dim: int) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(Mish(), nn.Linear(time_dim, channels))
-        self.block1 = ConvBlock(in_channels, channels)
-        self.block2 = ConvBlock(channels, channels)
-        self.res_conv = nn.Conv1d(in_channels, channels, 1)
+        super().__init__(ConvBlock, in_channels, channels, time_dim)
 
     def forward(self, x: Tensor, time: Tensor, parts: Parts) -> Tensor:
         hidden = self.block1(x, parts) + self.mlp(time)[..., None]
         return self.block2(hidden, parts) + self.res_conv(x)
 
 
-class Gelu(nn.Module):
-    """Linear layer and GELU."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.proj = nn.Linear(dim, hidden)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.gelu(self.proj(x))
-
-
-class FeedForward(nn.Module):
-    """Position-wise two-layer perceptron, four times as wide inside."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.net = nn.Sequential(Gelu(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
-
-
-class TransformerBlock(nn.Module):
-    """Self-attention and feed-forward, each normed before and added: `[batch, frames, dim]`."""
-
-    def __init__(self, dim: int, heads: int, head_dim: int, keep: int) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attn1 = SelfAttention(dim, heads, head_dim, keep)
-        self.norm3 = nn.LayerNorm(dim)
-        self.ff = FeedForward(dim)
-
-    def forward(self, x: Tensor, bias: Tensor, parts: Parts) -> Tensor:
-        attended, after = self.attn1(self.norm1(x), bias, parts.take_att())
-        parts.put_att(after)
-        x = x + attended
-        return x + self.ff(self.norm3(x))
-
-
-class Level(nn.ModuleList):
-    """A residual block and its transformer blocks, `[batch, channels, frames]`, and what more a kind of level has.
-
-    A list, so that its parts have the published key names.
-    """
+class Level(UnetLevel):
+    """A residual block and its transformer blocks, `[batch, channels, frames]`."""
 
     def __init__(self, config: EstimatorConfig, in_channels: int, *more: nn.Module) -> None:
-        width, heads, head_dim = config.channels[0], config.num_heads, config.attention_head_dim
         keep = config.left_chunks * config.chunk_size if config.left_chunks >= 0 else -1
-        blocks = nn.ModuleList(TransformerBlock(width, heads, head_dim, keep) for _ in range(config.n_blocks))
-        super().__init__([ResnetBlock(in_channels, width, 4 * width), blocks, *more])
+        super().__init__(ResnetBlock, config, in_channels, config.channels[0], keep, *more)
 
     def transform(self, x: Tensor, time: Tensor, bias: Tensor, parts: Parts) -> Tensor:
-        """What the blocks make of `x`."""
-        x = self[0](x, time, parts).transpose(1, 2)
-        for block in self[1].children():
-            x = block(x, bias, parts)
-        return x.transpose(1, 2)
+        """Return the output of the blocks, `[batch, channels, frames]`."""
+        return self.attend(self[0](x, time, parts), bias, parts)
 
 
 class MiddleLevel(Level):

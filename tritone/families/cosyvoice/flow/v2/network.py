@@ -1,42 +1,13 @@
-"""Speech tokens to mel: the flow's networks under the published key names, and the four stages cut from them."""
+"""The flow of v2, speech tokens to mel, under the published key names, and its two encoder stages."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from tritone.families.cosyvoice.config.common import CommonFlowConfig
 from tritone.families.cosyvoice.config.v2 import FlowConfig
+from tritone.families.cosyvoice.flow.network import Decoder, FlowBase
 from tritone.families.cosyvoice.flow.v2.encoder import EncoderState, UpsampleConformerEncoder
-from tritone.families.cosyvoice.flow.v2.estimator import Estimator, EstimatorState
-
-
-class Decoder(nn.Module):
-    """Holder of the estimator, under the name the checkpoints use; the solver is host work (`cfm.py`)."""
-
-    def __init__(self, estimator: nn.Module) -> None:
-        super().__init__()
-        self.estimator = estimator
-
-
-class FlowBase(nn.Module):
-    """What flows of every layout have: embeddings of tokens and of the speaker."""
-
-    def __init__(self, config: CommonFlowConfig) -> None:
-        super().__init__()
-        self.token_mel_ratio = config.token_mel_ratio
-        self.input_embedding = nn.Embedding(config.vocab_size, config.input_size)
-        self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
-
-    def within(self, mu: Tensor, length: Tensor) -> Tensor:
-        """Return features `[batch, 80, 2 x tokens]`, zero beyond their rows' numbers of tokens `[batch]`."""
-        frames = torch.arange(mu.shape[2], device=mu.device)[None]
-        return mu * (frames < self.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
-
-    def speaker(self, embedding: Tensor) -> Tensor:
-        """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""
-        direction = nn.functional.normalize(embedding, dim=1)
-        return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))
+from tritone.families.cosyvoice.flow.v2.estimator import Estimator
 
 
 class Flow(FlowBase):
@@ -111,45 +82,3 @@ class FlowEncoderChunk(nn.Module):
         mu, after = self.flow.encode(speech_token, speech_token_len, chunk_size, state)
         assert after is not None  # a step from a state has a next state
         return mu, self.flow.speaker(embedding), after.token_att, after.frame_att, after.conv
-
-
-class FlowEstimator(nn.Module):
-    """Stage `flow_estimator`: velocity of whole utterances, zero where `mask` is."""
-
-    full_precision_inputs = ("t",)
-
-    def __init__(self, flow: FlowBase) -> None:
-        super().__init__()
-        self.estimator = flow.get_submodule("decoder.estimator")
-
-    def forward(
-        self, x: Tensor, mask: Tensor, mu: Tensor, t: Tensor, spks: Tensor, cond: Tensor, chunk_size: Tensor
-    ) -> Tensor:
-        velocity, _ = self.estimator(x, mu, t, spks, cond, chunk_size, valid=mask[:, 0] > 0.5)
-        return velocity * mask
-
-
-class FlowEstimatorChunk(nn.Module):
-    """Stage `flow_estimator_chunk`: velocity of a chunk's frames, given the state the same Euler step left before."""
-
-    full_precision_inputs = ("t",)
-
-    def __init__(self, flow: FlowBase) -> None:
-        super().__init__()
-        self.estimator = flow.get_submodule("decoder.estimator")
-
-    def forward(
-        self,
-        x: Tensor,
-        mu: Tensor,
-        t: Tensor,
-        spks: Tensor,
-        cond: Tensor,
-        chunk_size: Tensor,
-        att_state: Tensor,
-        conv_state: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        state = EstimatorState(att_state, conv_state)
-        velocity, after = self.estimator(x, mu, t, spks, cond, chunk_size, state=state)
-        assert after is not None  # a step from a state has a next state
-        return velocity, after.att, after.conv

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config.v3 import DitConfig
-from tritone.families.cosyvoice.flow.v2.estimator import EstimatorState
+from tritone.families.cosyvoice.flow.unet import EstimatorState
 from tritone.nn.activations import mish
 from tritone.nn.attention import attention_bias, extend, split_heads, weigh
 from tritone.nn.conv import CausalConv1d

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tritone.families.cosyvoice.config.v3 import DitFlowConfig
-from tritone.families.cosyvoice.flow.v2.encoder import Lookahead, existing
-from tritone.families.cosyvoice.flow.v2.network import Decoder, FlowBase
+from tritone.families.cosyvoice.conformer import existing
+from tritone.families.cosyvoice.flow.lookahead import Lookahead
+from tritone.families.cosyvoice.flow.network import Decoder, FlowBase
 from tritone.families.cosyvoice.flow.v3.estimator import Dit
 
 

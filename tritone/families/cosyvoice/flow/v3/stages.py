@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tritone.families.cosyvoice.config.v3 import DitFlowConfig
-from tritone.families.cosyvoice.flow.v2.stages import BATCH, CHUNK_TOKENS, SPEECH_TOKENS, estimator_stages, token_inputs
+from tritone.families.cosyvoice.flow.stages import BATCH, CHUNK_TOKENS, SPEECH_TOKENS, estimator_stages, token_inputs
 from tritone.stage import Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ ESTIMATOR_FP32 = (
 )
 
 
-def dit_flow_stages(config: DitFlowConfig, flow_loader: Callable[[], DitFlow]) -> tuple[Stage, ...]:
+def flow_stages(config: DitFlowConfig, flow_loader: Callable[[], DitFlow]) -> tuple[Stage, ...]:
     """`flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of a v3 checkpoint.
 
     As `flow_stages`, but that the encoder has no mask and so no `chunk_size`.
