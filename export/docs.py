@@ -1,12 +1,16 @@
-"""Write the README's table of what can be exported and where it is served: `python export/docs.py [--check]`.
+"""Write the generated tables of the documentation: `python export/docs.py [--check]`.
 
-The table stands between two marker lines and is made from the code's own lists, so it cannot promise what is not there.
+README.md      models, formats and targets, between two marker lines
+docs/tables.md requests, responses, stages and axes of every family, the whole file
+
+They are made from the code's own descriptions, so they cannot drift from it.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +20,8 @@ from tritone.build import artifacts, targets
 from tritone.build.artifacts import Artifact
 from tritone.build.targets import HUGGINGFACE, Selection
 from tritone.catalog import KINDS, published_family
-from tritone.stage import Family
+from tritone.engines.call import dim_text, tensor_text
+from tritone.stage import Family, Stage, Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: python export/docs.py -->", "<!-- end of table -->"
@@ -30,18 +35,17 @@ NAMES = {
 HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for target in targets.TARGETS))
 
 
-def table() -> str:
+def coverage() -> str:
     """Return the Markdown table of models, formats and targets."""
-    rows = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    rows = []
     for kind in KINDS:
         family = published_family(kind)
-        for name, cells in format_rows(family).items():
-            rows.append("| " + " | ".join((f"{family.name} (`{kind.name}`)", NAMES[name], *cells)) + " |")
-    return "\n".join(rows)
+        rows += [(f"{family.name} (`{kind.name}`)", NAMES[name], *cells) for name, cells in format_rows(family).items()]
+    return markdown(HEAD, rows)
 
 
 def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
-    """By format: its precisions, what of the family it covers, and what a server of each target loads of it."""
+    """Return by format its precisions, its share of the family, and what a server of each target loads of it."""
     everything = Selection(targets.FORMATS, targets.PRECISIONS)
     possible = [a for llm in targets.LLM_FOLDERS for a in artifacts.artifacts(family, replace(everything, llm=llm))]
     served = {target: loaded(family, target) for target in targets.TARGETS}
@@ -63,10 +67,10 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
 
 
 def loaded(family: Family, target: str) -> set[tuple[str, str]]:
-    """Row and precision of everything a server of the target opens: what is only made into something else is not."""
-    wanted = artifacts.artifacts(family, targets.for_target(target))
-    sources = {artifact.source for artifact in wanted}
-    return {(label(artifact), artifact.precision) for artifact in wanted if artifact.key not in sources}
+    """Return row and precision of everything a server of the target opens, without the sources of its artifacts."""
+    needed = artifacts.artifacts(family, targets.for_target(target))
+    sources = {artifact.source for artifact in needed}
+    return {(label(artifact), artifact.precision) for artifact in needed if artifact.key not in sources}
 
 
 def label(artifact: Artifact) -> str:
@@ -74,21 +78,75 @@ def label(artifact: Artifact) -> str:
     return HUGGINGFACE if artifact.precision == HUGGINGFACE else artifact.format
 
 
+def tables() -> str:
+    """Return the page of requests, responses, stages and axes."""
+    parts = [
+        "<!-- Written by python export/docs.py; do not edit. -->",
+        "# Requests, stages and axes",
+        "Sizes are those of the published checkpoints; a checkpoint with other sizes has its own. Every engine covers\n"
+        "an axis from its smallest to its largest size. Requests and responses carry a batch of one.",
+    ]
+    for kind in KINDS:
+        family = published_family(kind)
+        parts += [f"## {family.name} (`{kind.name}`)", "### Request", request_table(family.request)]
+        parts += ["### Response", markdown(("output", "type"), map(tensor_row, family.response))]
+        parts += ["### Stages", stage_table(family.stages), "### Axes", axis_table(family.stages)]
+    return "\n\n".join(parts) + "\n"
+
+
+def request_table(tensors: tuple[Tensor, ...]) -> str:
+    """Return the Markdown table of a request's inputs."""
+    rows = ((*tensor_row(tensor), "optional" if tensor.optional else "required") for tensor in tensors)
+    return markdown(("input", "type", ""), rows)
+
+
+def tensor_row(tensor: Tensor) -> tuple[str, str]:
+    """Return the name and the type of a tensor as two cells."""
+    return f"`{tensor.name}`", tensor_text(tensor)
+
+
+def stage_table(stages: tuple[Stage, ...]) -> str:
+    """Return the Markdown table of stages with all inputs and outputs."""
+    rows = ((f"`{stage.name}`", joined(stage.inputs), joined(stage.outputs)) for stage in stages)
+    return markdown(("stage", "inputs", "outputs"), rows)
+
+
+def joined(tensors: tuple[Tensor, ...]) -> str:
+    """Return several tensors as one cell."""
+    return ", ".join(f"`{tensor.name}` {tensor_text(tensor)}" for tensor in tensors)
+
+
+def axis_table(stages: tuple[Stage, ...]) -> str:
+    """Return the Markdown table of all axes with their ranges."""
+    axes = {axis.name: axis for stage in stages for axis in stage.axes}
+    rows = ((f"`{dim_text(axis)}`", str(axis.lo), str(axis.opt), str(axis.hi)) for axis in axes.values())
+    return markdown(("axis", "smallest", "usual", "largest"), rows)
+
+
+def markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
 def main() -> int:
-    """Writes the table; with --check, exits 1 when the README differs from it."""
+    """Write the tables; with --check, return 1 when a file differs from them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="only compare")
+    parser.add_argument("--check", action="store_true", help="compare without writing")
     args = parser.parse_args()
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    head, rest = text.split(BEGIN)
-    tail = rest.split(END)[1]
-    fresh = f"{head}{BEGIN}\n{table()}\n{END}{tail}"
-    if args.check and fresh != text:
-        print(f"{readme.name}: the table is out of date; run: python export/docs.py", file=sys.stderr)
-        return 1
-    if not args.check:
-        readme.write_text(fresh, encoding="utf-8")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    head, rest = readme.split(BEGIN)
+    files = {
+        ROOT / "README.md": f"{head}{BEGIN}\n{coverage()}\n{END}{rest.split(END)[1]}",
+        ROOT / "docs" / "tables.md": tables(),
+    }
+    stale = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if args.check:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is out of date; run: python export/docs.py", file=sys.stderr)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(files[path], encoding="utf-8")
     return 0
 
 
