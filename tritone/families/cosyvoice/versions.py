@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritone.families.cosyvoice.checkpoint import v1 as yaml_v1
+from tritone.families.cosyvoice.checkpoint import v2 as yaml_v2
+from tritone.families.cosyvoice.checkpoint import v3 as yaml_v3
 from tritone.families.cosyvoice.checkpoint.fields import Layout
-from tritone.families.cosyvoice.checkpoint.v1 import V1_LAYOUT
-from tritone.families.cosyvoice.checkpoint.v2 import V2_LAYOUT
-from tritone.families.cosyvoice.checkpoint.v3 import V3_LAYOUT, completed
 from tritone.families.cosyvoice.flow.grid import chunk_inputs
 from tritone.families.cosyvoice.flow.noise import Draw, drawn_noise, table_noise
 from tritone.families.cosyvoice.flow.v1 import stages as flow_v1
@@ -137,7 +137,7 @@ VERSIONS: dict[int, Version] = {
         Version(
             number=1,
             yaml="cosyvoice.yaml",
-            layout=V1_LAYOUT,
+            layout=yaml_v1.V1_LAYOUT,
             files=(),
             modes=("sft", "zero_shot", "cross_lingual", "instruct", "vc"),
             instruct_mode="instruct",
@@ -147,11 +147,12 @@ VERSIONS: dict[int, Version] = {
             encoder_inputs=frame_inputs,
             starting_noise=drawn_noise,
             lm_stages=lm_stages,
+            completed=yaml_v1.completed,
         ),
         Version(
             number=2,
             yaml="cosyvoice2.yaml",
-            layout=V2_LAYOUT,
+            layout=yaml_v2.V2_LAYOUT,
             files=(f"{BACKBONE}/config.json",),
             modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
             instruct_mode="instruct2",
@@ -165,7 +166,7 @@ VERSIONS: dict[int, Version] = {
         Version(
             number=3,
             yaml="cosyvoice3.yaml",
-            layout=V3_LAYOUT,
+            layout=yaml_v3.V3_LAYOUT,
             files=(f"{BACKBONE}/config.json",),
             modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
             instruct_mode="instruct2",
@@ -174,7 +175,7 @@ VERSIONS: dict[int, Version] = {
             flow_stages=flow_v3.flow_stages,
             encoder_inputs=chunk_inputs,
             starting_noise=table_noise,
-            completed=completed,
+            completed=yaml_v3.completed,
             special_tokens=special_tokens.V3,
             system_prompt="You are a helpful assistant.",
             silent_tokens=SILENT_TOKENS,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+from pathlib import Path
+from typing import Any, cast
 
 from tritone.families.cosyvoice.checkpoint.fields import MEL_KEYS, VOCODER_KEYS, Layout, same
+from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
 
 
 def _blocks(prefix: str, key: str) -> dict[str, str]:
@@ -112,3 +116,10 @@ V1_LAYOUT = Layout(
     ),
     frontends=("whisper",),
 )
+
+
+def completed(config: CosyVoiceConfig, _path: Path) -> CosyVoiceConfig:
+    """Return the configuration whose flow makes frames at the rate and hop of the mel spectrogram."""
+    flow = cast("InterpolatingFlowConfig", config.flow)
+    flow = dataclasses.replace(flow, sample_rate=config.mel.sample_rate, hop=config.mel.hop)
+    return dataclasses.replace(config, flow=flow)

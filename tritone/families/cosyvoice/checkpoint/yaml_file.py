@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tritone.families.cosyvoice.checkpoint.consistency import check_settings
 from tritone.families.cosyvoice.checkpoint.fields import parse, render
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.published import PUBLISHED
@@ -12,9 +13,10 @@ from tritone.families.cosyvoice.published import PUBLISHED
 def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
     """Return the configuration in the HyperPyYAML text of a version's file; `path` is for errors.
 
-    Absent keys keep the published classes' values.
+    Absent keys keep the published classes' values. CheckpointError for settings that are invalid or contradictory.
     """
     config = parse(PUBLISHED[version], text, path)
+    check_settings(config, path)
     return config.version.completed(config, path)
 
 
