@@ -137,7 +137,7 @@ VERSIONS: dict[int, Version] = {
         Version(
             number=1,
             yaml="cosyvoice.yaml",
-            layout=yaml_v1.V1_LAYOUT,
+            layout=yaml_v1.LAYOUT,
             files=(),
             modes=("sft", "zero_shot", "cross_lingual", "instruct", "vc"),
             instruct_mode="instruct",
@@ -152,7 +152,7 @@ VERSIONS: dict[int, Version] = {
         Version(
             number=2,
             yaml="cosyvoice2.yaml",
-            layout=yaml_v2.V2_LAYOUT,
+            layout=yaml_v2.LAYOUT,
             files=(f"{BACKBONE}/config.json",),
             modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
             instruct_mode="instruct2",
@@ -166,7 +166,7 @@ VERSIONS: dict[int, Version] = {
         Version(
             number=3,
             yaml="cosyvoice3.yaml",
-            layout=yaml_v3.V3_LAYOUT,
+            layout=yaml_v3.LAYOUT,
             files=(f"{BACKBONE}/config.json",),
             modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
             instruct_mode="instruct2",

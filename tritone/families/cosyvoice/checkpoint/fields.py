@@ -42,33 +42,6 @@ class Layout:
     frontends: tuple[str, ...] = ("qwen", "phonemes")
 
 
-def same(prefix: str, key: str, *names: str) -> dict[str, str]:
-    """Entries of `keys` for fields of one part of the configuration that have the YAML's own names."""
-    return {f"{prefix}.{name}": f"{key}.{name}" for name in names}
-
-
-VOCODER_KEYS: dict[str, str] = {
-    "hift.sample_rate": "hift.sampling_rate",
-    **same(
-        *("hift", "hift"),
-        *("in_channels", "base_channels", "nb_harmonics", "nsf_alpha", "nsf_sigma", "nsf_voiced_threshold"),
-        *("upsample_rates", "upsample_kernel_sizes", "resblock_kernel_sizes", "resblock_dilation_sizes"),
-        *("source_resblock_kernel_sizes", "source_resblock_dilation_sizes", "lrelu_slope", "audio_limit"),
-    ),
-    "hift.istft_n_fft": "hift.istft_params.n_fft",
-    "hift.istft_hop": "hift.istft_params.hop_len",
-    "hift.f0_channels": "hift.f0_predictor.cond_channels",
-}
-"""Where every version keeps the vocoder's settings..."""
-MEL_KEYS: dict[str, str] = {
-    **same("mel", "feat_extractor", "n_fft", "num_mels", "fmin", "fmax"),
-    "mel.sample_rate": "feat_extractor.sampling_rate",
-    "mel.hop": "feat_extractor.hop_size",
-    "mel.win": "feat_extractor.win_size",
-}
-"""... and those of the mel spectrogram."""
-
-
 def parse(default: CosyVoiceConfig, text: str, path: Path) -> CosyVoiceConfig:
     """Return the configuration in HyperPyYAML text of the version of `default`, which gives the value of absent keys.
 
