@@ -6,13 +6,17 @@ glue) and one language model. Nothing here imports more than NumPy, and nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from tritone.calls import Arrays as Arrays
+from tritone.calls import Call as Call
+from tritone.calls import Run, Synthesize, SynthesizePieces
+from tritone.lm.description import CausalLm, NoLm, StageLm
+
 
 
 @dataclass(frozen=True)
@@ -149,44 +153,15 @@ class Host:
     """A step in NumPy or plain Python around the stages: text, mel, resampling, length expansion, solver loops.
 
     Args:
-        run: `run(call, llm, requests) -> results`: a list of requests (each a dict of unpadded arrays with a leading
-            batch of 1) gives a list of as many results; a result that is an exception answers that request alone.
+        run: takes a list of requests, each a dict of unpadded arrays with a leading batch of 1.
         uses: the stages it calls, and "llm" when it needs the language model.
     """
 
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    run: Callable[[Any, Any, list[Arrays]], list[Any]]
+    run: Run
     uses: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LanguageModel:
-    """A prompt in, a stream of tokens out; never a Stage, because its length is decided by its own output.
-
-    Args:
-        vocabulary: rows of the output head; channels: tokens emitted per step.
-        limits: named numbers a runner must respect (stop ids, position limit).
-        build: returns the torch module, the reference of every other engine.
-        merged: returns (plain causal LM whose first `vocabulary` ids are the head's and what sessions take, head bias).
-        huggingface: returns the `tritone.lm.hf_model.HfModel` for engines that load folders of transformers.
-    """
-
-    name: str
-    vocabulary: int
-    channels: int
-    limits: Mapping[str, Any]
-    build: Callable[[], Any]
-    merged: Callable[[], tuple[Any, Any]] | None = None
-    huggingface: Callable[[], Any] | None = None
-
-
-Call = Callable[..., Arrays]
-"""`call(stage_name, **arrays) -> {output: array}`: torch in tests, onnxruntime offline, Triton BLS in the server."""
-
-Llm = Callable[..., Any]
-"""`llm() -> session` with `prefill(ids) -> logits`, `step(id) -> logits`, `close()`; `llm(embedding)` where heard."""
 
 
 @dataclass(frozen=True)
@@ -195,22 +170,21 @@ class Family:
 
     Args:
         hosts: the steps of the whole-utterance ensemble, in order; each output feeds later inputs of the same name.
-        synthesize: `synthesize(call, llm, request, cancelled[, pieces]) -> waveform chunks`; `pieces`: arriving text.
         settings: what servers and clients publish about the model (sample_rate, speakers).
-        stage_llm: of a language model whose steps are stages, in the place of `language_model`: `stage_llm(call)`.
-        services: steps that are also of use alone; each is served under its own name, beside the ensemble.
+        services: steps that are also useful on their own; each is served under its own name, beside the ensemble.
+        synthesize_pieces: of families that speak while their text is still arriving.
     """
 
     name: str
     stages: tuple[Stage, ...]
-    language_model: LanguageModel | None
+    lm: NoLm | StageLm | CausalLm
     request: tuple[Tensor, ...]
     response: tuple[Tensor, ...]
-    synthesize: Callable[..., Iterator[np.ndarray]]
+    synthesize: Synthesize
     hosts: tuple[Host, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    stage_llm: Callable[[Call], Llm] | None = None
     services: tuple[Host, ...] = ()
+    synthesize_pieces: SynthesizePieces | None = None
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name; KeyError names those that exist."""

@@ -29,7 +29,7 @@ from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.lm.v2.network import SOS, TASK_ID, SpeechLM
 from tritone.families.cosyvoice.speak.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
-from tritone.lm.sampling import SamplingConfig
+from tritone.lm.rules import SamplingConfig
 from tritone.text.tokenizer import TextTokenizer
 
 TAGGED, JOINED_TAGGED = 0.85, 0.4

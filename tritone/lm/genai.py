@@ -13,6 +13,7 @@ import numpy as np
 from tritone.build.files import read_json
 from tritone.build.layout import llm_path
 from tritone.errors import ArtifactError, InvalidRequest
+from tritone.lm.logits import LogitsLm
 
 CONFIG = "genai_config.json"
 
@@ -136,8 +137,8 @@ class GenaiSession:
         return np.array(logits[0, -1] if logits.ndim == 3 else logits[-1], np.float32)
 
 
-class GenaiLlm:
-    """`llm() -> session`, the model being loaded by the first call or by `load()`."""
+class GenaiSessions:
+    """Opens sequences on one model, which the first call or `load()` loads."""
 
     def __init__(self, folder: Path, threads: int) -> None:
         self._folder, self._threads = folder, threads
@@ -151,10 +152,15 @@ class GenaiLlm:
                 self._model = GenaiModel(self._folder, self._threads)
             return self._model
 
-    def __call__(self) -> GenaiSession:
+    def __call__(self, _conditioning: np.ndarray | None = None) -> GenaiSession:
         return self.load().session()
 
 
-def genai_llm(build: str | Path, precision: str = "int8", threads: int = 1) -> GenaiLlm:
-    """Return the language model of a build folder, as `synthesize` and the host steps take it."""
-    return GenaiLlm(llm_path(build, precision), threads)
+def genai_sessions(build: str | Path, precision: str = "int8", threads: int = 1) -> GenaiSessions:
+    """Return the sessions of a build folder's language model."""
+    return GenaiSessions(llm_path(build, precision), threads)
+
+
+def genai_llm(build: str | Path, precision: str = "int8", threads: int = 1) -> LogitsLm:
+    """Return the language model of a build folder."""
+    return LogitsLm(genai_sessions(build, precision, threads))

@@ -109,8 +109,12 @@ class HfSession:
         """Return logits after one more token."""
         return self._forward([self._model.first + token])
 
+    def extend(self, ids: Sequence[int]) -> np.ndarray:
+        """Return logits after more merged ids."""
+        return self._forward(self._model.ids(ids))
+
     def close(self) -> None:
-        """Frees the cache."""
+        """Free the cache."""
         self._cache = None
 
     def _forward(self, ids: list[int]) -> np.ndarray:

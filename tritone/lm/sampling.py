@@ -7,73 +7,15 @@ fit: `draw(probabilities) -> index`, where the probabilities `[n]` are positive 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from tritone.errors import InvalidRequest
+from tritone.lm.protocols import TokenSession
+from tritone.lm.rules import SamplingConfig, SpeechRules
 
 Draw = Callable[[np.ndarray], int]
 """`draw(probabilities [n]) -> index`, in proportion to the probabilities."""
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """Repetition-aware sampling: nucleus `top_p`/`top_k`, and the window in which a repeat forces a full draw."""
-
-    top_p: float = 0.8
-    top_k: int = 25
-    win_size: int = 10
-    tau_r: float = 0.1
-
-
-class SpeechRules(Protocol):
-    """What a language model's configuration says about its speech tokens.
-
-    Ids are rows of the speech head. `stop_ids` end a sequence; `early_ids` are excluded before the minimum length.
-    """
-
-    @property
-    def min_token_text_ratio(self) -> float:
-        """Fewest speech tokens of a text token."""
-        ...
-
-    @property
-    def max_token_text_ratio(self) -> float:
-        """Most speech tokens of a text token."""
-        ...
-
-    @property
-    def sampling(self) -> SamplingConfig:
-        """How ids are drawn."""
-        ...
-
-    @property
-    def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a sequence."""
-        ...
-
-    @property
-    def early_ids(self) -> tuple[int, ...]:
-        """Ids excluded before the minimum length."""
-        ...
-
-
-class Session(Protocol):
-    """One sequence being decoded by some engine; logits are float32 `[head_size]`, bias included."""
-
-    def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Return logits after the prompt, given in merged ids (see `Vocabulary`)."""
-        ...
-
-    def step(self, token: int) -> np.ndarray:
-        """Return logits after one more speech token."""
-        ...
-
-    def close(self) -> None:
-        """Frees what the sequence holds; the session is not used afterwards."""
-        ...
 
 
 def seeded_draw(seed: int) -> Draw:
@@ -116,7 +58,7 @@ def sample(scores: np.ndarray, history: Sequence[int], config: SamplingConfig, d
 
 
 def tokens(
-    session: Session,
+    session: TokenSession,
     prompt: Sequence[int],
     text_length: int,
     config: SpeechRules,

@@ -22,15 +22,18 @@ import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import numpy as np
 
 from tritone.build.files import read_json
 from tritone.build.layout import llm_path
 from tritone.build.targets import HUGGINGFACE
-from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.errors import ArtifactError, ConfigError, InvalidRequest, TritoneError
 from tritone.lm.guard import guarded
 from tritone.lm.hf_model import IDS, moved
-from tritone.lm.sampling import SpeechRules, length_limits
+from tritone.lm.rules import SpeechRules
+from tritone.lm.sampling import length_limits
 
 ENGINES: dict[str, dict[str, Any]] = {
     "trtllm": {"detokenize": False, "add_special_tokens": False},
@@ -71,7 +74,7 @@ class Answer:
 
 
 class ServedLlm:
-    """`llm() -> session`, each session one request to the server.
+    """A `SpeechLm` whose sequences are requests to the server.
 
     Args:
         url: the server, such as "http://llm:8355".
@@ -100,9 +103,46 @@ class ServedLlm:
         self._host, self._port, self._path = parts.hostname, parts.port or 80, parts.path.rstrip("/")
         self._name = ""
         self._lock = threading.Lock()
+        self._on_token: Callable[[], None] = lambda: None
 
-    def __call__(self) -> ServedSession:
-        return ServedSession(self)
+    def warm_up(self) -> None:
+        """Raise LlmFailed unless the server is there and has a model."""
+        self.name()
+
+    def count(self, on_token: Callable[[], None]) -> None:
+        """Call `on_token` for every token the server sends."""
+        self._on_token = on_token
+
+    def session(self, conditioning: np.ndarray | None = None) -> NoReturn:
+        """Raise InvalidRequest: the server samples, so no sequence can be decoded step by step here."""
+        raise InvalidRequest(
+            "target_text", "comes in pieces; the engine of the language model takes only a whole prompt"
+        )
+
+    def generate(
+        self,
+        prompt: Sequence[int],
+        text_length: int,
+        rules: SpeechRules,
+        seed: int,
+        cancelled: Callable[[], bool],
+        conditioning: np.ndarray | None = None,
+    ) -> Iterator[int]:
+        """Yield speech codes as they come, until the model stops or `cancelled()` is true.
+
+        Args:
+            prompt: merged ids, as for `tritone.lm.sampling.tokens`.
+
+        Raises:
+            LlmFailed: the server failed. Runaway: the model did, twice.
+        """
+        request = ServedRequest(self)
+        try:
+            for code in request.codes(prompt, text_length, rules, seed, cancelled):
+                self._on_token()
+                yield code
+        finally:
+            request.close()
 
     def name(self) -> str:
         """What the server calls its model; asked once."""
@@ -138,28 +178,17 @@ class ServedLlm:
         return f"the language model server at {self.url}"
 
 
-class ServedSession:
+class ServedRequest:
     """One sequence, sampled by the server; closing it tells the server to stop."""
 
     def __init__(self, llm: ServedLlm) -> None:
         self._llm = llm
         self._answer: Answer | None = None
 
-    def check(self) -> None:
-        """Raise LlmFailed unless the server is there and has a model."""
-        self._llm.name()
-
-    def generate(
+    def codes(
         self, prompt: Sequence[int], text_length: int, config: SpeechRules, seed: int, cancelled: Callable[[], bool]
     ) -> Iterator[int]:
-        """Speech codes as they come, until the model stops or `cancelled()` is true, watched by `tritone.lm.guard`.
-
-        Args:
-            prompt: merged ids, as for `tritone.lm.sampling.tokens`.
-
-        Raises:
-            LlmFailed: what the server did. Runaway: what the model did, twice.
-        """
+        """Yield speech codes as they come, watched by `tritone.lm.guard`."""
         least, most = length_limits(text_length, config)
 
         def attempt(spoken: Sequence[int], seed: int) -> Iterator[int]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from tritone.errors import TritoneError
+from tritone.lm.protocols import RowSampler
 
 AHEAD = 64
 """Rows a sequence may be ahead of its listener, if not told otherwise."""
@@ -45,22 +46,11 @@ class Engine(Protocol):
         ...
 
 
-class Utterance(Protocol):
-    """What makes rows of logits, for one sequence; `over` after the last."""
-
-    prompt: Any
-    over: bool
-
-    def next(self, logits: Any) -> Any:
-        """Return the next row."""
-        ...
-
-
 class Listener(Iterator[Any]):
     """The rows of one sequence as they come. Raises what ended it before its time; close it if it is not read out."""
 
-    def __init__(self, lm: SharedLm, utterance: Utterance, ahead: int | None, cancelled: Callable[[], bool]) -> None:
-        self.utterance, self.over = utterance, False
+    def __init__(self, lm: SharedLm, sampler: RowSampler, ahead: int | None, cancelled: Callable[[], bool]) -> None:
+        self.sampler, self.over = sampler, False
         self.row: Any = None
         self.state: Any = None
         self._rows, self._ahead, self._cancelled = deque[Any](), ahead, cancelled
@@ -92,7 +82,7 @@ class Listener(Iterator[Any]):
     def give(self, row: Any) -> None:
         """One more row, or the last; with the lock held, as all below."""
         if not self.over:
-            self.row, self.over = row, self.utterance.over
+            self.row, self.over = row, self.sampler.over
             self._rows.append(row)
             self._arrived.notify()
 
@@ -124,16 +114,19 @@ class SharedLm:
         self._thread: threading.Thread | None = None
         self._on_step: Callable[[], None] = lambda: None
 
-    def __call__(
-        self, utterance: Utterance, ahead: int | None = AHEAD, cancelled: Callable[[], bool] = lambda: False
+    def warm_up(self) -> None:
+        """Do nothing: the engine runs stages, which are warmed up where they run."""
+
+    def rows(
+        self, sampler: RowSampler, ahead: int | None = AHEAD, cancelled: Callable[[], bool] = lambda: False
     ) -> Listener:
-        """Return the utterance's rows; they come from now on, whether or not they are read.
+        """Return the sampler's rows; they are decoded from now on, whether or not they are read.
 
         Args:
             ahead: rows that may wait to be read before the sequence pauses, None for all there are.
             cancelled: asked before each row; when it says so, the rows end.
         """
-        listener = Listener(self, utterance, ahead, cancelled)
+        listener = Listener(self, sampler, ahead, cancelled)
         with self.lock:
             self._open.append(listener)
             self.work.notify()
@@ -144,10 +137,9 @@ class SharedLm:
                 self._thread.start()
         return listener
 
-    def count(self, on_step: Callable[[], None]) -> SharedLm:
-        """Return the same model, which from now on calls `on_step` after each step."""
-        self._on_step = on_step
-        return self
+    def count(self, on_token: Callable[[], None]) -> None:
+        """Call `on_token` after each step, however many sequences share it."""
+        self._on_step = on_token
 
     def close(self) -> None:
         """End all sequences, with an error where rows were still to come, and wait until nothing is computed."""
@@ -204,7 +196,7 @@ class SharedLm:
         for one in chosen:
             if one.row is None:
                 try:
-                    logits, one.state = self._engine.prefill(one.utterance.prompt)
+                    logits, one.state = self._engine.prefill(one.sampler.prompt)
                 except Exception as error:
                     with self.lock:
                         one.end(error)
@@ -234,7 +226,7 @@ class SharedLm:
     def _give(self, one: Listener, logits: Any) -> None:
         """The row these logits make; an error in it ends this sequence alone."""
         try:
-            row = one.utterance.next(logits)
+            row = one.sampler.next(logits)
         except Exception as error:
             with self.lock:
                 one.end(error)

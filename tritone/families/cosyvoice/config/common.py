@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from tritone.audio.mel import MelConfig
-from tritone.lm.sampling import SamplingConfig
+from tritone.lm.rules import SamplingConfig
 
 if TYPE_CHECKING:
     from tritone.families.cosyvoice.versions import Version

@@ -7,22 +7,14 @@ a fill id and gets the next five; once the text is complete, what is left of it,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
-from tritone.lm.sampling import Draw, Session, length_limits, sample
-
-
-class ExtendableSession(Session, Protocol):
-    """A session whose sequence takes several tokens at a time after its prompt."""
-
-    def extend(self, ids: Sequence[int]) -> np.ndarray:
-        """Return logits after more merged ids, text or speech."""
-        ...
+from tritone.lm.protocols import TokenSession
+from tritone.lm.sampling import Draw, length_limits, sample
 
 
 class UnexpectedId(TritoneError):
@@ -30,7 +22,7 @@ class UnexpectedId(TritoneError):
 
 
 def bistream(
-    session: ExtendableSession,
+    session: TokenSession,
     text: Iterable[Sequence[int]],
     config: LmConfig,
     draw: Draw,

@@ -16,13 +16,14 @@ from tritone.families.cosyvoice.flow.grid import estimator_chunk
 from tritone.families.cosyvoice.flow.inputs import Row, encoder_inputs, frame_count, starting_noise
 from tritone.families.cosyvoice.flow.stream import SpeedStream
 from tritone.families.cosyvoice.speak.request import REQUEST, Prepared, prepare
-from tritone.families.cosyvoice.speak.synthesize import heard, whole_tokens
+from tritone.families.cosyvoice.speak.synthesize import conditioning, whole_tokens
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.vocoder.source import harmonics
 from tritone.families.cosyvoice.voices.speakers import Voices
 from tritone.families.cosyvoice.voices.voice import Voice
+from tritone.lm.protocols import SpeechLm
 from tritone.request.batch import answer, pad, row, stack
-from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
+from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
 ROW = 1
 TEXT = Axis("text_tokens", 0, 60, 4000)
@@ -59,19 +60,19 @@ def hosts(config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple
     samples = Scaled(config.hift.hop, MEL)
     waveform = Tensor("waveform", "float32", (ROW, samples))
 
-    def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def text_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return [answer(encode_text, call, request, config, front, voices) for request in requests]
 
-    def llm(_call: Call, llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def llm(_call: Call, llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return [answer(decode_tokens, llm, request, config) for request in requests]
 
-    def flow_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def flow_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return encode_speech(call, requests, config)
 
-    def flow_decoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def flow_decoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return decode_flow(call, requests, config)
 
-    def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def vocoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return vocode(call, requests, config)
 
     prompt: tuple[Tensor, ...] = (PROMPT_TEXT_TOKEN, LLM_PROMPT, SOURCE_TOKEN)
@@ -119,11 +120,11 @@ def encode_text(call: Call, request: Arrays, config: CosyVoiceConfig, front: Tex
         "speed_used": np.array([[prepared.speed]], np.float32),
         "seed_used": np.array([[prepared.seed]], np.int64),
     }
-    embedding = heard(voice, config)
-    return {**arrays, "llm_embedding": embedding[0].reshape(1, -1)} if embedding else arrays
+    embedding = conditioning(voice, config)
+    return arrays if embedding is None else {**arrays, "llm_embedding": embedding.reshape(1, -1)}
 
 
-def decode_tokens(llm: Llm, request: Arrays, config: CosyVoiceConfig) -> Arrays:
+def decode_tokens(llm: SpeechLm, request: Arrays, config: CosyVoiceConfig) -> Arrays:
     """Speech tokens of one request's segments, joined."""
     nobody = np.zeros(config.flow.spk_embed_dim, np.float32)
     voice = Voice(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from tritone.errors import InvalidRequest, TritoneError
+from tritone.errors import TritoneError
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.bistream import bistream
 from tritone.families.cosyvoice.lm.silence import without_long_silence
@@ -14,8 +14,9 @@ from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.speak.synthesize import audible, never, segment_seed
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.lm.protocols import SpeechLm
 from tritone.lm.sampling import seeded_draw
-from tritone.stage import Call, Llm, Stage
+from tritone.stage import Call, Stage
 from tritone.text.split import check_text
 
 
@@ -29,7 +30,7 @@ def takes_pieces(front: TextFrontend) -> bool:
 
 def speak_pieces(
     call: Call,
-    llm: Llm,
+    llm: SpeechLm,
     prepared: Prepared,
     pieces: Iterable[str],
     stages: dict[str, Stage],
@@ -48,15 +49,11 @@ def speak_pieces(
         pieces: waiting for one blocks.
 
     Raises:
-        InvalidRequest: the pieces together hold nothing to speak, or the language model samples by itself elsewhere.
+        InvalidRequest: the pieces together hold nothing to speak, or the language model takes only whole prompts.
     """
     instruction, prompt_text = prompts(front, prepared.voice.prompt_ids.tolist())
-    session = llm()
+    session = llm.session()
     try:
-        if hasattr(session, "generate"):
-            raise InvalidRequest(
-                "target_text", "comes in pieces; the engine of the language model takes only a whole prompt"
-            )
         codes = bistream(
             session,
             text_ids(front, pieces, cancelled),

@@ -22,8 +22,8 @@ from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.vocoder.source import harmonics
 from tritone.families.cosyvoice.voices.voice import Voice
-from tritone.lm.sampling import seeded_draw, tokens
-from tritone.stage import Call, Llm, Stage
+from tritone.lm.protocols import SpeechLm
+from tritone.stage import Call, Stage
 
 
 def never() -> bool:
@@ -32,25 +32,17 @@ def never() -> bool:
 
 
 def speech_tokens(
-    llm: Llm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
+    llm: SpeechLm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
 ) -> Iterator[int]:
     """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own.
 
-    A session with `generate` samples by itself; any other gives logits, and the sampling is done here. What the model
-    sampled it goes on hearing; of v3's long silences only the beginning is spoken.
+    The model continues from everything it sampled; of v3's long silences only the beginning is spoken.
     """
     voice = prepared.voice
     prompt = vocabulary(config.lm).prompt([*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist())
     seed = segment_seed(prepared, index)
-    session = llm(*heard(voice, config))
-    try:
-        if hasattr(session, "generate"):
-            sampled = session.generate(prompt, len(text), config.lm, seed, cancelled)
-        else:
-            sampled = tokens(session, prompt, len(text), config.lm, seeded_draw(seed), cancelled)
-        yield from without_long_silence(sampled, config.version.silent_tokens)
-    finally:
-        session.close()
+    sampled = llm.generate(prompt, len(text), config.lm, seed, cancelled, conditioning(voice, config))
+    yield from without_long_silence(sampled, config.version.silent_tokens)
 
 
 def segment_seed(prepared: Prepared, index: int) -> int:
@@ -58,12 +50,12 @@ def segment_seed(prepared: Prepared, index: int) -> int:
     return int(np.random.SeedSequence([prepared.seed, index]).generate_state(1)[0])
 
 
-def heard(voice: Voice, config: CosyVoiceConfig) -> tuple[np.ndarray, ...]:
-    """What the language model is given besides ids: v1's the speaker, `[1, 192]` or `[0, 192]`; others nothing."""
+def conditioning(voice: Voice, config: CosyVoiceConfig) -> np.ndarray | None:
+    """Return what the language model takes besides ids: v1's the speaker, `[1, 192]` or `[0, 192]`; others None."""
     if not config.lm.spk_embed_dim:
-        return ()
+        return None
     embedding = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
-    return (embedding.astype(np.float32).reshape(-1, config.lm.spk_embed_dim),)
+    return embedding.astype(np.float32).reshape(-1, config.lm.spk_embed_dim)
 
 
 def flow_stream(
@@ -173,7 +165,7 @@ def whole_waveform(call: Call, config: CosyVoiceConfig, mel: np.ndarray, seed: i
 
 def synthesize(
     call: Call,
-    llm: Llm,
+    llm: SpeechLm,
     prepared: Prepared,
     stages: dict[str, Stage],
     config: CosyVoiceConfig,
@@ -224,7 +216,7 @@ def audible(
         raise silence
 
 
-def whole_tokens(llm: Llm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:
+def whole_tokens(llm: SpeechLm, prepared: Prepared, config: CosyVoiceConfig, limit: int) -> list[int]:
     """Speech tokens of all segments joined, for the ensemble; InvalidRequest beyond `limit` tokens."""
     if not prepared.segments:
         return prepared.source.tolist()

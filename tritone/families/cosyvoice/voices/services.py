@@ -8,9 +8,10 @@ import numpy as np
 
 from tritone.families.cosyvoice.speak.request import REQUEST
 from tritone.families.cosyvoice.voices.reference import speaker_embedding, speech_tokens
+from tritone.lm.protocols import SpeechLm
 from tritone.request.batch import answer
 from tritone.request.fields import read_sound
-from tritone.stage import Arrays, Axis, Call, Host, Llm, Tensor
+from tritone.stage import Arrays, Axis, Call, Host, Tensor
 
 INPUTS = tuple(tensor for tensor in REQUEST if tensor.name in ("reference_wav", "reference_wav_len"))
 TOKENS = Tensor("prompt_speech_tokens", "int32", (1, Axis("heard_tokens", 1, 125, 1500)))
@@ -21,10 +22,10 @@ EMBEDDING = Tensor("prompt_spk_embedding", "float16", (1, 192))
 def services() -> tuple[Host, ...]:
     """`speech_tokenizer` and `speaker_embedding`: a recording at 16 kHz in, its speech tokens or its embedding out."""
 
-    def tokenize(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def tokenize(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return [answer(tokens_of, call, request) for request in requests]
 
-    def embed(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def embed(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return [answer(embedding_of, call, request) for request in requests]
 
     return (

@@ -11,6 +11,7 @@ from tritone.families.cosyvoice.config.v1 import TransformerLmConfig
 from tritone.families.cosyvoice.flow.cfm import initial_state, next_state
 from tritone.families.cosyvoice.lm.v1.stages import PAST, TEXT
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
+from tritone.lm.logits import LogitsLm
 from tritone.stage import Arrays, Call, Stage
 
 
@@ -61,6 +62,10 @@ class StageSession:
             raise ValueError("this session has no prompt; call prefill first")
         return self._append(np.zeros((1, 0, self._config.hidden_size), np.float32), np.array([token], np.int64))
 
+    def extend(self, ids: Sequence[int]) -> np.ndarray:
+        """Raise InvalidRequest: this language model encodes the whole text before the first speech token."""
+        raise InvalidRequest("target_text", "comes in pieces; this language model reads the whole text first")
+
     def close(self) -> None:
         """Free the keys and values; more than once does no harm."""
         self._state = {}
@@ -78,30 +83,15 @@ class StageSession:
         return result["logits"][0]
 
 
-class StageLlm:
-    """`llm() -> session` for one speaker; `llm(embedding)`, or `llm.of(embedding)()`, is one for another.
+def stage_llm(call: Call, stages: Sequence[Stage], config: TransformerLmConfig) -> LogitsLm:
+    """Return the language model on the engine that runs `llm_text_encoder` and `llm_step`.
 
-    Args:
-        call: runs the stages.
-        stages: `llm_text_encoder` and `llm_step` of the checkpoint.
-        embedding: the speaker `[1, 192]`; None where none is given (instructed speech).
+    Its sessions are conditioned on the speaker `[1, 192]`; None gives them no speaker (instructed speech).
     """
+    by_name = {stage.name: stage for stage in stages}
 
-    def __init__(
-        self,
-        call: Call,
-        stages: Sequence[Stage],
-        config: TransformerLmConfig,
-        embedding: np.ndarray | None = None,
-    ) -> None:
-        self._call, self._config = call, config
-        self._stages = {stage.name: stage for stage in stages}
-        self._embedding = np.zeros((0, config.spk_embed_dim), np.float32) if embedding is None else embedding
+    def session(conditioning: np.ndarray | None) -> StageSession:
+        speaker = np.zeros((0, config.spk_embed_dim), np.float32) if conditioning is None else conditioning
+        return StageSession(call, by_name, config, speaker)
 
-    def of(self, embedding: np.ndarray | None) -> StageLlm:
-        """Return the same model speaking as that speaker, or as none."""
-        return StageLlm(self._call, tuple(self._stages.values()), self._config, embedding)
-
-    def __call__(self, embedding: np.ndarray | None = None) -> StageSession:
-        heard = self._embedding if embedding is None else embedding
-        return StageSession(self._call, self._stages, self._config, heard)
+    return LogitsLm(session, warm_up_ids=())

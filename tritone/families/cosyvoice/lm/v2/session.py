@@ -13,6 +13,7 @@ from transformers import DynamicCache
 from tritone.engines.torch_run import TorchRun
 from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
+from tritone.lm.logits import LogitsLm
 
 CPU = TorchRun()
 
@@ -62,21 +63,21 @@ class TorchSession:
         return self.lm.llm_decoder(hidden[0, -1]).float().cpu().numpy()
 
 
-class TorchLlm:
-    """`llm() -> session`, the model being built by the first call."""
+class TorchSessions:
+    """Opens sequences on one model, which the first call builds."""
 
     def __init__(self, build: Callable[[], SpeechLM], how: TorchRun) -> None:
         self._build, self._how = build, how
         self._lm: SpeechLM | None = None
         self._lock = threading.Lock()
 
-    def __call__(self) -> TorchSession:
+    def __call__(self, _conditioning: np.ndarray | None = None) -> TorchSession:
         with self._lock:
             if self._lm is None:
                 self._lm = self._how.placed(self._build())
         return TorchSession(self._lm, self._how)
 
 
-def torch_llm(build: Callable[[], SpeechLM], how: TorchRun = CPU) -> TorchLlm:
-    """Return the checkpoint's own language model, as `synthesize` and the host steps take it."""
-    return TorchLlm(build, how)
+def torch_llm(build: Callable[[], SpeechLM], how: TorchRun = CPU) -> LogitsLm:
+    """Return the checkpoint's own language model on torch."""
+    return LogitsLm(TorchSessions(build, how))

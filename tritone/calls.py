@@ -1,0 +1,46 @@
+"""The functions a family and its engines hand to each other: a stage's call, a host step's work, the order of calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+
+class Call(Protocol):
+    """Runs a stage: on torch in tests, onnxruntime offline, other models of the same server in Triton."""
+
+    def __call__(self, stage_name: str, /, **arrays: np.ndarray) -> Arrays:
+        """Return the stage's outputs by name."""
+        ...
+
+
+class Run(Protocol):
+    """The work of a host step; `llm` is what the family's own `lm` opens, a `SpeechLm` or a `RowSource`."""
+
+    def __call__(self, call: Call, llm: Any, requests: list[Arrays], /) -> Sequence[Arrays | Exception]:
+        """Return one result per request; a result that is an exception answers that request alone."""
+        ...
+
+
+class Synthesize(Protocol):
+    """The streaming order of calls of a family."""
+
+    def __call__(
+        self, call: Call, llm: Any, request: Arrays, cancelled: Callable[[], bool] = ..., /
+    ) -> Iterator[np.ndarray]:
+        """Yield waveform chunks; ends soon after `cancelled()` is true."""
+        ...
+
+
+class SynthesizePieces(Protocol):
+    """The same for a text that arrives in pieces."""
+
+    def __call__(
+        self, call: Call, llm: Any, request: Arrays, pieces: Iterable[str], cancelled: Callable[[], bool] = ..., /
+    ) -> Iterator[np.ndarray]:
+        """Yield waveform chunks while pieces still arrive; waiting for a piece blocks."""
+        ...
