@@ -13,7 +13,7 @@ Arrays = dict[str, np.ndarray]
 class Call(Protocol):
     """Runs a stage: on torch in tests, onnxruntime offline, other models of the same server in Triton."""
 
-    def __call__(self, stage_name: str, /, **arrays: np.ndarray) -> Arrays:
+    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
         """Return the stage's outputs by name."""
         ...
 

@@ -22,7 +22,9 @@ from tritone.engines import gpu
 from tritone.engines.call import by_kind, onnx_call, ready_made_call, torch_call
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest
-from tritone.stage import Arrays, Call, Family, Llm, Tensor
+from tritone.lm.description import MissingLm, NoLm, StageLm
+from tritone.lm.protocols import Llm
+from tritone.stage import Arrays, Call, Family, Tensor
 
 ENGINES = ("torch", "torchscript", "onnx", "tensorrt")
 ON_CPU = "torch, torchscript and onnx run on the CPU (device='cpu')"
@@ -39,7 +41,7 @@ class Model:
 
     family: Family
     call: Call
-    llm: Llm
+    llm: Llm | MissingLm
 
     @property
     def sample_rate(self) -> int:
@@ -201,28 +203,20 @@ def open_call(engine: str, family: Family, folder: Path, build: Path, how: Torch
     return by_kind(family.stages, modules, ready_made_call(folder, family.stages, threads))
 
 
-def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun) -> Llm:
+def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun) -> Llm | MissingLm:
     """Return the family's language model.
 
     Of stages where it is made of them, on torch with torch or a GPU, else on genai.
     """
-    if family.stage_llm is not None:
-        return family.stage_llm(call)
-    model = family.language_model
-    if model is None:
-        return lambda: no_llm(family)
+    if isinstance(family.lm, StageLm):
+        return family.lm.open(call)
+    if isinstance(family.lm, NoLm):
+        return MissingLm(f"{family.name} has no language model")
     if engine != "torch" and how.device == "cpu":
         from tritone.lm.genai import genai_llm
 
         return genai_llm(build, threads=how.threads or 1)
-    from tritone.families.cosyvoice.lm.v2.session import torch_llm
-
-    return torch_llm(model.build, how)
-
-
-def no_llm(family: Family) -> Any:
-    """Return the language model of a family that has none."""
-    raise ConfigError(f"{family.name} describes no language model")
+    return family.lm.open_torch(how)
 
 
 def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]) -> Arrays:

@@ -18,7 +18,6 @@ from tritone.calls import Run, Synthesize, SynthesizePieces
 from tritone.lm.description import CausalLm, NoLm, StageLm
 
 
-
 @dataclass(frozen=True)
 class Axis:
     """A size that varies from call to call, with the range every engine must cover.
@@ -185,6 +184,11 @@ class Family:
     settings: Mapping[str, Any] = field(default_factory=dict)
     services: tuple[Host, ...] = ()
     synthesize_pieces: SynthesizePieces | None = None
+
+    @property
+    def causal_lm(self) -> CausalLm | None:
+        """The language model that engines load as a whole; None without one, or if its steps are stages."""
+        return self.lm if isinstance(self.lm, CausalLm) else None
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name; KeyError names those that exist."""

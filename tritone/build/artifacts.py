@@ -41,7 +41,7 @@ class Artifact:
 def artifacts(family: Family, selection: Selection) -> list[Artifact]:
     """Return the selected artifacts and those they are made from, each after its source."""
     result = [artifact for stage in family.stages for artifact in stage_artifacts(stage, selection)]
-    llm = family.language_model
+    llm = family.causal_lm
     if llm is not None and "llm" in selection.formats:
         runtime = () if selection.llm == HUGGINGFACE else ("onnxruntime-genai",)
         result.append(Artifact(llm_key(selection.llm), llm.name, "llm", selection.llm, requires=installed(runtime)))

@@ -15,7 +15,8 @@ from tritone.build.hashes import Hashes
 from tritone.build.sources import source_files
 from tritone.build.targets import Selection
 from tritone.errors import CheckpointError
-from tritone.stage import Family, LanguageModel, Stage
+from tritone.lm.description import CausalLm
+from tritone.stage import Family, Stage
 
 CHECKPOINT_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
 VOICES = "spk2info"
@@ -50,7 +51,7 @@ def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:
     return hashes.tree(model_dir, CHECKPOINT_FILES, without=VOICES)
 
 
-def description_hash(node: Stage | LanguageModel, precision: str = "fp32") -> str:
+def description_hash(node: Stage | CausalLm, precision: str = "fp32") -> str:
     """Return the hash over the declaration and the source of the modules its builder uses."""
     declared: tuple[object, ...]
     if isinstance(node, Stage):
@@ -66,7 +67,7 @@ def description_hash(node: Stage | LanguageModel, precision: str = "fp32") -> st
 
 def identity(artifact: Artifact, family: Family, checkpoint: str) -> Identity:
     """Return the identity the artifact has if it is built now; `checkpoint` is the result of `checkpoint_hash`."""
-    llm = family.language_model
+    llm = family.causal_lm
     node = llm if llm is not None and artifact.name == llm.name else family.stage(artifact.name)
     described = description_hash(node, artifact.precision)
     return Identity(checkpoint, described, artifact.precision, artifact.requires, artifact.platform)

@@ -12,9 +12,10 @@ from typing import Any
 from tritone.build.artifacts import Artifact
 from tritone.build.targets import HUGGINGFACE
 from tritone.engines.call import TorchCall
+from tritone.lm.description import CausalLm
 from tritone.parity.compare import Row, compare_artifact, compare_llm
 from tritone.parity.engines import engine_call, reference_call
-from tritone.stage import Family, LanguageModel, Stage
+from tritone.stage import Family, Stage
 
 
 @dataclass
@@ -42,7 +43,7 @@ Made = tuple[list[Row], tuple[str, ...]]
 
 def make(artifact: Artifact, build: Build) -> Made:
     """Export one artifact and compare it with the checkpoint."""
-    llm = build.family.language_model
+    llm = build.family.causal_lm
     if artifact.format == "llm":
         assert llm is not None
         return make_llm(artifact, llm, build)
@@ -88,7 +89,7 @@ def make_plan(artifact: Artifact, stage: Stage, path: Path, build: Build) -> Mad
     return compare(artifact, stage, build) if runs else [], to_tensorrt.TOOLS
 
 
-def make_llm(artifact: Artifact, llm: LanguageModel, build: Build) -> Made:
+def make_llm(artifact: Artifact, llm: CausalLm, build: Build) -> Made:
     """Write the language model's folder."""
     folder = build.out / artifact.key
     if artifact.precision == HUGGINGFACE:

@@ -18,14 +18,14 @@ from typing import Any
 
 from tritone.errors import ConfigError
 from tritone.export.to_onnx import quiet
-from tritone.stage import LanguageModel
+from tritone.lm.description import CausalLm
 
 ARCHITECTURE = "Qwen2ForCausalLM"
 PRECISIONS = ("int8", "int4", "fp32")
 TOOLS = ("torch", "transformers", "onnxruntime", "onnxruntime-genai")
 
 
-def export_llm(llm: LanguageModel, folder: Path, precision: str = "int8") -> None:
+def export_llm(llm: CausalLm, folder: Path, precision: str = "int8") -> None:
     """Write the model to `folder` (replaced in one step); `precision` is that of the weights, activations stay fp32."""
     if precision not in PRECISIONS:
         raise ConfigError(f"language model precision {precision!r}; onnxruntime-genai has {', '.join(PRECISIONS)}")
@@ -40,7 +40,7 @@ def export_llm(llm: LanguageModel, folder: Path, precision: str = "int8") -> Non
         os.replace(part, folder)
 
 
-def write(llm: LanguageModel, part: Path, scratch: Path, precision: str) -> None:
+def write(llm: CausalLm, part: Path, scratch: Path, precision: str) -> None:
     """Write the model into the folder `part`."""
     model = narrowed(llm)
     config = builder_config(llm, model)
@@ -52,7 +52,7 @@ def write(llm: LanguageModel, part: Path, scratch: Path, precision: str) -> None
     finish_settings(llm, part / "genai_config.json")
 
 
-def narrowed(llm: LanguageModel) -> Any:
+def narrowed(llm: CausalLm) -> Any:
     """Return the merged causal LM with a head of exactly `llm.vocabulary` rows and its bias."""
     import torch
 
@@ -70,7 +70,7 @@ def narrowed(llm: LanguageModel) -> Any:
     return model.eval()
 
 
-def builder_config(llm: LanguageModel, model: Any) -> Any:
+def builder_config(llm: CausalLm, model: Any) -> Any:
     """Return the model's transformers configuration as the builder should see it.
 
     Vocabulary and positions of the runner.
@@ -109,7 +109,7 @@ def run_builder(model: Any, config: Any, out: Path, cache: Path, precision: str)
     built.make_genai_config(config, {}, str(out))
 
 
-def finish_settings(llm: LanguageModel, path: Path) -> None:
+def finish_settings(llm: CausalLm, path: Path) -> None:
     """Keep the builder's settings but for the stop ids, to which it adds those of a tokenizer that does not exist."""
     settings = json.loads(path.read_text())
     settings["model"]["eos_token_id"] = [int(i) for i in llm.limits["stop_ids"]]

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 from tritone.catalog import open_family
 from tritone.cli.parser import Parser
 from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.lm.description import CausalLm
 from tritone.lm.hf_model import BIAS, EXTRA, IDS, HfModel, HfWeights, folder_session, identical
-from tritone.stage import LanguageModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ DTYPES = ("bfloat16", "float16", "float32")
 WEIGHTS = "model.safetensors"
 
 
-def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16", seed: int = 0) -> list[Row]:
+def export_llm(llm: CausalLm, folder: Path, dtype: str = "bfloat16", seed: int = 0) -> list[Row]:
     """Write the model to `folder` (replaced in one step) after reading it back; its logits beside the torch module's.
 
     Args:
@@ -78,7 +78,7 @@ def export_llm(llm: LanguageModel, folder: Path, dtype: str = "bfloat16", seed: 
     return [compare(llm, model, folder, seed)]
 
 
-def compare(llm: LanguageModel, model: HfModel, folder: Path, seed: int, steps: int = 64) -> Row:
+def compare(llm: CausalLm, model: HfModel, folder: Path, seed: int, steps: int = 64) -> Row:
     """Teacher-forced logits of the folder in float32, bias added: a random prompt, then tokens one by one."""
     import numpy as np
     import torch
@@ -105,7 +105,7 @@ def compare(llm: LanguageModel, model: HfModel, folder: Path, seed: int, steps: 
     return Row(llm.name, "huggingface", "teacher-forced", sizes, error, tolerance, seconds, problem)
 
 
-def import_llm(llm: LanguageModel, folder: Path, path: Path) -> dict[str, Tensor]:
+def import_llm(llm: CausalLm, folder: Path, path: Path) -> dict[str, Tensor]:
     """Write the folder's model as the checkpoint's own state_dict to `path`; returns it.
 
     Raises:
@@ -119,7 +119,7 @@ def import_llm(llm: LanguageModel, folder: Path, path: Path) -> dict[str, Tensor
     return state
 
 
-def described(llm: LanguageModel) -> HfModel:
+def described(llm: CausalLm) -> HfModel:
     """Return the model's description for transformers."""
     if llm.huggingface is None:
         raise ConfigError(f"language model {llm.name} has no layout for transformers; engines of LLMs cannot run it")
@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Convert; returns the exit status."""
     args = parse(arguments)
     try:
-        llm = open_family(args.model_dir).language_model
+        llm = open_family(args.model_dir).causal_lm
         if llm is None:
             raise ConfigError(f"the checkpoint {args.model_dir} has no language model")
         if args.back:

@@ -1,7 +1,7 @@
 """The contracts of language models: what a server needs of any, and the two ways a family gets its tokens from one.
 
-A `SpeechLm` turns a prompt into speech codes, one id a step. A `RowSource` decodes rows of several ids, which a sampler
-of the family draws. Both kinds are opened by the family's description (`Family.lm`), so a family receives its own kind.
+A `SpeechLm` turns a prompt into speech codes, one id a step. A `RowSource` decodes rows of several ids, which
+the family draws. Both kinds are opened by the family's description (`Family.lm`), so a family receives its own kind.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class SpeechLm(Llm, Protocol):
         ...
 
 
-class RowSampler(Protocol):
+class RowSession(Protocol):
     """The family's part of one sequence: its prompt, and each next row drawn from logits; `over` after the last."""
 
     prompt: Any
@@ -100,8 +100,8 @@ class Rows(Protocol):
 class RowSource(Llm, Protocol):
     """A language model whose sequences share every step."""
 
-    def rows(self, sampler: RowSampler, ahead: int | None, cancelled: Callable[[], bool]) -> Rows:
-        """Return the sampler's rows; they are decoded from now on, whether or not they are read.
+    def rows(self, session: RowSession, ahead: int | None, cancelled: Callable[[], bool]) -> Rows:
+        """Return the session's rows; they are decoded from now on, whether or not they are read.
 
         Args:
             ahead: rows that may wait to be read before the sequence pauses; None for no limit.

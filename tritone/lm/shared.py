@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from tritone.errors import TritoneError
-from tritone.lm.protocols import RowSampler
+from tritone.lm.protocols import RowSession
 
 AHEAD = 64
 """Rows a sequence may be ahead of its listener, if not told otherwise."""
@@ -46,11 +46,11 @@ class Engine(Protocol):
         ...
 
 
-class Listener(Iterator[Any]):
+class SharedRows(Iterator[Any]):
     """The rows of one sequence as they come. Raises what ended it before its time; close it if it is not read out."""
 
-    def __init__(self, lm: SharedLm, sampler: RowSampler, ahead: int | None, cancelled: Callable[[], bool]) -> None:
-        self.sampler, self.over = sampler, False
+    def __init__(self, lm: SharedLm, session: RowSession, ahead: int | None, cancelled: Callable[[], bool]) -> None:
+        self.session, self.over = session, False
         self.row: Any = None
         self.state: Any = None
         self._rows, self._ahead, self._cancelled = deque[Any](), ahead, cancelled
@@ -82,7 +82,7 @@ class Listener(Iterator[Any]):
     def give(self, row: Any) -> None:
         """One more row, or the last; with the lock held, as all below."""
         if not self.over:
-            self.row, self.over = row, self.sampler.over
+            self.row, self.over = row, self.session.over
             self._rows.append(row)
             self._arrived.notify()
 
@@ -108,8 +108,8 @@ class SharedLm:
         self.lock = threading.Lock()
         self.work = threading.Condition(self.lock)
         self._engine, self._limit = engine, limit
-        self._open: list[Listener] = []
-        self._group: list[Listener] = []
+        self._open: list[SharedRows] = []
+        self._group: list[SharedRows] = []
         self._resting = False
         self._thread: threading.Thread | None = None
         self._on_step: Callable[[], None] = lambda: None
@@ -118,15 +118,15 @@ class SharedLm:
         """Do nothing: the engine runs stages, which are warmed up where they run."""
 
     def rows(
-        self, sampler: RowSampler, ahead: int | None = AHEAD, cancelled: Callable[[], bool] = lambda: False
-    ) -> Listener:
-        """Return the sampler's rows; they are decoded from now on, whether or not they are read.
+        self, session: RowSession, ahead: int | None = AHEAD, cancelled: Callable[[], bool] = lambda: False
+    ) -> SharedRows:
+        """Return the session's rows; they are decoded from now on, whether or not they are read.
 
         Args:
             ahead: rows that may wait to be read before the sequence pauses, None for all there are.
             cancelled: asked before each row; when it says so, the rows end.
         """
-        listener = Listener(self, sampler, ahead, cancelled)
+        listener = SharedRows(self, session, ahead, cancelled)
         with self.lock:
             self._open.append(listener)
             self.work.notify()
@@ -158,7 +158,7 @@ class SharedLm:
                     self._end_all(error)
                     self._group = []
 
-    def _wait(self) -> list[Listener]:
+    def _wait(self) -> list[SharedRows]:
         """Return the sequences of the next step, as soon as there are any; none when the thread is to end."""
         with self.lock:
             while True:
@@ -172,7 +172,7 @@ class SharedLm:
                     return chosen
                 self.work.wait()
 
-    def _choose(self) -> list[Listener]:
+    def _choose(self) -> list[SharedRows]:
         """Those of the group that go on, then as many more as fit, of which one new: a prompt makes all wait.
 
         When all have rows enough none is decoded until one has read half of them: so those that pause at all do it
@@ -191,12 +191,12 @@ class SharedLm:
         self._resting = not chosen
         return chosen
 
-    def _advance(self, chosen: Sequence[Listener]) -> None:
+    def _advance(self, chosen: Sequence[SharedRows]) -> None:
         """One row more of each sequence, two of one that is new."""
         for one in chosen:
             if one.row is None:
                 try:
-                    logits, one.state = self._engine.prefill(one.sampler.prompt)
+                    logits, one.state = self._engine.prefill(one.session.prompt)
                 except Exception as error:
                     with self.lock:
                         one.end(error)
@@ -212,7 +212,7 @@ class SharedLm:
         for one, logits in zip(going, found, strict=True):
             self._give(one, logits)
 
-    def _regroup(self, going: list[Listener]) -> None:
+    def _regroup(self, going: list[SharedRows]) -> None:
         """Those that stay come first in `going`; of those left out without being over the state is kept."""
         for place, one in enumerate(self._group):
             if one not in going and not one.over:
@@ -223,10 +223,10 @@ class SharedLm:
             one.state = None
         self._group = going
 
-    def _give(self, one: Listener, logits: Any) -> None:
+    def _give(self, one: SharedRows, logits: Any) -> None:
         """The row these logits make; an error in it ends this sequence alone."""
         try:
-            row = one.sampler.next(logits)
+            row = one.session.next(logits)
         except Exception as error:
             with self.lock:
                 one.end(error)

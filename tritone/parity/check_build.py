@@ -140,15 +140,15 @@ def compare_stage_file(artifact: Artifact, family: Family, reference: Call, args
 
 def compare_language_model(artifact: Artifact, family: Family, args: argparse.Namespace) -> list[Row]:
     """Return the comparison of one folder of the language model with the torch module."""
-    from tritone.lm.genai import genai_llm
+    from tritone.lm.genai import genai_sessions
 
-    llm = family.language_model
+    llm = family.causal_lm
     assert llm is not None
     if artifact.precision == targets.HUGGINGFACE:
         from tritone.export import to_huggingface
 
         return [to_huggingface.compare(llm, to_huggingface.described(llm), args.out / artifact.key, args.seed)]
-    with genai_llm(args.out, artifact.precision, args.threads)() as session:
+    with genai_sessions(args.out, artifact.precision, args.threads)() as session:
         return [compare_llm(llm, session, artifact.precision, args.seed)]
 
 

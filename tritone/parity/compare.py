@@ -17,7 +17,8 @@ from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.build.artifacts import Artifact
 from tritone.build.layout import stage_path
 from tritone.errors import ArtifactError
-from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Stage, size
+from tritone.lm.description import CausalLm
+from tritone.stage import Arrays, Axis, Call, Family, Stage, size
 
 LARGEST_BATCH = 1
 """At the largest lengths the batch (the first input's first axis) is capped: long attention takes gigabytes a row."""
@@ -187,7 +188,7 @@ def wrong_shape(stage: Stage, sizes: Mapping[str, int], reference: Arrays, found
     return ""
 
 
-def compare_llm(llm: LanguageModel, session: Any, precision: str, seed: int, steps: int = STEPS) -> Row:
+def compare_llm(llm: CausalLm, session: Any, precision: str, seed: int, steps: int = STEPS) -> Row:
     """Teacher-forced logits: a random prompt, then random tokens one by one, against one torch pass."""
     import torch
 

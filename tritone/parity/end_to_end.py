@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.build.artifacts import Artifact
 from tritone.build.layout import llm_key
 from tritone.errors import ArtifactError
-from tritone.lm.genai import genai_llm
+from tritone.lm.genai import genai_sessions
+from tritone.lm.logits import LogitsLm, Sessions
+from tritone.lm.protocols import TokenSession
 from tritone.parity.compare import Row, relative_error
 from tritone.parity.engines import engine_call
-from tritone.stage import Arrays, Call, Family, Llm
+from tritone.stage import Arrays, Call, Family
 
 NAME = "end to end"
 LOG_MEL_TOLERANCE = {"fp32": 2e-3, "fp16": 5e-2}
@@ -29,28 +31,26 @@ CALLS = ("onnx", "torchscript", "tensorrt")
 
 
 class Recorder:
-    """An Llm that keeps the logits of every session it opens, and can give them out again."""
+    """Opens sessions of an engine and keeps the logits of each, to replay them."""
 
-    def __init__(self, llm: Llm) -> None:
-        self._llm = llm
-        self.sessions: list[list[np.ndarray]] = []
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self.kept: list[list[np.ndarray]] = []
 
-    def __call__(self) -> Recording:
-        self.sessions.append([])
-        return Recording(self._llm(), self.sessions[-1])
+    def __call__(self, conditioning: np.ndarray | None) -> Recording:
+        self.kept.append([])
+        return Recording(self._sessions(conditioning), self.kept[-1])
 
-    def replay(self) -> Llm:
-        """Return an Llm whose sessions, in the order they are opened, give the recorded logits whatever they are
-        asked.
-        """
-        waiting = iter(self.sessions)
-        return lambda: Replay(next(waiting))
+    def replay(self) -> LogitsLm:
+        """Return a language model whose sessions give the recorded logits in the order in which they were opened."""
+        waiting = iter(self.kept)
+        return LogitsLm(lambda _conditioning: Replay(next(waiting)))
 
 
 class Recording:
     """A session whose logits are kept."""
 
-    def __init__(self, session: Any, kept: list[np.ndarray]) -> None:
+    def __init__(self, session: TokenSession, kept: list[np.ndarray]) -> None:
         self._session, self._kept = session, kept
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
@@ -61,8 +61,12 @@ class Recording:
         """Return logits after one more token."""
         return self._keep(self._session.step(token))
 
+    def extend(self, ids: Sequence[int]) -> np.ndarray:
+        """Return logits after more ids."""
+        return self._keep(self._session.extend(ids))
+
     def close(self) -> None:
-        """Closes the session behind it."""
+        """Close the session behind it."""
         self._session.close()
 
     def _keep(self, logits: np.ndarray) -> np.ndarray:
@@ -84,8 +88,12 @@ class Replay:
         """Return the next recorded logits."""
         return next(self._rest)
 
+    def extend(self, _ids: Sequence[int]) -> np.ndarray:
+        """Return the next recorded logits."""
+        return next(self._rest)
+
     def close(self) -> None:
-        """Nothing to give back."""
+        """Do nothing: a recording holds nothing."""
 
 
 def compare_speech(
@@ -97,12 +105,12 @@ def compare_speech(
     Raises:
         ArtifactError: the family has a language model, and none that runs here is built.
     """
-    llm = Recorder(genai_llm(out, built_llm(out), threads) if family.language_model else no_llm)
+    recorder = Recorder(genai_sessions(out, built_llm(out), threads) if family.causal_lm else no_sessions)
     request: Arrays = {
         "target_text": np.array([[text.encode()]], object),
         "seed": np.array([[seed % (1 << 31)]], np.int64),
     }
-    wanted, _ = speak(family, reference, llm, request)
+    wanted, _ = speak(family, reference, LogitsLm(recorder), request)
     rows = []
     forms = {(a.format, a.precision) for a in built if a.format in CALLS}
     for form, precision in sorted(forms):
@@ -111,7 +119,7 @@ def compare_speech(
             continue
         engine = engine_call(form, precision, family.stages, out, threads)
         try:
-            found, seconds = speak(family, engine, llm.replay(), request)
+            found, seconds = speak(family, engine, recorder.replay(), request)
         except ArtifactError:
             if form == "tensorrt":
                 continue  # an engine for another machine; the stage rows say so
@@ -136,15 +144,15 @@ def row(
     return Row(NAME, form, "streamed", {"samples": len(wanted)}, difference, limit, seconds, problem, {}, seed, sound)
 
 
-def speak(family: Family, call: Call, llm: Llm, request: Arrays) -> tuple[np.ndarray, float]:
+def speak(family: Family, call: Call, llm: LogitsLm, request: Arrays) -> tuple[np.ndarray, float]:
     """Return the whole streamed waveform `[samples]`, and the seconds it took."""
     began = time.perf_counter()
     chunks = list(family.synthesize(call, llm, request, lambda: False))
     return np.concatenate([chunk.reshape(-1) for chunk in chunks]), time.perf_counter() - began
 
 
-def no_llm() -> Any:
-    """Return the language model of a family that has none of its own."""
+def no_sessions(_conditioning: np.ndarray | None) -> NoReturn:
+    """Raise ArtifactError: the family has no language model whose logits could be kept."""
     raise ArtifactError("the order of calls asked for a language model, and the family describes none")
 
 

@@ -62,7 +62,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     plan = TARGETS[target]
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
     # A language model made of stages runs where these run.
-    apart = family.language_model is not None and family.stage_llm is None
+    apart = family.causal_lm is not None
     parameters = {key: value for key, value in plan.parameters.items() if apart or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
     steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}

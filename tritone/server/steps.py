@@ -18,12 +18,13 @@ from tritone.catalog import open_family
 from tritone.engines.call import onnx_call
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
+from tritone.lm.description import CausalLm, MissingLm, NoLm, StageLm
 from tritone.lm.genai import genai_llm
+from tritone.lm.protocols import Llm
 from tritone.lm.served import served_llm
-from tritone.lm.shared import SharedLm
 from tritone.load import open_call
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
-from tritone.stage import Arrays, Call, Family, Llm
+from tritone.stage import Arrays, Call, Family
 
 STREAM = "stream"
 STAGES = ("onnxruntime", "torchscript", "torch", "triton")
@@ -55,8 +56,12 @@ class Step:
             self._call = open_call(
                 stages, self.family, Path(values["model_dir"]), build, TorchRun(threads=threads(values))
             )
-        uses_llm = speaks_with_llm(self.family) and (self._host is None or "llm" in self._host.uses)
-        self._llm = counted(open_llm(values, self.family, self._call), on_token) if uses_llm else no_llm
+        self._llm: Llm | MissingLm = MissingLm(
+            "this step uses the language model without declaring it in `uses`, or the family has none"
+        )
+        if not isinstance(self.family.lm, NoLm) and (self._host is None or "llm" in self._host.uses):
+            self._llm = open_llm(values, self.family.lm, self._call)
+            self._llm.count(on_token)
         self.warm_up()
 
     def warm_up(self) -> None:
@@ -66,9 +71,8 @@ class Step:
             return
         for name in ("llm",) if self._host is None else self._host.uses:
             if name == "llm":
-                # Of one made of stages these are warmed up, by this step or by the server.
-                if self.family.language_model is not None and self.family.stage_llm is None:
-                    warm_up_llm(self._llm)
+                if not isinstance(self._llm, MissingLm):
+                    self._llm.warm_up()
             elif not self._stages_elsewhere:
                 stage = self.family.stage(name)
                 self._call(name, **stage.example(stage.sizes("opt")))
@@ -105,14 +109,17 @@ class Step:
         problem = refuse_batches(request)
         if problem is not None:
             raise problem
-        arriving = {} if pieces is None else {"pieces": pieces}
-        if arriving and "text_in_pieces" not in self.family.settings:
-            raise InvalidRequest(
-                "sequence_id", f"was sent, but {self.family.name} reads a text at once; send it in one request without"
-            )
+        call = stoppable(self._call, cancelled)
         try:
-            call = stoppable(self._call, cancelled)
-            yield from self.family.synthesize(call, self._llm, request, cancelled, **arriving)
+            if pieces is None:
+                yield from self.family.synthesize(call, self._llm, request, cancelled)
+                return
+            if self.family.synthesize_pieces is None:
+                raise InvalidRequest(
+                    "sequence_id",
+                    f"was sent, but {self.family.name} reads a text at once; send it in one request without",
+                )
+            yield from self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled)
         except Cancelled:
             return
         except TritoneError:
@@ -158,11 +165,6 @@ def threads(values: Mapping[str, str]) -> int:
     return int(values.get("threads") or os.environ.get("TRITONE_THREADS", "1"))
 
 
-def speaks_with_llm(family: Family) -> bool:
-    """Return whether the family has a language model, of whichever kind."""
-    return family.language_model is not None or family.stage_llm is not None
-
-
 def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
     """Return the value of a parameter with a few possible ones, the first when it is left out.
 
@@ -174,26 +176,14 @@ def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def open_llm(values: Mapping[str, str], family: Family, call: Call) -> Llm:
-    """Return the language model the parameters ask for, or the one made of the family's stages."""
-    if family.stage_llm is not None:
-        return family.stage_llm(call)
+def open_llm(values: Mapping[str, str], lm: StageLm | CausalLm, call: Call) -> Llm:
+    """Return the language model on the engine that the parameters name, or on the one that runs its stages."""
+    if isinstance(lm, StageLm):
+        return lm.open(call)
     build = Path(values["build_dir"])
     if chosen(values, "llm", LLMS) == "onnxruntime-genai":
         return genai_llm(build, threads=threads(values))
     return served_llm(build, values.get("llm_url", ""), values.get("llm_engine", ""))
-
-
-def warm_up_llm(llm: Llm) -> None:
-    """Decode a little; of a language model elsewhere, only ask whether it is there."""
-    session = llm()
-    try:
-        if hasattr(session, "generate"):
-            session.check()
-        else:
-            session.prefill([0, 1, 2])
-    finally:
-        session.close()
 
 
 def find_host(family: Family, name: str) -> Any:
@@ -215,69 +205,3 @@ def refuse_batches(request: Arrays) -> InvalidRequest | None:
                 name, f"has {rows} rows; send one utterance per request, the server batches them itself"
             )
     return None
-
-
-class Counted:
-    """A decoding session that reports every token."""
-
-    def __init__(self, session: Any, on_token: Callable[[], None]) -> None:
-        self._session, self._on_token = session, on_token
-
-    def prefill(self, ids: list[int]) -> np.ndarray:
-        """Return logits after the prompt."""
-        logits: np.ndarray = self._session.prefill(ids)
-        return logits
-
-    def step(self, token: int) -> np.ndarray:
-        """Return logits after one more token."""
-        self._on_token()
-        logits: np.ndarray = self._session.step(token)
-        return logits
-
-    def extend(self, ids: list[int]) -> np.ndarray:
-        """Return logits after more ids in the middle of a sequence."""
-        self._on_token()
-        logits: np.ndarray = self._session.extend(ids)
-        return logits
-
-    def close(self) -> None:
-        """Give the session's memory back."""
-        self._session.close()
-
-
-class CountedSampler:
-    """A session that samples by itself and reports every token."""
-
-    def __init__(self, session: Any, on_token: Callable[[], None]) -> None:
-        self._session, self._on_token = session, on_token
-
-    def check(self) -> None:
-        """Raise an error unless the session can be used."""
-        self._session.check()
-
-    def generate(self, *arguments: Any) -> Iterator[int]:
-        """Yield the session's tokens."""
-        for token in self._session.generate(*arguments):
-            self._on_token()
-            yield token
-
-    def close(self) -> None:
-        """End the session."""
-        self._session.close()
-
-
-def counted(llm: Llm, on_token: Callable[[], None]) -> Llm:
-    """`llm` whose sessions call `on_token` for every decoded token; for every step where all share them."""
-    if isinstance(llm, SharedLm):
-        return llm.count(on_token)
-
-    def session(*heard: Any) -> Any:
-        opened = llm(*heard)
-        return CountedSampler(opened, on_token) if hasattr(opened, "generate") else Counted(opened, on_token)
-
-    return session
-
-
-def no_llm() -> Any:
-    """Return the language model of a step that declares none, or of a family that has none."""
-    raise ConfigError("this step uses the language model without declaring it in `uses`, or the family has none")

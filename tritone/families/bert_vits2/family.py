@@ -15,6 +15,7 @@ from tritone.families.bert_vits2.request import REQUEST
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, NUM_TONES, SYMBOLS
 from tritone.families.bert_vits2.voice import Voice, bert_folders
 from tritone.families.bert_vits2.whole import MOST_FRAMES, MOST_PHONES, ROWS, WINDOW_FRAMES, synthesize
+from tritone.lm.description import NoLm
 from tritone.stage import Axis, Family, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
@@ -158,10 +159,10 @@ def describe(config: BertVits2Config, load: Callable[[], Generator], voice: Voic
     return Family(
         name=NAME,
         stages=all_stages(config, load),
-        language_model=None,
+        lm=NoLm(),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, Scaled(config.data.hop_length, SPOKEN))),),
-        synthesize=lambda call, llm, request, cancelled=lambda: False: synthesize(call, request, voice, cancelled),
+        synthesize=lambda call, _llm, request, cancelled=lambda: False: synthesize(call, request, voice, cancelled),
         hosts=hosts(voice),
         settings={
             "sample_rate": config.data.sampling_rate,

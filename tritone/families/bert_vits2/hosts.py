@@ -23,8 +23,9 @@ from tritone.families.bert_vits2.whole import (
     speakers,
     whole_waveform,
 )
+from tritone.lm.protocols import Llm
 from tritone.request.batch import answer, row
-from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
+from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
 SEGMENTS = Axis("segments", 1, 1, 400)
 TEXT = Axis("all_phones", 1, 161, 40000)

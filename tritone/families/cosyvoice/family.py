@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.lm.v1.session import stage_llm
 from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.families.cosyvoice.speak.hosts import MEL, hosts
 from tritone.families.cosyvoice.speak.pieces import speak_pieces, takes_pieces
@@ -21,7 +23,9 @@ from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.families.cosyvoice.voices.services import services
 from tritone.families.cosyvoice.voices.speakers import read_voices
-from tritone.stage import Arrays, Axis, Call, Family, LanguageModel, Llm, Scaled, Stage, Tensor
+from tritone.lm.description import CausalLm, StageLm
+from tritone.lm.protocols import SpeechLm
+from tritone.stage import Arrays, Axis, Call, Family, Scaled, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
 FBANK = Axis("fbank_frames", 4, 500, 3000)
+LM_STAGES = ("llm_text_encoder", "llm_step")
 POSITIONS = 4096
 """Longest sequence of the language model: prompt, text and speech together."""
 
@@ -110,31 +115,23 @@ def family(model_dir: str | Path) -> Family:
     stages = all_stages(config, lambda name: load_network(checkpoint, name))
     by_name = {stage.name: stage for stage in stages}
 
-    def stage_llm(call: Call) -> Llm:
-        from tritone.families.cosyvoice.lm.v1.session import StageLlm
-
-        lm = cast("TransformerLmConfig", config.lm)
-        return StageLlm(call, [by_name["llm_text_encoder"], by_name["llm_step"]], lm)
-
-    of_stages = "llm_step" in by_name
-
     def speak(
-        call: Call,
-        llm: Llm,
-        request: Arrays,
-        cancelled: Callable[[], bool] = never,
-        pieces: Iterable[str] | None = None,
+        call: Call, llm: SpeechLm, request: Arrays, cancelled: Callable[[], bool] = never
     ) -> Iterator[np.ndarray]:
-        prepared = prepare(call, request, config, front, voices, in_pieces=pieces is not None)
-        if pieces is None:
-            return synthesize(call, llm, prepared, by_name, config, cancelled)
+        prepared = prepare(call, request, config, front, voices)
+        return synthesize(call, llm, prepared, by_name, config, cancelled)
+
+    def speak_arriving(
+        call: Call, llm: SpeechLm, request: Arrays, pieces: Iterable[str], cancelled: Callable[[], bool] = never
+    ) -> Iterator[np.ndarray]:
+        prepared = prepare(call, request, config, front, voices, in_pieces=True)
         return speak_pieces(call, llm, prepared, pieces, by_name, config, front, cancelled)
 
     samples = Scaled(config.hift.hop, MEL)
     return Family(
         name=config.version.name,
         stages=stages,
-        language_model=None if of_stages else language_model(checkpoint, front),
+        lm=language_model(checkpoint, front, stages),
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, samples)),),
         synthesize=speak,
@@ -145,14 +142,21 @@ def family(model_dir: str | Path) -> Family:
             "modes": list(config.version.modes),
             **({"text_in_pieces": "turns"} if takes_pieces(front) else {}),
         },
-        stage_llm=stage_llm if of_stages else None,
         services=services(),
+        synthesize_pieces=speak_arriving if takes_pieces(front) else None,
     )
 
 
-def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> LanguageModel:
-    """Return the language model of the layouts in which it is a Qwen2."""
+def lm_stages(stages: Sequence[Stage]) -> list[Stage]:
+    """Return the stages that are steps of the language model; empty where it is a causal LM."""
+    return [stage for stage in stages if stage.name in LM_STAGES]
+
+
+def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, stages: Sequence[Stage]) -> StageLm | CausalLm:
+    """Return the language model: two of the stages in v1, a Qwen2 in v2 and v3."""
     lm = checkpoint.config.lm
+    if lm_stages(stages):
+        return StageLm(partial(stage_llm, stages=lm_stages(stages), config=cast("TransformerLmConfig", lm)))
 
     def build() -> SpeechLM:
         from tritone.families.cosyvoice.lm.v2.network import load_lm
@@ -170,12 +174,18 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend) -> Lang
 
         return hf_model(checkpoint, front, POSITIONS)
 
-    return LanguageModel(
+    def open_torch(how: TorchRun) -> SpeechLm:
+        from tritone.families.cosyvoice.lm.v2.session import torch_llm
+
+        return torch_llm(build, how)
+
+    return CausalLm(
         "llm",
         vocabulary=lm.head_size,
         channels=1,
         limits={"stop_ids": lm.stop_ids, "positions": POSITIONS},
         build=build,
+        open_torch=open_torch,
         merged=merged,
         huggingface=huggingface,
     )
@@ -192,13 +202,12 @@ def published(yaml: str) -> Family:
         raise CheckpointError("this family was described without a checkpoint; it has no weights.")
 
     stages = all_stages(config, nothing)
-    of_stages = any(stage.name == "llm_step" for stage in stages)
+    causal = CausalLm("llm", config.lm.head_size, 1, {}, nothing, nothing)
     return Family(
         name=config.version.name,
         stages=stages,
-        language_model=None if of_stages else LanguageModel("llm", config.lm.head_size, 1, {}, nothing),
+        lm=StageLm(nothing) if lm_stages(stages) else causal,
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, Scaled(config.hift.hop, MEL))),),
         synthesize=nothing,
-        stage_llm=nothing if of_stages else None,
     )

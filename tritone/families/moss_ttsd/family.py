@@ -18,8 +18,10 @@ from tritone.families.moss_ttsd.lm.stages import StageGroup, lm_stage
 from tritone.families.moss_ttsd.request import REQUEST, prepare
 from tritone.families.moss_ttsd.stream import never, synthesize
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
+from tritone.lm.description import StageLm
+from tritone.lm.protocols import RowSource
 from tritone.lm.shared import SharedLm
-from tritone.stage import Arrays, Call, Family, Llm
+from tritone.stage import Arrays, Call, Family
 
 NAME = "moss_ttsd"
 
@@ -36,22 +38,23 @@ def family(model_dir: str | Path) -> Family:
     config, tokenizer = checkpoint.config, DialogueTokenizer(checkpoint.folder)
     host_steps = hosts(config, tokenizer)
 
-    def speak(call: Call, llm: Llm, request: Arrays, cancelled: Callable[[], bool] = never) -> Iterator[np.ndarray]:
+    def speak(
+        call: Call, llm: RowSource, request: Arrays, cancelled: Callable[[], bool] = never
+    ) -> Iterator[np.ndarray]:
         return synthesize(call, llm, prepare(call, request, config, tokenizer), config, cancelled)
 
-    def stage_llm(call: Call) -> Llm:
+    def open_llm(call: Call) -> RowSource:
         return SharedLm(StageGroup(call, config.lm), BATCH.hi)
 
     return Family(
         name=NAME,
         stages=(*codec_stages(config.codec, checkpoint.load_codec), lm_stage(config.lm, checkpoint.load_lm)),
-        language_model=None,
+        lm=StageLm(open_llm),
         request=REQUEST,
         response=host_steps[-1].outputs,
         synthesize=speak,
         hosts=host_steps,
         settings={"sample_rate": config.codec.sample_rate, "speakers": ()},
-        stage_llm=stage_llm,
     )
 
 
@@ -65,9 +68,8 @@ def published(_kind: str) -> Family:
     return Family(
         name=NAME,
         stages=(*codec_stages(codec, no_checkpoint), lm_stage(RELEASED, no_checkpoint)),
-        language_model=None,
+        lm=StageLm(no_checkpoint),
         request=REQUEST,
         response=(waveform(codec),),
         synthesize=no_checkpoint,
-        stage_llm=no_checkpoint,
     )

@@ -17,7 +17,8 @@ from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, sampling_array, sampling_of
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
 from tritone.families.moss_ttsd.whole import Spoken, prompts, speech, waveforms
-from tritone.stage import Arrays, Axis, Call, Host, Llm, Scaled, Tensor
+from tritone.lm.protocols import RowSource
+from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
 ROW = 1
 CODES = Axis("spoken_codes", 1, 125, 16384)
@@ -38,15 +39,15 @@ def hosts(config: MossConfig, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
     controls = (sampling, Tensor("rows_used", "int64", (ROW, 1)), Tensor("seed_used", "int64", (ROW, 1)))
     codes = Tensor("codes", "int64", (ROW, channels, CODES))
 
-    def prompt(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def prompt(call: Call, _llm: RowSource, requests: list[Arrays]) -> list[Any]:
         prepared = prompts(call, requests, config, tokenizer)
         return [result if isinstance(result, TritoneError) else packed(result) for result in prepared]
 
-    def llm(_call: Call, llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def llm(_call: Call, llm: RowSource, requests: list[Arrays]) -> list[Any]:
         results = speech(llm, [unpacked(request, config.lm) for request in requests], config.lm)
         return [result if isinstance(result, TritoneError) else {"codes": result[None]} for result in results]
 
-    def vocoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def vocoder(call: Call, _llm: RowSource, requests: list[Arrays]) -> list[Any]:
         dialogues = [Spoken(request["codes"][0], request["reference_codes"][0]) for request in requests]
         return [{"waveform": wave[None]} for wave in waveforms(call, dialogues, config)]
 

@@ -14,9 +14,10 @@ from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 from tritone.families.moss_ttsd.lm.delay import codes_of, undelayed
 from tritone.families.moss_ttsd.lm.generate import RowSession, is_speech
 from tritone.families.moss_ttsd.request import Prepared
+from tritone.lm.protocols import Rows, RowSource
 from tritone.lm.sampling import seeded_draw
-from tritone.lm.shared import AHEAD, Listener
-from tritone.stage import Call, Llm
+from tritone.lm.shared import AHEAD
+from tritone.stage import Call
 
 
 class NoSpeech(TritoneError):
@@ -36,7 +37,7 @@ def never() -> bool:
 
 
 def synthesize(
-    call: Call, llm: Llm, prepared: Prepared, config: MossConfig, cancelled: Callable[[], bool] = never
+    call: Call, llm: RowSource, prepared: Prepared, config: MossConfig, cancelled: Callable[[], bool] = never
 ) -> Iterator[np.ndarray]:
     """Yield waveform chunks `[samples]` float32, the first after 25 rows, which are two seconds of audio.
 
@@ -60,23 +61,22 @@ def synthesize(
 
 
 def speech_rows(
-    llm: Llm,
+    llm: RowSource,
     prepared: Prepared,
     config: AsteroidConfig,
     ahead: int | None = AHEAD,
     cancelled: Callable[[], bool] = never,
-) -> Listener:
+) -> Rows:
     """Return the request's rows as they come; from now on they are decoded with those of all open requests.
 
     Args:
         ahead: the number of rows that may wait for their reader before the sequence pauses, None for no limit.
     """
     session = RowSession(prepared.rows, config, prepared.sampling, seeded_draw(prepared.seed), prepared.longest)
-    rows: Listener = llm(session, ahead, cancelled)
-    return rows
+    return llm.rows(session, ahead, cancelled)
 
 
-def speech_codes(rows: Listener, config: AsteroidConfig) -> Iterator[np.ndarray]:
+def speech_codes(rows: Rows, config: AsteroidConfig) -> Iterator[np.ndarray]:
     """Yield new complete codes `[channels, n]` as soon as there are any, and close `rows` at the end.
 
     A code is complete `config.delay` rows after its first channel.

@@ -19,9 +19,9 @@ from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 from tritone.families.moss_ttsd.request import Prepared, prepare
 from tritone.families.moss_ttsd.stream import no_speech, reference_context, speech_codes, speech_rows
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
-from tritone.lm.shared import Listener
+from tritone.lm.protocols import Rows, RowSource
 from tritone.request.batch import answer
-from tritone.stage import Arrays, Call, Llm
+from tritone.stage import Arrays, Call
 
 
 class Spoken(NamedTuple):
@@ -38,10 +38,10 @@ def prompts(
     return [answer(prepare, call, request, config, tokenizer) for request in requests]
 
 
-def speech(llm: Llm, prepared: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray | TritoneError]:
+def speech(llm: RowSource, prepared: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray | TritoneError]:
     """Return all codes `[channels, codes]` of each request, at least one; the requests are decoded together."""
 
-    def read(rows: Listener | TritoneError) -> np.ndarray:
+    def read(rows: Rows | TritoneError) -> np.ndarray:
         if isinstance(rows, TritoneError):
             raise rows
         codes = list(speech_codes(rows, config))
@@ -53,7 +53,7 @@ def speech(llm: Llm, prepared: Sequence[Prepared], config: AsteroidConfig) -> li
         # The rows are all kept, so a sequence need not pause until its reader has caught up.
         opened = [answer(speech_rows, llm, request, config, None) for request in prepared]
         for rows in opened:
-            if isinstance(rows, Listener):
+            if not isinstance(rows, TritoneError):
                 stack.callback(rows.close)
         return [answer(read, rows) for rows in opened]
 

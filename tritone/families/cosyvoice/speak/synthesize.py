@@ -32,7 +32,12 @@ def never() -> bool:
 
 
 def speech_tokens(
-    llm: SpeechLm, text: list[int], prepared: Prepared, index: int, config: CosyVoiceConfig, cancelled: Callable[[], bool]
+    llm: SpeechLm,
+    text: list[int],
+    prepared: Prepared,
+    index: int,
+    config: CosyVoiceConfig,
+    cancelled: Callable[[], bool],
 ) -> Iterator[int]:
     """Speech tokens of one text segment as they are sampled; segment `index` has random draws of its own.
 
