@@ -22,7 +22,8 @@ from benchmarks.report import RESULTS, Table, write_report
 from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.catalog import open_family
 from tritone.errors import TritoneError
-from tritone.lm.genai import genai_llm
+from tritone.lm.genai import genai_sessions
+from tritone.lm.logits import LogitsLm
 from tritone.parity.end_to_end import LOG_MEL_TOLERANCE, Recorder, speak
 from tritone.parity.engines import engine_call
 from tritone.stage import Arrays
@@ -36,7 +37,7 @@ def measure(model_dir: Path, build: Path, speakers: list[str], texts: list[str],
     family = open_family(model_dir)
     rate = int(family.settings["sample_rate"])
     engines = {name: engine_call("onnx", name, family.stages, build, threads) for name in ("fp32", "fp16")}
-    llm = genai_llm(build, threads=threads)
+    sessions = genai_sessions(build, threads=threads)
     results: dict[str, Any] = {}
     for speaker in speakers or list(family.settings["speakers"]):
         heard: dict[str, list[str]] = {name: [] for name in engines}
@@ -48,8 +49,8 @@ def measure(model_dir: Path, build: Path, speakers: list[str], texts: list[str],
                 "speaker": np.array([[speaker.encode()]], object),
                 "seed": np.array([[index]], np.int64),
             }
-            recorder = Recorder(llm)
-            exact, _ = speak(family, engines["fp32"], recorder, request)
+            recorder = Recorder(sessions)
+            exact, _ = speak(family, engines["fp32"], LogitsLm(recorder), request)
             mixed, _ = speak(family, engines["fp16"], recorder.replay(), request)
             differences.append(log_mel_difference(exact, mixed, rate))
             ratios.append(signal_to_noise(exact, mixed))

@@ -47,7 +47,7 @@ def test_stages_agree(tiny_v2: Path, on_cpu: Model, name: str, fp16: bool) -> No
 def test_language_models_agree_and_the_whole_speaks(tiny_v2: Path, on_cpu: Model, fp16: bool) -> None:
     model = load_model(tiny_v2, fp16=fp16, device="cuda")
     ids = [6564, 6566 + 104, 6565]
-    wanted, found = on_cpu.llm().prefill(ids), model.llm().prefill(ids)
+    wanted, found = on_cpu.llm.session().prefill(ids), model.llm.session().prefill(ids)
     assert np.abs(found - wanted).max() < LIMIT * np.abs(wanted).max()
     wave = model.synthesize("hi", speaker="a", seed=1)
     assert len(wave) > 1000 and np.isfinite(wave).all()

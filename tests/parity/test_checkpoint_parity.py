@@ -14,7 +14,7 @@ from tritone.catalog import open_family
 from tritone.engines.call import TorchCall, onnx_call, torch_call
 from tritone.export.to_genai import export_llm
 from tritone.export.to_onnx import export_stage
-from tritone.lm.genai import genai_llm
+from tritone.lm.genai import genai_sessions
 from tritone.parity.compare import Row, compare_llm, compare_stage, points
 from tritone.parity.report import table
 from tritone.stage import Family
@@ -57,10 +57,10 @@ def test_three_point_parity(exported: Exported, name: str) -> None:
 
 
 def llm_row(exported: Exported, precision: str) -> Row:
-    llm = exported.family.language_model
+    llm = exported.family.causal_lm
     assert llm is not None
     export_llm(llm, llm_path(exported.folder, precision), precision)
-    with genai_llm(exported.folder, precision)() as session:
+    with genai_sessions(exported.folder, precision)() as session:
         return compare_llm(llm, session, precision, int(time.time()))
 
 
@@ -78,13 +78,13 @@ def test_the_engine_decodes_what_the_reference_session_decodes(exported: Exporte
     """The torch session embeds each kind of id from its own table: nothing of the merged vocabulary is shared."""
     from tritone.families.cosyvoice.lm.v2.session import TorchSession
 
-    llm = exported.family.language_model
+    llm = exported.family.causal_lm
     assert llm is not None
     if not llm_path(exported.folder, "fp32").is_dir():
         export_llm(llm, llm_path(exported.folder, "fp32"), "fp32")
     reference = TorchSession(llm.build())
     prompt = [llm.vocabulary, *range(llm.vocabulary + 2, llm.vocabulary + 12), llm.vocabulary + 1, 5, 17]
-    with genai_llm(exported.folder, "fp32")() as session:
+    with genai_sessions(exported.folder, "fp32")() as session:
         wanted, found = [reference.prefill(prompt)], [session.prefill(prompt)]
         for token in (0, 6560, 3, 3, 1200):
             wanted.append(reference.step(token))

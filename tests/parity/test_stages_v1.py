@@ -19,7 +19,7 @@ from tritone.engines.torchscript import torchscript_call
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage
 from tritone.export.to_torchscript import export_stage as export_torchscript
-from tritone.families.cosyvoice.lm.v1.session import StageLlm
+from tritone.families.cosyvoice.lm.v1.session import stage_llm
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
 from tritone.parity.compare import compare_stage
@@ -95,7 +95,7 @@ def test_a_graph_has_each_weight_once(build: Path) -> None:
 def test_sampling_over_onnx_stages_draws_the_published_ids(build: Path) -> None:
     known, config = golden("llm", "v1"), tiny_config().lm
     stages = (exported(build, "llm_text_encoder"), exported(build, "llm_step"))
-    llm = StageLlm(onnx_call(build, stages), stages, config, known["embedding"])
+    llm = stage_llm(onnx_call(build, stages), stages, config)
     text = np.concatenate((known["prompt_text"], known["text"]), axis=1)[0]
     prompt = Vocabulary(config.head_size).prompt(text.tolist(), known["prompt_speech_token"][0].tolist())
     torch.manual_seed(1234)
@@ -103,5 +103,5 @@ def test_sampling_over_onnx_stages_draws_the_published_ids(build: Path) -> None:
     def draw(probabilities: np.ndarray) -> int:
         return int(torch.multinomial(torch.from_numpy(probabilities), 1, replacement=True))
 
-    found = list(islice(tokens(llm(), prompt, known["text"].shape[1], config, draw), 60))
+    found = list(islice(tokens(llm.session(known["embedding"]), prompt, known["text"].shape[1], config, draw), 60))
     assert found == known["ras_ids"].tolist()

@@ -78,7 +78,7 @@ def offline(served: Served, pieces: list[str], seed: int) -> np.ndarray:
     family = open_family(served.folder)
     call = onnx_call(served.build, family.stages, threads=1)
     voice: Voice = stored("a", read_voices(served.folder))
-    session = genai_llm(served.build)()
+    session = genai_llm(served.build).session()
     codes = bistream(
         session,
         [front.encode(piece) for piece in pieces],

@@ -13,7 +13,9 @@ import torch
 from tritone.build import files, hashes, manifest
 from tritone.export.onnx_file import load, save
 from tritone.export.to_onnx import scratch
-from tritone.stage import Axis, Family, LanguageModel, Scaled, Stage, Tensor
+from tritone.lm.description import CausalLm, NoLm
+from tritone.lm.protocols import Llm
+from tritone.stage import Axis, Family, Scaled, Stage, Tensor
 
 BATCH = Axis("batch", 1, 1, 4)
 FRAMES = Axis("frames", 1, 20, 60)
@@ -72,7 +74,7 @@ def toy_stage(module: torch.nn.Module | None = None, **changes: Any) -> Stage:
     return Stage(**(values | changes))
 
 
-def toy_llm(head: int = 40, rows: int = 60, positions: int = 96) -> LanguageModel:
+def toy_llm(head: int = 40, rows: int = 60, positions: int = 96) -> CausalLm:
     """Return a random two-layer Qwen2 whose embedding has more rows than its head, which has a bias."""
 
     def merged() -> tuple[Any, torch.Tensor]:
@@ -88,8 +90,11 @@ def toy_llm(head: int = 40, rows: int = 60, positions: int = 96) -> LanguageMode
             model.lm_head.weight.normal_(0, 0.3)
         return model, torch.linspace(-3, 3, head)
 
-    return LanguageModel(
-        "llm", head, 1, {"stop_ids": (37, 38, 39), "positions": positions}, lambda: merged()[0], merged
+    def no_torch(_how: object) -> Llm:
+        raise NotImplementedError("the toy language model has no session on torch")
+
+    return CausalLm(
+        "llm", head, 1, {"stop_ids": (37, 38, 39), "positions": positions}, lambda: merged()[0], no_torch, merged
     )
 
 
@@ -108,6 +113,6 @@ def silent(*_arguments: object) -> Iterator[np.ndarray]:
     return iter(())
 
 
-def toy_family(stage: Stage | None = None, llm: LanguageModel | None = None) -> Family:
+def toy_family(stage: Stage | None = None, llm: CausalLm | None = None) -> Family:
     """Return a family of that stage and language model."""
-    return Family("toy", (stage or toy_stage(),), llm, (), (), silent)
+    return Family("toy", (stage or toy_stage(),), llm or NoLm(), (), (), silent)

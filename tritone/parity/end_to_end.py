@@ -37,7 +37,7 @@ class Recorder:
         self._sessions = sessions
         self.kept: list[list[np.ndarray]] = []
 
-    def __call__(self, conditioning: np.ndarray | None) -> Recording:
+    def __call__(self, conditioning: np.ndarray | None = None) -> Recording:
         self.kept.append([])
         return Recording(self._sessions(conditioning), self.kept[-1])
 

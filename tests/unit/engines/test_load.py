@@ -24,8 +24,9 @@ from tritone.catalog import open_family
 from tritone.engines.call import TorchCall, torch_call
 from tritone.errors import ArtifactError, CheckpointError, ConfigError, EnvironmentProblem, InvalidRequest
 from tritone.export import to_onnx, to_torchscript
-from tritone.families.cosyvoice.lm.v2.session import TorchLlm
-from tritone.lm.genai import GenaiLlm
+from tritone.families.cosyvoice.lm.v2.session import TorchSessions
+from tritone.lm.description import StageLm
+from tritone.lm.genai import GenaiSessions
 from tritone.load import Model, load_model
 from tritone.stage import Arrays, Family, Tensor
 
@@ -118,11 +119,11 @@ def test_the_networks_of_the_checkpoint_itself_run_beside_torch(in_torch: Model)
 
 
 def test_each_engine_gets_the_language_model_that_goes_with_it(tiny_v2: Path, build: Path, in_torch: Model) -> None:
-    assert isinstance(in_torch.llm, TorchLlm)
-    assert isinstance(load_model(tiny_v2, engine="onnx", build_dir=build).llm, GenaiLlm)
+    assert isinstance(in_torch.llm.sessions, TorchSessions)
+    assert isinstance(load_model(tiny_v2, engine="onnx", build_dir=build).llm.sessions, GenaiSessions)
     on_gpu = load.open_llm("torchscript", in_torch.family, in_torch.call, build, load.TorchRun("cuda"))
-    assert isinstance(on_gpu, TorchLlm)
-    of_stages = dataclasses.replace(toy_family(), stage_llm=lambda call: ("session on", call))
+    assert isinstance(on_gpu.sessions, TorchSessions)
+    of_stages = dataclasses.replace(toy_family(), lm=StageLm(lambda call: ("session on", call)))
     assert load.open_llm("onnx", of_stages, in_torch.call, build, load.TorchRun()) == ("session on", in_torch.call)
 
 

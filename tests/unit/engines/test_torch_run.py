@@ -66,9 +66,9 @@ def test_stages_under_autocast_stay_near_fp32(tiny_v2: Path, name: str) -> None:
 
 
 def test_the_language_model_under_autocast_stays_near_fp32(tiny_v2: Path) -> None:
-    model = open_family(tiny_v2).language_model
+    model = open_family(tiny_v2).causal_lm
     assert model is not None
-    reference, half = TorchSession(model.build()), torch_llm(model.build, HALF)()
+    reference, half = TorchSession(model.build()), torch_llm(model.build, HALF).session()
     ids = [6564, 6566 + 104, 6565]
     for wanted, found in ((reference.prefill(ids), half.prefill(ids)), (reference.step(7), half.step(7))):
         assert found.dtype == np.float32

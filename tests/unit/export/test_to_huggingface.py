@@ -103,7 +103,7 @@ def exported(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
 
 
 def language_model(checkpoint: Path) -> Any:
-    return open_family(checkpoint).language_model
+    return open_family(checkpoint).causal_lm
 
 
 def differing(wanted: State, found: State) -> list[str]:
@@ -382,7 +382,7 @@ def test_language_models_that_have_no_folder_are_explained(
         export_llm(toy_llm(), tmp_path / "out")
     with pytest.raises(ConfigError, match="dtype 'int8'; there are bfloat16, float16, float32"):
         export_llm(toy_llm(), tmp_path / "out", "int8")
-    monkeypatch.setattr(to_huggingface, "open_family", lambda folder: SimpleNamespace(language_model=None))
+    monkeypatch.setattr(to_huggingface, "open_family", lambda folder: SimpleNamespace(causal_lm=None))
     assert main(["--model-dir", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "has no language model" in capsys.readouterr().err
 

@@ -49,7 +49,7 @@ REQUEST = {
 def model() -> HfModel:
     if not (NANO / "llm.pt").is_file():
         pytest.skip(f"{NANO} is not here")
-    return family(NANO).language_model.huggingface()
+    return family(NANO).causal_lm.huggingface()
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from tritone.build import layout
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.export import to_genai
 from tritone.export.to_genai import export_llm
-from tritone.lm.genai import GenaiModel, genai_llm
+from tritone.lm.description import CausalLm
+from tritone.lm.genai import GenaiModel, genai_sessions
 from tritone.parity.compare import compare_llm
-from tritone.stage import LanguageModel
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_an_export_leaves_no_weights_behind(tmp_path: Path, monkeypatch: pytest.
     """What is loaded next, the reference to compare with, needs the memory."""
     made = []
 
-    def remembered(llm: LanguageModel) -> Any:
+    def remembered(llm: CausalLm) -> Any:
         model = narrowed(llm)
         made.append(weakref.ref(model))
         return model
@@ -47,7 +47,7 @@ def test_an_export_leaves_no_weights_behind(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("precision", "most"), [("fp32", 1e-5), ("int8", 0.1)])
 def test_teacher_forced_logits(llm_folder: Path, precision: str, most: float) -> None:
-    with genai_llm(llm_folder, precision)() as session:
+    with genai_sessions(llm_folder, precision)() as session:
         row = compare_llm(toy_llm(), session, precision, seed=1, steps=40)
     assert row.passed and row.error < most
     assert row.tolerance == (1e-3 if precision == "fp32" else None)
@@ -60,7 +60,7 @@ def test_a_wrong_language_model_is_found(llm_folder: Path) -> None:
         model, bias = toy_llm().merged()  # type: ignore[misc]
         return model, bias.flip(0)
 
-    with genai_llm(llm_folder, "fp32")() as session:
+    with genai_sessions(llm_folder, "fp32")() as session:
         row = compare_llm(dataclasses.replace(llm, merged=other), session, "fp32", seed=1)
     assert not row.passed and row.problem == "logits differ"
 
@@ -69,7 +69,7 @@ def test_the_head_has_only_what_can_be_sampled(llm_folder: Path) -> None:
     settings = json.loads((layout.llm_path(llm_folder, "int8") / "genai_config.json").read_text())["model"]
     assert settings["vocab_size"] == 40 and settings["context_length"] == 96
     assert settings["eos_token_id"] == [37, 38, 39]
-    with genai_llm(llm_folder)() as session:
+    with genai_sessions(llm_folder)() as session:
         assert session.prefill([59, 58, 3]).shape == (40,)  # prompt ids above the head's rows
 
 
@@ -109,7 +109,7 @@ def test_sequences_in_threads_equal_those_in_turn(llm_folder: Path) -> None:
 
 
 def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
-    with genai_llm(llm_folder)() as session:
+    with genai_sessions(llm_folder)() as session:
         with pytest.raises(InvalidRequest, match="prompt: is empty"):
             session.prefill([])
         with pytest.raises(InvalidRequest, match=r"0 \+ 97 tokens do not fit the language model's 96 positions"):
@@ -120,13 +120,13 @@ def test_session_errors_are_explained(llm_folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="cannot rewind to position 97 of a sequence of 96"):
             session.rewind(97)
     with pytest.raises(ArtifactError, match=r"genai_config.json does not exist; run: tritone build"):
-        genai_llm(tmp_path)()
+        genai_sessions(tmp_path)()
     broken = layout.llm_path(tmp_path, "int8")
     broken.mkdir(parents=True)
     settings = layout.llm_path(llm_folder, "int8") / "genai_config.json"
     (broken / "genai_config.json").write_bytes(settings.read_bytes())
     with pytest.raises(ArtifactError, match=r"int8 cannot be loaded \(.*run: tritone build"):
-        genai_llm(tmp_path)()
+        genai_sessions(tmp_path)()
 
 
 def test_exporter_errors_are_explained(tmp_path: Path) -> None:

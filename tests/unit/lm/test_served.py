@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tritone.catalog import open_family
-from tritone.errors import ArtifactError, ConfigError
+from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.export.to_huggingface import export_llm
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
@@ -100,11 +100,7 @@ def llm(server: Server, engine: str = "trtllm", timeout: float = 5) -> ServedLlm
 def decode(
     model: ServedLlm, text_length: int = 3, cancelled: Callable[[], bool] = lambda: False, config: LmConfig = CONFIG
 ) -> list[int]:
-    session = model()
-    try:
-        return list(session.generate(PROMPT, text_length, config, 7, cancelled))
-    finally:
-        session.close()
+    return list(model.generate(PROMPT, text_length, config, 7, cancelled))
 
 
 def spoken(*ids: int, finish: str = "stop") -> Events:
@@ -212,11 +208,10 @@ def test_cancelling_breaks_the_connection_off(server: Server) -> None:
 
 def test_leaving_the_generator_breaks_the_connection_off(server: Server) -> None:
     server.events = endless
-    session = llm(server)()
-    stream = session.generate(PROMPT, 1000, CONFIG, 7, lambda: False)
+    stream = llm(server).generate(PROMPT, 1000, CONFIG, 7, lambda: False)
     assert next(stream) == 5
-    session.close()
-    session.close()
+    stream.close()
+    stream.close()
     assert server.broken.wait(5)
 
 
@@ -288,13 +283,25 @@ def test_garbage_is_refused(server: Server) -> None:
 
 
 def test_missing_server_and_missing_model_are_told_by_the_check(server: Server) -> None:
-    llm(server)().check()
+    llm(server).warm_up()
     server.loaded = False
     with pytest.raises(LlmFailed, match="serves no model"):
-        llm(server)().check()
+        llm(server).warm_up()
     nobody = ServedLlm("http://127.0.0.1:9", "trtllm", IDS, ALWAYS)
     with pytest.raises(LlmFailed, match=r"no answer from the language model server at http://127\.0\.0\.1:9"):
-        nobody().check()
+        nobody.warm_up()
+
+
+def test_every_token_of_a_model_that_samples_itself_is_counted(server: Server) -> None:
+    server.events = spoken(104, 100, 109)
+    model, seen = llm(server), list[int]()
+    model.count(lambda: seen.append(1))
+    assert decode(model) == [4, 0, 9] and len(seen) == 3
+
+
+def test_text_in_pieces_is_refused(server: Server) -> None:
+    with pytest.raises(InvalidRequest, match="target_text: comes in pieces; the engine of the language model takes"):
+        llm(server).session()
 
 
 def test_address_and_engine_must_be_known() -> None:
@@ -319,9 +326,9 @@ def test_folder_without_the_model_says_what_to_run(tmp_path: Path) -> None:
 def test_the_llm_step_speaks_the_servers_tokens(server: Server, tiny_v2: Path, tmp_path: Path) -> None:
     """The package as it is exported, the step as the server runs it, and between them nothing but HTTP."""
     family = open_family(tiny_v2)
-    assert family.language_model is not None and family.language_model.huggingface is not None
-    export_llm(family.language_model, tmp_path / "llm" / "huggingface")
-    layout = family.language_model.huggingface()
+    assert family.causal_lm is not None and family.causal_lm.huggingface is not None
+    export_llm(family.causal_lm, tmp_path / "llm" / "huggingface")
+    layout = family.causal_lm.huggingface()
     server.events = spoken(*(layout.first + code for code in (7, 3, 3, 11)))
     served = served_llm(tmp_path, f"http://127.0.0.1:{server.server_port}", "vllm")
     request = {
@@ -336,9 +343,9 @@ def test_the_llm_step_speaks_the_servers_tokens(server: Server, tiny_v2: Path, t
     (result,) = host.run(None, served, [request])
     assert result["speech_token"].tolist() == [[7, 3, 3, 11] * 2]
     first, second = server.bodies
-    vocabulary = Vocabulary(family.language_model.vocabulary)
+    vocabulary = Vocabulary(family.causal_lm.vocabulary)
     assert first["prompt"] == layout.ids(vocabulary.prompt([5]))
     assert second["prompt"] == layout.ids(vocabulary.prompt([6, 9]))
     assert first["seed"] != second["seed"], "segments have draws of their own"
-    assert first["stop_token_ids"] == [layout.first + stop for stop in family.language_model.limits["stop_ids"]]
+    assert first["stop_token_ids"] == [layout.first + stop for stop in family.causal_lm.limits["stop_ids"]]
     assert set(first["logit_bias"]) == {str(layout.first + i) for i in range(layout.rows)}

@@ -21,8 +21,9 @@ from tritone.families.moss_ttsd.family import family
 from tritone.families.moss_ttsd.lm.config import ChannelSampling
 from tritone.families.moss_ttsd.lm.delay import delayed
 from tritone.families.moss_ttsd.lm.generate import Draw, RowSession
+from tritone.lm.description import StageLm
 from tritone.lm.sampling import seeded_draw
-from tritone.lm.shared import Closed, Listener, SharedLm
+from tritone.lm.shared import Closed, SharedLm, SharedRows
 from tritone.stage import Arrays
 
 
@@ -94,20 +95,20 @@ def test_all_share_every_step_and_the_thread_ends_with_them() -> None:
     engine, before = Toy(), threading.active_count()
     lm = SharedLm(engine, 4)
     engine.gate.clear()
-    heard = [lm(Counting(first, 20), None) for first in (3, 50, 7)]
+    heard = [lm.rows(Counting(first, 20), None) for first in (3, 50, 7)]
     engine.gate.set()
     assert [list(one) for one in heard] == [alone(first, 20) for first in (3, 50, 7)]
     assert max(engine.sizes) == 3 and len(engine.sizes) <= 19 + 2, "one joins with each step"
     until(lambda: threading.active_count() == before)
     assert engine.group == []
-    assert list(lm(Counting(3, 5))) == alone(3, 5), "another thread does the next"
+    assert list(lm.rows(Counting(3, 5))) == alone(3, 5), "another thread does the next"
 
 
 def test_no_more_than_fit_are_decoded_at_once() -> None:
     engine = Toy()
     lm = SharedLm(engine, 2)
     engine.gate.clear()
-    heard = [lm(Counting(first, 30 + first), None) for first in range(5)]
+    heard = [lm.rows(Counting(first, 30 + first), None) for first in range(5)]
     engine.gate.set()
     assert [list(one) for one in heard] == [alone(first, 30 + first) for first in range(5)]
     assert max(engine.sizes) == 2 and len(engine.sizes) < 110, "of 155 rows after a prompt's"
@@ -117,7 +118,7 @@ def test_who_does_not_read_pauses_alone_and_loses_nothing() -> None:
     engine = Toy()
     lm = SharedLm(engine, 4)
     engine.gate.clear()
-    fast, slow = lm(Counting(5, 100), ahead=None), lm(Counting(9, 100), ahead=8)
+    fast, slow = lm.rows(Counting(5, 100), ahead=None), lm.rows(Counting(9, 100), ahead=8)
     engine.gate.set()
     assert list(fast) == alone(5, 100)
     first = next(slow)
@@ -125,7 +126,7 @@ def test_who_does_not_read_pauses_alone_and_loses_nothing() -> None:
     assert steps < 130 and engine.sizes[-1] == 1, "the fast one went on alone"
     time.sleep(0.1)
     assert len(engine.sizes) <= steps + 2, "the loop does not run ahead of one that is not read"
-    together = lm(Counting(5, 40), ahead=None)
+    together = lm.rows(Counting(5, 40), ahead=None)
     assert [first, *slow] == alone(9, 100)
     assert list(together) == alone(5, 40)
 
@@ -133,7 +134,7 @@ def test_who_does_not_read_pauses_alone_and_loses_nothing() -> None:
 def test_those_that_pause_go_on_together() -> None:
     engine = Toy()
     lm = SharedLm(engine, 4)
-    heard = [lm(Counting(first, 400), ahead=8) for first in (1, 2)]
+    heard = [lm.rows(Counting(first, 400), ahead=8) for first in (1, 2)]
     for one in heard:
         until(lambda one=one: not one.room())  # type: ignore[misc]
     engine.sizes.clear()
@@ -143,17 +144,17 @@ def test_those_that_pause_go_on_together() -> None:
 
 def test_a_paused_sequence_keeps_nobody_waiting() -> None:
     lm = SharedLm(Toy(), 1)
-    unread = [lm(Counting(first, 50), ahead=4) for first in range(3)]
-    assert list(lm(Counting(7, 50))) == alone(7, 50)
+    unread = [lm.rows(Counting(first, 50), ahead=4) for first in range(3)]
+    assert list(lm.rows(Counting(7, 50))) == alone(7, 50)
     assert [list(one) for one in reversed(unread)] == [alone(first, 50) for first in (2, 1, 0)]
 
 
 def test_errors_end_those_they_concern_and_the_loop_goes_on() -> None:
     engine = Toy()
     lm = SharedLm(engine, 4)
-    good, failing, empty = lm(Counting(1, 40), None), lm(Counting(2, 40, fails_at=30), None), Counting(3, 40)
+    good, failing, empty = lm.rows(Counting(1, 40), None), lm.rows(Counting(2, 40, fails_at=30), None), Counting(3, 40)
     empty.prompt = ()
-    refused = lm(empty)
+    refused = lm.rows(empty)
     heard = []
     with pytest.raises(ZeroDivisionError, match="no such id"):
         heard.extend(one for one in failing)
@@ -167,20 +168,20 @@ def test_a_step_that_fails_ends_all_with_its_error_and_the_next_is_heard() -> No
     engine = Toy()
     lm = SharedLm(engine, 2)
     engine.gate.clear()
-    heard = [lm(Counting(first, 40), None) for first in range(3)]
+    heard = [lm.rows(Counting(first, 40), None) for first in range(3)]
     engine.broken = 1
     engine.gate.set()
     for one in heard:
         with pytest.raises(RuntimeError, match="out of memory"):
             list(one)
-    assert list(lm(Counting(4, 9))) == alone(4, 9)
+    assert list(lm.rows(Counting(4, 9))) == alone(4, 9)
 
 
 def test_who_leaves_is_not_decoded_any_more() -> None:
     engine, gone = Toy(), False
     lm = SharedLm(engine, 4)
-    stays, leaves = lm(Counting(1, 1000), ahead=4), lm(Counting(2, 1000), ahead=4)
-    cancelled = lm(Counting(3, 1000), ahead=4, cancelled=lambda: gone)
+    stays, leaves = lm.rows(Counting(1, 1000), ahead=4), lm.rows(Counting(2, 1000), ahead=4)
+    cancelled = lm.rows(Counting(3, 1000), ahead=4, cancelled=lambda: gone)
     heard = [(next(stays), next(leaves), next(cancelled)) for _ in range(20)]
     assert heard == list(zip(alone(1, 20), alone(2, 20), alone(3, 20), strict=True))
     leaves.close()
@@ -210,7 +211,7 @@ def slowly(rows, step=engine.step):
     return found
 engine.step = slowly
 lm = SharedLm(engine, 4)
-heard = lm(Counting(1, 100000), None), lm(Counting(1, 100000), 2)
+heard = lm.rows(Counting(1, 100000), None), lm.rows(Counting(1, 100000), 2)
 print(next(heard[0]), flush=True)
 time.sleep(0.1)
 """
@@ -232,13 +233,13 @@ def test_a_dialogue_is_what_it_is_alone_whoever_joins_and_leaves(checkpoint: Mos
     """Sequences of several lengths and samplings begin at several rows of the first; one is left, one fails."""
     config, sizes = checkpoint.config.lm, list[int]()
     inner, described = torch_call(family(checkpoint.folder).stages), family(checkpoint.folder)
-    assert described.stage_llm is not None
+    assert isinstance(described.lm, StageLm)
 
     def call(stage: str, **arrays: np.ndarray) -> Arrays:
         sizes.append(len(arrays["padding"]))
         return inner(stage, **arrays)
 
-    lm: Any = described.stage_llm(call)  # type: ignore[arg-type]
+    lm: Any = described.lm.open(call)  # type: ignore[arg-type]
     rng = np.random.default_rng(0)
     warm, greedy = ChannelSampling(True, 1.5, 50, 0.9, 1.2), ChannelSampling(False, repetition_penalty=1.3)
     mixed = [warm if channel % 2 else ChannelSampling(top_k=20, top_p=0.7) for channel in range(8)]
@@ -251,9 +252,9 @@ def test_a_dialogue_is_what_it_is_alone_whoever_joins_and_leaves(checkpoint: Mos
         frames[:, 0] += rng.integers(0, config.speech_tokens[0] - 1024)
         prompts.append(delayed(frames, config.pads))
 
-    def begin(one: int, draw: Draw | None = None) -> Listener:
+    def begin(one: int, draw: Draw | None = None) -> SharedRows:
         sampling, length, rows = chosen[one]
-        heard: Listener = lm(
+        heard: SharedRows = lm.rows(
             RowSession(prompts[one], config, sampling, draw or seeded_draw(one), length + rows), ahead=16
         )
         return heard

@@ -18,6 +18,7 @@ from tritone.build.layout import stage_key, stage_path
 from tritone.engines.call import onnx_call, torch_call
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage
+from tritone.lm.logits import LogitsLm
 from tritone.parity import end_to_end
 from tritone.parity.compare import compare_artifact, compare_stage
 from tritone.parity.engines import engine_call
@@ -138,13 +139,13 @@ def test_a_recorded_language_model_says_the_same_again() -> None:
     def decode(llm: Any) -> list[float]:
         heard = []
         for start in (1, 2):
-            session = llm()
+            session = llm.session()
             heard += [float(session.prefill(range(start))[0]), float(session.step(5)[0]), float(session.step(7)[0])]
             session.close()
         return heard
 
-    recorder = end_to_end.Recorder(Choir)
-    first = decode(recorder)
+    recorder = end_to_end.Recorder(lambda _: Choir())
+    first = decode(LogitsLm(recorder))
     assert first == [1, 6, 13, 2, 7, 14]
     assert decode(recorder.replay()) == first and decode(recorder.replay()) == first
 

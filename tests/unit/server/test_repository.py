@@ -14,8 +14,9 @@ from tritonclient.grpc import model_config_pb2
 
 from tritone.catalog import open_family
 from tritone.errors import ConfigError
+from tritone.lm.description import CausalLm, NoLm
 from tritone.server.repository import REPOSITORY, TARGETS, differences, render, write
-from tritone.stage import Axis, Family, Host, LanguageModel, Stage, Tensor
+from tritone.stage import Axis, Family, Host, Stage, Tensor
 
 WORDS = Axis("words", 1, 5, 50)
 TEXT = Tensor("target_text", "bytes", (1, 1))
@@ -38,7 +39,7 @@ def toy(second_input: Tensor = TOKENS) -> Family:
         Stage("batched", (Tensor("x", "float32", (Axis("batch", 1, 1, 8), WORDS)),), (WAVE,), None),
     )
     settings = {"sample_rate": 16000, "speakers": ["ann", "bob"]}
-    llm = LanguageModel("llm", 8, 1, {}, lambda: None)
+    llm = CausalLm("llm", 8, 1, {}, lambda: None, lambda how: None)
     return Family("toy", stages, llm, (TEXT, REFERENCE), (WAVE,), silent, hosts, settings)
 
 
@@ -180,7 +181,7 @@ def test_steps_are_told_how_their_stages_and_language_model_run(tmp_path: Path) 
     assert reader["gpu"]["llm"].string_value == "served"
     assert reader["gpu"]["llm_url"].string_value == "${TRITONE_LLM_URL}"
     assert "llm" not in reader["cpu"] and "llm" not in reader["stages"]
-    without = render(replace(toy(), language_model=None), "gpu", tmp_path)
+    without = render(replace(toy(), lm=NoLm()), "gpu", tmp_path)
     assert not any("llm" in key for key in config(without, "toy_reader").parameters)
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
+from tritone.lm.description import NoLm
+from tritone.lm.logits import LogitsLm
 from tritone.server import steps
-from tritone.server.steps import Step, counted, no_llm, refuse_batches
+from tritone.server.steps import Step, refuse_batches
 from tritone.stage import Arrays, Family, Host, Tensor
 
 VALUE = Tensor("value", "float32", (1, 1))
@@ -34,7 +36,7 @@ def speak(_call: Any, _llm: Any, request: Arrays, cancelled: Callable[[], bool])
 
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Step]:
-    family = Family("toy", (), None, (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve),))
+    family = Family("toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve),))
     monkeypatch.setattr(steps, "open_family", lambda _folder: family)
     monkeypatch.setattr(Step, "warm_up", lambda _self: None)
     return lambda name: Step({"step": name, "model_dir": "m", "build_dir": "b"})
@@ -87,31 +89,13 @@ def test_every_decoded_token_is_counted() -> None:
 
     seen: list[int] = []
     closed: list[bool] = []
-    session = counted(Session, lambda: seen.append(1))()
+    llm = LogitsLm(lambda _: Session())
+    llm.count(lambda: seen.append(1))
+    session = llm.session()
     assert session.prefill([1, 2]).shape == (2,)
     assert [session.step(token)[0] for token in (5, 6, 7)] == [5, 6, 7]
     session.close()
     assert len(seen) == 3 and closed == [True]
-
-
-def test_every_token_of_a_model_that_samples_itself_is_counted() -> None:
-    class Session:
-        def generate(self, prompt: list[int], *_: Any) -> Iterator[int]:
-            yield from prompt
-
-        def check(self) -> None:
-            checked.append(True)
-
-        def close(self) -> None:
-            closed.append(True)
-
-    seen: list[int] = []
-    closed: list[bool] = []
-    checked: list[bool] = []
-    llm = counted(Session, lambda: seen.append(1))
-    assert list(llm().generate([4, 5, 6], 1)) == [4, 5, 6]
-    steps.warm_up_llm(llm)
-    assert len(seen) == 3 and checked == [True] and closed == [True]
 
 
 def test_parameters_with_unknown_values_list_the_known_ones() -> None:
@@ -123,7 +107,7 @@ def test_parameters_with_unknown_values_list_the_known_ones() -> None:
 def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their process would hold the weights a second time, and ask the server for models it may not have loaded yet."""
     family = Family(
-        "toy", (), None, (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve, ("absent",)),)
+        "toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve, ("absent",)),)
     )
     monkeypatch.setattr(steps, "open_family", lambda _folder: family)
     monkeypatch.setattr(steps, "onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
@@ -184,9 +168,9 @@ def test_single_stage_answers_each_request_as_it_is_sent(monkeypatch: pytest.Mon
     assert second["y"].shape == (5, 2) and not stage.streams
 
 
-def test_language_model_must_be_declared() -> None:
+def test_language_model_must_be_declared(step: Callable[[str], Step]) -> None:
     with pytest.raises(ConfigError, match="without declaring it"):
-        no_llm()
+        step("halve")._llm.generate([1], 1, None, 0, lambda: False)
 
 
 def test_server_side_imports_neither_torch_nor_transformers() -> None:

@@ -87,7 +87,7 @@ def test_the_published_sizes_are_listed_without_files(tiny: Family) -> None:
     (kind,) = (kind for kind in KINDS if "bert_vits2" in kind.module)
     described = published_family(kind)
     assert [stage.name for stage in described.stages] == STAGES == [stage.name for stage in tiny.stages]
-    assert described.language_model is None and described.settings["sample_rate"] == 44100
+    assert described.causal_lm is None and described.settings["sample_rate"] == 44100
     everything = Selection(("torchscript", "onnx", "tensorrt", "llm"), ("fp32", "fp16"))
     assert [a.key for a in artifacts(described, everything)] == [a.key for a in artifacts(tiny, everything)]
     with pytest.raises(CheckpointError, match="described without a checkpoint; it has no weights"):

@@ -25,6 +25,8 @@ from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak import pieces
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.lm.logits import LogitsLm
+from tritone.lm.served import ServedLlm
 from tritone.stage import Arrays, Family
 
 V2 = LmConfig()
@@ -177,13 +179,14 @@ class Speaker:
         self.family: Family = family(folder)
         self.config, self.front = CosyVoiceCheckpoint(folder).config, TextFrontend(folder)
         self.session = Script(self.config.lm, ids)
+        self.llm = LogitsLm(lambda _: self.session)
         self._networks, self._ears = torch_call(self.family.stages), hearing(np.arange(20))
 
     def call(self, stage: str, **arrays: np.ndarray) -> Arrays:
         return (self._ears if stage.startswith("spe") else self._networks)(stage, **arrays)
 
     def speak(self, request: Arrays, pieces: Sequence[str], **options: object) -> np.ndarray:
-        waves = self.family.synthesize(self.call, lambda: self.session, request, pieces=pieces, **options)
+        waves = self.family.synthesize_pieces(self.call, self.llm, request, pieces, **options)
         return np.concatenate(list(waves))
 
 
@@ -234,13 +237,13 @@ def test_pieces_that_cannot_be_spoken(tiny_v2: Path, tiny_v1: Path) -> None:
         speaker.speak(REFERENCE | recording(12800, "source_wav"), ["Hi."])
     with pytest.raises(TritoneError, match="the text produced no speech; try another seed"):
         Speaker(tiny_v2, [V2.end_id]).speak(VOICE, ["Hi."])
-    speaker.session.generate = iter  # type: ignore[attr-defined]
+    speaker.llm = ServedLlm("http://localhost:1", "vllm", {"first": 0, "rows": 1, "segments": ()}, {})
     with pytest.raises(InvalidRequest, match="target_text: comes in pieces; the engine of the language model takes"):
         speaker.speak(VOICE, ["Hi."])
     assert speaker.family.settings["text_in_pieces"] == "turns"
-    assert "text_in_pieces" not in family(tiny_v1).settings
+    assert "text_in_pieces" not in family(tiny_v1).settings and family(tiny_v1).synthesize_pieces is None
 
 
 def test_pieces_of_a_request_nobody_waits_for_end_without_an_error(tiny_v2: Path) -> None:
     speaker = Speaker(tiny_v2)
-    assert list(speaker.family.synthesize(speaker.call, lambda: speaker.session, VOICE, lambda: True, [])) == []
+    assert list(speaker.family.synthesize_pieces(speaker.call, speaker.llm, VOICE, [], lambda: True)) == []

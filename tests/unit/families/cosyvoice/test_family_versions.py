@@ -16,6 +16,7 @@ from tritone.build.targets import for_target
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, InvalidRequest
+from tritone.lm.description import StageLm
 from tritone.server import steps
 from tritone.server.repository import REPOSITORY, render
 from tritone.server.steps import Step
@@ -46,7 +47,7 @@ def test_the_yaml_decides_the_family(version: int, folder: Path) -> None:
     family = open_family(folder)
     assert family.name == f"cosyvoice{version}" and family.settings["modes"] == MODES[version]
     assert family.settings["sample_rate"] == (22050 if version == 1 else 24000)
-    assert (family.language_model is None) == (family.stage_llm is not None) == (version == 1)
+    assert (family.causal_lm is None) == isinstance(family.lm, StageLm) == (version == 1)
     assert family.stage("speech_tokenizer").file == f"speech_tokenizer_v{version}.onnx"
     known = {tensor.name for tensor in family.request}
     for host in family.hosts:

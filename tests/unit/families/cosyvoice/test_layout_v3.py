@@ -128,8 +128,8 @@ def test_both_weight_norm_layouts_load() -> None:
 def test_a_directory_of_this_layout_opens(tiny_v3: Path) -> None:
     assert CosyVoiceCheckpoint(tiny_v3).config == tiny_config()
     family = open_family(tiny_v3)
-    assert family.name == "cosyvoice3" and family.language_model is not None
-    assert family.language_model.vocabulary == 6761 and len(family.language_model.limits["stop_ids"]) == 200
+    assert family.name == "cosyvoice3" and family.causal_lm is not None
+    assert family.causal_lm.vocabulary == 6761 and len(family.causal_lm.limits["stop_ids"]) == 200
     loaded = family.stage("flow_estimator").build()
     wanted = tiny_flow().state_dict()
     assert all(torch.equal(value, wanted[f"decoder.{key}"]) for key, value in loaded.state_dict().items())

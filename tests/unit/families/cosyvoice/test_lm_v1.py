@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
@@ -12,7 +13,7 @@ from support.v1_helpers import tiny_config, tiny_lm, tiny_stages
 
 from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest
-from tritone.families.cosyvoice.lm.v1.session import StageLlm
+from tritone.families.cosyvoice.lm.v1.session import StageSession
 from tritone.families.cosyvoice.lm.v1.stages import PAST, TEXT
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.lm.sampling import tokens
@@ -20,6 +21,7 @@ from tritone.nn.attention import RelativeAttention, SteppingAttention, attention
 from tritone.nn.embedding import distance_embedding
 
 VOCABULARY = Vocabulary(4097)
+Sessions = Callable[..., StageSession]
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,11 @@ def prompt(known: dict[str, np.ndarray]) -> list[int]:
 
 
 @pytest.fixture(scope="module")
-def llm(known: dict[str, np.ndarray]) -> StageLlm:
+def llm(known: dict[str, np.ndarray]) -> Sessions:
     stages = tiny_stages()
-    mine = (stages["llm_text_encoder"], stages["llm_step"])
-    return StageLlm(torch_call(mine), mine, tiny_config().lm, known["embedding"])
+    mine = {name: stages[name] for name in ("llm_text_encoder", "llm_step")}
+    call, config = torch_call(mine.values()), tiny_config().lm
+    return lambda speaker=known["embedding"]: StageSession(call, mine, config, speaker)
 
 
 def close(found: np.ndarray, wanted: np.ndarray, tolerance: float = 1e-4) -> None:
@@ -66,7 +69,7 @@ def test_teacher_forced_log_probs_equal_published(known: dict[str, np.ndarray]) 
     close(found[40:52], known["logp"])
 
 
-def test_step_by_step_equals_published(llm: StageLlm, known: dict[str, np.ndarray], prompt: list[int]) -> None:
+def test_step_by_step_equals_published(llm: Sessions, known: dict[str, np.ndarray], prompt: list[int]) -> None:
     with llm() as session:
         logits = [session.prefill(prompt), *(session.step(int(token)) for token in known["forced"][:-1])]
         assert session.length == len(prompt) + 1 + 11  # the speaker has a row but no id
@@ -88,7 +91,7 @@ def test_steps_of_any_size_equal_the_whole(cuts: list[int]) -> None:
 
 
 def test_repetition_aware_sampling_draws_the_published_ids(
-    llm: StageLlm, known: dict[str, np.ndarray], prompt: list[int]
+    llm: Sessions, known: dict[str, np.ndarray], prompt: list[int]
 ) -> None:
     torch.manual_seed(1234)
 
@@ -99,19 +102,19 @@ def test_repetition_aware_sampling_draws_the_published_ids(
     assert found == known["ras_ids"].tolist()
 
 
-def test_a_new_prefill_forgets_and_a_speaker_matters(llm: StageLlm, prompt: list[int]) -> None:
+def test_a_new_prefill_forgets_and_a_speaker_matters(llm: Sessions, prompt: list[int]) -> None:
     session = llm()
     first = session.prefill(prompt)
     session.step(3)
     np.testing.assert_array_equal(session.prefill(prompt), first)
-    nobody = llm.of(None)()
+    nobody = llm(np.zeros((0, 192), np.float32))
     assert np.abs(nobody.prefill(prompt) - first).max() > 1e-2
     assert nobody.length == session.length - 1
-    other = llm.of(np.random.default_rng(0).standard_normal((1, 192)).astype(np.float32))()
+    other = llm(np.random.default_rng(0).standard_normal((1, 192)).astype(np.float32))
     assert np.abs(other.prefill(prompt) - first).max() > 1e-2
 
 
-def test_what_does_not_fit_is_refused(llm: StageLlm, prompt: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_refused(llm: Sessions, prompt: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     session = llm()
     with pytest.raises(ValueError, match="no prompt; call prefill first"):
         session.step(1)

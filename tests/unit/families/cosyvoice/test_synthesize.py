@@ -11,14 +11,15 @@ from tritone.engines.call import torch_call
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.lm.v2.session import TorchSession
+from tritone.lm.logits import LogitsLm
 from tritone.stage import Arrays, Family
 
 
 @pytest.fixture(scope="module")
 def tiny(tiny_v2: Path) -> tuple:
     model = family(tiny_v2)
-    lm = model.language_model.build()
-    return model, torch_call(model.stages), lambda: TorchSession(lm)
+    lm = model.causal_lm.build()
+    return model, torch_call(model.stages), LogitsLm(lambda _: TorchSession(lm))
 
 
 def text(words: str) -> np.ndarray:
@@ -80,7 +81,7 @@ def test_cancelling_stops_the_language_model(tiny: tuple) -> None:
 
     class Counting:
         def __init__(self) -> None:
-            self.session = llm()
+            self.session = llm.session()
             self.prefill, self.close = self.session.prefill, self.session.close
 
         def step(self, token: int) -> np.ndarray:
@@ -89,7 +90,7 @@ def test_cancelling_stops_the_language_model(tiny: tuple) -> None:
             return self.session.step(token)
 
     request = {"target_text": text("a rather long sentence that would take many tokens"), "speaker": text("a")}
-    chunks = model.synthesize(call, Counting, request, cancelled=lambda: steps >= 30)
+    chunks = model.synthesize(call, LogitsLm(lambda _: Counting()), request, cancelled=lambda: steps >= 30)
     list(chunks)
     assert steps == 30
 
@@ -99,19 +100,20 @@ def test_a_silent_language_model_is_an_error_in_both_modes(tiny: tuple) -> None:
 
     class Silent:
         def __init__(self) -> None:
-            self.close = llm().close
+            self.close = llm.session().close
 
         def prefill(self, _ids: list[int]) -> np.ndarray:
             logits = np.full(6564, -np.inf, np.float32)
             logits[6562] = 0  # a stop id that the minimum length does not suppress
             return logits
 
+    silent = LogitsLm(lambda _: Silent())
     request = {"target_text": text("hi"), "speaker": text("a")}
-    whole = run_ensemble(model, call, Silent, [request])[0]
+    whole = run_ensemble(model, call, silent, [request])[0]
     assert isinstance(whole, TritoneError)
     assert str(whole) == "segment 1 of 1 produced no speech; try another seed"
     with pytest.raises(TritoneError, match="segment 1 of 1 produced no speech"):
-        list(model.synthesize(call, Silent, request))
+        list(model.synthesize(call, silent, request))
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,17 @@ from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak.modes import ModeInputs
-from tritone.families.cosyvoice.speak.synthesize import heard, whole_mel, whole_waveform
+from tritone.families.cosyvoice.speak.synthesize import conditioning, whole_mel, whole_waveform
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.voices.reference import reference_voice
+from tritone.lm.description import StageLm
+from tritone.lm.logits import LogitsLm
+from tritone.lm.protocols import SpeechLm
 from tritone.lm.sampling import tokens
-from tritone.stage import Call, Llm
+from tritone.stage import Call
 
 SEED = 1234
-Version = tuple[CosyVoiceConfig, TextFrontend, Call, Llm]
+Version = tuple[CosyVoiceConfig, TextFrontend, Call, SpeechLm]
 
 
 @pytest.fixture(scope="module")
@@ -42,19 +45,19 @@ def versions(request: pytest.FixtureRequest) -> Callable[[int], Version]:
             for stage in model.stages:
                 if stage.build:
                     call.module(stage.name)
-            if model.stage_llm:
-                llm = model.stage_llm(call)
+            if isinstance(model.lm, StageLm):
+                llm = model.lm.open(call)
             else:
-                assert model.language_model
-                llm = llm_of(model.language_model.build())
+                assert model.causal_lm
+                llm = llm_of(model.causal_lm.build())
             opened[number] = load_config(folder), TextFrontend(folder), call, llm
         return opened[number]
 
     return version
 
 
-def llm_of(network: object) -> Llm:
-    return lambda: TorchSession(network)
+def llm_of(network: object) -> SpeechLm:
+    return LogitsLm(lambda _: TorchSession(network))
 
 
 def multinomial(probabilities: np.ndarray) -> int:
@@ -66,7 +69,7 @@ def normal(frames: int) -> np.ndarray:
     return torch.randn(1, 80, frames).numpy()
 
 
-def sampled(inputs: ModeInputs, config: CosyVoiceConfig, llm: Llm) -> list[int]:
+def sampled(inputs: ModeInputs, config: CosyVoiceConfig, llm: SpeechLm) -> list[int]:
     """Return Ids of the one segment, or the source's of voice conversion."""
     if not inputs.segments:
         return inputs.source.tolist()
@@ -74,7 +77,7 @@ def sampled(inputs: ModeInputs, config: CosyVoiceConfig, llm: Llm) -> list[int]:
     # In v3 published speech may end before the minimum length, which is a slip; here it is reproduced.
     lm = replace(config.lm, published_minimum=True) if config.version.number == 3 else config.lm
     ids = vocabulary(lm).prompt([*voice.prompt_ids.tolist(), *text], voice.llm_speech_token.tolist())
-    session = llm(*heard(voice, config))
+    session = llm.session(conditioning(voice, config))
     return list(without_long_silence(tokens(session, ids, len(text), lm, multinomial), config.version.silent_tokens))
 
 

@@ -17,8 +17,11 @@ from tritone.export.to_genai import export_llm
 from tritone.export.to_onnx import export_stage, link_ready_made
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.lm.v2.session import TorchSession
+from tritone.lm.description import StageLm
 from tritone.lm.genai import genai_llm
-from tritone.stage import Arrays, Call, Family, Llm
+from tritone.lm.logits import LogitsLm
+from tritone.lm.protocols import Llm
+from tritone.stage import Arrays, Call, Family
 
 VERSIONS = (1, 2, 3)
 Speaker = tuple[Family, Call, Llm]
@@ -66,11 +69,11 @@ def with_torch(model: Family, version: int) -> Speaker:
         heard = stage_name in ("speech_tokenizer", "speaker_embedding")
         return (ears if heard else networks)(stage_name, **arrays)
 
-    if model.stage_llm:
-        return model, call, model.stage_llm(call)
-    assert model.language_model
-    lm = model.language_model.build()
-    return model, call, lambda: TorchSession(lm)
+    if isinstance(model.lm, StageLm):
+        return model, call, model.lm.open(call)
+    assert model.causal_lm
+    lm = model.causal_lm.build()
+    return model, call, LogitsLm(lambda _: TorchSession(lm))
 
 
 def exported(folder: Path, build: Path) -> Speaker:
@@ -82,10 +85,10 @@ def exported(folder: Path, build: Path) -> Speaker:
         else:
             export_stage(stage, stage_path(build, stage.name))
     call = onnx_call(build, model.stages)
-    if model.stage_llm:
-        return model, call, model.stage_llm(call)
-    assert model.language_model
-    export_llm(model.language_model, llm_path(build, "int8"), "int8")
+    if isinstance(model.lm, StageLm):
+        return model, call, model.lm.open(call)
+    assert model.causal_lm
+    export_llm(model.causal_lm, llm_path(build, "int8"), "int8")
     return model, call, genai_llm(build)
 
 

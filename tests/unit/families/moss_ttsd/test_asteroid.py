@@ -121,7 +121,7 @@ def run(
     lm = SharedLm(StageGroup(call, config), 2)
     for prompt, draw, padding in zip([rows[0], rows[1, 8:]], draws, (0, 8), strict=True):
         given: Any = (prompt, config, sampling, draw, LONGEST - padding)
-        found.append(lm(RowSession(*given) if end is None else Until(end - START, *given)))
+        found.append(lm.rows(RowSession(*given) if end is None else Until(end - START, *given)))
     spoken = [np.stack(list(one)) for one in found]
     drained = np.array([config.eos_token_id, *config.pads[1:]])
     longest = max(map(len, spoken))

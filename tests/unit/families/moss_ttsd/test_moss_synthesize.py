@@ -16,6 +16,7 @@ from tritone.families.moss_ttsd.checkpoint import open_checkpoint
 from tritone.families.moss_ttsd.family import family
 from tritone.families.moss_ttsd.stream import NoSpeech
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
+from tritone.lm.description import StageLm
 from tritone.stage import Arrays, Family
 
 
@@ -51,8 +52,8 @@ def sound(seconds: float, seed: int = 0) -> np.ndarray:
 
 def whole(described: Family, call: TorchCall, requests: list[Arrays]) -> list[Any]:
     """Results of the ensemble's steps, one after the other."""
-    assert described.stage_llm is not None
-    llm, known = described.stage_llm(call), [dict(one) for one in requests]
+    assert isinstance(described.lm, StageLm)
+    llm, known = described.lm.open(call), [dict(one) for one in requests]
     for host in described.hosts:
         names = {tensor.name for tensor in host.inputs}
         found = host.run(call, llm, [{k: v for k, v in one.items() if k in names} for one in known])
@@ -63,8 +64,8 @@ def whole(described: Family, call: TorchCall, requests: list[Arrays]) -> list[An
 
 
 def streamed(described: Family, call: TorchCall, asked: Arrays) -> list[np.ndarray]:
-    assert described.stage_llm is not None
-    return list(described.synthesize(call, described.stage_llm(call), asked))
+    assert isinstance(described.lm, StageLm)
+    return list(described.synthesize(call, described.lm.open(call), asked))
 
 
 @pytest.mark.parametrize("fields", [{}, {"reference_wav": sound(2.1), "reference_text": "[S1]Yes. [S2]No."}])
@@ -131,14 +132,14 @@ def test_a_model_that_ends_at_once_is_an_error(described: Family, call: TorchCal
 
 
 def test_a_cancelled_stream_ends_soon(described: Family, call: TorchCall) -> None:
-    assert described.stage_llm is not None
+    assert isinstance(described.lm, StageLm)
     steps = []
 
     def counted(stage: str, **arrays: np.ndarray) -> Arrays:
         steps.append(stage)
         return call(stage, **arrays)
 
-    found = described.synthesize(counted, described.stage_llm(counted), request(), lambda: len(steps) > 5)
+    found = described.synthesize(counted, described.lm.open(counted), request(), lambda: len(steps) > 5)
     assert list(found) == [] and len(steps) < 10
 
 
