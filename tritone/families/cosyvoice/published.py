@@ -1,4 +1,4 @@
-"""The official sizes of each version; an absent key of a checkpoint's YAML has the value it has here."""
+"""The official sizes of each version; a key missing in a checkpoint's YAML has its value from here."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Configuration from and to official YAML, by a table of where each field stands and which class each mapping names.
+"""Configurations read from and written to official YAML, by a table of each field's key and each mapping's class.
 
-One table serves reading and writing, so what is written reads back equal.
+One table serves reading and writing, so a written file reads back equal.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint import hyperyaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+
+if TYPE_CHECKING:
+    from tritone.families.cosyvoice.versions import Version
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,15 @@ class Layout:
     """The YAML of one version.
 
     Args:
-        keys: field -> YAML key of the settings the official file has.
-        extensions: the same of settings the published classes do not have; written only where they differ.
-        classes: YAML key of a tagged mapping -> its tag, and the constants its class is given beside the fields.
-        decisive: keys of `classes` whose class says which layout a file has.
-        constants: YAML key -> what the official file says there, written but not read.
-        repeated: YAML key -> the field it repeats.
-        fixed: names of constants that, where a file gives them, must be as in `classes` for the networks to be those.
-        frontends: the values of `text_frontend`.
+        keys: field -> YAML key, for the settings of the official file.
+        extensions: field -> YAML key, for settings that the published classes lack; written only if not the default.
+        classes: YAML key of a tagged mapping -> its tag, and the constants passed to that class beside the fields.
+        decisive: keys of `classes` whose class must be the expected one.
+        constants: YAML key -> the official file's value, written but not read.
+        repeated: YAML key -> the field whose value it repeats.
+        fixed: names of constants that must have their value in `classes` if a file has them; others would be networks
+            that are not supported.
+        frontends: the supported values of `text_frontend`.
     """
 
     keys: Mapping[str, str]
@@ -43,31 +47,31 @@ class Layout:
 
 
 def parse(default: CosyVoiceConfig, text: str, path: Path) -> CosyVoiceConfig:
-    """Return the configuration in HyperPyYAML text of the version of `default`, which gives the value of absent keys.
+    """Return the configuration in HyperPyYAML text; missing keys have the values of `default`, whose version it has.
 
-    `path` is for errors.
+    `path` is for error messages.
     """
     layout = default.version.layout
     try:
         document = hyperyaml.parse(text)
     except (hyperyaml.HyperYamlError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    _check_classes(layout, document, path)
+    _check_classes(default.version, document, path)
     values = {}
     for name, key in (*layout.keys.items(), *layout.extensions.items()):
-        found, value = _get(document, key)
-        if found:
+        present, value = _get(document, key)
+        if present:
             values[name] = value
     config: CosyVoiceConfig = _replace(default, values, path)
     if config.text_frontend not in layout.frontends:
         known = " or ".join(f'"{name}"' for name in layout.frontends)
-        raise CheckpointError(f"{path}: text_frontend is {config.text_frontend!r}; it is {known}.")
+        raise CheckpointError(f"{path}: text_frontend is {config.text_frontend!r}; supported here: {known}.")
     for key, name in layout.repeated.items():
-        found, value = _get(document, key)
-        if found and _frozen(value) != _field(config, name):
+        present, value = _get(document, key)
+        if present and _frozen(value) != _field(config, name):
             raise CheckpointError(
                 f"{path}: {key} is {value!r}, but {layout.keys[name]} is {_plain(_field(config, name))!r}; "
-                f"in this layout they are the same."
+                f"they must be equal."
             )
     return config
 
@@ -91,19 +95,22 @@ def render(default: CosyVoiceConfig, config: CosyVoiceConfig) -> str:
     return hyperyaml.render(plain | _tag(layout, document, ""))
 
 
-def _check_classes(layout: Layout, document: Mapping[str, Any], path: Path) -> None:
+def _check_classes(version: Version, document: Mapping[str, Any], path: Path) -> None:
+    layout = version.layout
     for key in layout.decisive:
         expected = layout.classes[key][0].rpartition(".")[2]
         _, node = _get(document, key)
         name = node.get("!new") if isinstance(node, dict) else None
         if str(name).rpartition(".")[2] != expected:
-            found = f"class {name}" if name else "no class"
-            raise CheckpointError(f"{path}: {key} has {found}; this layout is {expected}.")
+            named = f"has class {name}" if name else "has no class"
+            raise CheckpointError(
+                f"{path}: {key} {named}; a CosyVoice {version.number} checkpoint has class {expected}."
+            )
     for key, (_, constants) in layout.classes.items():
         for name in (name for name in constants if name in layout.fixed):
-            found_it, value = _get(document, f"{key}.{name}")
-            if found_it and value != constants[name]:
-                raise CheckpointError(f"{path}: {key}.{name} is {value!r}; this layout is {constants[name]!r}.")
+            present, value = _get(document, f"{key}.{name}")
+            if present and value != constants[name]:
+                raise CheckpointError(f"{path}: {key}.{name} is {value!r}; only {constants[name]!r} is supported.")
 
 
 def _get(document: Mapping[str, Any], key: str) -> tuple[bool, Any]:
@@ -123,7 +130,7 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _tag(layout: Layout, node: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the nested dict with each mapping that has a class wrapped in its tag."""
+    """Return the nested dictionary, each mapping that has a class wrapped in its tag."""
     result: dict[str, Any] = {}
     for name, value in node.items():
         key = f"{prefix}{name}"
@@ -159,7 +166,7 @@ def _typed(value: Any, default: Any, item: dataclasses.Field[Any], path: Path) -
     value = _frozen(value)
     if value is None and "None" in str(item.type):
         return None
-    # A default of None says nothing about the type of what may stand in its place: a number.
+    # A default of None stands for a number that is not set.
     expected = float if default is None else type(default)
     if expected is float and type(value) is int:
         value = float(value)

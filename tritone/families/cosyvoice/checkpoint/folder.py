@@ -1,10 +1,10 @@
-"""The official CosyVoice directory: what is in it, read strictly and as data; and the same layout written.
+"""The official CosyVoice checkpoint folder: read strictly and as data, and written in the same layout.
 
     cosyvoice2.yaml  llm.pt  flow.pt  hift.pt  campplus.onnx  speech_tokenizer_v2.onnx  [spk2info.pt]
     CosyVoice-BlankEN/: the backbone's config.json and the text tokenizer
 
-The name of the YAML says which version it is; v1 (`cosyvoice.yaml`) has no backbone. Reading the configuration needs
-no torch; only reading and writing weights does.
+The name of the YAML tells the version; v1 (`cosyvoice.yaml`) has no backbone. Reading the configuration does not need
+torch; reading and writing weights does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 YAMLS = {number: version.yaml for number, version in VERSIONS.items()}
-"""By version, in the order in which the published code looks for them."""
+"""File names by version, in the order in which the published code looks for them."""
 YAML = YAMLS[2]
 STATES = ("llm", "flow", "hift")
 SPEAKERS = "spk2info.pt"
@@ -42,9 +42,9 @@ def version_of(directory: Path) -> Version:
 
 
 class CosyVoiceCheckpoint:
-    """An official-layout directory, its configuration read and its needed files known to exist.
+    """A checkpoint folder whose configuration has been read and whose required files exist.
 
-    Raises CheckpointError when the directory or a needed file is missing or the configuration is not of this layout.
+    Raises CheckpointError if the folder or a required file is missing, or if the configuration is invalid.
     """
 
     def __init__(self, model_dir: Path | str) -> None:
@@ -57,7 +57,7 @@ class CosyVoiceCheckpoint:
         return f"CosyVoiceCheckpoint({str(self.dir)!r})"
 
     def path(self, name: str) -> Path:
-        """Return the path of a file that must exist."""
+        """Return the path of a file of the folder; CheckpointError if it is missing."""
         return _required(self.dir, name)
 
     def state(self, name: str) -> dict[str, Tensor]:
@@ -66,7 +66,7 @@ class CosyVoiceCheckpoint:
 
     @property
     def backbone(self) -> dict[str, Any]:
-        """The Qwen2 backbone's own configuration."""
+        """The configuration of the Qwen2 backbone."""
         path = self.path(f"{BACKBONE}/config.json")
         try:
             return dict(json.loads(path.read_text(encoding="utf-8")))
@@ -75,7 +75,7 @@ class CosyVoiceCheckpoint:
 
 
 def load_config(model_dir: Path | str) -> CosyVoiceConfig:
-    """Return the configuration in the directory's YAML; keys that are absent keep the published classes' values."""
+    """Return the configuration in the folder's YAML; missing keys have the values of the published classes."""
     directory = Path(model_dir)
     version = version_of(directory)
     path = _required(directory, version.yaml)
@@ -89,10 +89,10 @@ def load_config(model_dir: Path | str) -> CosyVoiceConfig:
 def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
     """Return the state_dict of "llm", "flow" or "hift", float32.
 
-    A GAN checkpoint's `generator.` is dropped from hift keys.
+    The prefix `generator.`, which checkpoints of GAN training have, is dropped from the keys of hift.
     """
     if name not in STATES:
-        raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
+        raise CheckpointError(f"unknown network {name!r}; a CosyVoice checkpoint has {', '.join(STATES)}.")
     from tritone.checkpoint.weights import read_state
 
     state = read_state(_required(Path(model_dir), f"{name}.pt"))
@@ -102,27 +102,27 @@ def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
 def write_checkpoint(
     model_dir: Path | str, config: CosyVoiceConfig, states: Mapping[str, Mapping[str, Tensor]]
 ) -> None:
-    """Writes the YAML and `<name>.pt` of each given network; other files of the directory are left as they are."""
+    """Write the YAML and `<name>.pt` of each given network; other files of the folder are not touched."""
     from tritone.checkpoint.weights import write_state, write_text
 
     directory = Path(model_dir)
     for name, state in states.items():
         if name not in STATES:
-            raise CheckpointError(f"a CosyVoice checkpoint has the networks {', '.join(STATES)}, not {name!r}.")
+            raise CheckpointError(f"unknown network {name!r}; a CosyVoice checkpoint has {', '.join(STATES)}.")
         write_state(directory / f"{name}.pt", state)
     write_text(directory / config.version.yaml, render_yaml(config))
 
 
 def _required(directory: Path, name: str) -> Path:
-    """`directory / name`, or a CheckpointError that says what is there and what a checkpoint of its version needs."""
-    wanted = ", ".join(needed(version_of(directory)))
+    """Return `directory / name`; if it is missing, CheckpointError with the files present and the files required."""
+    required = ", ".join(needed(version_of(directory)))
     if not directory.is_dir():
-        raise CheckpointError(f"there is no checkpoint directory {directory}; it needs {wanted}.")
+        raise CheckpointError(f"there is no checkpoint folder {directory}; a checkpoint needs {required}.")
     path = directory / name
     if path.is_file():
         return path
     present = sorted(entry.name for entry in directory.iterdir())
     raise CheckpointError(
         f"{directory} has no {name}; it has {', '.join(present) if present else 'no files'}, "
-        f"and a checkpoint needs {wanted}" + (f" (or {YAMLS[1]} or {YAMLS[3]})." if name == YAML else ".")
+        f"and a checkpoint needs {required}" + (f" (or {YAMLS[1]} or {YAMLS[3]})." if name == YAML else ".")
     )

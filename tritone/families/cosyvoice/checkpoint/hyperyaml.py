@@ -1,8 +1,8 @@
-"""HyperPyYAML, read and written as data: tags name classes but nothing is imported, constructed or called.
+"""HyperPyYAML, read and written as data: tags name classes, but nothing is imported, constructed or called.
 
-`!new:` and `!name:` mappings become plain dicts that keep the dotted name under "!new" or "!name", `!apply:` becomes
-None, and `!ref` expressions (a reference, or arithmetic over references and numbers) are evaluated by a walk over a
-syntax tree that knows four operators.
+`!new:` and `!name:` mappings become plain dictionaries that keep the dotted name under "!new" or "!name"; `!apply:`
+becomes None. `!ref` expressions (a reference, or arithmetic over references and numbers) are evaluated by a walk over
+their syntax tree that allows the operators + - * / // alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 
 
 class HyperYamlError(ValueError):
-    """The text is not YAML, or uses a tag or expression that is not data."""
+    """The text is not YAML, or has a tag or expression that is not data."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Tagged:
-    """A mapping to be written under a tag such as `!new:package.Class`."""
+    """A mapping that is written under a tag such as `!new:package.Class`."""
 
     tag: str
     entries: Mapping[str, Any]
@@ -63,12 +63,12 @@ def parse(text: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise HyperYamlError(" ".join(str(error).split())) from error
     if not isinstance(document, dict):
-        raise HyperYamlError(f"expected a mapping at the top, found {type(document).__name__}")
+        raise HyperYamlError(f"the file is a {type(document).__name__}, not a mapping")
     return {key: _resolve(value, document, ()) for key, value in document.items()}
 
 
 def render(document: Mapping[str, Any]) -> str:
-    """YAML text of a mapping whose `Tagged` values are written under their tags."""
+    """Return the YAML text of a mapping; its `Tagged` values are written under their tags."""
     return yaml.dump(dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=None)
 
 
@@ -92,7 +92,7 @@ def _sequence(loader: Any, node: _Node) -> list[Any]:
 
 
 def _resolve(value: Any, document: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    """Return the value with every reference inside replaced; `path` holds the references being followed."""
+    """Return the value with all references in it resolved; `path` holds the references being followed."""
     if isinstance(value, Reference):
         if value.expression in path:
             raise HyperYamlError(f"!ref {value.expression} refers to itself")
@@ -127,7 +127,7 @@ def _evaluate(expression: str, document: Mapping[str, Any], path: tuple[str, ...
         if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
             left, right = _number(walk(node.left), expression), _number(walk(node.right), expression)
             return _OPERATORS[type(node.op)](left, right)
-        raise HyperYamlError(f"!ref {expression} is more than references, numbers and + - * / //")
+        raise HyperYamlError(f"!ref {expression} is not supported; it may have references, numbers and + - * / // only")
 
     return walk(tree)
 
@@ -136,14 +136,14 @@ def _lookup(name: str, document: Mapping[str, Any]) -> Any:
     value: Any = document
     for part in re.findall(r"[^.\[\]]+", name):
         if not isinstance(value, Mapping) or part not in value:
-            raise HyperYamlError(f"!ref <{name}> names nothing in the file")
+            raise HyperYamlError(f"!ref <{name}> names a key that is not in the file")
         value = value[part]
     return value
 
 
 def _number(value: Any, expression: str) -> float:
     if type(value) not in (int, float):
-        raise HyperYamlError(f"!ref {expression} calculates with {value!r}, which is not a number")
+        raise HyperYamlError(f"!ref {expression} computes with {value!r}, which is not a number")
     return value
 
 

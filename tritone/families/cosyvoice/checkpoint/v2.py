@@ -1,4 +1,4 @@
-"""Where each field of a v2 configuration stands in the official YAML, and which class each mapping is tagged with."""
+"""The table of v2's official YAML: the key of each field and the class of each mapping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where each field of a v3 configuration stands in the official YAML, and which class each mapping is tagged with."""
+"""The table of v3's official YAML: the key of each field and the class of each mapping."""
 
 from __future__ import annotations
 
@@ -66,21 +66,21 @@ LAYOUT = Layout(
 
 
 def completed(config: CosyVoiceConfig, path: Path) -> CosyVoiceConfig:
-    """What was read, with what follows from it; CheckpointError where two settings contradict each other."""
+    """Return the configuration with its noise offset; CheckpointError for settings that contradict each other."""
     flow, hift = cast("DitFlowConfig", config.flow), config.hift
     frames = flow.encoder.chunk_size * flow.token_mel_ratio
     if flow.estimator.chunk_size != frames:
         raise CheckpointError(
             f"{path}: {ESTIMATOR}.static_chunk_size is {flow.estimator.chunk_size} frames, but chunk_size is "
-            f"{flow.encoder.chunk_size} tokens, which are {frames}; a streaming step needs both to be the same."
+            f"{flow.encoder.chunk_size} tokens, which are {frames} frames; the two must be equal."
         )
     if flow.estimator.mu_channels != flow.input_size:
         raise CheckpointError(
             f"{path}: {ESTIMATOR}.mu_dim is {flow.estimator.mu_channels}, but flow.input_size is {flow.input_size}; "
-            f"in this layout the decoder is given the token embeddings, so they are the same."
+            f"the decoder receives the token embeddings, so they must be equal."
         )
     if hift.look_right < 1:
         raise CheckpointError(
-            f"{path}: hift.conv_pre_look_right is {hift.look_right}; a causal vocoder needs 1 or more."
+            f"{path}: hift.conv_pre_look_right is {hift.look_right}; the causal vocoder of CosyVoice 3 needs 1 or more."
         )
     return with_noise_offset(config)

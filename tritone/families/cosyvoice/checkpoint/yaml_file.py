@@ -1,4 +1,4 @@
-"""The official YAML of each version, read and written."""
+"""The official YAML of each version, read and written as a configuration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tritone.families.cosyvoice.published import PUBLISHED
 
 
 def parse_yaml(text: str, path: Path, version: int = 2) -> CosyVoiceConfig:
-    """Return the configuration in the HyperPyYAML text of a version's file; `path` is for errors.
+    """Return the configuration in the HyperPyYAML text of a version's file; `path` is for error messages.
 
-    Absent keys keep the published classes' values. CheckpointError for settings that are invalid or contradictory.
+    Missing keys have the values of the published classes. CheckpointError for invalid or contradictory settings.
     """
     config = parse(PUBLISHED[version], text, path)
     check_settings(config, path)

@@ -1,7 +1,7 @@
 """Sizes and settings that every version of CosyVoice has, as frozen dataclasses; `v1`, `v2` and `v3` add their own.
 
-Every number comes from the checkpoint's own YAML (read as data by `checkpoint`); the defaults are those the published
-classes hard-code. `left_chunks` < 0 means unlimited left context, as in the official files.
+All numbers come from the checkpoint's YAML, which `checkpoint` reads as data; the defaults are hard-coded in the
+published classes. A negative `left_chunks` means unlimited left context, as in the official files.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LmConfig:
-    """The speech-token language model; as it stands, v2's, around a Qwen2 whose own sizes are in its config.json.
+    """The speech-token language model. These are v2's settings; the sizes of its Qwen2 are in a config.json.
 
-    `extra_ids` rows follow the codes in the speech head and embedding; in v2 they are the end, a second stop and fill.
-    `spk_embed_dim` is the length of the speaker embedding that conditions the model, 0 where none does.
+    The speech head and embedding have one row for each code, then `extra_ids` more: in v2 the end, a second stop and
+    fill. `spk_embed_dim` is the length of the speaker embedding that conditions the model, 0 if none does.
     """
 
     hidden_size: int = 896
@@ -35,12 +35,12 @@ class LmConfig:
 
     @property
     def head_size(self) -> int:
-        """Rows of the speech head and embedding: the codes and the ids after them."""
+        """The rows of the speech head and embedding: the codes and the ids after them."""
         return self.speech_token_size + self.extra_ids
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Ids that end a sequence: all that are not codes."""
+        """The ids that end a sequence: all that are not codes."""
         return tuple(range(self.speech_token_size, self.head_size))
 
     @property
@@ -50,26 +50,26 @@ class LmConfig:
 
     @property
     def fill_id(self) -> int:
-        """The id that asks for more text where text and speech alternate."""
+        """The id that asks for more text when text and speech alternate."""
         return self.speech_token_size + 2
 
     @property
     def early_ids(self) -> tuple[int, ...]:
-        """Ids excluded before the minimum length: the end alone, as published."""
+        """The ids excluded before the minimum length: only the end, as published."""
         return (self.end_id,)
 
     @property
     def first_marker(self) -> int | None:
-        """The speech id of sos, which task_id follows two ids later; None where the markers have their own table."""
+        """The speech id of sos (task_id is two ids later); None if the markers have an embedding table of their own."""
         return None
 
 
 @dataclass(frozen=True)
 class CommonFlowConfig:
-    """What the flows of all versions have in common: speech tokens to mel.
+    """The settings that the flows of all versions share; a flow turns speech tokens into mel.
 
-    `input_size` is the width of the token embedding. Where the estimator's mask has no bound on the left, streams look
-    `stream_left_chunks` chunks back besides the prompt, or all the way where it is negative. `published_stream` makes
+    `input_size` is the width of the token embedding. If the estimator's mask has no bound on the left, streams attend
+    to the prompt and to `stream_left_chunks` earlier chunks (to all of them if negative). `published_stream` makes
     streams follow the published chunk schedule.
     """
 
@@ -88,11 +88,11 @@ class CommonFlowConfig:
     published_stream: bool = False
 
     def frames(self, tokens: int) -> int:
-        """Return the number of mel frames of so many speech tokens."""
+        """Return the number of mel frames for a number of speech tokens."""
         return self.token_mel_ratio * tokens
 
     def total_frames(self, prompt_tokens: int, prompt_frames: int, tokens: int) -> int:
-        """Return the number of mel frames of a prompt and the speech after it; `prompt_frames` is the prompt's mel."""
+        """Return the number of mel frames of a prompt (whose mel has `prompt_frames`) and the speech after it."""
         return self.frames(prompt_tokens + tokens)
 
     @property
@@ -107,17 +107,17 @@ class CommonFlowConfig:
 
     @property
     def left_chunks(self) -> int:
-        """Chunks before its own that the estimator attends to; all if negative, as without a mask."""
+        """The number of earlier chunks that the estimator attends to; negative for all, as without a mask."""
         return -1
 
     @property
     def chunk_tokens(self) -> int:
-        """Speech tokens per streaming chunk; ValueError for a flow without chunks."""
-        raise ValueError("this flow has no chunks: it works on whole utterances and cannot be computed step by step")
+        """The speech tokens per streaming chunk; ValueError for a flow without chunks."""
+        raise ValueError("this flow has no chunks: it needs the whole utterance and cannot be computed chunk by chunk")
 
 
 class ChunkedFlow:
-    """What the flows of v2 and v3 have in common: their networks attend in chunks, so that streams advance by those."""
+    """A flow whose networks attend in chunks, by which its streams advance (v2 and v3)."""
 
     encoder: Any
     estimator: Any
@@ -137,11 +137,11 @@ class ChunkedFlow:
 
 @dataclass(frozen=True)
 class HiftConfig:
-    """The HiFT vocoder: harmonic source filter network with an inverse STFT head.
+    """The HiFT vocoder: a harmonic source filter network with an inverse STFT head.
 
-    With `look_right` > 0 (v3) every convolution sees the past only, but the first, which sees so many frames ahead.
-    `excitation` is how the harmonic source makes phase from f0 (see `vocoder.source`); the noise of the "stepped" one
-    is a fixed table, which starts `noise_offset` draws into the published random stream.
+    With `look_right` > 0 (v3) the first convolution looks that many frames ahead and all others only back.
+    `excitation` names the way the harmonic source turns f0 into phase (see `vocoder.source`); the "stepped" one has
+    fixed noise, a table that starts `noise_offset` draws into the published random stream.
     """
 
     in_channels: int = 80
@@ -168,12 +168,12 @@ class HiftConfig:
 
     @property
     def causal(self) -> bool:
-        """Whether the vocoder looks back only, but for `look_right` frames."""
+        """True if the vocoder looks back only, except for `look_right` frames."""
         return self.look_right > 0
 
     @property
     def hop(self) -> int:
-        """Samples per mel frame."""
+        """The number of samples per mel frame."""
         product = self.istft_hop
         for rate in self.upsample_rates:
             product *= rate
@@ -182,10 +182,10 @@ class HiftConfig:
 
 @dataclass(frozen=True)
 class CosyVoiceConfig:
-    """A checkpoint's version and everything its YAML says about the networks.
+    """A checkpoint's version and all network settings of its YAML.
 
-    `text_frontend` is "qwen" or "whisper" (text goes to that tokenizer as it is) or "phonemes" (through
-    `tritone.text.phonemes`).
+    `text_frontend` is "qwen" or "whisper" (the text goes straight to that tokenizer) or "phonemes" (it goes through
+    `tritone.text.phonemes` first).
     """
 
     version: Version

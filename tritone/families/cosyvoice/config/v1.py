@@ -1,6 +1,6 @@
-"""Sizes and settings of the v1 layout (CosyVoice-300M) where it has networks of its own.
+"""Sizes and settings of the networks that only v1 (CosyVoice-300M) has.
 
-The defaults are those of the official file or, where it is silent, those the published classes hard-code.
+The defaults are those of the official file; settings it does not have are as hard-coded in the published classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tritone.families.cosyvoice.config.common import CommonFlowConfig, LmConfig
 
 @dataclass(frozen=True)
 class ConformerConfig:
-    """Transformer blocks with relative positions; `chunk_size` 1 sees the past alone, 0 everything."""
+    """Transformer blocks with relative positions; they attend to the past if `chunk_size` is 1, to all if it is 0."""
 
     dim: int = 512
     attention_heads: int = 8
@@ -24,7 +24,7 @@ class ConformerConfig:
 
 @dataclass(frozen=True)
 class TransformerLmConfig(LmConfig):
-    """The language model: a causal conformer over text, then a causal transformer over text and speech."""
+    """The language model: a causal conformer over the text, then a causal transformer over text and speech."""
 
     hidden_size: int = 1024
     speech_token_size: int = 4096
@@ -38,7 +38,7 @@ class TransformerLmConfig(LmConfig):
 
 @dataclass(frozen=True)
 class UnetConfig:
-    """The U-Net estimating the flow's velocity; between two `channels` the frame rate is halved."""
+    """The U-Net that estimates the flow's velocity; each entry of `channels` after the first halves the frame rate."""
 
     in_channels: int = 320
     out_channels: int = 80
@@ -51,9 +51,9 @@ class UnetConfig:
 
 @dataclass(frozen=True)
 class InterpolatingFlowConfig(CommonFlowConfig):
-    """The flow of the v1 layout: a conformer, interpolation from token to mel rate, and a U-Net in its decoder.
+    """The flow of v1: a conformer, interpolation from token rate to mel rate, and a U-Net in its decoder.
 
-    The rates are not whole multiples and there is no lookahead; `sample_rate` / `hop` mel frames are one second.
+    The mel rate, `sample_rate / hop` frames a second, is not a multiple of the token rate, and there is no lookahead.
     """
 
     vocab_size: int = 4096
@@ -67,7 +67,7 @@ class InterpolatingFlowConfig(CommonFlowConfig):
     estimator: UnetConfig = UnetConfig()
 
     def frames(self, tokens: int) -> int:
-        """Return the number of mel frames of so many speech tokens, rounded down as published."""
+        """Return the number of mel frames for a number of speech tokens, rounded down as published."""
         return int(tokens / self.token_frame_rate * self.sample_rate / self.hop)
 
     def total_frames(self, prompt_tokens: int, prompt_frames: int, tokens: int) -> int:

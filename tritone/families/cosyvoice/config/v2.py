@@ -9,7 +9,7 @@ from tritone.families.cosyvoice.config.common import ChunkedFlow, CommonFlowConf
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The upsampling conformer that turns speech tokens into mel-rate features."""
+    """The upsampling conformer that turns speech tokens into features at the mel rate."""
 
     dim: int = 512
     attention_heads: int = 8
@@ -22,7 +22,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class EstimatorConfig:
-    """The causal U-Net estimating the flow's velocity; `chunk_size` counts mel frames."""
+    """The causal U-Net that estimates the flow's velocity; `chunk_size` counts mel frames."""
 
     in_channels: int = 320
     out_channels: int = 80
@@ -36,17 +36,17 @@ class EstimatorConfig:
 
     @property
     def attention_layers(self) -> int:
-        """Layers that keep their past keys and values."""
+        """The number of attention layers, which keep past keys and values."""
         return (self.num_mid_blocks + 2) * self.n_blocks
 
     @property
     def rotary_channels(self) -> int:
-        """Leading channels of the first head's keys that have rotary positions: none."""
+        """The number of leading channels in the first head's keys that have rotary positions: none."""
         return 0
 
     @property
     def conv_state(self) -> tuple[int, int]:
-        """Channels and frames of what the convolutions keep of their past inputs."""
+        """Channels and frames of the past inputs that the convolutions keep."""
         return self.in_channels + (2 * self.num_mid_blocks + 7) * self.channels[0], 2
 
 

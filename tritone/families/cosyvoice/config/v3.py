@@ -1,6 +1,6 @@
-"""Sizes and settings of the v3 layout (Fun-CosyVoice3-0.5B) where it has networks of its own.
+"""Sizes and settings of the networks that only v3 (Fun-CosyVoice3-0.5B) has.
 
-The defaults are those the published classes hard-code or, where they leave it open, the official file's.
+The defaults are hard-coded in the published classes; settings they leave open are those of the official file.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from tritone.families.cosyvoice.config.common import ChunkedFlow, CommonFlowConf
 
 @dataclass(frozen=True)
 class InlineLmConfig(LmConfig):
-    """The language model: v2's, but its markers are speech ids, and its head has no bias.
+    """The language model: that of v2, except that its markers are speech ids and its head has no bias.
 
-    The first four ids after the codes are sos, end, task_id and fill. In the published code the minimum length excludes
-    sos instead of the end, so that speech may end at once; here it excludes every stop id, unless `published_minimum`
-    asks for the published ids.
+    The first four ids after the codes are sos, end, task_id and fill. Before the minimum length the published code
+    excludes sos instead of the end, so speech may end at once. Here every stop id is excluded, unless
+    `published_minimum` asks for the published behaviour.
     """
 
     extra_ids: int = 200
@@ -41,7 +41,7 @@ class InlineLmConfig(LmConfig):
 
 @dataclass(frozen=True)
 class LookaheadConfig:
-    """The flow's encoder, two convolutions of width `channels`; `chunk_size` counts tokens of a streaming step."""
+    """The flow's encoder, two convolutions of width `channels`; `chunk_size` counts the tokens of a streaming chunk."""
 
     channels: int = 1024
     chunk_size: int = 25
@@ -49,7 +49,7 @@ class LookaheadConfig:
 
 @dataclass(frozen=True)
 class DitConfig:
-    """The diffusion transformer estimating the flow's velocity; `chunk_size` counts mel frames."""
+    """The diffusion transformer that estimates the flow's velocity; `chunk_size` counts mel frames."""
 
     dim: int = 1024
     depth: int = 22
@@ -66,23 +66,23 @@ class DitConfig:
 
     @property
     def attention_layers(self) -> int:
-        """Layers that keep their past keys and values."""
+        """The number of attention layers, which keep past keys and values."""
         return self.depth
 
     @property
     def rotary_channels(self) -> int:
-        """Leading channels of the first head's keys that have rotary positions."""
+        """The number of leading channels in the first head's keys that have rotary positions."""
         return self.attention_head_dim
 
     @property
     def conv_state(self) -> tuple[int, int]:
-        """Channels and frames of what the convolutions keep of their past inputs."""
+        """Channels and frames of the past inputs that the convolutions keep."""
         return 2 * self.dim, self.position_kernel - 1
 
 
 @dataclass(frozen=True)
 class DitFlowConfig(ChunkedFlow, CommonFlowConfig):
-    """The flow of the v3 layout: tokens with lookahead, repeated, and a transformer in its decoder."""
+    """The flow of v3: token embeddings with lookahead, each repeated, and a transformer in its decoder."""
 
     input_size: int = 80
     encoder: LookaheadConfig = LookaheadConfig()
