@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tritone.engines.call import check_inputs, check_signature, known_stage, open_session, run_session
+from tritone.export.fp16_rewriter import MOVERS
 from tritone.export.onnx_file import like, load, save, values_of
 from tritone.export.onnx_graph import FLOAT, FLOAT16, replace, types
-from tritone.export.to_fp16 import MOVERS
 from tritone.stage import Arrays, Call, Stage
 
 EXACT = MOVERS | {"Concat", "Where", "Relu", "Max", "Min", "Neg", "Abs"}

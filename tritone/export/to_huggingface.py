@@ -15,7 +15,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,31 +77,15 @@ def export_llm(llm: CausalLm, folder: Path, dtype: str = "bfloat16", seed: int =
     return [compare(llm, model, folder, seed)]
 
 
-def compare(llm: CausalLm, model: HfModel, folder: Path, seed: int, steps: int = 64) -> Row:
-    """Teacher-forced logits of the folder in float32, bias added: a random prompt, then tokens one by one."""
+def compare(llm: CausalLm, model: HfModel, folder: Path, seed: int) -> Row:
+    """Return the comparison of the folder's logits in float32, bias added, with the torch module's."""
     import numpy as np
-    import torch
 
-    from tritone.parity.compare import LLM_TOLERANCE, Row, relative_error
+    from tritone.parity.compare import compare_llm
 
-    if llm.merged is None:
-        raise ConfigError(f"language model {llm.name} has no merged vocabulary to compare with")
-    reference, bias = llm.merged()
-    rng = np.random.default_rng(seed)
-    # Rows that no token stands for exist in the reference alone.
-    known = np.concatenate([np.arange(first, first + count) for first, _, count in model.segments])
-    steps = min(steps, model.positions // 2)
-    prompt, forced = rng.choice(known, steps).tolist(), rng.integers(0, llm.vocabulary, steps).tolist()
-    with torch.inference_mode():
-        logits = reference(torch.tensor([prompt + forced])).logits[0, steps - 1 :, : llm.vocabulary]
-    wanted = (logits if bias is None else logits + bias).numpy()
-    session = folder_session(model, folder)
-    began = time.perf_counter()
-    found = np.stack([session.prefill(prompt), *(session.step(token) for token in forced)])
-    seconds = (time.perf_counter() - began) / (steps + 1)
-    error, tolerance, sizes = relative_error(wanted, found), LLM_TOLERANCE["fp32"], {"prompt": steps, "steps": steps}
-    problem = "" if error <= tolerance else "logits differ"
-    return Row(llm.name, "huggingface", "teacher-forced", sizes, error, tolerance, seconds, problem)
+    # Rows of the embedding that no token stands for exist in the reference alone.
+    ids = np.concatenate([np.arange(first, first + count) for first, _, count in model.segments])
+    return compare_llm(llm, folder_session(model, folder), "fp32", seed, form="huggingface", prompt_ids=ids)
 
 
 def import_llm(llm: CausalLm, folder: Path, path: Path) -> dict[str, Tensor]:

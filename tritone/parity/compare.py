@@ -1,4 +1,4 @@
-"""Comparisons of what was exported with the torch modules in fp32: every stage at three sizes, token by token for LMs.
+"""Compare artifacts with the torch modules in fp32: stages at three sizes, language models token by token.
 
 An error is the largest absolute difference divided by the largest absolute value of the module's output.
 """
@@ -25,13 +25,20 @@ LARGEST_BATCH = 1
 USUAL_BATCH = 3
 """At the usual lengths the batch is at least this, so that ragged lengths and padding are exercised."""
 LLM_TOLERANCE = {"fp32": 1e-3}
-"""Quantised language models are reported, not gated: what counts there is the speech they make."""
+"""Quantised language models are reported without a tolerance: their speech is judged instead."""
 STEPS = 64
 
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison: what was compared, at which sizes, how far apart, and what is wrong with it if anything."""
+    """One comparison: the artifact, the sizes, the error and its tolerance, and the problem if there is one.
+
+    Args:
+        point: "smallest", "usual", "largest", or the kind of comparison.
+        seconds: taken by the artifact's engine.
+        outputs: error of each output.
+        sound: log-mel difference and signal-to-noise ratio of outputs that are audio.
+    """
 
     name: str
     format: str
@@ -47,33 +54,33 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Within tolerance and nothing wrong."""
+        """Whether there is no problem and the error is within tolerance."""
         return not self.problem and (self.tolerance is None or self.error <= self.tolerance)
 
 
 def points(stage: Stage, quick: bool = False) -> Iterator[tuple[str, dict[str, int]]]:
-    """Yield name and axis sizes of the smallest, usual and (unless quick) largest comparison."""
+    """Yield name and axis sizes of the smallest, usual and (unless `quick`) largest comparison."""
     for name, which in (("smallest", "lo"), ("usual", "opt"), ("largest", "hi")):
         sizes = stage.sizes(which)
         batch = stage.inputs[0].shape[0]
         if isinstance(batch, Axis):
-            wanted = {"lo": batch.lo, "opt": max(batch.opt, USUAL_BATCH), "hi": LARGEST_BATCH}[which]
-            sizes[batch.name] = min(wanted, batch.hi)
+            rows = {"lo": batch.lo, "opt": max(batch.opt, USUAL_BATCH), "hi": LARGEST_BATCH}[which]
+            sizes[batch.name] = min(rows, batch.hi)
         if not (quick and which == "hi"):
             yield name, sizes
 
 
-def relative_error(reference: np.ndarray, found: np.ndarray, scale: float = 0.0) -> float:
-    """Largest difference over the reference's peak; infinite when the shapes differ or a value is not finite.
+def relative_error(reference: np.ndarray, result: np.ndarray, scale: float = 0.0) -> float:
+    """Return the largest difference over the reference's peak; infinite if shapes differ or a value is not finite.
 
     Args:
         scale: the peak is at least this.
     """
-    if reference.shape != found.shape or not (np.isfinite(reference).all() and np.isfinite(found).all()):
+    if reference.shape != result.shape or not (np.isfinite(reference).all() and np.isfinite(result).all()):
         return float("inf")
     if not reference.size:
         return 0.0
-    difference = float(np.abs(reference.astype(np.float64) - found).max())
+    difference = float(np.abs(reference.astype(np.float64) - result).max())
     peak = max(float(np.abs(reference).max()), scale)
     return difference / peak if peak > 0 else (0.0 if difference == 0 else float("inf"))
 
@@ -88,20 +95,21 @@ def compare_stage(
     tolerance: float | None = None,
     rate: int = 0,
 ) -> Iterator[Row]:
-    """Yield the stage on both engines with fresh random inputs and ragged lengths at each size.
+    """Yield the comparison of two engines at each size, with fresh random inputs and ragged lengths.
 
     Args:
-        tolerance: in place of the stage's own for fp32.
-        rate: sample rate of the stage's first output when that is sound, which is then compared as sound too.
+        form: format and precision of `engine`, for the rows.
+        tolerance: the largest error (default: the stage's own for fp32).
+        rate: sample rate of the stage's first output if that is audio, which is then also compared as sound.
     """
     limit = stage.tolerance if tolerance is None else tolerance
     regret = stage.regret() if stage.regret else None
     for index, (point, sizes) in enumerate(points(stage, quick)):
         inputs = stage.example(sizes, seed + index)
-        wanted = reference(stage.name, **inputs)
+        expected = reference(stage.name, **inputs)
         began = time.perf_counter()
         try:
-            found = engine(stage.name, **inputs)
+            outputs = engine(stage.name, **inputs)
         except ArtifactError:
             raise
         except Exception as error:  # each engine raises its own types
@@ -109,11 +117,11 @@ def compare_stage(
             yield Row(stage.name, form, point, sizes, float("inf"), limit, 0.0, f"failed: {message}", seed=seed + index)
             continue
         seconds = time.perf_counter() - began
-        problem = wrong_shape(stage, sizes, wanted, found)
-        sound = as_sound(stage, wanted, found, rate) if rate and not problem else {}
-        errors = {} if problem else errors_of(stage, wanted, found)
+        problem = wrong_shape(stage, sizes, expected, outputs)
+        sound = as_sound(stage, expected, outputs, rate) if rate and not problem else {}
+        errors = {} if problem else errors_of(stage, expected, outputs)
         if regret is not None and not problem:
-            errors |= {name: float(worse.max(initial=0.0)) for name, worse in regret(inputs, found).items()}
+            errors |= {name: float(worse.max(initial=0.0)) for name, worse in regret(inputs, outputs).items()}
         worst = max(errors.values(), default=float("inf"))
         if not problem and not worst <= limit:
             bad = max(errors, key=lambda name: errors[name])
@@ -121,16 +129,16 @@ def compare_stage(
         yield Row(stage.name, form, point, sizes, worst, limit, seconds, problem, errors, seed + index, sound)
 
 
-def errors_of(stage: Stage, wanted: Arrays, found: Arrays) -> dict[str, float]:
+def errors_of(stage: Stage, expected: Arrays, outputs: Arrays) -> dict[str, float]:
     """Return the relative error of each output."""
-    return {t.name: relative_error(wanted[t.name], found[t.name], t.scale) for t in stage.outputs}
+    return {t.name: relative_error(expected[t.name], outputs[t.name], t.scale) for t in stage.outputs}
 
 
-def as_sound(stage: Stage, wanted: Arrays, found: Arrays, rate: int) -> dict[str, float]:
+def as_sound(stage: Stage, expected: Arrays, outputs: Arrays, rate: int) -> dict[str, float]:
     """Return log-mel difference and signal-to-noise ratio in dB of the first output's first row."""
     name = stage.outputs[0].name
-    one, other = wanted[name][0], found[name][0]
-    return {"log_mel": log_mel_difference(one, other, rate), "snr_db": signal_to_noise(one, other)}
+    pair = expected[name][0], outputs[name][0]
+    return {"log_mel": log_mel_difference(*pair, rate), "snr_db": signal_to_noise(*pair)}
 
 
 def compare_artifact(
@@ -143,9 +151,10 @@ def compare_artifact(
     seed: int,
     quick: bool = False,
 ) -> list[Row]:
-    """Return one file of a build folder beside the reference.
+    """Return the comparisons of a stage's file with the reference; a failed mixed fp16 graph names its first bad node.
 
-    A mixed fp16 graph that fails has its first bad node named.
+    Args:
+        out: the build folder.
     """
     form = f"{artifact.format} {artifact.precision}"
     tolerance = stage.fp16_tolerance if artifact.precision == "fp16" else stage.tolerance
@@ -158,25 +167,25 @@ def compare_artifact(
 
 
 def diagnosed(row: Row, stage: Stage, out: Path) -> Row:
-    """Return the failed row of a mixed fp16 graph with the first node that leaves tolerance in its problem."""
+    """Return the failed row of a mixed fp16 graph with the first node out of tolerance added to its problem."""
     from tritone.parity.fp16_probe import first_bad_node
 
     files = (stage_path(out, stage.name), stage_path(out, stage.name, "fp16"))
     bad = first_bad_node(stage, *files, stage.example(dict(row.sizes), row.seed), row.tolerance or stage.fp16_tolerance)
     if bad is None:
         return replace(row, problem=f"{row.problem}; no single node is out of tolerance")
-    what = "is not finite" if not bad.finite else f"is off by {bad.error:.1e}"
+    what = "is not finite" if not bad.finite else f"differs by {bad.error:.1e}"
     origin = "" if bad.introduced_by == bad.name else f", most of it from {bad.introduced_by}"
     return replace(row, problem=f"{row.problem}; first at node {bad.name} ({bad.op}), which {what}{origin}")
 
 
-def wrong_shape(stage: Stage, sizes: Mapping[str, int], reference: Arrays, found: Arrays) -> str:
-    """Which output has another shape than declared or than the module gives; empty when all agree.
+def wrong_shape(stage: Stage, sizes: Mapping[str, int], expected: Arrays, outputs: Arrays) -> str:
+    """Return the first output whose shape is not the declared one and the module's, in words; empty if none.
 
-    Axes that only outputs have (how much state is kept) are compared with the module alone.
+    Axes that only outputs have (the length of kept state) are compared with the module alone.
     """
     for tensor in stage.outputs:
-        shape, module = found[tensor.name].shape, reference[tensor.name].shape
+        shape, module = outputs[tensor.name].shape, expected[tensor.name].shape
         declared = []
         for dim, actual in zip(tensor.shape, module, strict=True):
             try:
@@ -188,8 +197,21 @@ def wrong_shape(stage: Stage, sizes: Mapping[str, int], reference: Arrays, found
     return ""
 
 
-def compare_llm(llm: CausalLm, session: Any, precision: str, seed: int, steps: int = STEPS) -> Row:
-    """Teacher-forced logits: a random prompt, then random tokens one by one, against one torch pass."""
+def compare_llm(
+    llm: CausalLm,
+    session: Any,
+    precision: str,
+    seed: int,
+    steps: int = STEPS,
+    form: str = "",
+    prompt_ids: np.ndarray | None = None,
+) -> Row:
+    """Return the comparison of a session's logits with one torch pass: a random prompt, then forced random tokens.
+
+    Args:
+        form: for the row (default: "genai" and the precision).
+        prompt_ids: the ids that prompts are drawn from (default: all rows of the embedding).
+    """
     import torch
 
     if llm.merged is None:
@@ -197,19 +219,19 @@ def compare_llm(llm: CausalLm, session: Any, precision: str, seed: int, steps: i
     model, bias = llm.merged()
     steps = min(steps, int(llm.limits["positions"]) // 2)
     rng = np.random.default_rng(seed)
-    prompt = rng.integers(0, model.get_input_embeddings().num_embeddings, steps)
+    rows = model.get_input_embeddings().num_embeddings
+    prompt = rng.choice(np.arange(rows) if prompt_ids is None else prompt_ids, steps)
     forced = rng.integers(0, llm.vocabulary, steps)
     with torch.inference_mode():
         ids = torch.from_numpy(np.concatenate((prompt, forced)))
-        logits = model(ids[None]).logits[0, len(prompt) - 1 :, : llm.vocabulary]
-        wanted = (logits if bias is None else logits + bias).numpy()
+        logits = model(ids[None]).logits[0, steps - 1 :, : llm.vocabulary]
+        expected = (logits if bias is None else logits + bias).numpy()
     began = time.perf_counter()
-    found = np.stack([session.prefill(prompt.tolist()), *(session.step(int(token)) for token in forced)])
+    result = np.stack([session.prefill(prompt.tolist()), *(session.step(int(token)) for token in forced)])
     seconds = (time.perf_counter() - began) / (steps + 1)
-    tolerance = LLM_TOLERANCE.get(precision)
-    sizes = {"prompt": steps, "steps": steps}
-    error = relative_error(wanted, found)
+    tolerance, error = LLM_TOLERANCE.get(precision), relative_error(expected, result)
     problem = "" if tolerance is None or error <= tolerance else "logits differ"
     if not np.isfinite(error):
         problem = "logits are not finite"
-    return Row(llm.name, f"genai {precision}", "teacher-forced", sizes, error, tolerance, seconds, problem)
+    sizes = {"prompt": steps, "steps": steps}
+    return Row(llm.name, form or f"genai {precision}", "teacher-forced", sizes, error, tolerance, seconds, problem)

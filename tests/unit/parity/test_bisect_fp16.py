@@ -16,7 +16,8 @@ from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage
 from tritone.parity import bisect_fp16
 from tritone.parity.bisect_fp16 import Search
-from tritone.parity.fp16_probe import BadNode, first_bad_node, measures
+from tritone.parity.fp16_measures import measures
+from tritone.parity.fp16_probe import BadNode, first_bad_node
 from tritone.stage import Family, Stage, Tensor
 
 
@@ -91,7 +92,7 @@ def test_a_kept_node_is_bad_only_by_what_came_before(tmp_path: Path) -> None:
     bad = found(stage(Angle(), keep_fp32=("/Sin",)), tmp_path, frames=60)
     assert bad is not None and bad.name == "/Sin" and bad.own == 0
     assert bad.introduced_by == "/Mul_1"
-    assert str(bad).endswith("of its peak 1 off in fp16, introduced by /Mul_1")
+    assert str(bad).endswith("of its peak 1 in fp16, introduced by /Mul_1")
 
 
 def test_nothing_bad_is_none(tmp_path: Path) -> None:
@@ -166,7 +167,7 @@ def test_the_command_prints_patterns_that_suffice(angle: Path) -> None:
     assert "largest" in lines[-1]
     lines.clear()
     assert bisect_fp16.main([*common, "--check"], lines.append) == 1
-    assert "sizes /Sin (Sin): its output /Sin_output_0 is " in lines[0]
+    assert "sizes /Sin (Sin): its output /Sin_output_0 differs by " in lines[0]
 
 
 def test_the_command_says_what_is_missing(angle: Path, capsys: pytest.CaptureFixture[str]) -> None:
