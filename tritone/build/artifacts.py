@@ -1,4 +1,4 @@
-"""What can be built of a family: one artifact per stage, format and precision, and one for its language model.
+"""The artifacts that can be built of a family: one per stage, format and precision, and one for its language model.
 
 Standard library only; no package is imported to learn its version.
 """

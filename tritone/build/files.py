@@ -37,7 +37,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in the file; empty when there is no such file."""
+    """Return the JSON object in the file; empty if the file does not exist."""
     try:
         return dict(json.loads(path.read_text()))
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Where each artifact lies in a build folder.
+"""The layout of a build folder.
 
     onnx/<stage>.onnx  onnx/<stage>.fp16.onnx      fp32, and mixed fp16 made from it; each may have a `.data` file
     torchscript/<stage>.fp32.zip  .fp16.zip        under the stage's published name if it has one

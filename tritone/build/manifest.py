@@ -74,7 +74,7 @@ def discard(folder: Path, key: str) -> None:
 
 
 def problem(folder: Path, key: str, current: Identity, hashes: Hashes) -> str | None:
-    """Return why the artifact cannot be used, to be read after its path; None when it is current."""
+    """Return the reason the artifact cannot be used, to be read after its path; None when it is current."""
     if not (folder / key).exists():
         return "does not exist"
     entry = read_manifest(folder).get(key)

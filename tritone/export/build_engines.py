@@ -117,7 +117,7 @@ def with_tensorrt(family: Family, chosen: Selection, args: argparse.Namespace) -
 
 
 def list_jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes) -> list[Job]:
-    """Return what has to be built, in order."""
+    """Return the artifacts to build, in order, each with the reason."""
     selected = artifacts.artifacts(family, chosen)
     if args.stage:
         selected = artifacts.only(selected, args.stage)
@@ -135,7 +135,7 @@ def list_jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashe
 
 
 def new_build(family: Family, args: argparse.Namespace, options: Any) -> Build:
-    """Return what the exporters share, the stages' torch modules in fp32 as the reference."""
+    """Return the objects the exporters share; the reference is the stages' torch modules in fp32."""
     from tritone.engines.call import torch_call
     from tritone.export.make_artifact import Build
 
@@ -175,7 +175,7 @@ def run_job(job: Job, build: Build, failed: set[str], hashes: Hashes) -> Result:
 
 
 def entry(job: Job, build: Build, hashes: Hashes, began: float, made: Made, failed: bool = True) -> Entry:
-    """Return what the manifest records of a job; a failed one has neither hash nor size."""
+    """Return the manifest's entry of a job; a failed one has neither hash nor size."""
     rows, tools = made
     path = build.out / job.artifact.key
     return Entry(

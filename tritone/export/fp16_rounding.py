@@ -1,10 +1,10 @@
-"""What fp16 storage does to a mixed graph, on a machine whose kernels compute in fp32.
+"""Simulate fp16 storage in a mixed graph on a machine whose kernels compute in fp32.
 
-onnxruntime has few fp16 kernels for CPUs. It computes the other nodes in fp32 and drops the casts it put between two
-of them, so a value that overflows fp16 between two nodes passes unnoticed. Here every fp16 node becomes an fp32 node
-followed by an explicit cast to fp16 and back, which onnxruntime does not drop: values are rounded, overflow and vanish
-as they do in memory. Not simulated: sums kept in fp16 inside a kernel (accelerators keep fp32 sums in the fp16
-kernels they choose by default), and fused kernels that skip a rounding, which only makes their results better.
+onnxruntime has few fp16 kernels for CPUs. It computes the other nodes in fp32 and drops the casts it inserted between
+two of them, so a value that overflows fp16 between two nodes passes unnoticed. Here every fp16 node becomes an fp32
+node followed by an explicit cast to fp16 and back, which onnxruntime does not drop: values are rounded, overflow and
+vanish as they do in memory. Not simulated: sums kept in fp16 inside a kernel (accelerators keep fp32 sums in the fp16
+kernels they choose by default), and fused kernels that skip a rounding, which makes their results better.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ EXACT = MOVERS | {"Concat", "Where", "Relu", "Max", "Min", "Neg", "Abs"}
 
 
 def rounded(model: Any, folder: Path | None = None) -> Any:
-    """Return a mixed model as fp32 nodes with each fp16 value rounded to fp16; all values keep their names.
+    """Return a mixed model as fp32 nodes with each fp16 value rounded to fp16; values keep their names.
 
     Args:
-        folder: where the fp32 form of weights outside the graph is put; in memory if None.
+        folder: where the fp32 form of weights outside the graph is written; in memory if None.
     """
     import onnx
     from onnx import shape_inference
@@ -46,7 +46,7 @@ def rounded(model: Any, folder: Path | None = None) -> Any:
 
 
 def round_node(node: Any, halves: set[str]) -> list[Any]:
-    """Return the nodes that stand for one node of a mixed graph; `halves` are the values it stores in fp16."""
+    """Return the nodes that replace one node of a mixed graph; `halves` are the values stored in fp16."""
     import onnx
     from onnx import helper, numpy_helper
 
@@ -79,7 +79,7 @@ def rounded_session(path: Path, threads: int = 1) -> Any:
 def rounded_call(files: dict[str, Path], stages: Iterable[Stage], threads: int = 1) -> Call:
     """Return a Call on the rounded form of mixed fp16 files, each opened on first use; `files` are by stage name.
 
-    It is what a precision gate compares: running the files themselves on a CPU hides overflow.
+    Precision gates compare this form: running the files themselves on a CPU hides overflow.
     """
     by_name = {stage.name: stage for stage in stages}
     sessions: dict[str, Any] = {}

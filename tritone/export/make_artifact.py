@@ -1,6 +1,6 @@
 """Make one artifact of a build folder and compare it with the checkpoint.
 
-The formats are told apart in this module alone; each exporter has a file of its own.
+This is the only module that distinguishes the formats; each exporter has a file of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tritone.stage import Family, Stage
 
 @dataclass
 class Build:
-    """What the exporters of one run share.
+    """The objects that the exporters of one run share.
 
     Args:
         reference: the stages' torch modules in fp32.

@@ -1,7 +1,7 @@
-"""ONNX files of any size: the graph in `<stage>.onnx`, and weights that do not fit beside it in `<stage>.onnx.data`.
+"""ONNX files of any size: the graph in `<stage>.onnx`, and weights that do not fit in a data file beside it.
 
-A weight that lies in a data file stays there when its graph is read: the tensor in memory holds the file's absolute
-path, and `values_of` maps it. So many gigabytes are rewritten in little memory, and protobuf never sees its limit.
+A weight in a data file stays there when its graph is read: the tensor in memory holds the file's absolute path, and
+`values_of` maps it. Gigabytes are thus rewritten in little memory, and protobuf never reaches its limit.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from tritone.errors import ArtifactError
 from tritone.export.onnx_graph import subgraphs
 
 LARGEST_BYTES = 2_000_000_000
-"""Of a file with everything in it; protobuf's own limit is 2 GiB."""
+"""The largest file that holds its weights; protobuf's own limit is 2 GiB."""
 INLINE = 1024
-"""Weights of fewer bytes stay in the graph, where shape inference reads those that are shapes."""
+"""Weights of fewer bytes stay in the graph, where shape inference reads those that hold shapes."""
 ALIGNMENT = 4096
-"""Each weight starts on a page, so that engines can map it."""
+"""Each weight starts on a memory page, so that engines can map it."""
 EXTERNAL = 1
-"""The data location of tensors that lie outside the graph."""
+"""The `data_location` of tensors outside the graph."""
 REBUILD = "run: tritone build --formats onnx"
 
 
 def load(path: Path) -> Any:
-    """Return the model in the file; large weights of a data file stay there, see `values_of`.
+    """Return the model in the file; large weights stay in the data file, see `values_of`.
 
     Raises:
         ArtifactError: the file is missing or damaged, or a data file it names is.
@@ -41,19 +41,19 @@ def load(path: Path) -> Any:
     except Exception as error:  # a missing file and the protobuf reader raise unrelated types
         raise ArtifactError(f"{path} cannot be read ({error}); {REBUILD}") from error
     for tensor in model.graph.initializer:
-        if tensor.data_location == EXTERNAL and found(tensor, path).nbytes < INLINE:
+        if tensor.data_location == EXTERNAL and attach(tensor, path).nbytes < INLINE:
             inline(tensor)
     for tensor in inner_tensors(model.graph):
         if tensor.data_location == EXTERNAL:
-            found(tensor, path)
+            attach(tensor, path)
             inline(tensor)
     return model
 
 
 def save(model: Any, path: Path, largest: int = LARGEST_BYTES) -> None:
-    """Write the model to `path`, its weights to `data_file(path)` if all in one file made more than `largest` bytes.
+    """Write the model to `path`, and its weights to `data_file(path)` if one file would exceed `largest` bytes.
 
-    The model cannot be used afterwards: its weights are where they were written.
+    The model must not be used afterwards: its weights have moved to the file.
     """
     weights = model.graph.initializer
     outside = [tensor for tensor in weights if tensor.data_location == EXTERNAL]
@@ -67,7 +67,7 @@ def save(model: Any, path: Path, largest: int = LARGEST_BYTES) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def found(tensor: Any, path: Path) -> np.ndarray:
+def attach(tensor: Any, path: Path) -> np.ndarray:
     """Return the values of a tensor outside the graph just read from `path`, which from now on names the file in
     full.
     """
@@ -95,7 +95,7 @@ def values_of(tensor: Any) -> np.ndarray:
 
 
 def like(tensor: Any, array: np.ndarray, name: str, folder: Path | None = None) -> Any:
-    """Return a tensor of other values, in memory like `tensor`, or outside like it: then in a new file in `folder`."""
+    """Return a tensor with other values; in memory like `tensor`, or like it outside, in a new file in `folder`."""
     from onnx import TensorProto, helper, numpy_helper
 
     if folder is None or tensor.data_location != EXTERNAL or array.nbytes < INLINE:
@@ -109,7 +109,7 @@ def like(tensor: Any, array: np.ndarray, name: str, folder: Path | None = None) 
 
 
 def move(tensor: Any, file: BinaryIO, name: str) -> None:
-    """Append a weight of some size to the data file `name`."""
+    """Append a weight to the data file `name`, unless it is small."""
     content: Any = tensor.raw_data if tensor.data_location != EXTERNAL else values_of(tensor).reshape(-1).view(np.uint8)
     if len(content) < INLINE:
         return
@@ -121,20 +121,20 @@ def move(tensor: Any, file: BinaryIO, name: str) -> None:
 
 
 def inline(tensor: Any) -> None:
-    """Put the values into the tensor itself."""
+    """Move the values of a tensor outside the graph into the graph."""
     from onnx import numpy_helper
 
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(values_of(tensor)), tensor.name))
 
 
 def place(tensor: Any) -> tuple[str, int]:
-    """File and offset of a tensor outside the graph."""
+    """Return the file and offset of a tensor outside the graph."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     return entries["location"], int(entries.get("offset", 0))
 
 
 def put(tensor: Any, location: str, offset: int, length: int | None = None) -> None:
-    """Say where the values of a tensor outside the graph lie."""
+    """Set the file, offset and length of a tensor outside the graph."""
     tensor.data_location = EXTERNAL
     del tensor.external_data[:]
     for key, value in (("location", location), ("offset", offset), ("length", length)):
@@ -143,10 +143,10 @@ def put(tensor: Any, location: str, offset: int, length: int | None = None) -> N
 
 
 def inner_tensors(graph: Any) -> Iterator[Any]:
-    """Yield the constants of a graph that are not its weights: those of its nodes, and of the graphs inside them."""
+    """Yield the constants of a graph other than its weights: those of its nodes, and of the graphs inside them."""
     for node in graph.node:
         parts = list(subgraphs(node))
-        for inner in (node, *(one for part in parts for one in part.node)):
+        for inner in (node, *(child for part in parts for child in part.node)):
             yield from (attribute.t for attribute in inner.attribute if attribute.HasField("t"))
         for part in parts:
             yield from part.initializer

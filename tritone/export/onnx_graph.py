@@ -1,4 +1,4 @@
-"""Small operations on ONNX graphs that the fp16 tools share."""
+"""Small operations on ONNX graphs that exporters and the fp16 tools share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FLOAT, BOOL, FLOAT16 = 1, 9, 10
 
 
 def prepared(model: Any) -> Any:
-    """Return the model without local functions and Constant nodes, every node named, every type inferred."""
+    """Return the model without local functions and Constant nodes, with every node named and every type inferred."""
     import onnx
     from onnx import helper, inliner, numpy_helper, shape_inference
 
@@ -34,7 +34,7 @@ def prepared(model: Any) -> Any:
 
 
 def constant(value: Any) -> np.ndarray:
-    """Return a Constant node's plain number or list of them."""
+    """Return the number or numbers of a Constant node as an array."""
     array = np.asarray(value)
     return array.astype(np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32)
 
@@ -49,14 +49,14 @@ def subgraphs(node: Any) -> Iterator[Any]:
 
 
 def captured(node: Any) -> set[str]:
-    """Return names read inside the node's graphs, those of the outer graph among them."""
+    """Return the names read inside the node's graphs, including names of the outer graph."""
     return {name for graph in subgraphs(node) for inner in graph.node for name in inner.input} | {
         value.name for graph in subgraphs(node) for value in graph.output
     }
 
 
 def rename(node: Any, names: dict[str, str]) -> None:
-    """Give the values of the outer graph other names inside the node's graphs."""
+    """Rename values of the outer graph inside the node's graphs."""
     for graph in subgraphs(node):
         for inner in graph.node:
             replace(inner.input, [names.get(name, name) for name in inner.input])
@@ -70,25 +70,25 @@ def replace(field: Any, values: Iterable[Any]) -> None:
 
 
 def types(model: Any) -> dict[str, int]:
-    """Element type of every value; those inside the graph as far as they were inferred."""
+    """Return the element type of every value whose type is declared or inferred."""
     graph = model.graph
-    found = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
-    return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
+    kinds = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
+    return kinds | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 def ancestors(fp32: Any, name: str) -> set[str]:
-    """Return the nodes of a `prepared` model whose floats reach the node."""
-    floats, found = float_inputs(fp32), {name}
+    """Return the nodes of a `prepared` model that the node's float inputs depend on."""
+    floats, reached = float_inputs(fp32), {name}
     pending = [name]
     while pending:
-        fresh = [node for node in floats[pending.pop()] if node not in found]
-        found.update(fresh)
+        fresh = [node for node in floats[pending.pop()] if node not in reached]
+        reached.update(fresh)
         pending += fresh
-    return found - {name}
+    return reached - {name}
 
 
 def float_inputs(fp32: Any) -> dict[str, list[str]]:
-    """Node of a `prepared` model -> the nodes that make the floats it reads."""
+    """Return for each node of a `prepared` model the nodes that make the floats it reads."""
     kinds = types(fp32)
     maker = {value: node.name for node in fp32.graph.node for value in node.output if kinds.get(value) == FLOAT}
     return {node.name: [maker[v] for v in node.input if v in maker] for node in fp32.graph.node}

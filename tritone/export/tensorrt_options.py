@@ -1,6 +1,6 @@
-"""How engines are built: for which GPU, with how much memory and effort, and over which sizes.
+"""Options of the plan builder: the GPU, memory and effort, and the ranges of sizes.
 
-An engine reserves what its largest sizes need, so ranges narrower than the declared ones take less GPU memory.
+A loaded plan reserves what its largest sizes need, so ranges narrower than the declared ones take less GPU memory.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ TIMING_CACHE = "timing.cache"
 
 @dataclass(frozen=True)
 class Options:
-    """How to build.
+    """Options of the plan builder.
 
     Args:
-        compute_capability: "8.9", or several for TensorRT-RTX; empty for this machine's GPU, else a portable engine.
-        profile: axis name -> smallest, usual, largest size, in place of the declared range.
+        compute_capability: "8.9", or several for TensorRT-RTX; empty for this machine's GPU, or without one a portable
+            plan.
+        profile: axis name -> smallest, usual, largest size, instead of the declared range.
         workspace: MiB of scratch memory a layer may use on the GPU; 0 for TensorRT's own limit, all of the memory.
         level: 0 (fastest build) to 5 (longest search for kernels).
-        timing_cache: where TensorRT keeps measured kernel times between builds; None for beside the engine.
-        progress: called with each phase of the build in words.
+        timing_cache: file of kernel times measured by earlier builds; None for a file beside the plan.
+        progress: called with the name of each phase of the build.
     """
 
     compute_capability: str = ""
@@ -41,24 +42,25 @@ class Options:
 
 
 def options(out: Path, compute_capability: str | None, profile: Sequence[str], stages: Iterable[Stage]) -> Options:
-    """Return the options a command line asks for.
+    """Return the options of a command line.
 
-    `profile` has texts as `read_profile` takes them, the last one counts.
+    Args:
+        profile: texts for `read_profile`; of two for the same axis the last one counts.
     """
-    stages, found = list(stages), {}
+    stages, ranges = list(stages), {}
     for text in profile:
-        found.update(read_profile(text, stages))
-    return Options(compute_capability or "", found, timing_cache=out / "tensorrt" / TIMING_CACHE)
+        ranges.update(read_profile(text, stages))
+    return Options(compute_capability or "", ranges, timing_cache=out / "tensorrt" / TIMING_CACHE)
 
 
 def read_profile(text: str, stages: Iterable[Stage]) -> dict[str, Range]:
-    """ "frames=4/500/3000,rows=1/2/8" as axis name -> (smallest, usual, largest).
+    """Return (smallest, usual, largest) by axis name from a text like "frames=4/500/3000,batch=1/2/8".
 
     Raises:
-        ConfigError: not of this form, an axis none of the stages has, or sizes inverted or outside the declared range.
+        ConfigError: the text is not of this form, no stage has the axis, or sizes are inverted or out of range.
     """
     axes = {axis.name: axis for stage in stages for axis in stage.axes}
-    found: dict[str, Range] = {}
+    ranges: dict[str, Range] = {}
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\w+)\s*=\s*(\d+)/(\d+)/(\d+)\s*", part)
         if match is None:
@@ -71,12 +73,12 @@ def read_profile(text: str, stages: Iterable[Stage]) -> dict[str, Range]:
             raise ConfigError(f"profile {name}={written} is inverted; need smallest <= usual <= largest")
         if sizes[0] < axis.lo or sizes[2] > axis.hi:
             raise ConfigError(f"profile {name}={written} is out of range; {name} is declared as {axis.lo} to {axis.hi}")
-        found[name] = sizes
-    return found
+        ranges[name] = sizes
+    return ranges
 
 
 def profiled(stage: Stage, profile: Mapping[str, Range]) -> Stage:
-    """Return the same stage with the ranges of its axes replaced where the profile has others."""
+    """Return the stage with the ranges of the profile's axes replaced."""
 
     def axis(old: Axis) -> Axis:
         return Axis(old.name, *profile[old.name]) if old.name in profile else old

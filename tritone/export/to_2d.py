@@ -1,10 +1,10 @@
-"""The convolutions of a graph over time `[batch, channels, time]`, written as ones over pictures one row high.
+"""Turn convolutions over time `[batch, channels, time]` into 2-D convolutions over pictures one row high.
 
     x [b, c, t] -> Unsqueeze -> [Conv 1 x k -> LeakyRelu -> Conv 1 x k -> Add ...] -> Squeeze -> y [b, c, t]
 
-The numbers are the same. onnxruntime has its fastest convolutions, those that keep channels in blocks as wide as a
-vector register, for pictures alone: the narrow, long convolutions at the end of a vocoder take up to 1.6 times less.
-What stands between two convolutions and works element by element follows them, so that nothing is turned back between.
+The numbers are the same. onnxruntime's fastest convolutions, with channels in blocks as wide as a vector register,
+exist for pictures alone: the narrow, long convolutions at the end of a vocoder take up to 1.6 times less. Elementwise
+nodes between two convolutions also become 2-D, so that values are not squeezed and unsqueezed in between.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ELEMENTWISE = frozenset(
 )
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 HEIGHT = "one_row_axis"
-"""Name of the constant that holds the axis put in before time."""
+"""Name of the constant that holds the axis inserted before time."""
 
 
 def to_2d(model: Any) -> Any:
-    """Return the same function with every convolution over time made two-dimensional; the model itself is changed.
+    """Make every convolution over time of the model two-dimensional, in place, and return the model.
 
-    Nodes keep their names; what is added is named after the value it turns. Subgraphs are left as they are.
+    Nodes keep their names; added nodes are named after the value they reshape. Subgraphs are left as they are.
     """
     from onnx import numpy_helper, shape_inference
 
@@ -59,7 +59,7 @@ def to_2d(model: Any) -> Any:
 
 
 class _Writer:
-    """The nodes written so far, and which values exist as pictures `[batch, channels, 1, time]`."""
+    """The nodes written so far, and the values that exist as pictures `[batch, channels, 1, time]`."""
 
     def __init__(self, graph: Any, rank: dict[str, int]) -> None:
         self.nodes: list[Any] = []
@@ -72,8 +72,8 @@ class _Writer:
         """Values that exist in their own shape."""
 
     def convolution(self, node: Any) -> None:
-        """Write the convolution over pictures."""
-        turned = [self._picture(node.input[0]), self._operand(node.input[1]), *node.input[2:]]
+        """Write the convolution as one over pictures."""
+        inputs = [self._picture(node.input[0]), self._operand(node.input[1]), *node.input[2:]]
         for attribute in node.attribute:
             if attribute.name in ("kernel_shape", "strides", "dilations"):
                 replace(attribute.ints, [1, *attribute.ints])
@@ -82,23 +82,23 @@ class _Writer:
             elif attribute.name == "pads":
                 begin, end = attribute.ints
                 replace(attribute.ints, [0, begin, 0, end])
-        self._write_picture(node, turned)
+        self._write_picture(node, inputs)
 
     def elementwise(self, node: Any) -> None:
-        """Write the node over pictures when every input has one, else as it is."""
-        if all(self._turns(name) for name in node.input):
+        """Write the node over pictures if every input can be one, else unchanged."""
+        if all(self._fits(name) for name in node.input):
             self._write_picture(node, [self._operand(name) for name in node.input])
         else:
             self.plain(node)
 
     def plain(self, node: Any) -> None:
-        """Write the node as it is."""
+        """Write the node unchanged."""
         self.rows([*node.input, *captured(node)])
         self.nodes.append(node)
         self._present.update(node.output)
 
     def rows(self, names: Iterable[str]) -> None:
-        """See to it that values which are pictures so far exist in their own shape."""
+        """Squeeze the values that so far exist only as pictures."""
         for name in names:
             if name in self.pictures and name not in self._present:
                 self._add("Squeeze", self.pictures[name], name)
@@ -117,20 +117,20 @@ class _Writer:
             self._add("Unsqueeze", name, self.pictures[name])
         return self.pictures[name]
 
-    def _turns(self, name: str) -> bool:
+    def _fits(self, name: str) -> bool:
         if name in self._given:
             return len(self._given[name].dims) <= 3
         return name in self.pictures or self._rank.get(name) == 3
 
     def _operand(self, name: str) -> str:
-        """What a node over pictures reads: rank 3 as a picture; a constant of fewer axes keeps its meaning."""
+        """Return an input of a node over pictures: rank 3 as a picture; constants of fewer axes broadcast as before."""
         if name not in self._given:
             return self._picture(name)
-        if len(self._given[name].dims) < 2:  # one number, or one for each moment
+        if len(self._given[name].dims) < 2:  # one number, or one for each time step
             return name
-        turned = f"{name}_picture"
-        self.constants[turned] = np.expand_dims(values_of(self._given[name]), -2)
-        return turned
+        picture = f"{name}_picture"
+        self.constants[picture] = np.expand_dims(values_of(self._given[name]), -2)
+        return picture
 
     def _add(self, kind: str, source: str, result: str) -> None:
         from onnx import helper
@@ -139,7 +139,7 @@ class _Writer:
 
 
 def _drop_unused(graph: Any) -> None:
-    """Remove the initializers nothing reads."""
+    """Remove the initializers that no node reads."""
     read = {name for node in graph.node for name in (*node.input, *captured(node))}
     read |= {value.name for value in graph.output}
     replace(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in read])

@@ -1,7 +1,7 @@
-"""A language model to an onnxruntime-genai folder whose head has only the rows that can be sampled, bias included.
+"""Export a language model as an onnxruntime-genai folder whose head has only the rows that can be sampled.
 
-The package's own model builder writes the graph. Two of its assumptions are met instead of patched over: the embedding
-may have more rows than the head (prompts use ids that are never predicted), and the head may have a bias.
+The package's own model builder writes the graph. It accepts an embedding with more rows than the head (prompts use ids
+that are never predicted), and a head with a bias.
 """
 
 from __future__ import annotations
@@ -26,15 +26,17 @@ TOOLS = ("torch", "transformers", "onnxruntime", "onnxruntime-genai")
 
 
 def export_llm(llm: CausalLm, folder: Path, precision: str = "int8") -> None:
-    """Write the model to `folder` (replaced in one step); `precision` is that of the weights, activations stay fp32."""
+    """Write the model to `folder` (replaced in one step); `precision` is the weights', activations stay fp32."""
     if precision not in PRECISIONS:
-        raise ConfigError(f"language model precision {precision!r}; onnxruntime-genai has {', '.join(PRECISIONS)}")
+        raise ConfigError(
+            f"unknown language model precision {precision!r}; onnxruntime-genai has {', '.join(PRECISIONS)}"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
         part = Path(scratch) / folder.name
         part.mkdir()
         write(llm, part, Path(scratch), precision)
-        # The builder refers to itself and so to all weights, which are gigabytes when the next thing is loaded.
+        # The builder refers to itself, and so keeps gigabytes of weights alive until they are collected.
         gc.collect()
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
@@ -60,7 +62,7 @@ def narrowed(llm: CausalLm) -> Any:
         raise ConfigError(f"language model {llm.name} has no merged vocabulary; onnxruntime-genai cannot run it")
     model, bias = llm.merged()
     if type(model).__name__ != ARCHITECTURE:
-        raise ConfigError(f"language model {llm.name} is a {type(model).__name__}; this exporter knows {ARCHITECTURE}")
+        raise ConfigError(f"language model {llm.name} is a {type(model).__name__}; only {ARCHITECTURE} is supported")
     head = torch.nn.Linear(model.config.hidden_size, llm.vocabulary, bias=bias is not None)
     with torch.no_grad():
         head.weight.copy_(model.lm_head.weight[: llm.vocabulary])
@@ -71,10 +73,7 @@ def narrowed(llm: CausalLm) -> Any:
 
 
 def builder_config(llm: CausalLm, model: Any) -> Any:
-    """Return the model's transformers configuration as the builder should see it.
-
-    Vocabulary and positions of the runner.
-    """
+    """Return the transformers configuration for the builder: the model's, with the head's vocabulary and the limits."""
     config = type(model.config)(**model.config.to_dict())
     stops = [int(i) for i in llm.limits["stop_ids"]]
     config.vocab_size = llm.vocabulary
@@ -93,7 +92,7 @@ def run_builder(model: Any, config: Any, out: Path, cache: Path, precision: str)
     from builders import QwenModel
 
     class InMemory(QwenModel):
-        """Takes the weights of the module at hand and recognises its embedding by identity, not by its size."""
+        """Takes the weights of the module in memory and recognises its embedding by identity, not by its size."""
 
         def load_weights(self, input_path: str) -> Any:
             model.embedding = model.get_input_embeddings()
@@ -110,7 +109,7 @@ def run_builder(model: Any, config: Any, out: Path, cache: Path, precision: str)
 
 
 def finish_settings(llm: CausalLm, path: Path) -> None:
-    """Keep the builder's settings but for the stop ids, to which it adds those of a tokenizer that does not exist."""
+    """Restore the stop ids in the builder's settings: it adds those of a tokenizer that does not exist."""
     settings = json.loads(path.read_text())
     settings["model"]["eos_token_id"] = [int(i) for i in llm.limits["stop_ids"]]
     path.write_text(json.dumps(settings, indent=1) + "\n")

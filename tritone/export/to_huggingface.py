@@ -1,10 +1,10 @@
-"""A language model to a folder that transformers, TensorRT-LLM and vLLM load, and such a folder back to the checkpoint.
+"""Convert a language model to a folder that transformers, TensorRT-LLM and vLLM load, and such a folder back.
 
-    python export/to_huggingface.py --model-dir checkpoints/nano --out build/nano/llm/huggingface
-    python export/to_huggingface.py --back build/nano/llm/huggingface --model-dir checkpoints/nano --out llm.pt
+    tritone convert huggingface checkpoints/nano --out build/nano/llm/huggingface
+    tritone convert huggingface checkpoints/nano --out llm.pt --back build/nano/llm/huggingface
 
-Both ways keep every tensor bit for bit. What a plain causal LM cannot hold is in two files beside it: the bias that
-has to be added to the logits, without which other ids than speech can be sampled, and what only the way back needs.
+Both directions keep every tensor bit for bit. Two files beside the causal LM hold what it cannot: the bias to be added
+to the logits, without which ids other than speech can be sampled, and the tensors only the way back needs.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ WEIGHTS = "model.safetensors"
 
 
 def export_llm(llm: CausalLm, folder: Path, dtype: str = "bfloat16", seed: int = 0) -> list[Row]:
-    """Write the model to `folder` (replaced in one step) after reading it back; its logits beside the torch module's.
+    """Write the model to `folder` (replaced in one step); return the comparison of its logits with the torch module's.
 
     Args:
-        dtype: what engines compute in, said by `config.json`; the weights stay in the checkpoint's own dtype.
+        dtype: the type engines compute in, for `config.json`; the weights stay in the checkpoint's own dtype.
 
     Raises:
-        ArtifactError: a tensor would not come back bit for bit.
+        ArtifactError: a tensor read back from the folder differs from the checkpoint's; nothing is written.
     """
     from tritone.export import to_trtllm
 
     if dtype not in DTYPES:
-        raise ConfigError(f"language model dtype {dtype!r}; there are {', '.join(DTYPES)}")
+        raise ConfigError(f"unknown language model dtype {dtype!r}; there are {', '.join(DTYPES)}")
     model = described(llm)
     state = model.read()
     weights = model.split(state)
@@ -56,7 +56,7 @@ def export_llm(llm: CausalLm, folder: Path, dtype: str = "bfloat16", seed: int =
         part = Path(scratch) / folder.name
         part.mkdir()
         write_weights(weights, part)
-        # Older readers know `torch_dtype`, newer ones `dtype`.
+        # Older versions of transformers read `torch_dtype`, newer ones `dtype`.
         for name, value in (
             ("config", {**model.config, "torch_dtype": dtype, "dtype": dtype}),
             ("generation_config", model.generation),
@@ -67,7 +67,7 @@ def export_llm(llm: CausalLm, folder: Path, dtype: str = "bfloat16", seed: int =
             text = json.dumps(value, ensure_ascii=False, indent=None if name == "tokenizer" else 1)
             (part / f"{name}.json").write_text(text + "\n", encoding="utf-8")
         to_trtllm.write_settings(model, weights.bias, part)
-        del weights  # a full-size one is gigabytes
+        del weights  # gigabytes at full size
         require_same(state, model.join(read_weights(model, part)), folder)
         for path in part.iterdir():
             path.chmod(0o644)  # safetensors lets only the owner read
@@ -89,10 +89,10 @@ def compare(llm: CausalLm, model: HfModel, folder: Path, seed: int) -> Row:
 
 
 def import_llm(llm: CausalLm, folder: Path, path: Path) -> dict[str, Tensor]:
-    """Write the folder's model as the checkpoint's own state_dict to `path`; returns it.
+    """Write the folder's model as the checkpoint's own state_dict to `path`, and return it.
 
     Raises:
-        ArtifactError: the folder lacks a file, or holds another kind or size of model than the checkpoint's.
+        ArtifactError: a file is missing, or the folder's model has another type or size than the checkpoint's.
     """
     from tritone.checkpoint.weights import write_state
 
@@ -105,13 +105,15 @@ def import_llm(llm: CausalLm, folder: Path, path: Path) -> dict[str, Tensor]:
 def described(llm: CausalLm) -> HfModel:
     """Return the model's description for transformers."""
     if llm.huggingface is None:
-        raise ConfigError(f"language model {llm.name} has no layout for transformers; engines of LLMs cannot run it")
+        raise ConfigError(
+            f"language model {llm.name} has no layout for transformers; TensorRT-LLM and vLLM cannot run it"
+        )
     model: HfModel = llm.huggingface()
     return model
 
 
 def write_weights(weights: HfWeights, folder: Path) -> None:
-    """The causal LM, its logit bias, and what only the way back needs."""
+    """Write the causal LM, its logit bias, and the tensors only the way back needs."""
     from safetensors.torch import save_file
 
     save_file(weights.model, folder / WEIGHTS, metadata={"format": "pt"})
@@ -120,7 +122,7 @@ def write_weights(weights: HfWeights, folder: Path) -> None:
 
 
 def read_weights(model: HfModel, folder: Path) -> HfWeights:
-    """What `write_weights` wrote; the causal LM may have been trained since, and saved in several files."""
+    """Return what `write_weights` wrote; a causal LM trained since may be saved in several files."""
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, dict[str, Tensor]] = {}
@@ -150,39 +152,41 @@ def read_weights(model: HfModel, folder: Path) -> HfWeights:
 
 
 REASONS = {
-    "config.json": "give a folder that this command or a trainer of transformers wrote",
-    BIAS: "the head's bias is not in the model itself and would be lost: copy the file from the folder this one was "
+    "config.json": "give a folder written by this command or by a trainer of transformers",
+    BIAS: "it holds the head's bias, which the model itself cannot: copy the file from the folder this one was "
     "trained from, or export the checkpoint again",
-    EXTRA: "it holds what a causal LM cannot: copy the file from the folder this one was trained from, or export the "
-    "checkpoint again",
+    EXTRA: "it holds tensors that a causal LM cannot: copy the file from the folder this one was trained from, or "
+    "export the checkpoint again",
 }
 
 
 def require_kind(model: HfModel, config: Mapping[str, Any], folder: Path) -> None:
-    """Raise ArtifactError unless the folder's `config.json` is of the checkpoint's kind of model and vocabulary."""
-    kind, wanted = config.get("model_type"), model.config["model_type"]
-    if kind != wanted:
-        raise ArtifactError(f"{folder} holds a model of type {kind!r}; the checkpoint's language model is {wanted!r}")
+    """Raise ArtifactError unless the folder's `config.json` has the checkpoint's type of model and vocabulary."""
+    kind, needed_kind = config.get("model_type"), model.config["model_type"]
+    if kind != needed_kind:
+        raise ArtifactError(
+            f"{folder} holds a model of type {kind!r}; the checkpoint's language model is {needed_kind!r}"
+        )
     rows, needed = config.get("vocab_size"), model.config["vocab_size"]
     if rows != needed:
         raise ArtifactError(
-            f"{folder} has a vocabulary of {rows} and the checkpoint's needs {needed}; it belongs to another checkpoint"
+            f"{folder} has a vocabulary of {rows}, the checkpoint of {needed}; the folder belongs to another checkpoint"
         )
 
 
 def require_rows(tensors: Mapping[str, Tensor], rows: int, folder: Path) -> None:
-    """Raise ArtifactError unless both tables of the causal LM are there and have the vocabulary's rows."""
+    """Raise ArtifactError unless embedding and head of the causal LM exist and have the vocabulary's rows."""
     for key in ("model.embed_tokens.weight", "lm_head.weight"):
-        found = tensors[key].shape[0] if key in tensors else "no"
-        if found != rows:
-            raise ArtifactError(f"{folder}: {key} has {found} rows; the checkpoint's vocabulary needs {rows}")
+        actual = tensors[key].shape[0] if key in tensors else "no"
+        if actual != rows:
+            raise ArtifactError(f"{folder}: {key} has {actual} rows; the checkpoint's vocabulary needs {rows}")
 
 
-def require_same(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
-    """Raise ArtifactError naming the first tensor that would not come back bit for bit."""
-    for key in [*wanted, *(key for key in found if key not in wanted)]:
-        if key not in wanted or key not in found or not identical(wanted[key], found[key]):
-            raise ArtifactError(f"{folder} was not written: {key} would not come back as it is in the checkpoint")
+def require_same(state: Mapping[str, Tensor], copy: Mapping[str, Tensor], folder: Path) -> None:
+    """Raise ArtifactError, naming the first tensor that differs, unless all are identical bit for bit."""
+    for key in [*state, *(key for key in copy if key not in state)]:
+        if key not in state or key not in copy or not identical(state[key], copy[key]):
+            raise ArtifactError(f"{folder} was not written: {key} read back differs from the checkpoint")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -204,7 +208,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Convert; returns the exit status."""
+    """Convert in one direction; return the exit status."""
     args = parse(arguments)
     try:
         llm = open_family(args.model_dir).causal_lm
@@ -215,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             bad = [row.problem for row in export_llm(llm, args.out, args.dtype) if not row.passed]
             if bad:
-                raise ArtifactError(f"{args.out} does not compute what the checkpoint does: {'; '.join(bad)}")
+                raise ArtifactError(f"{args.out} does not compute the same as the checkpoint: {'; '.join(bad)}")
         print(f"wrote {args.out}")
     except (TritoneError, OSError) as error:
         problem = error if isinstance(error, TritoneError) else f"{args.out} cannot be written ({error})"

@@ -1,7 +1,7 @@
-"""A stage to an ONNX file with exactly the declared names, dtypes, ranks and symbolic axes.
+"""Export a stage as an ONNX file with exactly the declared names, dtypes, ranks and symbolic axes.
 
-The tracing exporter is used: on these networks it gives graphs of the same speed as the `torch.export` one in a tenth
-of the time. What a trace may get wrong - a size baked in as a number - is what parity at three sizes is for.
+The tracing exporter is used: on these networks its graphs are as fast as those of `torch.export`, in a tenth of the
+time. The error a trace can make, a size baked in as a number, is found by comparing at three sizes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def export_stage(stage: Stage, path: Path, module: Any = None, largest: int = LA
     """Write the stage's torch module (`stage.build()` unless given) to `path` in fp32; replaces the file in one step.
 
     Args:
-        largest: bytes of a file; of a stage that makes more the weights go to a data file beside it.
+        largest: size in bytes above which the weights go to a data file beside the graph.
 
     Raises:
-        ArtifactError: the exported file is no valid ONNX or its inputs and outputs are not the declared ones.
+        ArtifactError: the exported file is not valid ONNX, or its inputs and outputs are not the declared ones.
     """
     import torch
 
@@ -53,7 +53,7 @@ def export_stage(stage: Stage, path: Path, module: Any = None, largest: int = LA
                 opset_version=OPSET,
                 dynamo=False,
             )
-        # Where all does not fit into one file, the tracing exporter writes a file for each weight into the same folder.
+        # A model too large for one file: the tracing exporter has written a file for each weight into the same folder.
         model = to_2d(simplified(load(part)))
         fix_output_sizes(stage, model)
         save(model, part, largest)
@@ -61,7 +61,7 @@ def export_stage(stage: Stage, path: Path, module: Any = None, largest: int = LA
 
 
 def link_ready_made(stage: Stage, model_dir: Path, path: Path) -> None:
-    """Put the checkpoint's own ONNX file of the stage at `path`: a hard link where possible, else a copy."""
+    """Link, or else copy, the checkpoint's own ONNX file of the stage to `path`."""
     source = model_dir / stage.file
     if not source.is_file():
         present = ", ".join(sorted(p.name for p in model_dir.glob("*.onnx"))) or "none"
@@ -75,7 +75,7 @@ def link_ready_made(stage: Stage, model_dir: Path, path: Path) -> None:
 
 
 def check_file(stage: Stage, part: Path, named: Path) -> None:
-    """Raise ArtifactError, about the file as `named`, when `part` is not valid or does not fit the declaration."""
+    """Raise ArtifactError, which calls the file `named`, unless `part` is valid and fits the declaration."""
     import onnx
 
     try:
@@ -86,15 +86,12 @@ def check_file(stage: Stage, part: Path, named: Path) -> None:
 
 
 def trace_sizes(stage: Stage) -> dict[str, int]:
-    """Return the usual sizes, none below 2 where the declaration allows it.
-
-    A size of 1 would be traced as broadcasting.
-    """
+    """Return the usual sizes, at least 2 where the declaration allows it: a size of 1 is traced as broadcasting."""
     return {axis.name: max(axis.opt, min(2, axis.hi)) for axis in stage.axes}
 
 
 def dynamic_axes(stage: Stage) -> dict[str, dict[int, str]]:
-    """Tensor name -> position -> symbolic name of every size that is not a number."""
+    """Return the symbolic name of every size that is not a number, by tensor name and position."""
     return {
         tensor.name: {i: dim_text(dim) for i, dim in enumerate(tensor.shape) if not isinstance(dim, int)}
         for tensor in (*stage.inputs, *stage.outputs)
@@ -104,31 +101,31 @@ def dynamic_axes(stage: Stage) -> dict[str, dict[int, str]]:
 def fix_output_sizes(stage: Stage, model: Any) -> None:
     """Write the declared size or symbolic name where shape inference left an output's size open.
 
-    What inference did find is left for `check_file` to compare; so is a wrong size written here, by strict inference.
+    `check_file` compares the inferred sizes, and by strict inference finds a wrong size written here.
     """
     for tensor, value in zip(stage.outputs, model.graph.output, strict=True):
-        for dim, found in zip(tensor.shape, value.type.tensor_type.shape.dim, strict=False):
-            if not found.HasField("dim_value"):
+        for dim, inferred in zip(tensor.shape, value.type.tensor_type.shape.dim, strict=False):
+            if not inferred.HasField("dim_value"):
                 if isinstance(dim, int):
-                    found.dim_value = dim
+                    inferred.dim_value = dim
                 else:
-                    found.dim_param = dim_text(dim)
+                    inferred.dim_param = dim_text(dim)
 
 
 def simplified(model: Any) -> Any:
     """Return the same graph with constants folded, shape arithmetic simplified and dead nodes removed; every node
     named.
 
-    The exporter names nodes by their modules and their outputs after them; a node the optimizer put in place of another
-    gets that one's name back, so that what is said of a node by name holds in the next export.
+    The exporter names nodes by their modules and outputs after nodes. A node with which the optimizer replaced another
+    gets that one's name back, so that patterns of node names hold in the next export.
     """
     import onnxscript.optimizer
 
     with quiet():
         model = onnxscript.optimizer.optimize(model)
     for node in model.graph.node:
-        scope, found, _ = node.output[0].rpartition("_output_")
-        if found and not node.name.startswith("/"):
+        scope, separator, _ = node.output[0].rpartition("_output_")
+        if separator and not node.name.startswith("/"):
             node.name = scope
     return model
 
@@ -143,7 +140,7 @@ def scratch(path: Path) -> Iterator[Path]:
         part = Path(folder) / path.name
         yield part
         if data_file(part).is_file() or data_file(path).is_file():
-            # A graph must never be found beside the data file of another.
+            # A graph must never lie beside the data file of another.
             path.unlink(missing_ok=True)
             data_file(path).unlink(missing_ok=True)
         if data_file(part).is_file():
@@ -153,7 +150,7 @@ def scratch(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the exporters' chatter: deprecation notices, tracer warnings, progress on stdout."""
+    """Silence deprecation notices, tracer warnings and progress on stdout inside the block."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

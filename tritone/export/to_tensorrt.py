@@ -1,11 +1,11 @@
-"""A stage's ONNX file to a TensorRT engine: a raw plan, as Triton's tensorrt_plan backend reads it.
+"""Compile a stage's ONNX file to a TensorRT plan, as Triton's tensorrt_plan backend reads it.
 
-One code path for `tensorrt` 10 and 11 and for `tensorrt_rtx`. Networks are strongly typed: the ONNX file says which
-nodes are fp16, TensorRT chooses none itself; TF32 is off, or fp32 would mean ten bits of mantissa. One optimisation
-profile covers the stage's axis ranges. Tensors carry the declared names, also where a ready-made file has its own.
+One code path serves `tensorrt` 10 and 11 and `tensorrt_rtx`. Networks are strongly typed: the ONNX file decides which
+nodes are fp16. TF32 is off, because it has ten bits of mantissa. One optimisation profile covers the stage's axis
+ranges. Tensors carry the declared names, also where a ready-made file has its own.
 
-Run here: TensorRT-RTX 1.7.1, which compiles without a GPU. Written from NVIDIA's documentation but not run:
-`tensorrt` 10 and 11 (they need a GPU to build), hence also the timing cache, which TensorRT-RTX does not have.
+TensorRT-RTX 1.7.1, which compiles without a GPU, has been run. `tensorrt` 10 and 11, which need a GPU, are written from
+NVIDIA's documentation and have not been run; nor has the timing cache, which TensorRT-RTX does not have.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ENDS = ("lo", "opt", "hi")
 
 @dataclass(frozen=True)
 class Built:
-    """What came out: platform in words, bytes of the plan, seconds, and bytes of GPU memory at the largest sizes."""
+    """The result of a build: platform, bytes of the plan, seconds, and bytes of GPU memory at the largest sizes."""
 
     platform: str
     bytes: int
@@ -45,21 +45,22 @@ class Built:
 
 
 def available() -> str:
-    """Return name and version of the package that will build.
+    """Return name and version of the package that builds.
 
-    ArtifactError says which to install when there is none.
+    Raises:
+        ArtifactError: none is installed; the message names those that can be.
     """
     return gpu.package(gpu.backend())
 
 
 def platform(options: Options) -> str:
-    """What engines built with these options are for; part of their identity, so with the ranges that were asked for."""
+    """Return the platform of plans built with these options, part of their identity, including the profile's ranges."""
     ranges = ",".join(f"{name}={'/'.join(map(str, sizes))}" for name, sizes in sorted(options.profile.items()))
     return f"{gpu.target_platform(options.compute_capability)} {ranges}".rstrip()
 
 
 def can_run(platform: str = "") -> bool:
-    """Return whether engines, of that platform where one is given, run on this machine and in this process."""
+    """Return whether plans, of that platform if one is given, run in this process on this machine."""
     import torch
 
     here = gpu.gpu()
@@ -68,73 +69,79 @@ def can_run(platform: str = "") -> bool:
 
 
 def build_stage(stage: Stage, source: Path, path: Path, settings: Options | None = None) -> Built:
-    """Write the engine of an ONNX file of the stage to `path`; replaces the file in one step.
+    """Compile an ONNX file of the stage to the plan `path`; replaces the file in one step.
 
     Args:
-        source: fp32 or mixed fp16; its own types decide the engine's precision.
+        source: fp32 or mixed fp16; its types decide the plan's precision.
 
     Raises:
-        ArtifactError: no TensorRT, no ONNX file, one that TensorRT cannot read or that is not of this stage, or a
-            network it cannot compile under these options.
+        ArtifactError: TensorRT or the ONNX file is missing, TensorRT cannot read the file, the file is not of this
+            stage, or TensorRT cannot compile it under these options.
     """
     settings, began = settings or Options(), time.monotonic()
-    trt, wanted = gpu.backend(), platform(settings)
+    trt, target = gpu.backend(), platform(settings)
     stage = profiled(stage, settings.profile)
     if not source.is_file():
-        raise ArtifactError(f"{source} does not exist; the engine of {stage.name} is made from it, so build onnx first")
+        raise ArtifactError(
+            f"{source} does not exist; the plan of {stage.name} is made from it; run: tritone build --formats onnx"
+        )
     log = gpu.collector(trt)
     builder = trt.Builder(log)
     builder.max_threads = min(os.cpu_count() or 1, 16)
     network = builder.create_network(creation_flags(trt))
     parse(trt, network, log, source)
     check_network(stage, network, source)
-    config = configure(trt, builder, wanted, settings)
+    config = configure(trt, builder, target, settings)
     add_profile(stage, builder, config, network, log)
-    network.name = Label(stage.name, wanted, path.name, Hashes().tree(source)).text()
+    network.name = Label(stage.name, target, path.name, Hashes().tree(source)).text()
     cache = settings.timing_cache or path.parent / TIMING_CACHE
     with warnings.catch_warnings(), scratch(path) as part:
         warnings.simplefilter("ignore", DeprecationWarning)
         use_timing_cache(trt, config, cache)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise ArtifactError(f"{gpu.package(trt)} cannot compile {source} for {wanted.split()[2]}: {log.problem()}")
+            raise ArtifactError(f"{gpu.package(trt)} cannot compile {source} for {target.split()[2]}: {log.problem()}")
         part.write_bytes(plan)
         keep_timing_cache(trt, config, cache)
-    return Built(wanted, path.stat().st_size, round(time.monotonic() - began, 2), activations(log.notes))
+    return Built(target, path.stat().st_size, round(time.monotonic() - began, 2), activations(log.notes))
 
 
 def creation_flags(trt: Any) -> int:
-    """Strong typing, where it is still a choice."""
+    """Return the flags of a strongly typed network; newer versions have no other kind."""
     if gpu.is_rtx(trt) or int(trt.__version__.split(".")[0]) >= 11:
         return 0
     return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
 def parse(trt: Any, network: Any, log: Any, source: Path) -> None:
-    """Read the ONNX file into the network; ArtifactError lists everything the parser objects to."""
+    """Read the ONNX file into the network.
+
+    Raises:
+        ArtifactError: the parser refuses it; the message lists all of its errors.
+    """
     parser = trt.OnnxParser(network, log)
     if parser.parse_from_file(str(source)):
         return
     errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    found = [f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors] or [log.problem()]
-    lost = missing_data(source, log.problem())
-    if lost:
-        raise ArtifactError(f"{source} {lost}; run: tritone build --formats onnx")
-    raise ArtifactError(f"{gpu.package(trt)} cannot read {source}: {'; '.join(found)}")
+    problems = [f"{e.node_operator()} {e.node_name()}: {e.desc()}".strip(" :") for e in errors] or [log.problem()]
+    missing = missing_data(source, log.problem())
+    if missing:
+        raise ArtifactError(f"{source} {missing}; run: tritone build --formats onnx")
+    raise ArtifactError(f"{gpu.package(trt)} cannot read {source}: {'; '.join(problems)}")
 
 
 def check_network(stage: Stage, network: Any, source: Path) -> None:
-    """Raise ArtifactError naming the first tensor that differs from the declaration; give all the declared names."""
-    for kind, declared, found in (
+    """Give all tensors their declared names; raise ArtifactError for the first that does not fit its declaration."""
+    for kind, declared, actual in (
         ("inputs", stage.inputs, [network.get_input(i) for i in range(network.num_inputs)]),
         ("outputs", stage.outputs, [network.get_output(i) for i in range(network.num_outputs)]),
     ):
-        names, wanted = [tensor.name for tensor in found], [tensor.name for tensor in declared]
-        if len(names) != len(wanted) or (not stage.file and names != wanted):
+        names, expected = [tensor.name for tensor in actual], [tensor.name for tensor in declared]
+        if len(names) != len(expected) or (not stage.file and names != expected):
             raise ArtifactError(
-                f"{source} has the {kind} {listed(names)}, stage {stage.name} declares {listed(wanted)}"
+                f"{source} has the {kind} {listed(names)}, stage {stage.name} declares {listed(expected)}"
             )
-        for tensor, value in zip(declared, found, strict=True):
+        for tensor, value in zip(declared, actual, strict=True):
             if not fits(tensor, value, ready_made=bool(stage.file)):
                 shape = ", ".join(value.get_dimension_name(i) or str(n) for i, n in enumerate(value.shape))
                 raise ArtifactError(
@@ -145,7 +152,7 @@ def check_network(stage: Stage, network: Any, source: Path) -> None:
 
 
 def fits(tensor: Tensor, value: Any, ready_made: bool) -> bool:
-    """Same dtype and rank; sizes and axis names as declared where TensorRT knows them (-1: only when running)."""
+    """Return whether dtype and rank are as declared, and sizes and axis names where TensorRT knows them (not -1)."""
     if DTYPES.get(value.dtype.name) != tensor.dtype or len(value.shape) != len(tensor.shape):
         return False
     for index, (dim, size) in enumerate(zip(tensor.shape, value.shape, strict=True)):
@@ -159,14 +166,14 @@ def fits(tensor: Tensor, value: Any, ready_made: bool) -> bool:
     return True
 
 
-def configure(trt: Any, builder: Any, wanted: str, options: Options) -> Any:
-    """Return the builder's settings."""
+def configure(trt: Any, builder: Any, platform: str, options: Options) -> Any:
+    """Return the configuration of the builder."""
     config = builder.create_builder_config()
     config.builder_optimization_level = options.level
     config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
-    targets = wanted.split()[2].split("+")
+    targets = platform.split()[2].split("+")
     if gpu.is_rtx(trt) and targets != [gpu.PORTABLE]:
         config.num_compute_capabilities = len(targets)
         for index, target in enumerate(targets):
@@ -177,7 +184,7 @@ def configure(trt: Any, builder: Any, wanted: str, options: Options) -> Any:
 
 
 def add_profile(stage: Stage, builder: Any, config: Any, network: Any, log: Any) -> None:
-    """One optimisation profile over the stage's ranges; a tensor that holds sizes gets its declared values as range."""
+    """Add an optimisation profile over the stage's ranges; a tensor that holds sizes gets its declared values."""
     profile = builder.create_optimization_profile()
     for index, tensor in enumerate(stage.inputs):
         shapes = [tensor.sizes(stage.sizes(end)) for end in ENDS]
@@ -189,11 +196,11 @@ def add_profile(stage: Stage, builder: Any, config: Any, network: Any, log: Any)
             profile.set_shape(tensor.name, *shapes)
     if config.add_optimization_profile(profile) < 0:
         sizes = ", ".join(f"{axis.name} {axis.lo}/{axis.opt}/{axis.hi}" for axis in stage.axes)
-        raise ArtifactError(f"TensorRT does not take the sizes of {stage.name} ({sizes}): {log.problem()}")
+        raise ArtifactError(f"TensorRT refuses the sizes of {stage.name} ({sizes}): {log.problem()}")
 
 
 def use_timing_cache(trt: Any, config: Any, path: Path) -> None:
-    """Start from the kernel times measured by earlier builds; those of another GPU or version are dropped."""
+    """Reuse the kernel times measured by earlier builds, unless they are of another GPU or version."""
     if gpu.is_rtx(trt):
         return
     known = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
@@ -202,7 +209,7 @@ def use_timing_cache(trt: Any, config: Any, path: Path) -> None:
 
 
 def keep_timing_cache(trt: Any, config: Any, path: Path) -> None:
-    """Leave the measured times for the next build."""
+    """Save the measured kernel times for the next build."""
     if not gpu.is_rtx(trt):
         with scratch(path) as part:
             part.write_bytes(config.get_timing_cache().serialize())
@@ -219,7 +226,7 @@ def monitor(trt: Any, progress: Callable[[str], None]) -> Any:
             progress(name)
 
         def phase_finish(self, name: str) -> None:
-            """Nothing to say."""
+            """Do nothing."""
 
         def step_complete(self, name: str, step: int) -> bool:
             return True
@@ -228,8 +235,6 @@ def monitor(trt: Any, progress: Callable[[str], None]) -> Any:
 
 
 def activations(notes: Iterable[str]) -> int | None:
-    """Return bytes of GPU memory beside the weights that the engine takes at its largest sizes, where the builder says
-    so.
-    """
-    found = [re.search(r"Total Activation Memory: (\d+) bytes", note) for note in notes]
-    return max((int(match[1]) for match in found if match), default=None)
+    """Return the GPU memory in bytes, beside the weights, at the largest sizes; None if the builder's log has none."""
+    matches = [re.search(r"Total Activation Memory: (\d+) bytes", note) for note in notes]
+    return max((int(match[1]) for match in matches if match), default=None)

@@ -1,7 +1,7 @@
-"""A stage to a TorchScript file in three phases: script, freeze, optimise for inference.
+"""Export a stage as a TorchScript file in three phases: script, freeze, optimise for inference.
 
-What is frozen is a shell around the module. Its `forward` takes the stage's inputs under their declared names and gives
-float32 whatever is inside; so do the methods the module marks for export, which survive freezing under their own names.
+A shell around the module is frozen. Its `forward` takes the stage's inputs under their declared names and returns
+float32 in every precision. So do the methods the module marks for export, which keep their names.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -
     """Write the stage's torch module (`stage.build()` unless given) to `path`; replaces the file in one step.
 
     Args:
-        precision: "fp32", or "fp16" for half weights and arithmetic but for what the module keeps in float32
+        precision: "fp32", or "fp16" for half weights and arithmetic except the parts the module keeps in float32
             (`tritone.nn.precision`).
 
     Raises:
-        ArtifactError: the module cannot be compiled with its exported methods, or they take or give what cannot cross
-            the boundary.
+        ArtifactError: the module cannot be compiled with its exported methods, or their arguments or results are of a
+            type that cannot be exported.
     """
     import torch
 
     from tritone.nn.precision import full_precision_inputs, halved
 
     if precision not in PRECISIONS:
-        raise ConfigError(f"TorchScript precision {precision!r}; there are {', '.join(PRECISIONS)}")
+        raise ConfigError(f"unknown TorchScript precision {precision!r}; there are {', '.join(PRECISIONS)}")
     module = (stage.build() if module is None and stage.build else module).eval()
     methods = exported_methods(module)
     kept, declared = full_precision_inputs(module), [tensor.name for tensor in stage.inputs]
     if not set(kept) <= set(declared):
         raise ArtifactError(
-            f"stage {stage.name}: full_precision_inputs names {', '.join(kept)}, its inputs are {', '.join(declared)}"
+            f"stage {stage.name}: full_precision_inputs names {', '.join(kept)}; the inputs are {', '.join(declared)}"
         )
     with quiet(), torch.no_grad():
         inner, reason = compiled(stage, halved(module) if precision == "fp16" else module, precision, methods)
@@ -62,9 +62,9 @@ def export_stage(stage: Stage, path: Path, precision: str, module: Any = None) -
 
 
 def optimised(outer: Any, methods: list[str]) -> Any:
-    """Return the scripted module frozen and optimised, or only frozen where optimising leaves what no file can hold.
+    """Return the scripted module frozen and optimised, or only frozen if the optimised one cannot be saved.
 
-    Two-dimensional convolutions are given weights in the layout of this machine's oneDNN, which are not tensors.
+    Optimising may give two-dimensional convolutions weights in oneDNN's own layout, which are not tensors.
     """
     import torch
 
@@ -76,17 +76,17 @@ def optimised(outer: Any, methods: list[str]) -> Any:
 
 
 def exported_methods(module: Any) -> tuple[str, ...]:
-    """Return names of the methods the module's class marks with `torch.jit.export`."""
+    """Return the names of the methods that the module's class marks with `torch.jit.export`."""
     from torch._jit_internal import FunctionModifiers, get_torchscript_modifier
 
-    found = ((name, getattr(type(module), name, None)) for name in dir(type(module)))
-    return tuple(n for n, f in found if callable(f) and get_torchscript_modifier(f) is FunctionModifiers.EXPORT)
+    members = ((name, getattr(type(module), name, None)) for name in dir(type(module)))
+    return tuple(n for n, f in members if callable(f) and get_torchscript_modifier(f) is FunctionModifiers.EXPORT)
 
 
 def compiled(stage: Stage, module: Any, precision: str, methods: tuple[str, ...]) -> tuple[Any, str]:
-    """Return the module as TorchScript, and why it had to be traced (empty when it was scripted).
+    """Return the module as TorchScript, and the reason it had to be traced (empty when it was scripted).
 
-    A trace has no methods beside forward, so a module that exports some must be scripted.
+    A trace has no methods other than forward, so a module that exports methods must be scripted.
     """
     import torch
     from torch.jit import _recursive
@@ -96,7 +96,7 @@ def compiled(stage: Stage, module: Any, precision: str, methods: tuple[str, ...]
     try:
         return torch.jit.script(module), ""
     except Exception as error:  # the compiler raises many types
-        # Else the half-compiled classes are found again, and the next attempt fails for that reason.
+        # Half-compiled classes would make the next attempt fail.
         _recursive.concrete_type_store = _recursive.ConcreteTypeStore()
         reason = " ".join(str(error).partition('\n  File "')[0].split())[:300] or type(error).__name__
         if methods:
@@ -112,10 +112,10 @@ def compiled(stage: Stage, module: Any, precision: str, methods: tuple[str, ...]
 
 
 def shell(stage: Stage, inner: Any, precision: str, methods: Iterable[str], kept: tuple[str, ...]) -> Any:
-    """Return a scripted module around `inner` with the same methods, whose boundary is float32.
+    """Return a scripted module around `inner` with the same methods and a float32 boundary.
 
     Args:
-        kept: arguments that are handed on in float32.
+        kept: arguments that are passed on in float32.
     """
     import torch
 
@@ -134,17 +134,17 @@ def shell(stage: Stage, inner: Any, precision: str, methods: Iterable[str], kept
 
 
 def method_source(name: str, inner: Any, kept: tuple[str, ...], names: list[str] | None = None) -> str:
-    """Source of a method that casts its tensors, calls `inner`'s method of that name, and casts what comes back.
+    """Return the source of a method that casts its tensors, calls `inner`'s method and casts the results.
 
     Args:
-        kept: arguments that are handed on as they are.
-        names: of the arguments, where they should not be those of `inner`.
+        kept: arguments that are passed on as they are.
+        names: names of the arguments (default: those of `inner`).
     """
     schema = getattr(inner, name).schema
     arguments = schema.arguments[1:]
     names = [argument.name for argument in arguments] if names is None else names
     if len(names) != len(arguments):
-        raise ArtifactError(f"{name} takes {len(arguments)} arguments, declared are {', '.join(names) or 'none'}")
+        raise ArtifactError(f"{name} takes {len(arguments)} arguments; the stage declares {', '.join(names) or 'none'}")
     parameters, given = ["self"], []
     for public, argument in zip(names, arguments, strict=True):
         parameters.append(f"{public}: {argument.type.annotation_str}")
@@ -155,20 +155,21 @@ def method_source(name: str, inner: Any, kept: tuple[str, ...], names: list[str]
         lines = [f"r0 = {call}", f"return {cast('leave', 'r0', result, name)}"]
     else:
         types = result.elements()
-        found = [f"r{index}" for index in range(len(types))]
-        values = [cast("leave", value, kind, name) for value, kind in zip(found, types, strict=True)]
-        lines = [f"{', '.join(found)}, = {call}", f"return {', '.join(values)},"]
+        results = [f"r{index}" for index in range(len(types))]
+        values = [cast("leave", value, kind, name) for value, kind in zip(results, types, strict=True)]
+        lines = [f"{', '.join(results)}, = {call}", f"return {', '.join(values)},"]
     return "\n    ".join((f"def {name}({', '.join(parameters)}):", *lines)) + "\n"
 
 
 def cast(helper: str, value: str, kind: Any, method: str) -> str:
-    """Expression of a value after the shell's cast; plain values are handed on as they are."""
+    """Return the expression of a value after the shell's cast; plain values are passed on as they are."""
     if kind.kind() == "TensorType":
         return f"self.{helper}({value})"
     if kind.kind() == "OptionalType" and kind.getElementType().kind() == "TensorType":
         return f"(None if {value} is None else self.{helper}({value}))"
     if kind.kind() not in PLAIN:
         raise ArtifactError(
-            f"{method} takes or gives {kind.annotation_str}; only tensors, optional tensors and numbers can be exported"
+            f"{method} takes or returns {kind.annotation_str}; "
+            "only tensors, optional tensors and numbers can be exported"
         )
     return value

@@ -1,13 +1,13 @@
-"""Settings beside a transformers folder for the engines that serve it: TensorRT-LLM's LLM API and `trtllm-serve`, vLLM.
+"""Write the settings beside a transformers folder for the engines that serve it: TensorRT-LLM and vLLM.
 
     trtllm.yaml    options of `tensorrt_llm.LLM` and of `trtllm-serve FOLDER --config FOLDER/trtllm.yaml`
     vllm.yaml      options of `vllm serve FOLDER --config FOLDER/vllm.yaml`
-    request.json   what every completion request must carry: sampling, stop ids, and the logit bias
+    request.json   the fields of every completion request: sampling, stop ids, and the logit bias
 
-Neither engine has a bias on its head, so the bias is part of the request. In the process it is the whole vector with
--inf for ids that are no speech (`SamplingParams.embedding_bias`). Over HTTP numbers are finite, between -100 and 100,
-and sent each time: there only the speech ids are listed, raised by `SHIFT`, which leaves their probabilities relative
-to each other alone and makes all others e^SHIFT times less likely.
+Neither engine supports a bias on the head, so the bias is part of the request. In the process it is the whole vector
+with -inf for ids other than speech (`SamplingParams.embedding_bias`). Over HTTP numbers are finite, between -100 and
+100, and sent each time: there only the speech ids are listed, raised by `SHIFT`, which does not change their
+probabilities relative to each other and makes all other ids e^SHIFT times less likely.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHIFT = 40.0
-"""Where the best speech logit is 0, 151,936 other ids at 0 keep 6e-13 of the mass; float32 resolves 4e-6 of the sum."""
+"""If the best speech logit is 0, 151,936 other ids at 0 keep 6e-13 of the mass; float32 resolves 4e-6 of the sum."""
 LARGEST = 100.0
-"""Both servers refuse or clamp a bias beyond this."""
+"""The largest bias that both servers accept unclamped."""
 
 
 @dataclass(frozen=True)
 class KvCacheConfig:
-    """`kv_cache_config` of TensorRT-LLM: the flow and the vocoder live on the same GPU, so not all of it is taken."""
+    """`kv_cache_config` of TensorRT-LLM; the other stages run on the same GPU, so part of its memory is left free."""
 
     free_gpu_memory_fraction: float = 0.4
     enable_block_reuse: bool = True
@@ -40,7 +40,7 @@ class KvCacheConfig:
 
 @dataclass(frozen=True)
 class CudaGraphConfig:
-    """`cuda_graph_config` of TensorRT-LLM: decoding steps are captured for every batch size up to the largest."""
+    """`cuda_graph_config` of TensorRT-LLM; decoding steps are captured for every batch size up to the largest."""
 
     enable_padding: bool = True
     max_batch_size: int = 64
@@ -48,7 +48,7 @@ class CudaGraphConfig:
 
 @dataclass(frozen=True)
 class TrtllmArgs:
-    """The options of `tensorrt_llm.LLM` that are set; the names are those of its `TorchLlmArgs`.
+    """The options of `tensorrt_llm.LLM` that are set, under the names of its `TorchLlmArgs`.
 
     `num_postprocess_workers` stays 0, because a server without a tokenizer in its process refuses logit biases.
     """
@@ -76,9 +76,9 @@ class VllmArgs:
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """The fields of a `/v1/completions` body that do not depend on the text; both servers know all of them.
+    """The fields of a `/v1/completions` body that do not depend on the text; both servers support all of them.
 
-    `skip_special_tokens` and `add_special_tokens` are false because prompts are complete and the answer is ids.
+    `skip_special_tokens` and `add_special_tokens` are false because prompts are complete and the response is ids.
     """
 
     temperature: float
@@ -91,7 +91,7 @@ class CompletionRequest:
 
 
 def write_settings(model: HfModel, bias: Tensor, folder: Path) -> None:
-    """Write the three files for the model with that logit bias `[vocabulary]` into its folder.
+    """Write the three files into the model's folder; `bias` are the logit biases `[vocabulary]`.
 
     Raises:
         ConfigError: the bias cannot be sent over HTTP.
@@ -104,7 +104,7 @@ def write_settings(model: HfModel, bias: Tensor, folder: Path) -> None:
 
 
 def completion_request(model: HfModel, bias: Tensor) -> CompletionRequest:
-    """What a completion request must carry, from the model's generation settings and its bias."""
+    """Return the fixed fields of a completion request, from the model's generation settings and its bias."""
     return CompletionRequest(
         temperature=model.generation["temperature"],
         top_p=model.generation["top_p"],
@@ -115,23 +115,20 @@ def completion_request(model: HfModel, bias: Tensor) -> CompletionRequest:
 
 
 def sparse_bias(bias: Tensor) -> dict[str, float]:
-    """Return the bias `[vocabulary]` as servers take it.
-
-    Only ids that may be sampled, raised by `SHIFT`, keys as in JSON.
-    """
+    """Return the bias `[vocabulary]` as servers take it: by id, for ids that may be sampled, raised by `SHIFT`."""
     allowed = bias.isfinite().nonzero()[:, 0].tolist()
     sparse = {str(i): float(bias[i]) + SHIFT for i in allowed}
     largest = max(map(abs, sparse.values()), default=0.0)
     if not sparse or largest > LARGEST:
         raise ConfigError(
-            f"the language model's head bias, raised by {SHIFT:g}, reaches {largest:g} over {len(sparse)} ids; servers "
-            f"take at most {LARGEST:g}. Use the bias in the process (embedding_bias) instead"
+            f"the language model's head bias, raised by {SHIFT:g}, reaches {largest:g} over {len(sparse)} ids; "
+            f"the limit is {LARGEST:g}. Use the bias in the process (embedding_bias) instead"
         )
     return sparse
 
 
 def write_yaml(path: Path, values: Mapping[str, Any], command: str) -> None:
-    """The settings as YAML under the command that reads them."""
+    """Write the settings as YAML, headed by the command that reads them."""
     import yaml
 
     path.write_text(f"# {command}\n" + yaml.safe_dump(dict(values), sort_keys=False))

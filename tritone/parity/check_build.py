@@ -118,7 +118,7 @@ def is_selected(artifact: Artifact, chosen: Selection) -> bool:
 
 
 def why_not(artifact: Artifact, family: Family, out: Path) -> str:
-    """Return why the artifact cannot be compared here, or an empty string."""
+    """Return the reason the artifact cannot be compared here, or an empty string."""
     if artifact.format == "llm":
         return ""
     stage = family.stage(artifact.name)

@@ -1,7 +1,7 @@
-"""One sentence through every format, with the same speech tokens and the same noise, compared as sound.
+"""Speak one sentence in every format, with the same speech tokens and the same noise, and compare the sound.
 
-The language model decodes once, in the reference run; its logits are kept and given to every other run, so that what
-differs is the arithmetic of the stages alone. The family's own streaming order of calls is what runs.
+The language model decodes once, in the reference run; its recorded logits are replayed in every other run, so that only
+the arithmetic of the stages differs. The runs use the family's own streaming `synthesize`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CALLS = ("onnx", "torchscript", "tensorrt")
 
 
 class Recorder:
-    """Opens sessions of an engine and keeps the logits of each, to replay them."""
+    """Opens sessions of an engine and records the logits of each, to replay them."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
@@ -42,27 +42,27 @@ class Recorder:
         return Recording(self._sessions(conditioning), self.kept[-1])
 
     def replay(self) -> LogitsLm:
-        """Return a language model whose sessions give the recorded logits in the order in which they were opened."""
+        """Return a language model whose sessions replay the recorded ones in order; they ignore their input."""
         waiting = iter(self.kept)
         return LogitsLm(lambda _conditioning: Replay(next(waiting)))
 
 
 class Recording:
-    """A session whose logits are kept."""
+    """A session whose logits are recorded."""
 
     def __init__(self, session: TokenSession, kept: list[np.ndarray]) -> None:
         self._session, self._kept = session, kept
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Return logits after the prompt."""
+        """Return the logits after the prompt."""
         return self._keep(self._session.prefill(ids))
 
     def step(self, token: int) -> np.ndarray:
-        """Return logits after one more token."""
+        """Return the logits after one more token."""
         return self._keep(self._session.step(token))
 
     def extend(self, ids: Sequence[int]) -> np.ndarray:
-        """Return logits after more ids."""
+        """Return the logits after more ids."""
         return self._keep(self._session.extend(ids))
 
     def close(self) -> None:
@@ -75,7 +75,7 @@ class Recording:
 
 
 class Replay:
-    """A session that gives recorded logits one after the other."""
+    """A session that returns recorded logits one after the other."""
 
     def __init__(self, kept: Sequence[np.ndarray]) -> None:
         self._rest = iter(kept)
@@ -99,8 +99,9 @@ class Replay:
 def compare_speech(
     family: Family, reference: Call, built: Sequence[Artifact], out: Path, text: str, seed: int, threads: int = 1
 ) -> list[Row]:
-    """Return one row per format and precision of which every stage is built: the whole streamed utterance beside
-    torch's.
+    """Return one row for each format and precision in which every stage is built.
+
+    A row compares the whole streamed waveform with that of the torch modules.
 
     Raises:
         ArtifactError: the family has a language model, and none that runs here is built.
@@ -110,7 +111,7 @@ def compare_speech(
         "target_text": np.array([[text.encode()]], object),
         "seed": np.array([[seed % (1 << 31)]], np.int64),
     }
-    wanted, _ = speak(family, reference, LogitsLm(recorder), request)
+    expected, _ = speak(family, reference, LogitsLm(recorder), request)
     rows = []
     forms = {(a.format, a.precision) for a in built if a.format in CALLS}
     for form, precision in sorted(forms):
@@ -119,29 +120,29 @@ def compare_speech(
             continue
         engine = engine_call(form, precision, family.stages, out, threads)
         try:
-            found, seconds = speak(family, engine, recorder.replay(), request)
+            waveform, seconds = speak(family, engine, recorder.replay(), request)
         except ArtifactError:
             if form == "tensorrt":
-                continue  # an engine for another machine; the stage rows say so
+                continue  # a plan for another GPU; the stage rows say so
             raise
-        rows.append(row(f"{form} {precision}", wanted, found, seconds, family, precision, seed))
+        rows.append(row(f"{form} {precision}", expected, waveform, seconds, family, precision, seed))
     return rows
 
 
 def row(
-    form: str, wanted: np.ndarray, found: np.ndarray, seconds: float, family: Family, precision: str, seed: int
+    form: str, expected: np.ndarray, waveform: np.ndarray, seconds: float, family: Family, precision: str, seed: int
 ) -> Row:
-    """Return the comparison of two utterances; the error is the log-mel difference."""
+    """Return the comparison of two waveforms; the error is the log-mel difference."""
     rate = int(family.settings["sample_rate"])
     limit = LOG_MEL_TOLERANCE[precision]
-    difference = log_mel_difference(wanted, found, rate)
+    difference = log_mel_difference(expected, waveform, rate)
     problem = ""
-    if wanted.shape != found.shape:
-        problem = f"{len(found)} samples, the modules give {len(wanted)}"
+    if expected.shape != waveform.shape:
+        problem = f"{len(waveform)} samples, the modules give {len(expected)}"
     elif not difference <= limit:
         problem = "the sound differs" if np.isfinite(difference) else "the sound is not finite"
-    sound = {"snr_db": signal_to_noise(wanted, found), "peak_error": relative_error(wanted, found)}
-    return Row(NAME, form, "streamed", {"samples": len(wanted)}, difference, limit, seconds, problem, {}, seed, sound)
+    sound = {"snr_db": signal_to_noise(expected, waveform), "peak_error": relative_error(expected, waveform)}
+    return Row(NAME, form, "streamed", {"samples": len(expected)}, difference, limit, seconds, problem, {}, seed, sound)
 
 
 def speak(family: Family, call: Call, llm: LogitsLm, request: Arrays) -> tuple[np.ndarray, float]:
@@ -152,12 +153,12 @@ def speak(family: Family, call: Call, llm: LogitsLm, request: Arrays) -> tuple[n
 
 
 def no_sessions(_conditioning: np.ndarray | None) -> NoReturn:
-    """Raise ArtifactError: the family has no language model whose logits could be kept."""
-    raise ArtifactError("the order of calls asked for a language model, and the family describes none")
+    """Raise ArtifactError: the family has no language model whose logits could be recorded."""
+    raise ArtifactError("`synthesize` opened a language model session, and the family describes no language model")
 
 
 def built_llm(out: Path) -> str:
-    """Return the most exact onnxruntime-genai precision in the build folder."""
+    """Return the most exact precision of the language model for onnxruntime-genai in the build folder."""
     for precision in ("fp32", "int8", "int4"):
         if (out / llm_key(precision)).is_dir():
             return precision

@@ -1,4 +1,4 @@
-"""Ways to run what a build folder holds, and what each is compared with."""
+"""The engines that run the files of a build folder, and the reference they are compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tritone.stage import Call, Family, Stage
 def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, threads: int = 1) -> Call:
     """Return a Call on the files of that format and precision.
 
-    Mixed fp16 ONNX runs in its rounded form: a CPU computes the file itself in fp32 and so hides overflow.
+    Mixed fp16 ONNX files run in their rounded form: a CPU computes the file itself in fp32 and so hides overflow.
     """
     stages = list(stages)
     if form == "onnx" and precision == "fp32":
@@ -33,9 +33,9 @@ def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, t
         from tritone.engines.tensorrt import plan_call
 
         return plan_call(out, stages, precision, recorded=False)
-    raise ConfigError(f"no way to run format {form!r}; there are torchscript, onnx, tensorrt")
+    raise ConfigError(f"format {form!r} cannot be run; torchscript, onnx and tensorrt can")
 
 
 def reference_call(family: Family, modules: TorchCall, out: Path, threads: int = 1) -> Call:
-    """What every format is compared with: the module in fp32, or for a ready-made network its own ONNX file."""
+    """Return the reference of every format: the modules in fp32, and ready-made networks in their own ONNX files."""
     return by_kind(family.stages, modules, onnx_call(out, [s for s in family.stages if s.build is None], threads))

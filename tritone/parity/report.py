@@ -23,7 +23,7 @@ tr.bad{background:#fdd}img{max-width:100%}"""
 
 
 def table(rows: Sequence[Row], skipped: Sequence[str] = ()) -> str:
-    """Return the comparisons as aligned text, then what was left out."""
+    """Return the comparisons as aligned text, followed by what was left out."""
     lines = [f"{'what':22} {'format':16} {'point':14} {'error':>9} {'tolerance':>9} {'seconds':>8}  sizes"]
     for row in rows:
         tolerance = "-" if row.tolerance is None else f"{row.tolerance:9.1e}"
@@ -38,7 +38,7 @@ def table(rows: Sequence[Row], skipped: Sequence[str] = ()) -> str:
 
 
 def write_json(path: Path, rows: Sequence[Row], skipped: Sequence[str] = ()) -> None:
-    """The comparisons as `{"rows": [...], "not_compared": [...]}`; numbers that are not finite are written as null."""
+    """Write the comparisons as `{"rows": [...], "not_compared": [...]}`; numbers that are not finite become null."""
     listed = [{**asdict(row), "passed": row.passed} for row in rows]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"rows": plain(listed), "not_compared": list(skipped)}, indent=1) + "\n")
@@ -54,7 +54,7 @@ def plain(value: Any) -> Any:
 
 
 def write_html(path: Path, rows: Sequence[Row], skipped: Sequence[str] = ()) -> None:
-    """One page: the verdict, errors against tolerances as a plot, every comparison, and what was left out.
+    """Write one page: the verdict, a plot of errors over tolerances, every comparison, and what was left out.
 
     Raises:
         ConfigError: matplotlib is not installed.
@@ -87,7 +87,7 @@ def html_row(row: Row) -> str:
 
 
 def plot(rows: Sequence[Row]) -> str:
-    """Base64 PNG: the worst error of each stage in each format over its tolerance, on a logarithmic scale."""
+    """Return the worst error of each stage in each format over its tolerance, as a base64 PNG (logarithmic axis)."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -118,6 +118,6 @@ def plot(rows: Sequence[Row]) -> str:
 
 
 def ratio(row: Row) -> float:
-    """Error over tolerance, within what a logarithmic axis can show."""
+    """Return the error over the tolerance, clipped to what a logarithmic axis can show."""
     assert row.tolerance
     return float(np.clip(row.error / row.tolerance, 1e-6, 1e6))
