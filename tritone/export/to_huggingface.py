@@ -122,7 +122,7 @@ def write_weights(weights: HfWeights, folder: Path) -> None:
 
 
 def read_weights(model: HfModel, folder: Path) -> HfWeights:
-    """Return what `write_weights` wrote; a causal LM trained since may be saved in several files."""
+    """Return the weights in the folder; a causal LM trained since may be saved in several files."""
     from safetensors import SafetensorError, safe_open
 
     tensors: dict[str, dict[str, Tensor]] = {}

@@ -113,7 +113,7 @@ def fix_output_sizes(stage: Stage, model: Any) -> None:
 
 
 def simplified(model: Any) -> Any:
-    """Return the same graph with constants folded, shape arithmetic simplified and dead nodes removed; every node
+    """Return the graph with constants folded, shape arithmetic simplified and dead nodes removed; every node
     named.
 
     The exporter names nodes by their modules and outputs after nodes. A node with which the optimizer replaced another

@@ -54,7 +54,7 @@ class Row:
 
     @property
     def passed(self) -> bool:
-        """Whether there is no problem and the error is within tolerance."""
+        """True if there is no problem and the error is within tolerance."""
         return not self.problem and (self.tolerance is None or self.error <= self.tolerance)
 
 

@@ -280,7 +280,7 @@ def test_a_damaged_round_trip_is_not_written(qwen: Path, tmp_path: Path) -> None
         return weights
 
     broken = dataclasses.replace(llm, huggingface=lambda: dataclasses.replace(model, split=careless))
-    with pytest.raises(ArtifactError, match=r"was not written: llm_decoder.bias would not come back as it is"):
+    with pytest.raises(ArtifactError, match=r"was not written: llm_decoder.bias read back differs from the checkpoint"):
         export_llm(broken, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -324,8 +324,8 @@ def short_table(folder: Path) -> None:
             drop(EXTRA),
             r"has no checkpoint_extra.safetensors; .*copy the file from the folder this one was trained from",
         ),
-        (drop(BIAS), r"has no logit_bias.safetensors; the head's bias .* would be lost: copy"),
-        (drop("config.json"), r"has no config.json; give a folder that this command or a trainer"),
+        (drop(BIAS), r"has no logit_bias.safetensors; it holds the head's bias, .*: copy"),
+        (drop("config.json"), r"has no config.json; give a folder written by this command or by a trainer"),
         (drop("model.safetensors"), r"has no model.safetensors; give a folder"),
         (
             set_config("model_type", "llama"),
@@ -333,9 +333,9 @@ def short_table(folder: Path) -> None:
         ),
         (
             set_config("vocab_size", 151936),
-            r"has a vocabulary of 151936 and the checkpoint's needs 7040; it belongs to",
+            r"has a vocabulary of 151936, the checkpoint of 7040; the folder belongs to",
         ),
-        (short_bias, r"logit_bias.safetensors is not the bias of this model's 7040 logits; the head's bias"),
+        (short_bias, r"logit_bias.safetensors is not the bias of this model's 7040 logits; it holds the head's bias"),
         (short_table, r"lm_head.weight has 100 rows; the checkpoint's vocabulary needs 7040"),
         (lambda f: (f / "config.json").write_text("{"), r"config.json is not valid JSON"),
         (lambda f: (f / EXTRA).write_bytes(b"12345678"), r"has a damaged file .*; export it again"),

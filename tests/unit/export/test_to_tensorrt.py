@@ -148,7 +148,7 @@ def test_tensors_of_a_ready_made_file_go_by_position_and_get_the_declared_names(
     ("content", "message"),
     [
         (b"not an ONNX file", "cannot read .*odd.onnx: .*"),
-        (None, "odd.onnx does not exist; the engine of smooth is made from it, so build onnx first"),
+        (None, "odd.onnx does not exist; the plan of smooth is made from it; run: tritone build --formats onnx"),
     ],
 )
 def test_what_is_no_onnx_file_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:

@@ -197,7 +197,7 @@ def test_inputs_stay_float32_where_the_module_says_so(tmp_path: Path) -> None:
         wanted, found = torch_call([stage])("running", **inputs), torchscript_call(tmp_path, [stage], "fp16")
         errors[kind] = relative_error(wanted["y"], found("running", **inputs)["y"])
     assert errors[Turn] < 1e-4 and errors[Turned] > 0.1
-    with pytest.raises(ArtifactError, match=r"stage running: full_precision_inputs names t, its inputs are x"):
+    with pytest.raises(ArtifactError, match=r"stage running: full_precision_inputs names t; the inputs are x"):
         build(running_stage(Misnamed()), tmp_path, "fp16")
 
 
@@ -265,7 +265,7 @@ def test_methods_that_would_be_lost_stop_the_export(tmp_path: Path) -> None:
         ArtifactError, match=r"stage running exports forward_chunk but cannot be scripted: 'Tensor' object"
     ):
         build(running_stage(RunningUnscriptable()), tmp_path)
-    with pytest.raises(ArtifactError, match=r"forward_kept takes or gives .*Kept; only tensors, optional tensors and"):
+    with pytest.raises(ArtifactError, match=r"forward_kept takes or returns .*Kept; only tensors, optional tensors and"):
         build(running_stage(RunningKept()), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -276,7 +276,7 @@ def test_an_unknown_precision_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_number_of_inputs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"forward takes 3 arguments, declared are x, x_len"):
+    with pytest.raises(ArtifactError, match=r"forward takes 3 arguments; the stage declares x, x_len"):
         export_stage(toy_stage(inputs=toy_stage().inputs[:2]), tmp_path / "x.zip", "fp32")
 
 

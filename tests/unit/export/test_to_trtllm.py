@@ -120,7 +120,7 @@ def test_the_bias_of_a_request_gives_the_speech_models_probabilities(folder: Pat
 
 def test_a_bias_that_no_server_takes_is_explained() -> None:
     bias = torch.full((8,), -torch.inf)
-    with pytest.raises(ConfigError, match=r"raised by 40, reaches 0 over 0 ids; servers take at most 100"):
+    with pytest.raises(ConfigError, match=r"raised by 40, reaches 0 over 0 ids; the limit is 100"):
         sparse_bias(bias)
     bias[3] = 61
     with pytest.raises(ConfigError, match=r"reaches 101 over 1 ids; .* Use the bias in the process"):
