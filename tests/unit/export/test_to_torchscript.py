@@ -265,7 +265,9 @@ def test_methods_that_would_be_lost_stop_the_export(tmp_path: Path) -> None:
         ArtifactError, match=r"stage running exports forward_chunk but cannot be scripted: 'Tensor' object"
     ):
         build(running_stage(RunningUnscriptable()), tmp_path)
-    with pytest.raises(ArtifactError, match=r"forward_kept takes or returns .*Kept; only tensors, optional tensors and"):
+    with pytest.raises(
+        ArtifactError, match=r"forward_kept takes or returns .*Kept; only tensors, optional tensors and"
+    ):
         build(running_stage(RunningKept()), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
