@@ -75,7 +75,7 @@ def test_language_model_logits_in_int8(exported: Exported) -> None:
 
 
 def test_the_engine_decodes_what_the_reference_session_decodes(exported: Exported) -> None:
-    """The torch session embeds each kind of id from its own table: nothing of the merged vocabulary is shared."""
+    """The torch session embeds each kind of id from its own table: it shares nothing with the merged vocabulary."""
     from tritone.families.cosyvoice.lm.v2.session import TorchSession
 
     llm = exported.family.causal_lm

@@ -1,4 +1,4 @@
-"""Every v1 stage exported, in both precisions beside its torch module; speech ids sampled over ONNX stages."""
+"""Every v1 stage exported, in both precisions and compared with its torch module; speech ids sampled over ONNX stages."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def reference() -> Call:
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A build folder that fills as the tests go."""
+    """A build folder that the tests fill."""
     return tmp_path_factory.mktemp("build")
 
 
 def exported(build: Path, name: str) -> Stage:
-    """Return the stage, its ONNX file being in the folder."""
+    """Return the stage, after exporting its ONNX file into the folder."""
     stage = tiny_stages()[name]
     if not stage_path(build, name).exists():
         export_stage(stage, stage_path(build, name))

@@ -1,4 +1,4 @@
-"""Identity of what was built: what makes an artifact stale, what is said of it, and what keeps the folder whole."""
+"""The manifest: what makes an artifact stale, the messages about it, and what keeps a build folder consistent."""
 
 from __future__ import annotations
 
@@ -219,15 +219,15 @@ def test_two_builds_at_once_do_not_lose_entries(tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(f".{manifest.MANIFEST}")]
 
 
-def test_who_waits_for_the_lock_is_told(tmp_path: Path) -> None:
+def test_a_second_build_announces_that_it_waits(tmp_path: Path) -> None:
     worker = multiprocessing.get_context("fork").Process(target=hold, args=(tmp_path, "n", 0.5))
     worker.start()
     while not (tmp_path / ".lock").exists():
         time.sleep(0.01)
     time.sleep(0.05)
-    told: list[str] = []
-    with files.locked(tmp_path, lambda: told.append("waiting")):
-        assert told == ["waiting"] and list(manifest.read_manifest(tmp_path)) == ["n"]
+    messages: list[str] = []
+    with files.locked(tmp_path, lambda: messages.append("waiting")):
+        assert messages == ["waiting"] and list(manifest.read_manifest(tmp_path)) == ["n"]
     worker.join(20)
 
 
@@ -237,7 +237,7 @@ def test_the_manifest_is_plain_json(build: Path) -> None:
     assert content["identity"]["precision"] == "fp32"
 
 
-def test_a_directory_that_is_no_checkpoint_is_explained(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_a_checkpoint_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="absent is not a directory; give the folder"):
         open_family(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("")

@@ -1,4 +1,4 @@
-"""The two commands: what is built, what is left alone, and what fails."""
+"""The build and parity commands: what they build, leave alone and refuse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages too large for one ONNX file: the same numbers with weights in a data file, and a sentence where it is lost."""
+"""Stages too large for one ONNX file: the same numbers with weights in a data file, and a message when it is missing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMES = ["wide.fp16.onnx", "wide.fp16.onnx.data", "wide.onnx", "wide.onnx.data"]
 
 
 class Wide(torch.nn.Module):
-    """A table, two layers of some size, and one of few weights; a reshape to a constant size between them."""
+    """A table, two large layers and a small one, with a reshape to a constant size between them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ def test_weights_come_back_into_a_file_that_holds_them(whole: Path, apart: Path,
 
 
 def test_a_file_for_each_weight_is_read(whole: Path, tmp_path: Path) -> None:
-    """The form the tracing exporter gives to what is beyond protobuf's limit: also small ones, also in nodes."""
+    """Models beyond protobuf's limit come from the tracing exporter with every tensor outside, even small ones in nodes."""
     model = onnx.load(stage_path(whole, "wide"))
     wanted = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     value = numpy_helper.from_array(np.arange(400, dtype=np.float32), "value")

@@ -1,4 +1,4 @@
-"""Convolutions over time as convolutions over pictures: the same numbers, and nothing turned back in between."""
+"""Convolutions over time as 2-D convolutions: the same numbers, without reshaping in between."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tritone.export.to_onnx import quiet, simplified
 
 
 class Block(nn.Module):
-    """A dilated residual block of a vocoder, masked, between an upsampling convolution and one that is grouped."""
+    """A dilated residual block of a vocoder, masked, between an upsampling convolution and a grouped one."""
 
     def __init__(self) -> None:
         super().__init__()

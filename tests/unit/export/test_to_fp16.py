@@ -1,4 +1,4 @@
-"""Mixed fp16: every type explicit, kept nodes exact, constants that do not fit named, rounding really simulated."""
+"""Mixed fp16: every type explicit, kept nodes exact, constants out of range named, rounding simulated."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(model: Any, x: np.ndarray) -> list[np.ndarray]:
 
 
 def kinds(model: Any) -> dict[str, int]:
-    """Inferred element type of every value."""
+    """Return the inferred element type of every value."""
     known = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
     return {v.name: v.type.tensor_type.elem_type for v in (*known.input, *known.value_info, *known.output)}
 
@@ -155,7 +155,7 @@ def test_the_check_of_the_result_bites(tmp_path: Path) -> None:
 
 
 def test_whole_numbers_are_cast_once_to_the_type_of_each_reader() -> None:
-    """4001 is no fp16 number: a kept reader must see it exactly, though another reads it as fp16."""
+    """fp16 cannot hold 4001: a kept node must read it exactly although another reads it as fp16."""
     nodes = [
         ("/Shape", "Shape", "x", "s"),
         helper.make_node("Cast", ["s"], ["f"], "/Cast", to=FLOAT),

@@ -1,4 +1,4 @@
-"""The LM as a transformers folder: published ids, every bit both ways, the same log-probabilities, errors in words."""
+"""The LM as a transformers folder: published ids, identical tensors both ways, the same log-probabilities, clear errors."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def write_bpe_tokenizer(directory: Path) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _any_size() -> Iterator[None]:
-    """Lets the small tokenizer below stand for Qwen2's, whose size front ends insist on."""
+    """Let the small tokenizer below replace Qwen2's, whose size front ends check."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(text, "check_base", lambda *arguments: None)
         yield
@@ -69,7 +69,7 @@ def _any_size() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def qwen(tiny_v2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint over a small real byte-pair tokenizer, its text tables cut to it (with rows to spare)."""
+    """The tiny checkpoint over a small real byte-pair tokenizer, with text tables cut to its size (and a few spare rows)."""
     folder = tmp_path_factory.mktemp("checkpoints") / "qwen"
     blank = folder / "CosyVoice-BlankEN"
     blank.mkdir(parents=True)
@@ -86,7 +86,7 @@ def qwen(tiny_v2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(qwen: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Path]]:
-    """`exported("qwen" or "nano") -> (checkpoint, its folder)`, written once."""
+    """Return a function from "qwen" or "nano" to the checkpoint and its exported folder, written once."""
     base, done = tmp_path_factory.mktemp("huggingface"), {}
 
     def export(name: str) -> tuple[Path, Path]:
@@ -107,7 +107,7 @@ def language_model(checkpoint: Path) -> Any:
 
 
 def differing(wanted: State, found: State) -> list[str]:
-    """Keys that are not in both with the same dtype and bits."""
+    """Return the keys that are not in both with the same dtype and bits."""
     return [key for key in wanted | found if key not in wanted or key not in found or not same(wanted[key], found[key])]
 
 

@@ -1,4 +1,4 @@
-"""ONNX export: dynamic axes that are really dynamic, and refusals that name the difference."""
+"""ONNX export: axes stay dynamic, and refusals name the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorRT engines: real ones, compiled here by TensorRT-RTX without a GPU, and every refusal by its sentence."""
+"""TensorRT plans, compiled by TensorRT-RTX without a GPU, and the message of every refusal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests say what happens with TensorRT-RTX, also on machines that have TensorRT."""
+    """Hide TensorRT where it is installed: the tests are for TensorRT-RTX."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
 

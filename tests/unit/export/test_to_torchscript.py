@@ -1,4 +1,4 @@
-"""TorchScript files: the same numbers in both precisions, streaming methods that survive, refusals that say why."""
+"""TorchScript files: the same numbers in both precisions, streaming methods that survive, refusals with reasons."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 
 
 class Unscriptable(Smooth):
-    """Smooth called through its base class, and a generator: what only a trace can follow."""
+    """Calls Smooth through its base class, and a generator; only a trace can follow both."""
 
     def forward(self, x: Tensor, x_len: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         y, after = super().forward(x, x_len, state)
@@ -44,7 +44,7 @@ class Unscriptable(Smooth):
 
 
 class UnscriptableBaked(Unscriptable):
-    """The same with a length that a trace turns into a number."""
+    """An unscriptable module with a length that a trace turns into a number."""
 
     def forward(self, x: Tensor, x_len: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         y, after = super().forward(x, x_len, state)
@@ -52,7 +52,7 @@ class UnscriptableBaked(Unscriptable):
 
 
 class Running(nn.Module):
-    """Causal two-tap filter with a second way in for streams, its state handed along."""
+    """Causal two-tap filter with a second method for streams, whose state is an argument."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What TensorRT-LLM and vLLM are told: option names, request fields, and a bias that does over HTTP what it must."""
+"""Settings of TensorRT-LLM and vLLM: option names, request fields, and the effect of the bias sent over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first bad node is named with what is wrong, and the search keeps what is needed and no more."""
+"""The first bad node is named with its error, and the search keeps the needed nodes and no more."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tritone.stage import Family, Stage, Tensor
 
 
 class Loud(torch.nn.Module):
-    """Is multiplied by 1e5 in the middle, in two steps whose factors fp16 has, and brought back."""
+    """Multiplies by 1e5 in two steps whose factors fp16 can hold, and divides again."""
 
     def forward(self, x: torch.Tensor, gain: torch.Tensor) -> torch.Tensor:
         return torch.tanh(x * gain * (gain / 10) / 1000 / 100) * 2

@@ -1,4 +1,4 @@
-"""The parity gate: it passes what is right and names what is wrong."""
+"""The parity gate: it passes correct exports and names the faults of wrong ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tritone.stage import Arrays, Tensor
 
 
 def rows(folder: Path, module: Smooth | None = None, **changes: Any) -> list[compare.Row]:
-    """Parity of an export of `module` against the stage's own module."""
+    """Return the comparison of an export of `module` with the stage's own module."""
     stage = toy_stage(**changes)
     export_stage(stage, stage_path(folder, "smooth"), module or Smooth())
     return list(compare_stage(stage, torch_call([stage]), onnx_call(folder, [stage]), "onnx fp32", seed=3))

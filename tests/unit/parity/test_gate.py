@@ -1,4 +1,4 @@
-"""The gate bites: an overflow and a clipped length are each reported by name, and speech is compared as sound."""
+"""The parity gate reports an overflow and a clipped length by name, and compares speech as sound."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Loud(torch.nn.Module):
 
 
 class Clipped(torch.nn.Module):
-    """A limit on the length that nobody declared, as a profile or a position table brings along."""
+    """A limit on the length that is not declared, such as a position table's."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x[:, :, :40].repeat_interleave(2, dim=2)
 
 
 class Whole(torch.nn.Module):
-    """What `Clipped` is meant to be."""
+    """`Clipped` without the limit."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.repeat_interleave(2, dim=2)
@@ -118,7 +118,7 @@ def test_distances_of_sound() -> None:
 
 
 class Choir:
-    """A session that counts: its logits say how often it was asked."""
+    """A session whose logits count the calls."""
 
     def __init__(self) -> None:
         self.count = 0.0
