@@ -1,80 +1,80 @@
-"""One step of a text-to-speech model inside Triton: tensors in, `tritone.server.steps` does the work, tensors out.
+"""The Python model behind every `1/model.py`: hands Triton's tensors to `tritone.server.steps` and returns the results.
 
-The config's parameters say which step (`step`), which checkpoint (`model_dir`) and which exports (`build_dir`);
-`$NAME` in them is read from the server's environment. Rendered copies are the `1/model.py` of every served model.
+Parameters in its config say what to serve and where it lies; `$NAME` in them is read from the server's environment.
 """
 
 import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import triton_python_backend_utils as pb
+import triton_python_backend_utils as pb  # exists only in a process that Triton starts
 
 from tritone.server.bls import Cancelled, status
-from tritone.server.pieces import ArrivingTexts
+from tritone.server.pieces import ArrivingText, ArrivingTexts
 from tritone.server.steps import open_step
+from tritone.stage import Arrays
 
 
 class TritonPythonModel:
-    """Whole-utterance steps answer a list of requests at once; the streaming entry answers each from its own thread."""
+    """Answers lists of whole requests in order; the streaming model answers each request from a thread of its own."""
 
-    def initialize(self, args):
-        """Open the step's networks and run them once, so that the first request is as fast as the next."""
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the networks and run them once, so that the first request is as fast as later ones."""
         config = json.loads(args["model_config"])
         values = {key: os.path.expandvars(item["string_value"]) for key, item in config["parameters"].items()}
         self.outputs = [output["name"] for output in config["output"]]
-        counter = pb.MetricFamily(
-            name="tritone_lm_tokens_total",
-            description="Tokens the language model decoded",
-            kind=pb.MetricFamily.COUNTER,
-        )
-        self.counter, self.tokens = counter, counter.Metric(labels={"model": args["model_name"]})
-        self.counting = threading.Lock()
-        self.step = open_step(values, on_token=self.count)
+        about = {"name": "tritone_lm_tokens_total", "description": "Tokens the language model decoded"}
+        self.metric, self.counting = pb.MetricFamily(kind=pb.MetricFamily.COUNTER, **about), threading.Lock()
+        self.tokens = self.metric.Metric(labels={"model": args["model_name"]})
+        self.step: Any = open_step(values, on_token=self.count)
         self.pool, self.texts = ThreadPoolExecutor(int(values.get("streams", "1"))), ArrivingTexts(values)
 
-    def execute(self, requests):
-        """Responses in the order of the requests; None for the streaming entry, which sends its own."""
+    def execute(self, requests: list[Any]) -> list[Any] | None:
+        """Return the responses in the order of the requests; None for the streaming model, which sends its own."""
         arrays = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         if not self.step.streams:
             return [self.response(result) for result in self.step.run(arrays)]
         for request, values in zip(requests, arrays, strict=True):
             sender = request.get_response_sender()
-            begins, text = self.texts.receive(request.correlation_id(), request.flags(), values)
+            begins, text, error = self.texts.receive(request.correlation_id(), request.flags(), values)
             if begins:
                 self.pool.submit(self.stream, sender, values, text)
             else:
-                self.end(sender, text)
+                self.end(sender, error)
+        return None
 
-    def stream(self, sender, arrays, text):
-        """Send each chunk as it comes; stop the work as soon as the client has gone."""
+    def stream(self, sender: Any, arrays: Arrays, text: ArrivingText | None) -> None:
+        """Send each chunk when it is ready; stop the work as soon as the client has gone."""
+        error: Exception | None = None
+        pieces = text.pieces(sender.is_cancelled) if text else None
         try:
-            for chunk in self.step.stream(arrays, sender.is_cancelled, text and text.pieces(sender.is_cancelled)):
+            for chunk in self.step.stream(arrays, sender.is_cancelled, pieces):
                 sender.send(self.response({self.outputs[0]: chunk[None]}))
-            error = Cancelled("cancelled") if sender.is_cancelled() else None
         except Exception as caught:
             error = caught
-        self.texts.close(None if error else text)  # why it failed is told before further pieces are refused
+        error = error or (Cancelled("cancelled") if sender.is_cancelled() else None)
+        self.texts.close(None if error else text)  # a failure is sent before later pieces are refused
         self.end(sender, error)
         self.texts.close(text)
 
-    def end(self, sender, error=None):
-        """The final response of a request: none of its own, or the error."""
+    def end(self, sender: Any, error: Exception | None = None) -> None:
+        """Send the final response of a request, which is empty or holds the error."""
         sender.send(self.response(error) if error else None, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
-    def count(self):
-        """One more token; two threads inside one metric at a time bring Triton 2.51 down."""
+    def count(self) -> None:
+        """Count one token; Triton 2.51 crashes when two threads change a metric at the same time."""
         with self.counting:
             self.tokens.increment(1)
 
-    def response(self, result):
-        """The response of one result: its output tensors, or the error that answers this request alone."""
+    def response(self, result: Arrays | Exception) -> Any:
+        """Return the response for one result: its output tensors, or the error of this request alone."""
         if isinstance(result, Exception):
             code = getattr(pb.TritonError, status(result))
             return pb.InferenceResponse(error=pb.TritonError(str(result) or type(result).__name__, code))
         return pb.InferenceResponse([pb.Tensor(name, result[name]) for name in self.outputs])
 
-    def finalize(self):
+    def finalize(self) -> None:
         """Let running streams end before the process does."""
         self.pool.shutdown(cancel_futures=True)

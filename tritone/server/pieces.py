@@ -86,39 +86,48 @@ class ArrivingTexts:
         self._open: dict[int | str, ArrivingText] = {}
         self._lock = threading.Lock()
 
-    def receive(self, key: int | str, flags: int, request: Arrays) -> tuple[bool, ArrivingText | TritoneError | None]:
-        """Return whether the request begins an utterance, with its text where that comes in pieces, or why it is
-        refused.
+    def receive(
+        self, key: int | str, flags: int, request: Arrays
+    ) -> tuple[bool, ArrivingText | None, TritoneError | None]:
+        """Return whether a request begins an utterance, its text if that arrives in pieces, and why it is refused.
 
-        Refused are a piece of no open sequence, one that brings more than text, and what goes beyond the limit.
+        A request is refused when its sequence is not open, when a later piece brings more than text, or when a limit
+        is exceeded.
+
+        Args:
+            key: Triton's sequence id; 0 or "" for a request that does not belong to a sequence.
         """
+        if not key:
+            return True, None, None
         try:
-            return self._receive(key, flags, request) if key else (True, None)
+            text = self._receive(key, flags, request)
         except TritoneError as error:
-            return False, error
+            return False, None, error
+        return text is not None, text, None
 
-    def _receive(self, key: int | str, flags: int, request: Arrays) -> tuple[bool, ArrivingText | None]:
-        piece = piece_of(request)
+    def _receive(self, key: int | str, flags: int, request: Arrays) -> ArrivingText | None:
+        """Return the text that the request begins, or None after adding its piece to a text that is open."""
+        piece = read_piece(request)
         with self._lock:
             text = self._open.get(key)
             if not flags & START:
                 if text is None:
                     raise InvalidRequest(
-                        "sequence_id", f"{key} is not open: it never began, or what it said is over; use sequence_start"
+                        "sequence_id", f"{key} is not open: it never began or has ended; begin with sequence_start"
                     )
-                other = sorted(set(request) - {TEXT})
-                if other:
-                    raise InvalidRequest(other[0], "came with a later piece; send it with the first, sequence_start")
+                extra = sorted(set(request) - {TEXT})
+                if extra:
+                    raise InvalidRequest(extra[0], "came with a later piece; send it with the first, sequence_start")
                 text.put(piece, bool(flags & END))
-                return False, None
+                return None
             if text is not None:
-                raise InvalidRequest("sequence_id", f"{key} is being spoken already; begin another with another id")
+                raise InvalidRequest("sequence_id", f"{key} is already open; begin another text with another id")
             if len(self._open) >= self._limit:
                 raise Busy(f"BUSY: {self._limit} texts are arriving already, which is the limit; try again later")
             text = ArrivingText(key, self._patience)
             text.put(piece, bool(flags & END))
             self._open[key] = text
-            return True, text
+            return text
 
     def close(self, text: ArrivingText | None) -> None:
         """Forget a text that is spoken or given up; further pieces of it are refused."""
@@ -127,7 +136,7 @@ class ArrivingTexts:
                 self._open.pop(text.key, None)
 
 
-def piece_of(request: Arrays) -> str:
+def read_piece(request: Arrays) -> str:
     """Return the request's text as it is, "" where it has none."""
     if TEXT not in request or request[TEXT].size == 0:
         return ""

@@ -21,7 +21,11 @@ from tritone.stage import Axis, Family, Host
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = ROOT / "model_repository"
-HEADER = "# Rendered by export/repository.py; edit model_repository/overrides/ and render again.\n"
+HEADER = "# Rendered by python export/repository.py from the model's description; see model_repository/README.md.\n"
+MODEL = """# Rendered by python export/repository.py; the source is tritone/server/glue.py.
+from tritone.server.glue import TritonPythonModel as TritonPythonModel
+"""
+"""The `1/model.py` of every Python model."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +79,13 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     for text in sorted(folder.glob(f"{family.name}*.pbtxt")):
         if text.stem not in configs:
             raise ConfigError(f"{text} overrides no model; the models are {', '.join(sorted(configs))}")
-    glue = (REPOSITORY / "glue" / "model.py").read_bytes()
     for name, config in configs.items():
         text = folder / f"{name}.pbtxt"
         if text.is_file():
             merge(config, text)
         files[f"{name}/config.pbtxt"] = (HEADER + text_format.MessageToString(config)).encode()
         # Triton asks for a version folder where there is nothing to put in, and git keeps no empty ones.
-        files |= {f"{name}/1/model.py": glue} if config.backend == "python" else {f"{name}/1/.gitkeep": b""}
+        files |= {f"{name}/1/model.py": MODEL.encode()} if config.backend == "python" else {f"{name}/1/.gitkeep": b""}
     return files
 
 

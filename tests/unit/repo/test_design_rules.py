@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-BUDGETS = {"tritone/stage.py": 200, "model_repository/glue/model.py": 80}
+BUDGETS = {"tritone/stage.py": 200, "tritone/server/glue.py": 80}
 FORMATS = (
     *("to_torchscript", "to_onnx", "to_fp16", "to_genai", "to_tensorrt", "to_huggingface", "to_trtllm"),
     *("make_artifact", "build_engines", "fp16_rewriter", "fp16_rounding", "onnx_file", "onnx_graph", "to_2d"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 import threading
 import time
 import types
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,28 +32,28 @@ def said(piece: str | bytes | None, **others: str) -> dict[str, np.ndarray]:
 
 
 def opened(texts: ArrivingTexts, key: int | str = 7, piece: str | None = "Hello ", flags: int = START) -> ArrivingText:
-    begins, text = texts.receive(key, flags, said(piece, speaker="rms"))
+    begins, text, _ = texts.receive(key, flags, said(piece, speaker="rms"))
     assert begins and isinstance(text, ArrivingText)
     return text
 
 
 def refused(texts: ArrivingTexts, key: int | str, flags: int, request: dict[str, np.ndarray]) -> Any:
-    begins, error = texts.receive(key, flags, request)
+    begins, _, error = texts.receive(key, flags, request)
     assert not begins and error is not None
     return error
 
 
 def test_request_that_is_no_sequence_begins_an_utterance() -> None:
-    assert ArrivingTexts({}).receive(0, 0, said("Hello.")) == (True, None)
+    assert ArrivingTexts({}).receive(0, 0, said("Hello.")) == (True, None, None)
 
 
 @pytest.mark.parametrize("key", [7, "talk"])
 def test_pieces_come_in_order_and_end(key: int | str) -> None:
     texts = ArrivingTexts({})
     text = opened(texts, key)
-    assert texts.receive(key, 0, said("there, ")) == (False, None)
-    assert texts.receive(key, 0, said("")) == (False, None)
-    assert texts.receive(key, END, said("you.")) == (False, None)
+    assert texts.receive(key, 0, said("there, ")) == (False, None, None)
+    assert texts.receive(key, 0, said("")) == (False, None, None)
+    assert texts.receive(key, END, said("you.")) == (False, None, None)
     assert list(text.pieces(never)) == ["Hello ", "there, ", "you."]
     assert list(opened(texts, "whole", "All.", START | END).pieces(never)) == ["All."]
     assert list(opened(texts, "nothing", None, START | END).pieces(never)) == []
@@ -89,11 +88,11 @@ def test_a_listener_that_goes_away_ends_the_wait() -> None:
 
 def test_sequences_that_are_not_open_are_named() -> None:
     texts = ArrivingTexts({})
-    missing = "INVALID_ARGUMENT: sequence_id: 7 is not open: it never began, or what it said is over"
+    missing = "INVALID_ARGUMENT: sequence_id: 7 is not open: it never began or has ended"
     assert str(refused(texts, 7, 0, said("Hello."))).startswith(missing)
     assert str(refused(texts, 7, END, said("Hello."))).startswith(missing)
     text = opened(texts)
-    assert "sequence_id: 7 is being spoken already" in str(refused(texts, 7, START, said("Hello.")))
+    assert "sequence_id: 7 is already open" in str(refused(texts, 7, START, said("Hello.")))
     texts.receive(7, END, said(""))
     assert "sequence_id: 7 has had its last piece" in str(refused(texts, 7, 0, said("more")))
     texts.close(text)
@@ -116,7 +115,7 @@ def test_the_whole_text_is_no_longer_than_any() -> None:
     texts = ArrivingTexts({})
     text = opened(texts, piece="a" * (MAX_CHARACTERS - 1))
     assert f"target_text: {MAX_CHARACTERS - 1} + 2 characters; the limit is" in str(refused(texts, 7, 0, said("bc")))
-    assert texts.receive(7, END, said("b")) == (False, None)
+    assert texts.receive(7, END, said("b")) == (False, None, None)
     assert "".join(text.pieces(never)) == "a" * (MAX_CHARACTERS - 1) + "b"
 
 
@@ -132,7 +131,7 @@ def test_open_texts_are_bounded() -> None:
     opened(texts, 2)
     error = refused(texts, 3, START, said("Hello."))
     assert isinstance(error, Busy) and str(error).startswith("BUSY: 2 texts are arriving already")
-    assert texts.receive(0, 0, said("Hello.")) == (True, None)
+    assert texts.receive(0, 0, said("Hello.")) == (True, None, None)
     texts.close(first)
     opened(texts, 3)
     texts.close(None)
@@ -185,11 +184,8 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
         InferenceResponse = staticmethod(lambda error: error.message)
 
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", Backend("triton_python_backend_utils"))
-    path = Path(__file__).parents[3] / "model_repository" / "glue" / "model.py"
-    spec = importlib.util.spec_from_file_location("glue_model", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module("tritone.server.glue")
+    sys.modules.pop("tritone.server.glue")
 
     def stream(*_: Any) -> Iterator[np.ndarray]:
         if fails:
@@ -204,7 +200,7 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
     model, texts = module.TritonPythonModel(), ArrivingTexts({})
     model.texts, model.step = texts, types.SimpleNamespace(stream=stream)
     model.stream(types.SimpleNamespace(send=send, is_cancelled=never), {}, opened(texts))
-    ((response, (_, refusal)),) = heard
+    ((response, (_, _, refusal)),) = heard
     if fails:
         assert "speaker: unknown 'nobody'" in response and refusal is None
     else:
