@@ -153,18 +153,18 @@ def test_streaming_entry_hands_pieces_on_only_where_they_are_understood() -> Non
 
     from tritone.server.steps import Step
 
-    def synthesize(*_: Any, pieces: Iterator[str]) -> Iterator[np.ndarray]:
+    def speak(call: Any, llm: Any, request: Any, pieces: Iterator[str], cancelled: Any) -> Iterator[np.ndarray]:
         for piece in pieces:
             yield np.full(len(piece), 0.5, np.float32)
 
-    settings: dict[str, str] = {}
+    family = SimpleNamespace(name="toy", synthesize_pieces=None)
     step = object.__new__(Step)
-    step.family = SimpleNamespace(name="toy", synthesize=synthesize, settings=settings)  # type: ignore[assignment]
+    step.family = family  # type: ignore[assignment]
     step._call = step._llm = lambda *_: {}  # type: ignore[assignment]
     run: Callable[..., Iterator[np.ndarray]] = step.stream
     with pytest.raises(InvalidRequest, match="sequence_id: was sent, but toy reads a text at once"):
         next(run({}, never, ["ab"]))
-    settings["text_in_pieces"] = "turns"
+    family.synthesize_pieces = speak
     assert [chunk.size for chunk in run({}, never, ["ab", "c"])] == [2, 1]
 
 
