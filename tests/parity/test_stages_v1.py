@@ -1,4 +1,4 @@
-"""Every v1 stage exported, in both precisions and compared with its torch module; speech ids sampled over ONNX stages."""
+"""Every v1 stage exported, compared in both precisions with its torch module; speech ids sampled over ONNX stages."""
 
 from __future__ import annotations
 

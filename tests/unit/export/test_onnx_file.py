@@ -1,4 +1,4 @@
-"""Stages too large for one ONNX file: the same numbers with weights in a data file, and a message when it is missing."""
+"""Stages too large for one ONNX file: the same numbers with a data file, and a message when it is missing."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_weights_come_back_into_a_file_that_holds_them(whole: Path, apart: Path,
 
 
 def test_a_file_for_each_weight_is_read(whole: Path, tmp_path: Path) -> None:
-    """Models beyond protobuf's limit come from the tracing exporter with every tensor outside, even small ones in nodes."""
+    """Beyond protobuf's limit the tracing exporter puts every tensor outside, even small ones in nodes."""
     model = onnx.load(stage_path(whole, "wide"))
     wanted = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     value = numpy_helper.from_array(np.arange(400, dtype=np.float32), "value")
