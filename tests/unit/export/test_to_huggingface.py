@@ -1,4 +1,4 @@
-"""The LM as a transformers folder: published ids, identical tensors both ways, equal log-probabilities, clear errors."""
+"""The LM as a transformers folder: published ids, identical tensors both ways, equal logits, clear errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _any_size() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def qwen(tiny_v2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint with a small real byte-pair tokenizer, its text tables cut to that size and a few spare rows."""
+    """The tiny checkpoint with a small real byte-pair tokenizer, its text tables cut to that size."""
     folder = tmp_path_factory.mktemp("checkpoints") / "qwen"
     blank = folder / "CosyVoice-BlankEN"
     blank.mkdir(parents=True)
