@@ -371,7 +371,7 @@ def test_checkpoints_that_do_not_fit_are_explained(qwen: Path, tmp_path: Path) -
             (tmp_path / entry.name).symlink_to(entry.resolve())
     shutil.copytree(qwen / "CosyVoice-BlankEN", tmp_path / "CosyVoice-BlankEN")
     set_config("model_type", "llama")(tmp_path / "CosyVoice-BlankEN")
-    with pytest.raises(CheckpointError, match="model_type 'llama'; only 'qwen2' has this layout"):
+    with pytest.raises(CheckpointError, match="model_type 'llama'; only 'qwen2' can be converted"):
         language_model(tmp_path).huggingface()
 
 

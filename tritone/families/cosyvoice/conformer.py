@@ -56,8 +56,7 @@ class Block(nn.Module):
 
 
 class Blocks(nn.ModuleList):
-    """Blocks of one rate, conformer ones unless told otherwise, under the key names of a list:
-    `[batch, positions, dim]`."""
+    """Blocks of one rate, conformer blocks by default, under the key names of a list: `[batch, positions, dim]`."""
 
     def __init__(
         self, config: EncoderConfig | ConformerConfig, number: int, keep: int, block: type[nn.Module] = Block
@@ -68,7 +67,7 @@ class Blocks(nn.ModuleList):
     def forward(
         self, x: Tensor, length: Tensor | None, chunk_size: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; this step's keys from `length` `[batch]` on (None: of all rows alike) are not seen."""
+        """Return output and next state; keys of this call from `length` `[batch]` on are masked (None: no key is)."""
         past = 0 if state is None else state.shape[3]
         valid: Tensor | None = None
         if length is not None:
@@ -84,12 +83,12 @@ class Blocks(nn.ModuleList):
 
 
 def existing(x: Tensor, length: Tensor) -> Tensor:
-    """1 where a position of `x` `[batch, positions, dim]` is within its length, else 0: `[batch, positions, 1]`."""
+    """Return 1 for positions of `x` `[batch, positions, dim]` within the row's length, 0 for others, as one channel."""
     return (torch.arange(x.shape[1], device=x.device)[None] < length[:, None])[..., None].to(x.dtype)
 
 
 class Conformer(nn.Module):
-    """Encoder `[batch, positions, in]` to `[batch, positions, dim]`, its mask of the configured chunks."""
+    """Encoder from `[batch, positions, in]` to `[batch, positions, dim]`, masked in the configured chunks."""
 
     def __init__(self, config: ConformerConfig, in_dim: int) -> None:
         super().__init__()
@@ -99,7 +98,7 @@ class Conformer(nn.Module):
         self.after_norm = nn.LayerNorm(config.dim)
 
     def forward(self, x: Tensor, length: Tensor | None = None) -> Tensor:
-        """Features of every position; those from `length` `[batch]` on are not seen by the others."""
+        """Return features of every position; no position attends to those from `length` `[batch]` on."""
         chunk_size = torch.full([1], self.chunk_size, dtype=torch.int64, device=x.device)
         x, _ = self.encoders(self.embed(x), length, chunk_size, None)
         return self.after_norm(x)
@@ -141,7 +140,7 @@ class TransformerBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Decoder that sees the past: `[batch, positions, in]` to `[batch, positions, dim]`, a whole or a step of it."""
+    """Causal decoder from `[batch, positions, in]` to `[batch, positions, dim]`, of a whole sequence or a step."""
 
     def __init__(self, config: ConformerConfig, in_dim: int) -> None:
         super().__init__()
@@ -151,7 +150,7 @@ class Transformer(nn.Module):
         self.after_norm = nn.LayerNorm(config.dim)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; without a state, a whole sequence from its start (and no next state).
+        """Return output and next state; without a state, of a whole sequence from its start (and no next state).
 
         The state is every past key and value, `[batch, blocks, heads, past, 2 x head_dim]`, empty at the start.
         """

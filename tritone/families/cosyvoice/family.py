@@ -1,4 +1,4 @@
-"""The CosyVoice family of one checkpoint: its stages, host steps and language model, with sizes from its own files."""
+"""The CosyVoice family of one checkpoint: its stages, host steps and language model, at the checkpoint's sizes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ FEATURES = Axis("whisper_frames", 4, 500, 3000)
 FBANK = Axis("fbank_frames", 4, 500, 3000)
 LM_STAGES = ("llm_text_encoder", "llm_step")
 POSITIONS = 4096
-"""Longest sequence of the language model: prompt, text and speech together."""
+"""The longest sequence of the language model: prompt, text and speech together."""
 
 
 def ready_made_stages(config: CosyVoiceConfig) -> tuple[Stage, ...]:
-    """Return the two networks every checkpoint brings as ONNX files; their tensors go by position."""
+    """Return the two networks that every checkpoint has as ONNX files; their tensors are matched by position."""
     rate = config.flow.token_frame_rate
     tokens = Axis("reference_tokens", 1, 5 * rate, 30 * rate)
     tokenizer = Stage(
@@ -54,7 +54,7 @@ def ready_made_stages(config: CosyVoiceConfig) -> tuple[Stage, ...]:
         (Tensor("indices", "int32", (1, tokens), values=(0, config.flow.vocab_size)),),
         None,
         file=config.version.speech_tokenizer,
-        # Its outputs are code numbers: a rounding before the quantiser gives another code, which no tolerance can mean.
+        # The outputs are code numbers: rounding before the quantiser may give another code, beyond any tolerance.
         keep_fp32=("*",),
     )
     embedding = Stage(
@@ -71,7 +71,7 @@ def ready_made_stages(config: CosyVoiceConfig) -> tuple[Stage, ...]:
 def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[Stage, ...]:
     """Return every stage of that configuration.
 
-    `network("llm" | "flow" | "hift")` returns it loaded, once for each name.
+    `network("llm" | "flow" | "hift")` returns a network with its weights; it is called at most once for each name.
     """
     once = lru_cache(maxsize=None)(network)
     return (
@@ -83,7 +83,7 @@ def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[
 
 
 def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
-    """Return the network of which stages are made, with its weights, in eval mode."""
+    """Return the network "llm" (v1 only), "flow" or "hift" with its weights, in eval mode."""
     from tritone.checkpoint.weights import load_strict
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
@@ -99,12 +99,12 @@ def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
 
 
 def family(model_dir: str | Path) -> Family:
-    """Return everything the exporters and servers need to know of the checkpoint in `model_dir`.
+    """Return the description of the checkpoint in `model_dir` for exporters and servers.
 
-    Weights are loaded when a stage is built, so that describing a model needs NumPy alone.
+    Weights are loaded when a stage is built; the description itself needs no torch.
 
     Raises:
-        CheckpointError: a file of the official layout is missing or damaged; the message names it.
+        CheckpointError: a required file is missing or damaged; the message names it.
     """
     folder = Path(model_dir)
     checkpoint = CosyVoiceCheckpoint(folder)
@@ -148,7 +148,7 @@ def family(model_dir: str | Path) -> Family:
 
 
 def lm_stages(stages: Sequence[Stage]) -> list[Stage]:
-    """Return the stages that are steps of the language model; empty where it is a causal LM."""
+    """Return the stages that are steps of the language model; none if it is a causal LM."""
     return [stage for stage in stages if stage.name in LM_STAGES]
 
 
@@ -192,22 +192,19 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, stages:
 
 
 def published(yaml: str) -> Family:
-    """Return the family whose checkpoints have that YAML, at the published sizes.
-
-    To be listed, without weights or voices.
-    """
+    """Return the family whose checkpoints have that YAML, at the published sizes, without weights or voices."""
     config = next(config for config in PUBLISHED.values() if config.version.yaml == yaml)
 
-    def nothing(*_: Any, **__: Any) -> Any:
-        raise CheckpointError("this family was described without a checkpoint; it has no weights.")
+    def no_weights(*_: Any, **__: Any) -> Any:
+        raise CheckpointError("this family is a description without a checkpoint; it has no weights.")
 
-    stages = all_stages(config, nothing)
-    causal = CausalLm("llm", config.lm.head_size, 1, {}, nothing, nothing)
+    stages = all_stages(config, no_weights)
+    causal = CausalLm("llm", config.lm.head_size, 1, {}, no_weights, no_weights)
     return Family(
         name=config.version.name,
         stages=stages,
-        lm=StageLm(nothing) if lm_stages(stages) else causal,
+        lm=StageLm(no_weights) if lm_stages(stages) else causal,
         request=REQUEST,
         response=(Tensor("waveform", "float32", (1, Scaled(config.hift.hop, MEL))),),
-        synthesize=nothing,
+        synthesize=no_weights,
     )

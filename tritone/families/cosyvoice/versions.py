@@ -1,7 +1,7 @@
-"""The three published versions of CosyVoice: everything that distinguishes one from the others, as one value each.
+"""The three published versions of CosyVoice: one `Version` value each, with everything that distinguishes them.
 
-A checkpoint's configuration carries its `Version`; code asks that value and never which version it is. Importing this
-needs no torch: the networks are imported when one is built.
+A checkpoint's configuration carries its `Version`; code uses the fields of that value instead of testing which version
+it is. Importing this module needs no torch: networks are imported when they are built.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
 BACKBONE = "CosyVoice-BlankEN"
-"""Folder of the Qwen2 around which v2 and v3 are built: its configuration and the text tokenizer."""
+"""The folder of the Qwen2 in checkpoints of v2 and v3: its configuration and the text tokenizer."""
 Loader = Callable[[], Any]
-"""Returns a network with its weights, the same one each time."""
+"""A function that returns a network with its weights, the same one each time."""
 
 
 def _as_read(config: CosyVoiceConfig, _path: Path) -> CosyVoiceConfig:
@@ -47,27 +47,27 @@ def _no_stages(_config: Any, _loader: Loader) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Version:
-    """One published version of CosyVoice. Its functions take the part of the configuration that they work on.
+    """One published version of CosyVoice; its functions take the part of the configuration that they need.
 
     Args:
         number: 1 (CosyVoice-300M), 2 (CosyVoice2-0.5B) or 3 (Fun-CosyVoice3-0.5B).
-        yaml: file name of the checkpoint's configuration.
-        layout: where each setting stands in that file.
-        files: what a checkpoint has besides that file and the weights, as paths in its folder.
-        modes: names of the ways to ask for speech that it was trained for.
-        instruct_mode: the mode of a request with an instruction that names no mode.
-        lm_network: the language model, `lm_network(config.lm, backbone)`, with weights still to be loaded.
-        flow_network: the flow, `flow_network(config.flow)`, with weights still to be loaded.
-        flow_stages: `flow_stages(config.flow, loader)`.
+        yaml: the file name of the checkpoint's configuration.
+        layout: the table of the settings in that file.
+        files: further files that a checkpoint needs, as paths in its folder.
+        modes: names of the request modes it was trained for.
+        instruct_mode: the mode of a request that has an instruction but names no mode.
+        lm_network: `lm_network(config.lm, backbone)`: the language model, before its weights are loaded.
+        flow_network: `flow_network(config.flow)`: the flow, before its weights are loaded.
+        flow_stages: `flow_stages(config.flow, loader)`: the stages of the flow.
         encoder_inputs: `encoder_inputs(config.flow, rows, streaming)`: inputs of `flow_encoder` besides tokens and
             speaker, for a padded batch; a row is (prompt tokens, prompt frames, tokens to speak).
-        starting_noise: `starting_noise(mels, seed)`: the noise from which one utterance's mel starts.
-        lm_stages: `lm_stages(config.lm, loader)`: the language model's stages; none for one that engines know.
-        completed: the configuration as read, with settings that follow from others; CheckpointError for those that
-            contradict each other, with the file's path.
+        starting_noise: `starting_noise(mels, seed)`: the noise that the solver starts from.
+        lm_stages: `lm_stages(config.lm, loader)`: the language model's stages; none if it is a causal LM.
+        completed: `completed(config, path)`: the configuration as read, with the settings that follow from others;
+            CheckpointError for settings that contradict each other.
         special_tokens: the text tokenizer's special tokens in id order.
-        system_prompt: the words before `<|endofprompt|>` that every prompt began with in training.
-        silent_tokens: codes of silence and breath, of which long runs are shortened.
+        system_prompt: the words before `<|endofprompt|>` at the start of every prompt in training.
+        silent_tokens: codes of silence and breath, whose long runs are shortened.
     """
 
     number: int
@@ -182,4 +182,4 @@ VERSIONS: dict[int, Version] = {
         ),
     )
 }
-"""By number, which is the order in which the published code looks for their files."""
+"""By number, in the order in which the published code looks for their files."""

@@ -139,5 +139,5 @@ def test_ragged_rows_equal_what_they_give_alone(left_chunks: int, chunk: int) ->
 
 
 def test_a_wrong_number_of_levels_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"estimator channels \[256, 256\]: .* so exactly one width"):
+    with pytest.raises(ConfigError, match=r"estimator\.channels is \[256, 256\]; .* which needs one width"):
         Estimator(EstimatorConfig(channels=(256, 256)))

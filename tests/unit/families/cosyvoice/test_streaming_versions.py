@@ -187,5 +187,5 @@ def test_two_v1_streams_side_by_side_equal_each_alone(versions: Callable[[int], 
 
 def test_a_hop_shorter_than_the_overlap_is_refused(versions: Callable[[int], Version]) -> None:
     config, call, _ = versions(1)
-    with pytest.raises(ValueError, match=r"hop must be 20 tokens or more, .* got 19"):
+    with pytest.raises(ValueError, match=r"hop is 19 tokens; it must be 20 or more"):
         InterpolatingStream(call, config, recorded_voice(golden("stream", "v1")), starting_noise(config, 0), 19)

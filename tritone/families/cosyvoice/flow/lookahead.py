@@ -1,4 +1,4 @@
-"""The layer through which the flows of v2 and v3 see a few tokens ahead."""
+"""The layer by which the flows of v2 and v3 look a few tokens ahead."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tritone.nn.conv import CausalConv1d
 
 
 class Lookahead(nn.Module):
-    """Residual convolutions that see `ahead` tokens of the future, then the past: `[batch, tokens + ahead, dim]` to
-    `[batch, tokens, dim]`, `channels` wide between."""
+    """Residual convolutions over `ahead` future tokens, then over the past: `[batch, tokens + ahead, dim]` to
+    `[batch, tokens, dim]`, with `channels` hidden channels."""
 
     def __init__(self, dim: int, ahead: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the flows of all versions have in common: embeddings, the decoder's place, and the estimator's two stages."""
+"""Networks that the flows of several versions share: embeddings, the decoder, and the estimator's two stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tritone.families.cosyvoice.flow.unet import EstimatorState
 
 
 class Decoder(nn.Module):
-    """Holder of the estimator, under the name the checkpoints use; the solver is host work (`cfm.py`)."""
+    """Holds the estimator under its key in checkpoints; the solver is host work (`cfm.py`)."""
 
     def __init__(self, estimator: nn.Module) -> None:
         super().__init__()
@@ -18,7 +18,7 @@ class Decoder(nn.Module):
 
 
 class FlowBase(nn.Module):
-    """What flows of every layout have: embeddings of tokens and of the speaker."""
+    """The base of all flows: embeddings of tokens and of the speaker."""
 
     def __init__(self, config: CommonFlowConfig) -> None:
         super().__init__()
@@ -27,18 +27,18 @@ class FlowBase(nn.Module):
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, config.output_size)
 
     def within(self, mu: Tensor, length: Tensor) -> Tensor:
-        """Return features `[batch, 80, 2 x tokens]`, zero beyond their rows' numbers of tokens `[batch]`."""
+        """Return features `[batch, 80, 2 x tokens]`, zero beyond the tokens of each row, `length` `[batch]`."""
         frames = torch.arange(mu.shape[2], device=mu.device)[None]
         return mu * (frames < self.token_mel_ratio * length[:, None])[:, None].to(mu.dtype)
 
     def speaker(self, embedding: Tensor) -> Tensor:
-        """Speaker features `[batch, 80]` of embeddings `[batch, 192]`, whose length does not matter."""
+        """Return speaker features `[batch, 80]` of embeddings `[batch, 192]`, which are normalised first."""
         direction = nn.functional.normalize(embedding, dim=1)
         return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))
 
 
 class FlowEstimator(nn.Module):
-    """Stage `flow_estimator`: velocity of whole utterances, zero where `mask` is."""
+    """Stage `flow_estimator`: the velocity of whole utterances, zero where `mask` is zero."""
 
     full_precision_inputs = ("t",)
 
@@ -54,7 +54,7 @@ class FlowEstimator(nn.Module):
 
 
 class FlowEstimatorChunk(nn.Module):
-    """Stage `flow_estimator_chunk`: velocity of a chunk's frames, given the state the same Euler step left before."""
+    """Stage `flow_estimator_chunk`: the velocity of a chunk, with the state of the chunk before at this Euler step."""
 
     full_precision_inputs = ("t",)
 

@@ -1,4 +1,4 @@
-"""What the flow stages of all versions have in common: axes, token inputs, and the stages of estimators that stream."""
+"""Parts of the flow stages that several versions share: axes, token inputs, and the stages of streaming estimators."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 BATCH = Axis("batch", 1, 1, 8)
 ROWS = Axis("rows", 1, 2, 16)
-"""The estimator's batch: guidance doubles the requests."""
+"""The estimator's batch; guidance doubles the number of requests."""
 SPEECH_TOKENS = Axis("speech_tokens", 1, 100, 1500)
 FRAMES = Axis("frames", 4, 200, 3000)
 CHUNK_TOKENS = Axis("chunk_tokens", 1, 25, 128)
@@ -39,7 +39,7 @@ FP16_TOLERANCE = 1e-2
 
 
 def token_inputs(config: CommonFlowConfig, size: Axis | Scaled) -> tuple[Tensor, Tensor]:
-    """`speech_token` and `speech_token_len` of an encoder stage."""
+    """Return the inputs `speech_token` and `speech_token_len` of an encoder stage."""
     return (
         Tensor("speech_token", "int64", (BATCH, size), (0, config.vocab_size)),
         Tensor("speech_token_len", "int32", (BATCH,), length_of=size),
@@ -49,7 +49,7 @@ def token_inputs(config: CommonFlowConfig, size: Axis | Scaled) -> tuple[Tensor,
 def estimator_stages(
     config: FlowConfig | DitFlowConfig, flow: Callable[[], FlowBase], keep_fp32: tuple[str, ...]
 ) -> tuple[Stage, Stage]:
-    """`flow_estimator` and `flow_estimator_chunk` of any estimator that streams."""
+    """Return `flow_estimator` and `flow_estimator_chunk` of an estimator that streams."""
     estimator, mel = config.estimator, config.output_size
     bound = estimator.left_chunks * estimator.chunk_size if estimator.left_chunks >= 0 else FRAMES.hi
     past = Axis("past_frames", 0, min(bound, 2 * estimator.chunk_size), bound)

@@ -1,4 +1,4 @@
-"""What the U-Nets of v1 and v2 have in common, and the state of an estimator that streams."""
+"""Layers that the U-Nets of v1 and v2 share, and the state of an estimator that streams."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class EstimatorState(NamedTuple):
 
 
 class Parts:
-    """Hands each layer its part of the state, in the order the layers run, and collects the parts of the next.
+    """Passes each layer its part of the state, in the order in which the layers run, and collects the next state.
 
-    A layer asks for its part (None where there is no state), runs, and puts what comes next.
+    A layer takes its part (None without a state), runs, and puts the part of the next state.
     """
 
     def __init__(self, conv: list[Tensor], att: list[Tensor]) -> None:
@@ -43,12 +43,12 @@ class Parts:
         return self.att[len(self.next_att)] if len(self.att) > 0 else None
 
     def put_conv(self, after: Tensor | None) -> None:
-        """Keep what the convolution needs next time."""
+        """Keep the convolution's part of the next state."""
         if after is not None:
             self.next_conv.append(after)
 
     def put_att(self, after: Tensor | None) -> None:
-        """Keep what the attention layer needs next time."""
+        """Keep the attention layer's part of the next state."""
         if after is not None:
             self.next_att.append(after)
 

@@ -1,11 +1,11 @@
-"""Special tokens of the published Qwen2-based models in id order; the checkpoints' embedding rows follow this order."""
+"""Special tokens of the published Qwen2-based models, in the order of their ids and embedding rows."""
 
 from __future__ import annotations
 
 END_OF_TEXT = "<|endoftext|>"
 END_OF_PROMPT = "<|endofprompt|>"
 BASE_SIZE = 151646
-"""Entries of the Qwen2 tokenizer that the published checkpoints build on; the first token of their own has this id."""
+"""Entries of the Qwen2 tokenizer that the published checkpoints extend, and the id of their first own token."""
 
 V2: tuple[str, ...] = (
     *("<|im_start|>", "<|im_end|>", END_OF_PROMPT),
@@ -38,4 +38,4 @@ V3: tuple[str, ...] = (
     ),
     *(f"[{sound}]" for sound in _PINYIN.split()),
 )
-"""The same with ARPAbet phones (vowels also with their stress) and pinyin initials and finals with their tone."""
+"""The tokens of v2, ARPAbet phones (vowels also with stress), and pinyin initials and finals with tone."""

@@ -1,4 +1,4 @@
-"""Fundamental frequency from mel frames, with a small convolutional network."""
+"""A small convolutional network that predicts the fundamental frequency of mel frames."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from tritone.nn.stft import length_mask
 class F0Network(nn.Module):
     """Five convolutions over mel frames and a linear read-out in Hz; keys as in published checkpoints.
 
-    A causal network looks ahead in its first layer and back in the others. In half precision rounding the mel alone
-    moves f0 by 0.2 Hz, and phase is integrated over it. The published causal network computes in float64, which few
-    engines have; phase is integrated in float64 here, once per frame, so that float32 moves it by 1e-4 cycles a minute.
+    The causal network looks ahead in its first layer and back in the others. In half precision, rounding the mel alone
+    moves f0 by 0.2 Hz, and phase is the integral of f0. The published causal network computes in float64, which few
+    engines support; here only the phase is integrated in float64, once per frame, so that float32 in the network moves
+    it by 1e-4 cycles a minute.
     """
 
     full_precision = True
@@ -28,16 +29,16 @@ class F0Network(nn.Module):
         self.classifier = nn.Linear(channels, 1)
 
     def forward(self, mel: Tensor, mel_len: Tensor | None = None) -> Tensor:
-        """f0 in Hz, `[batch, frames]`, 0 past a row's end; frames below the voicing threshold count as unvoiced.
+        """Return f0 in Hz, `[batch, frames]`, 0 past a row's end; frames below the voicing threshold are unvoiced.
 
         Args:
-            mel: `[batch, mels, frames]`; mel_len: valid frames of each row, None if all are.
+            mel: `[batch, mels, frames]`; mel_len: the valid frames of each row; None if all are valid.
         """
         mask = None if mel_len is None else length_mask(mel_len, mel)
         hidden = mel if mask is None else mel * mask
         for index, layer in enumerate(self.condnet):
             hidden = layer(hidden)
-            # By place, not by type: a compiler of graphs holds convolutions of two widths for two types.
+            # By position instead of type: TorchScript treats convolutions of two widths as two types.
             if index % 2 == 0 and mask is not None:
                 hidden = hidden * mask
         f0 = self.classifier(hidden.transpose(1, 2))[..., 0].abs()

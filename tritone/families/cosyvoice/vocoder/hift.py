@@ -1,8 +1,8 @@
 """HiFT: a vocoder that filters a harmonic source and synthesises through an inverse STFT.
 
 HiFTNet (Li et al., 2023, arXiv:2309.09493) on the ISTFTNet idea (Kaneko et al., 2022): mel frames are upsampled to the
-rate of a small STFT, at every rate meeting the spectrum of an excitation made of harmonics of f0, and the result is
-read as log magnitude and phase. Nothing is recurrent, so an output sample depends on a bounded number of frames.
+rate of a small STFT; at every rate the spectrum of an excitation made of harmonics of f0 is added, and the result is
+log magnitude and phase. No layer is recurrent, so an output sample depends on a bounded number of frames.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ResBlock(nn.Module):
 
 
 class SourceMix(nn.Module):
-    """Weighs the harmonics into one excitation: `[batch, harmonics, samples]` to `[batch, 1, samples]`."""
+    """Mixes the harmonics into one excitation: `[batch, harmonics, samples]` to `[batch, 1, samples]`."""
 
     full_precision = True
 
@@ -66,7 +66,7 @@ class SourceMix(nn.Module):
 class Hift(nn.Module):
     """The generator with its f0 network, under the keys of published checkpoints.
 
-    Where `config.causal`, all its layers look back, but for the first ones of both networks and the inverse STFT.
+    If `config.causal`, only the first layers of both networks and the inverse STFT look ahead.
     """
 
     def __init__(self, config: HiftConfig) -> None:
@@ -107,26 +107,26 @@ class Hift(nn.Module):
         self.inverse_stft = InverseStft(config.istft_n_fft, config.istft_hop)
 
     def forward(self, mel: Tensor, mel_len: Tensor | None, harmonics: Tensor) -> Tensor:
-        """Waveform `[batch, hop * frames]` from mel and the harmonics `[batch, nb_harmonics + 1, hop * frames]`."""
+        """Return the waveform `[batch, hop * frames]`; harmonics are `[batch, nb_harmonics + 1, hop * frames]`."""
         return self.decode(mel, mel_len, self.m_source(harmonics))
 
     def decode(self, mel: Tensor, mel_len: Tensor | None, source: Tensor) -> Tensor:
-        """Return waveform in -audio_limit..audio_limit, `[batch, hop * frames]`, silent past a row's end.
+        """Return the waveform in -audio_limit..audio_limit, `[batch, hop * frames]`, silent past a row's end.
 
         Args:
             mel: `[batch, mels, frames]`, log magnitude.
-            mel_len: valid frames of each row; None if all are, which skips the masking.
-            source: excitation, `[batch, 1, hop * frames]`.
+            mel_len: the valid frames of each row; None if all are valid, which skips the masking.
+            source: the excitation, `[batch, 1, hop * frames]`.
         """
         return self.synthesize(self.filter(mel, mel_len, self.analyse(source, mel_len).to(mel.dtype)), mel_len)
 
     def analyse(self, source: Tensor, mel_len: Tensor | None) -> Tensor:
-        """Spectrum of the excitation, `[batch, n_fft + 2, spectra]`, one more spectrum than hops."""
+        """Return the spectrum of the excitation, `[batch, n_fft + 2, spectra]`, one more spectrum than hops."""
         spectrum: Tensor = self.stft(source[:, 0], None if mel_len is None else mel_len * self.hop)
         return _inside(spectrum, _mask(self._spectra(mel_len), spectrum))
 
     def filter(self, mel: Tensor, mel_len: Tensor | None, spectrum: Tensor) -> Tensor:
-        """Hidden frames at the rate of the spectra, `[batch, channels, spectra]`: all but the read-out of `decode`."""
+        """Return hidden frames at the rate of the spectra, `[batch, channels, spectra]`, before the read-out."""
         rate = 1
         mask = _mask(mel_len, mel)
         x = _inside(self.conv_pre(_inside(mel, mask)), mask)
@@ -135,7 +135,7 @@ class Hift(nn.Module):
             rate *= self.rates[level]
             x = up(F.leaky_relu(x, self.slope))
             if level == len(self.ups) - 1:
-                # The published network mirrors the missing frame in on the left.
+                # As published, the missing frame on the left is a mirrored one.
                 x = torch.cat([x[:, :, 1:2], x], dim=2)
                 mask = _mask(self._spectra(mel_len), x)
             else:
@@ -146,14 +146,14 @@ class Hift(nn.Module):
         return x
 
     def synthesize(self, hidden: Tensor, mel_len: Tensor | None) -> Tensor:
-        """Return waveform from what `filter` returns: log magnitudes and phases, and their inverse STFT."""
+        """Return the waveform of the output of `filter`: log magnitudes and phases, and their inverse STFT."""
         x = self.conv_post(F.leaky_relu(hidden)).to(self.inverse_stft.basis.dtype)
         magnitude = torch.exp(x[:, : self.bins]).clamp(max=self.magnitude_limit)
         wave: Tensor = self.inverse_stft(magnitude, torch.sin(x[:, self.bins :]), self._spectra(mel_len))
         return wave.clamp(-self.audio_limit, self.audio_limit)
 
     def _spectra(self, mel_len: Tensor | None) -> Tensor | None:
-        """Valid spectra of each row; a centred STFT has one more than hops."""
+        """Return the valid spectra of each row; a centred STFT has one more spectrum than hops."""
         return None if mel_len is None else mel_len * self.hops + 1
 
     def _resblocks(self, level: int, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -170,12 +170,12 @@ def _mask(lengths: Tensor | None, like: Tensor) -> Tensor | None:
 
 
 def _inside(x: Tensor, mask: Tensor | None) -> Tensor:
-    """x with everything past a row's end set to 0, the padding each convolution sees when the row is alone."""
+    """Return x with 0 past a row's end, which is how a convolution pads the row when it is computed alone."""
     return x if mask is None else x * mask
 
 
 class F0Predictor(nn.Module):
-    """mel `[batch, mels, frames]`, mel_len `[batch]` -> f0 in Hz `[batch, frames]`."""
+    """Stage `f0_predictor`: f0 in Hz `[batch, frames]` from mel `[batch, mels, frames]` and mel_len `[batch]`."""
 
     full_precision_inputs = ("mel",)
 
@@ -189,7 +189,7 @@ class F0Predictor(nn.Module):
 
 
 class Vocoder(nn.Module):
-    """mel `[batch, mels, frames]`, mel_len `[batch]`, harmonics `[batch, harmonics, hop * frames]` -> waveform."""
+    """Stage `vocoder`: the waveform of mel `[batch, mels, frames]` and harmonics `[batch, harmonics, hop * frames]`."""
 
     full_precision_inputs = ("harmonics",)
 

@@ -1,4 +1,4 @@
-"""Where the fixed noise of v3's vocoder starts in the random stream of the published construction."""
+"""The start of the fixed noise of v3's vocoder in the random stream of the published construction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tritone.families.cosyvoice.vocoder.receptive_field import F0_KERNEL, F0_LAY
 
 
 def draws_before_noise(flow: CommonFlowConfig, hift: HiftConfig) -> int:
-    """Return how many random numbers the published construction draws between its seed and the vocoder's noise table.
+    """Return the number of random draws of the published construction between its seed and the vocoder's noise table.
 
     In order: the flow's starting noise, its embedding and speaker layer, the f0 network's convolutions and read-out,
     and the start phases of the harmonics.

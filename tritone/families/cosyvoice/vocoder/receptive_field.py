@@ -1,4 +1,4 @@
-"""How far the vocoder sees: the context a window of mel frames needs to sound as it does inside the whole utterance."""
+"""The receptive field of the vocoder: the context that makes a window of mel sound as in the whole utterance."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tritone.families.cosyvoice.config.common import HiftConfig
 PRE_KERNEL = POST_KERNEL = 7
 F0_LAYERS, F0_KERNEL = 5, 3
 F0_LOOK_RIGHT = 3
-"""Frames the causal f0 network sees ahead, all of them in its first layer."""
+"""Frames the causal f0 network looks ahead, all of them in its first layer."""
 
 
 class Reach(NamedTuple):
-    """Frames a window needs around the frames that are kept: of mel on the left and right, of source on the right."""
+    """Frames of context around the frames that are kept: of mel on the left and right, of source on the right."""
 
     left: int
     right: int
@@ -22,7 +22,7 @@ class Reach(NamedTuple):
 
 
 def vocoder_reach(config: HiftConfig) -> Reach:
-    """Context for the waveform of a window to equal that of the whole utterance."""
+    """Return the context with which the waveform of a window equals that of the whole utterance."""
     if config.causal:
         return _causal_reach(config)
     around = context_frames(config)
@@ -30,16 +30,16 @@ def vocoder_reach(config: HiftConfig) -> Reach:
 
 
 def f0_reach(config: HiftConfig) -> tuple[int, int]:
-    """Return mel frames needed left and right of a window for its f0 to equal that of the whole utterance."""
+    """Return the mel frames left and right of a window with which its f0 equals that of the whole utterance."""
     if config.causal:
         return (F0_LAYERS - 1) * (F0_KERNEL - 1), F0_LOOK_RIGHT
     return f0_context_frames(), f0_context_frames()
 
 
 def _causal_reach(config: HiftConfig) -> Reach:
-    """What the first and the last sample of frame 0 depend on, walked back through the layers.
+    """Return the frames that the first and the last sample of frame 0 depend on, from the last layer to the first.
 
-    A range of positions `low..high` at the rate of each level becomes one of spectra, of samples, of frames.
+    At each level a range of positions `low..high` becomes a range of spectra, of samples, and of frames.
     """
     n_fft, hop = config.istft_n_fft, config.istft_hop
     low, high = -((n_fft // 2 - 1) // hop), (config.hop - 1 + n_fft // 2) // hop
@@ -56,7 +56,7 @@ def _causal_reach(config: HiftConfig) -> Reach:
         last = high * step + (step if step > 1 else 0)
         left = max(left, -((first * hop - n_fft // 2) // config.hop))
         source_right = max(source_right, (last * hop + n_fft // 2 - 1) // config.hop)
-        if level == len(config.upsample_rates) - 1:  # the mirrored frame stands in front of the others
+        if level == len(config.upsample_rates) - 1:  # the mirrored frame comes before the others
             low, high = low - 1, high - 1
         low = (low - config.upsample_kernel_sizes[level] + 1) // config.upsample_rates[level]
         high = high // config.upsample_rates[level]
@@ -64,14 +64,14 @@ def _causal_reach(config: HiftConfig) -> Reach:
 
 
 def source_steps(config: HiftConfig) -> list[int]:
-    """Stride that brings the source spectrum down to the rate of each level."""
+    """Return the stride between the rate of the source spectrum and the rate of each level."""
     return [math.prod(config.upsample_rates[level + 1 :]) for level in range(len(config.upsample_rates))]
 
 
 def context_frames(config: HiftConfig) -> int:
-    """Return mel frames needed on each side of a window for its waveform to equal that of the whole utterance.
+    """Return the mel frames on each side of a window with which its waveform equals that of the whole utterance.
 
-    Walks from the waveform back to the inputs, adding each layer's reach in frames; the farther of mel and source wins.
+    Adds the layers' reach in frames, from the waveform back to the inputs; the farther of mel and source counts.
     """
     spectra = config.hop // config.istft_hop  # STFT frames per mel frame
     reach = (config.istft_n_fft / 2 / config.istft_hop + POST_KERNEL // 2) / spectra
@@ -98,7 +98,7 @@ def context_frames(config: HiftConfig) -> int:
 
 
 def f0_context_frames() -> int:
-    """Return mel frames needed on each side of a window for its f0 to equal that of the whole utterance."""
+    """Return the mel frames on each side of a window with which its f0 equals that of the whole utterance."""
     return F0_LAYERS
 
 

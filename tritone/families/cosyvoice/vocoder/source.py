@@ -1,9 +1,9 @@
-"""The excitation of the vocoder: harmonics of f0 with noise, frame by frame, the same for every way of cutting it.
+"""The excitation of the vocoder: harmonics of f0 with noise, computed frame by frame, however the input is cut.
 
-The v2 layout integrates phase once per frame and interpolates it linearly between the centres of frames; before the
-first centre and after the last it stands still. The v3 layout holds it for a frame and jumps. (The random start phase
-of the published code falls between the two samples its downsampling looks at, so it has no effect and does not exist
-here.) The v1 layout integrates it sample by sample from random start phases.
+v1 integrates phase sample by sample from random start phases. v2 integrates it once per frame and interpolates it
+linearly between the centres of frames; before the first and after the last centre it is constant. v3 keeps it constant
+for a frame. (In the published code of v2 and v3 the random start phase falls between the two samples that its
+downsampling reads; it has no effect and is left out here.)
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Source(Protocol):
 
 
 class HarmonicSource:
-    """Turns f0 into harmonics, fed in order and in any pieces.
+    """The source of v2: phase is interpolated between frames.
 
     The second half of a frame needs the next frame's f0, so `push` returns all frames but the newest and `finish`
-    the last one. Noise is drawn in frame order from a generator of the seed, phase kept in float64.
+    the last one. Noise is drawn in frame order from a generator of the seed; phase is float64.
     """
 
     def __init__(self, config: HiftConfig, seed: int) -> None:
@@ -46,19 +46,15 @@ class HarmonicSource:
         self._noise = np.random.Generator(np.random.Philox(seed))
         self._started = False
         self._phase = np.zeros((1, len(self._multiples)))
-        # The newest frame waits here until its right neighbour is known.
+        # The newest frame waits here until the next one is known.
         self._f0 = np.zeros(0, dtype=np.float32)
         self._rates = np.zeros((0, len(self._multiples)))
         self._centres = np.zeros((0, len(self._multiples)))
 
     def push(self, f0: np.ndarray) -> np.ndarray:
-        """Harmonics `[nb_harmonics + 1, hop * frames]` of every frame now determined: all but the newest.
-
-        Args:
-            f0: `[frames]` in Hz; at or below the voicing threshold the frame is noise.
-        """
+        """Return the harmonics `[nb_harmonics + 1, hop * frames]` of all frames but the newest, f0 `[frames]` in Hz."""
         f0 = _frames(f0)
-        # Cycles per sample; modulo 1 because interpolation, unlike the sine, would see whole cycles.
+        # Cycles per sample, modulo 1: whole cycles would change the interpolated phase, though not its sine.
         rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate % 1.0
         # Left unwrapped and summed in one order, so that cutting the input elsewhere cannot change a bit.
         centres = np.cumsum(np.concatenate([self._phase, self._config.hop * rates]), axis=0)
@@ -70,13 +66,13 @@ class HarmonicSource:
         return self._render(f0[:-1], centres[:-1], rates[:-1], rates[1:])
 
     def finish(self) -> np.ndarray:
-        """Harmonics of the last frame, `[nb_harmonics + 1, hop]`, or of no frame if nothing was pushed."""
+        """Return the harmonics of the last frame, `[nb_harmonics + 1, hop]`, or of no frame if none was pushed."""
         last = self._render(self._f0, self._centres, self._rates, np.zeros_like(self._rates))
         self._f0, self._rates, self._centres = self._f0[:0], self._rates[:0], self._centres[:0]
         return last
 
     def _render(self, f0: np.ndarray, centres: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Harmonics of frames whose phase is `centres` cycles at the centre, with its slopes before and after it."""
+        """Return harmonics of frames with the phase `centres` (cycles) at their centres and these slopes around it."""
         if len(f0) and not self._started:
             left = np.concatenate([np.zeros_like(left[:1]), left[1:]])
             self._started = True
@@ -88,9 +84,9 @@ class HarmonicSource:
 
 
 class SteppedSource:
-    """Turns f0 into harmonics of the v3 layout, fed in order and in any pieces; nothing waits for the next frame.
+    """The source of v3: phase is constant within a frame, and no frame waits for the next.
 
-    Noise is uniform in 0..1, of the published table, and the same in every utterance.
+    Noise is uniform in 0..1, from the published table, and the same in every utterance.
     """
 
     def __init__(self, config: HiftConfig) -> None:
@@ -100,7 +96,7 @@ class SteppedSource:
         self._phase = np.zeros((1, len(self._multiples)))
 
     def push(self, f0: np.ndarray) -> np.ndarray:
-        """Harmonics `[nb_harmonics + 1, hop * frames]` of these frames; f0 `[frames]` in Hz as in `HarmonicSource`."""
+        """Return the harmonics `[nb_harmonics + 1, hop * frames]` of these frames, f0 `[frames]` in Hz."""
         f0 = _frames(f0)
         hop, count = self._config.hop, len(self._multiples)
         rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate % 1.0
@@ -112,15 +108,15 @@ class SteppedSource:
         return np.ascontiguousarray(mixed.reshape(-1, count).T)
 
     def finish(self) -> np.ndarray:
-        """Nothing, `[nb_harmonics + 1, 0]`: every frame has been given."""
+        """Return no frames, `[nb_harmonics + 1, 0]`: `push` has returned all."""
         return np.zeros((len(self._multiples), 0), np.float32)
 
 
 class RunningSource:
-    """Turns f0 into harmonics of the v1 layout, fed in order and in any pieces; nothing waits for the next frame.
+    """The source of v1: f0 is constant within a frame, and no frame waits for the next.
 
-    f0 is constant within a frame and each harmonic but the fundamental starts somewhere. Start phases and noise are
-    drawn from a generator of the seed, phase kept in float64.
+    All harmonics but the fundamental start at a random phase. Start phases and noise are drawn from a generator of the
+    seed; phase is float64.
     """
 
     def __init__(self, config: HiftConfig, seed: int) -> None:
@@ -131,7 +127,7 @@ class RunningSource:
         self._phase[0, 0] = 0.0
 
     def push(self, f0: np.ndarray) -> np.ndarray:
-        """Harmonics `[nb_harmonics + 1, hop * frames]` of these frames; f0 `[frames]` in Hz as in `HarmonicSource`."""
+        """Return the harmonics `[nb_harmonics + 1, hop * frames]` of these frames, f0 `[frames]` in Hz."""
         f0 = _frames(f0)
         hop, count = self._config.hop, len(self._multiples)
         rates = f0.astype(np.float64)[:, None] * self._multiples / self._config.sample_rate
@@ -143,20 +139,20 @@ class RunningSource:
         return np.ascontiguousarray(excitation(cycles, f0, noise, self._config).reshape(-1, count).T)
 
     def finish(self) -> np.ndarray:
-        """Nothing, `[nb_harmonics + 1, 0]`: every frame has been given."""
+        """Return no frames, `[nb_harmonics + 1, 0]`: `push` has returned all."""
         return np.zeros((len(self._multiples), 0), np.float32)
 
 
 def _frames(f0: np.ndarray) -> np.ndarray:
-    """f0 as float32 `[frames]`; ValueError for another rank."""
+    """Return f0 as float32 `[frames]`; ValueError for another rank."""
     f0 = np.asarray(f0, dtype=np.float32)
     if f0.ndim != 1:
-        raise ValueError(f"a source's push needs f0 of shape [frames], got {list(f0.shape)}")
+        raise ValueError(f"push needs f0 of shape [frames], got {list(f0.shape)}")
     return f0
 
 
 def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: HiftConfig) -> np.ndarray:
-    """Sines with a little noise in voiced frames, noise alone in the others, `[frames, hop, harmonics]` float32.
+    """Return sines with a little noise in voiced frames, noise in the others, `[frames, hop, harmonics]` float32.
 
     Args:
         cycles: phase in cycles within 0..1; noise: of unit size. Both `[frames, hop, harmonics]`.
@@ -183,6 +179,6 @@ def harmonic_source(config: HiftConfig, seed: int) -> Source:
 
 
 def harmonics(f0: np.ndarray, config: HiftConfig, seed: int) -> np.ndarray:
-    """Harmonics `[nb_harmonics + 1, hop * frames]` of a whole utterance, f0 `[frames]` in Hz."""
+    """Return the harmonics `[nb_harmonics + 1, hop * frames]` of a whole utterance, f0 `[frames]` in Hz."""
     source = harmonic_source(config, seed)
     return np.concatenate([source.push(f0), source.finish()], axis=1)

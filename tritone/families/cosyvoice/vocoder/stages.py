@@ -18,7 +18,7 @@ FRAMES = Axis("mel_frames", 4, 200, 3000)
 
 
 def vocoder_stages(config: HiftConfig, hift_loader: Callable[[], Hift]) -> tuple[Stage, ...]:
-    """Stages `f0_predictor` and `vocoder`, their weight norm folded; `hift_loader()` returns a loaded network."""
+    """Return stages `f0_predictor` and `vocoder`, with weight norm folded; `hift_loader()` returns a loaded network."""
     samples = Scaled(config.hop, FRAMES)
     mel = Tensor("mel", "float32", (BATCH, config.in_channels, FRAMES), values=(-5.0, 2.0))
     mel_len = Tensor("mel_len", "int32", (BATCH,), length_of=FRAMES)
@@ -44,7 +44,7 @@ def vocoder_stages(config: HiftConfig, hift_loader: Callable[[], Hift]) -> tuple
             inputs=(mel, mel_len),
             outputs=(Tensor("f0", "float32", (BATCH, FRAMES), scale=config.nsf_voiced_threshold),),
             build=f0_predictor,
-            # A near-cancelling sum of large terms, in Hz, whose integral is a phase; the network has 1 MB.
+            # f0 in Hz is a nearly cancelling sum of large terms and is integrated to a phase. The network has 1 MB.
             keep_fp32=("*",),
         ),
         Stage(
@@ -52,8 +52,8 @@ def vocoder_stages(config: HiftConfig, hift_loader: Callable[[], Hift]) -> tuple
             inputs=(mel, mel_len, harmonics),
             outputs=(Tensor("waveform", "float32", (BATCH, samples)),),
             build=vocoder,
-            # The inverse transform divides by a sum of windows bounded below by 1e-8, which fp16 does not have: past
-            # the end of a ragged row that is a division by zero. And the magnitudes are exp(x) before they are clipped.
+            # The inverse transform divides by a sum of windows of at least 1e-8, which is 0 in fp16: a division by zero
+            # past the end of a shorter row. The magnitudes are exp(x) before they are clipped.
             keep_fp32=("/hift/*stft/*", "/hift/Exp"),
             fp16_tolerance=1e-2,
         ),

@@ -1,6 +1,6 @@
-"""How chunks of a v1 stream agree where they overlap: the noise and features of the frames they share are handed on.
+"""The noise and features that a chunk of a v1 stream passes to the next, so that the frames they share nearly agree.
 
-The published layout of a cache is `[1, 80, frames, 2]`: noise and mu of the prompt's frames and of the last ones.
+The published shape of a cache is `[1, 80, frames, 2]`: noise and mu of the prompt's frames and of the last frames.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def empty_cache(config: InterpolatingFlowConfig) -> np.ndarray:
 
 
 def continued(noise: np.ndarray, mu: np.ndarray, cache: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Noise and mu `[1, 80, frames]` of a chunk, its first frames replaced by those the chunk before ended with."""
+    """Return noise and mu `[1, 80, frames]` of a chunk, its first frames replaced by those kept in the cache."""
     kept = cache.shape[2]
     return (
         np.concatenate([cache[..., 0], noise[:, :, kept:]], axis=2),
@@ -26,7 +26,7 @@ def continued(noise: np.ndarray, mu: np.ndarray, cache: np.ndarray) -> tuple[np.
 
 
 def next_cache(config: InterpolatingFlowConfig, noise: np.ndarray, mu: np.ndarray, prompt_frames: int) -> np.ndarray:
-    """What the next chunk continues: noise and mu of the prompt and of the frames of the last `EDGE` tokens."""
+    """Return the cache for the next chunk: noise and mu of the prompt and of the frames of the last `EDGE` tokens."""
     overlap = config.frames(EDGE)
     return np.stack(
         [np.concatenate([x[:, :, :prompt_frames], x[:, :, -overlap:]], axis=2) for x in (noise, mu)], axis=-1

@@ -1,4 +1,4 @@
-"""The network that estimates the flow's velocity in the v1 layout: a U-Net over frames, blind to padding.
+"""The network that estimates the flow's velocity in v1: a U-Net over frames that ignores padding.
 
 Source: Matcha-TTS (Mehta et al. 2023) as CosyVoice (Du et al. 2024), section 2.3, uses it: residual convolution blocks
 with the flow time mixed in, each followed by transformer blocks; halved rates in the middle, skip connections across.
@@ -20,7 +20,7 @@ GROUPS = 8
 
 
 class ConvBlock(nn.Module):
-    """Convolution over three frames, group norm, Mish: `[batch, channels, frames]`, zero where `mask` is."""
+    """Convolution over three frames, group norm, Mish: `[batch, channels, frames]`, zero where `mask` is zero."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ResnetBlock(UnetResnet):
 
 
 class Half(nn.Module):
-    """Every second frame, from three: `[batch, channels, frames]` to half the frames, rounded up."""
+    """Halves the frame rate by a strided convolution over three frames: `[batch, channels, frames]`, rounded up."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Half(nn.Module):
 
 
 class Double(nn.Module):
-    """Two frames from each and its neighbours: `[batch, channels, frames]` to twice the frames."""
+    """Doubles the frame rate by a transposed convolution: `[batch, channels, frames]` to twice the frames."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,14 +76,14 @@ class Level(UnetLevel):
 
 
 class MiddleLevel(Level):
-    """The blocks alone."""
+    """A level of the blocks only."""
 
     def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> Tensor:
         return self.transform(x, mask, time)
 
 
 class OuterLevel(Level):
-    """The blocks, and what changes the rate after them; gives the outputs of both."""
+    """The blocks and a layer after them that changes the rate; returns the outputs of both."""
 
     def forward(self, x: Tensor, mask: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
         x = self.transform(x, mask, time)
@@ -91,7 +91,7 @@ class OuterLevel(Level):
 
 
 class Unet(nn.Module):
-    """Velocity `[batch, 80, frames]` of the flow at noisy mel `x`, given mu, speaker and known mel."""
+    """Estimates the flow's velocity `[batch, 80, frames]` at a noisy mel, from mu, speaker and known mel."""
 
     def __init__(self, config: UnetConfig) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Unet(nn.Module):
         self.final_proj = nn.Conv1d(widths[0], config.out_channels, 1)
 
     def forward(self, x: Tensor, mask: Tensor, mu: Tensor, t: Tensor, spks: Tensor, cond: Tensor) -> Tensor:
-        """Velocity, zero where `mask` is.
+        """Return the velocity, zero where `mask` is zero.
 
         Args:
             x, mu, cond: `[batch, 80, frames]`; t: `[batch]` in 0..1; spks: `[batch, 80]`.

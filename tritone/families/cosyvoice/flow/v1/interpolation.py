@@ -1,8 +1,8 @@
-"""Where each mel frame of the v1 layout reads in its speech tokens: host work, because data decides the sizes.
+"""The positions of v1's mel frames among the speech tokens: host work, because the data decides the sizes.
 
-Tokens and mel frames have no common multiple, so features are interpolated. The prompt, whose mel is given, and the
-speech after it are stretched apart, and so are the first and last tokens of longer speech: wherever a stream is cut,
-the same tokens make the same frames.
+The frame rate is not a multiple of the token rate, so features are interpolated. The prompt, which comes with its mel,
+and the speech after it are stretched separately, and so are the first and last tokens of longer speech. The same tokens
+therefore make the same frames wherever a stream is cut.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
 from tritone.stage import Arrays
 
 EDGE = 20
-"""Tokens at each end of longer speech that are stretched apart; also how many tokens chunks of a stream overlap."""
+"""Tokens at each end of longer speech that are stretched separately; the chunks of a stream overlap by as many."""
 
 
 def frame_positions(
     config: InterpolatingFlowConfig, prompt_tokens: int, prompt_frames: int, tokens: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the token before each frame, int64 `[frames]`, and how far the frame is on the way to the next one,
-    float32.
+    """Return the token before each frame, int64 `[frames]`, and the frame's distance to it in tokens, float32.
 
-    Frames are those of the prompt, as many as its mel has, and `config.frames(tokens)` of the speech after it.
+    The frames are the `prompt_frames` of the prompt's mel, then `config.frames(tokens)` of the speech after it.
     """
     total, edge = config.frames(tokens), config.frames(EDGE)
     parts = [(prompt_tokens, prompt_frames)]
@@ -55,9 +54,9 @@ def frame_inputs(flow: InterpolatingFlowConfig, rows: Sequence[tuple[int, int, i
 
 
 def _stretch(count: int, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Linear interpolation of `count` tokens at the centres of as wide `frames`, in float32 as published."""
+    """Return positions for stretching `count` tokens to `frames`, at the centres of frames, in float32 as published."""
     scale = np.float32(count) / np.float32(max(1, frames))
     position = np.maximum(scale * (np.arange(frames, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5), 0)
     token = np.minimum(position.astype(np.int64), max(0, count - 1))
-    # Past the last token there is nothing to move on to.
+    # No token follows the last one.
     return token, np.where(token < count - 1, position - token.astype(np.float32), 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Speech tokens to mel in the v1 layout: a conformer, interpolation to mel rate, and a U-Net flow."""
+"""Speech tokens to mel in v1: a conformer, interpolation to the mel rate, and a U-Net flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tritone.nn.stft import length_mask
 
 
 class LengthRegulator(nn.Module):
-    """Token features to frame features `[batch, channels, frames]`: interpolation, then convolutions over frames."""
+    """Turns token features into frame features `[batch, channels, frames]`: interpolation, then convolutions."""
 
     def __init__(self, channels: int, layers: int) -> None:
         super().__init__()
@@ -24,11 +24,11 @@ class LengthRegulator(nn.Module):
         self.model = nn.ModuleList([*model, nn.Conv1d(channels, channels, 1)])
 
     def forward(self, x: Tensor, token: Tensor, fraction: Tensor, length: Tensor) -> Tensor:
-        """Frame features, zero beyond each row's `length` `[batch]`.
+        """Return frame features, zero beyond each row's `length` `[batch]`.
 
         Args:
             x: token features `[batch, channels, tokens]`.
-            token, fraction: `[batch, frames]`, where each frame reads (see `interpolation.frame_positions`).
+            token, fraction: `[batch, frames]`, the position of each frame (see `interpolation.frame_positions`).
         """
         last = x.shape[2] - 1
         at = token.clamp(min=0).clamp(max=last)[:, None].expand(-1, x.shape[1], -1)
@@ -36,13 +36,13 @@ class LengthRegulator(nn.Module):
         x = x.gather(2, at) * (1 - fraction) + x.gather(2, (at + 1).clamp(max=last)) * fraction
         mask = length_mask(length, x)
         for index, layer in enumerate(self.model):
-            # By place: convolution, norm, activation, and so on; only the norm is told what exists.
+            # Layers take turns: convolution, norm, activation. Only the norm takes the mask.
             x = layer(x, mask) if index % 3 == 1 else layer(x * mask)
         return x * mask
 
 
 class InterpolatingFlow(FlowBase):
-    """All weights of a v1 `flow.pt`, loadable strictly; the class the checkpoints name is MaskedDiffWithXvec."""
+    """All weights of a v1 `flow.pt`, loadable strictly; its class in the YAML is MaskedDiffWithXvec."""
 
     def __init__(self, config: InterpolatingFlowConfig) -> None:
         super().__init__(config)
@@ -53,14 +53,14 @@ class InterpolatingFlow(FlowBase):
         self.decoder = Decoder(Unet(config.estimator))
 
     def encode(self, token: Tensor, length: Tensor) -> Tensor:
-        """Token features `[batch, 80, tokens]` of ids `[batch, tokens]`."""
+        """Return token features `[batch, 80, tokens]` of ids `[batch, tokens]`."""
         embedded = self.input_embedding(token.clamp(min=0))
         hidden = self.encoder(embedded * existing(embedded, length), length)
         return self.encoder_proj(hidden).transpose(1, 2)
 
 
 class InterpolatingEncoder(nn.Module):
-    """Stage `flow_encoder` of this layout: whole utterances, ragged in a batch, at mel rate."""
+    """Stage `flow_encoder` of v1: whole utterances of different lengths in a batch, at the mel rate."""
 
     full_precision_inputs = ("embedding",)
 
@@ -83,7 +83,7 @@ class InterpolatingEncoder(nn.Module):
 
 
 class UnetEstimator(nn.Module):
-    """Stage `flow_estimator` of this layout: velocity of whole utterances, zero where `mask` is."""
+    """Stage `flow_estimator` of v1: the velocity of whole utterances, zero where `mask` is zero."""
 
     full_precision_inputs = ("t",)
 

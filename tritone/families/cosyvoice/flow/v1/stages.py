@@ -1,4 +1,4 @@
-"""The two flow stages of the v1 layout: their names, shapes and ranges."""
+"""The two flow stages of v1: their names, shapes and ranges."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 SPEECH_TOKENS = Axis("speech_tokens", 1, 200, 3000)
 FRAMES = Axis("frames", 4, 344, 5168)
-"""Of prompt and speech together: a minute of 22.05 kHz mel."""
+"""Frames of prompt and speech together, up to a minute of 22.05 kHz mel."""
 # A group norm's sums over a long row overflow fp16, and so does the square of exp(x) in Mish.
 REGULATOR_FP32 = ("/length_regulator/model.*/[!C]*",)
 NORMS_FP32 = ("/estimator/*/block.1/*",)
 
 
 def flow_stages(config: InterpolatingFlowConfig, flow_loader: Callable[[], InterpolatingFlow]) -> tuple[Stage, Stage]:
-    """`flow_encoder` and `flow_estimator` of a checkpoint; `flow_loader` returns the loaded flow, the same each time.
+    """Return `flow_encoder` and `flow_estimator`; `flow_loader` returns the loaded flow, the same one each time.
 
-    Where each frame reads in the tokens, `frame_token` and `frame_fraction`, comes from `interpolation`.
+    `interpolation` computes the position of each frame among the tokens, `frame_token` and `frame_fraction`.
     """
     mel = config.output_size
 

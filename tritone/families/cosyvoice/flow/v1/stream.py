@@ -1,7 +1,7 @@
-"""Speech tokens to mel in chunks for the v1 layout, whose flow sees a whole utterance at once.
+"""Speech tokens to mel in chunks for v1, whose flow works on whole utterances.
 
-Chunks overlap by 20 tokens. Where they do, they share noise and features (`flow_cache`), so that they nearly agree, and
-are cross-faded. Each costs the same: the prompt, its own tokens and the overlap.
+Chunks overlap by 20 tokens. In the overlap they share noise and features (`cache`), so they nearly agree, and are
+cross-faded. Every chunk costs the same: the prompt, its own tokens and the overlap.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Call
 
 HOP = 100
-"""Tokens by which a chunk moves on, as published: 2 s."""
+"""Tokens from the start of one chunk to the next, as published: 2 s."""
 
 
 class InterpolatingStream:
@@ -30,10 +30,10 @@ class InterpolatingStream:
 
     Args:
         call: runs `flow_encoder` and `flow_estimator`.
-        voice: its prompt tokens and prompt mel come first in every chunk and are not part of the output.
-        draw: the noise of a chunk, prompt included; what the chunk before already has is replaced.
-        hop: tokens per chunk, besides the overlap.
-        published: cross-fade with the published windows, whose sum is up to 1.08 and not 1.
+        voice: its prompt tokens and prompt mel begin every chunk and are not part of the output.
+        draw: the noise of a chunk, prompt included; the frames shared with the chunk before keep their noise.
+        hop: tokens per chunk, without the overlap.
+        published: cross-fade with the published windows, whose sum is up to 1.08 instead of 1.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class InterpolatingStream:
         published: bool = False,
     ) -> None:
         if hop < EDGE:
-            raise ValueError(f"hop must be {EDGE} tokens or more, which is what chunks overlap by; got {hop}")
+            raise ValueError(f"hop is {hop} tokens; it must be {EDGE} or more, the overlap of two chunks")
         flow = cast("InterpolatingFlowConfig", config.flow)
         self._call, self._config, self._flow = call, config, flow
         self._voice, self._draw, self._hop = voice, draw, hop
@@ -106,9 +106,9 @@ class InterpolatingStream:
 
 
 def fades(frames: int, published: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Weights `[frames]` of the new and of the old chunk, which add up to one: the level stays what it was.
+    """Return weights `[frames]` of the new and of the old chunk, which add up to one, so that the level is kept.
 
-    The frames agree but for what each chunk saw around them, so it is amplitudes that are kept, here in log mel. The
+    The two chunks' frames differ only by their context, so their amplitudes (in log mel) should not change. The
     published halves of a Hamming window add up to 1.06 to 1.08, which makes every seam of a log mel quieter.
     """
     if published:

@@ -1,4 +1,4 @@
-"""The flow's encoder: a conformer over speech tokens, doubled in rate, then a conformer over frames.
+"""The flow's encoder in v2: a conformer over speech tokens, twice the rate, then a conformer over frames.
 
 Source: CosyVoice 2 (Du et al. 2024), section 2.3; the conformer blocks have neither convolution nor macaron halves.
 """
@@ -25,7 +25,7 @@ class EncoderState(NamedTuple):
 
 
 class Upsample(nn.Module):
-    """Every token twice, then a causal convolution: `[batch, tokens, dim]` to `[batch, 2 x tokens, dim]`.
+    """Repeats every token, then a causal convolution: `[batch, tokens, dim]` to `[batch, 2 x tokens, dim]`.
 
     The state holds two tokens, which are the four frames of the convolution's past.
     """
@@ -42,7 +42,7 @@ class Upsample(nn.Module):
 
 
 class UpsampleConformerEncoder(nn.Module):
-    """Token embeddings with lookahead `[batch, tokens + ahead, in]` to features `[batch, 2 x tokens, dim]`."""
+    """Turns token embeddings with lookahead `[batch, tokens + ahead, in]` into features `[batch, 2 x tokens, dim]`."""
 
     def __init__(self, config: EncoderConfig, in_dim: int, ahead: int) -> None:
         super().__init__()
@@ -58,13 +58,13 @@ class UpsampleConformerEncoder(nn.Module):
     def forward(
         self, x: Tensor, length: Tensor, chunk_size: Tensor, state: EncoderState | None = None
     ) -> tuple[Tensor, EncoderState | None]:
-        """Features and next state.
+        """Return features and the next state.
 
         Args:
             x: `[batch, tokens + ahead, in]`; the last `ahead` are context only.
-            length: `[batch]`, how many of all these exist; the rest counts as silence (zeros) for the lookahead.
+            length: `[batch]`, the number of these that exist; the lookahead takes the rest as silence (zeros).
             chunk_size: int64 `[1]`, tokens per chunk of the attention mask.
-            state: of the steps before; None for a whole utterance, which keeps no state.
+            state: from the chunk before; None for a whole utterance, which has no state.
         """
         token_att: Tensor | None = None
         frame_att: Tensor | None = None

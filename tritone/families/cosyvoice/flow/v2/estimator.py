@@ -1,4 +1,4 @@
-"""The causal network that estimates the flow's velocity, for a whole utterance or one chunk with its past.
+"""The causal network that estimates the flow's velocity in v2, for a whole utterance or a chunk with its past.
 
 Source: CosyVoice 2 (Du et al. 2024), section 2.4, after Matcha-TTS (Mehta et al. 2023): residual convolution blocks
 with the flow time mixed in, each followed by transformer blocks, and one skip connection around the middle.
@@ -55,14 +55,14 @@ class Level(UnetLevel):
 
 
 class MiddleLevel(Level):
-    """The blocks alone."""
+    """A level of the blocks only."""
 
     def forward(self, x: Tensor, time: Tensor, bias: Tensor, parts: Parts) -> Tensor:
         return self.transform(x, time, bias, parts)
 
 
 class OuterLevel(Level):
-    """The blocks, and a convolution after them; gives the outputs of both."""
+    """The blocks and a convolution after them; returns the outputs of both."""
 
     def __init__(self, config: EstimatorConfig, in_channels: int) -> None:
         super().__init__(config, in_channels, CausalConv1d(config.channels[0], config.channels[0], 3))
@@ -75,13 +75,14 @@ class OuterLevel(Level):
 
 
 class Estimator(nn.Module):
-    """Velocity `[batch, 80, frames]` of the flow at noisy mel `x`, given mu, speaker and known mel."""
+    """Estimates the flow's velocity `[batch, 80, frames]` at a noisy mel, from mu, speaker and known mel."""
 
     def __init__(self, config: EstimatorConfig) -> None:
         super().__init__()
         if len(config.channels) != 1:
             raise ConfigError(
-                f"estimator channels {list(config.channels)}: the causal estimator has one level, so exactly one width"
+                f"flow.decoder.estimator.channels is {list(config.channels)}; the causal estimator has one level, "
+                f"which needs one width"
             )
         width = config.channels[0]
         self.left_chunks = config.left_chunks
@@ -104,15 +105,15 @@ class Estimator(nn.Module):
         valid: Tensor | None = None,
         state: EstimatorState | None = None,
     ) -> tuple[Tensor, EstimatorState | None]:
-        """Velocity and next state.
+        """Return the velocity and the next state.
 
-        Every convolution is causal, so padding at the end reaches earlier frames through attention alone, where
-        `valid` (bool `[batch, frames]`) hides it.
+        All convolutions are causal, so padding at the end can reach earlier frames only through attention; `valid`
+        (bool `[batch, frames]`) masks it there.
 
         Args:
             x, mu, cond: `[batch, 80, frames]`; t: `[batch]` in 0..1; spks: `[batch, 80]`.
             chunk_size: int64 `[1]`, frames per chunk of the attention mask.
-            state: of the steps before; None for a whole utterance, which keeps no state.
+            state: from the chunk before; None for a whole utterance, which has no state.
         """
         time = self.time_mlp(t)
         past = 0

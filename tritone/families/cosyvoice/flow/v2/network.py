@@ -13,7 +13,7 @@ from tritone.families.cosyvoice.flow.v2.estimator import Estimator
 class Flow(FlowBase):
     """All weights of a v2 `flow.pt`, loadable strictly.
 
-    Source: CosyVoice 2 (Du et al. 2024), section 2.4; the class the checkpoints name is CausalMaskedDiffWithXvec.
+    Source: CosyVoice 2 (Du et al. 2024), section 2.4; its class in the YAML is CausalMaskedDiffWithXvec.
     """
 
     def __init__(self, config: FlowConfig) -> None:
@@ -42,7 +42,7 @@ class Flow(FlowBase):
 
 
 class FlowEncoder(nn.Module):
-    """Stage `flow_encoder`: whole utterances, ragged in a batch; the lookahead past an end sees zeros."""
+    """Stage `flow_encoder` of v2: whole utterances of different lengths in a batch, with zeros after an end."""
 
     full_precision_inputs = ("embedding",)
 
@@ -57,9 +57,9 @@ class FlowEncoder(nn.Module):
 
 
 class FlowEncoderChunk(nn.Module):
-    """Stage `flow_encoder_chunk`: one chunk and its lookahead.
+    """Stage `flow_encoder_chunk` of v2: one chunk and its lookahead.
 
-    `speech_token_len` counts both; at the end of speech it is shorter, and what is missing counts as zeros.
+    `speech_token_len` counts both; at the end of speech it is shorter, and the missing tokens count as zeros.
     """
 
     full_precision_inputs = ("embedding",)

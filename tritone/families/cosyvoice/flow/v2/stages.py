@@ -1,4 +1,4 @@
-"""The four flow stages: names, shapes and ranges, declared once for every exporter, server and check."""
+"""The four flow stages of v2: names, shapes and ranges, declared once for every exporter, server and check."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 def flow_stages(config: FlowConfig, flow_loader: Callable[[], Flow]) -> tuple[Stage, ...]:
-    """`flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of a v2 checkpoint.
+    """Return `flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of v2.
 
-    `flow_loader` returns the loaded flow, the same one each time. State inputs are called `<x>_state` and come back as
+    `flow_loader` returns the loaded flow, the same one each time. A state input `<x>_state` is returned as
     `next_<x>_state`; `cfm.initial_state` makes the first.
     """
     return (*_encoder_stages(config, flow_loader), *estimator_stages(config, flow_loader, UNET_FP32))

@@ -1,8 +1,8 @@
-"""The diffusion transformer that estimates the flow's velocity, for a whole utterance or one chunk with its past.
+"""The diffusion transformer that estimates the flow's velocity in v3, for a whole utterance or a chunk with its past.
 
 Source: DiT (Peebles & Xie 2023) with adaptive layer norm from the flow time, as F5-TTS (Chen et al. 2024) applies it to
-speech. The published checkpoints were trained with rotary positions on the first attention head alone (the rotation
-covered as many channels as one head has, before the split into heads), and so it is here.
+speech. The published checkpoints were trained with rotary positions on the first attention head only: the rotation
+covers the channels of one head before the split into heads. The same is done here.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class TimeEmbedding(nn.Module):
         self.time_mlp = nn.Sequential(nn.Linear(TIME_CHANNELS, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(self, t: Tensor, like: Tensor) -> Tensor:
-        """In the dtype of `like`."""
+        """Return the embedding in the dtype of `like`."""
         angles = torch.cat(sinusoid(1000.0 * t, self.channels, self.channels // 2 - 1), dim=-1)
         return self.time_mlp(angles.to(like.dtype))
 
 
 class PositionConvs(nn.Module):
-    """Two wide causal convolutions that tell a frame where it stands: `[batch, dim, frames]`.
+    """Two wide causal convolutions that give a frame its position: `[batch, dim, frames]`.
 
     The state is the past inputs of both, `[batch, 2 x dim, kernel - 1]`.
     """
@@ -59,7 +59,7 @@ class PositionConvs(nn.Module):
 
 
 class InputEmbedding(nn.Module):
-    """Everything a frame is given, projected: `[batch, channels, frames]` to `[batch, frames, dim]`."""
+    """Projects the conditions of every frame: `[batch, channels, frames]` to `[batch, frames, dim]`."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class InputEmbedding(nn.Module):
 
 
 class Modulation(nn.Module):
-    """`parts` vectors `[batch, 1, dim]` each, from the embedded flow time."""
+    """Computes `parts` vectors, `[batch, 1, dim]` each, from the embedded flow time."""
 
     def __init__(self, dim: int, parts: int) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, bias: Tensor, cosine: Tensor, sine: Tensor, state: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; `cosine` and `sine` `[past + frames, head_dim / 2]` of every key's position."""
+        """Return output and next state; `cosine` and `sine` `[past + frames, head_dim / 2]` of every key's position."""
         query = split_heads(self.to_q(x), self.heads)
         key, value = split_heads(self.to_k(x), self.heads), split_heads(self.to_v(x), self.heads)
         key, value, state = extend(key, value, state, self.keep)
@@ -146,7 +146,7 @@ class Block(nn.Module):
 
 
 class Dit(nn.Module):
-    """Velocity `[batch, 80, frames]` of the flow at noisy mel `x`, given mu, speaker and known mel."""
+    """Estimates the flow's velocity `[batch, 80, frames]` at a noisy mel, from mu, speaker and known mel."""
 
     def __init__(self, config: DitConfig) -> None:
         super().__init__()
@@ -170,10 +170,10 @@ class Dit(nn.Module):
         valid: Tensor | None = None,
         state: EstimatorState | None = None,
     ) -> tuple[Tensor, EstimatorState | None]:
-        """Velocity and next state; arguments as those of `estimator.Estimator`.
+        """Return the velocity and the next state; the arguments are those of v2's `Estimator`.
 
-        The convolutions are causal, so padding at the end reaches earlier frames through attention alone, where
-        `valid` hides it.
+        The convolutions are causal, so padding at the end can reach earlier frames only through attention, where
+        `valid` masks it.
         """
         past = 0
         conv: Tensor | None = None

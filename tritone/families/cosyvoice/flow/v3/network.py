@@ -1,4 +1,4 @@
-"""Speech tokens to mel in the v3 layout: token embeddings with lookahead, each repeated, and a transformer flow."""
+"""Speech tokens to mel in v3: token embeddings with lookahead, each repeated, and a transformer flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tritone.families.cosyvoice.flow.v3.estimator import Dit
 class DitFlow(FlowBase):
     """All weights of a v3 `flow.pt`, loadable strictly.
 
-    Source: CosyVoice 3 (Du et al. 2025); the class the checkpoints name is CausalMaskedDiffWithDiT.
+    Source: CosyVoice 3 (Du et al. 2025); its class in the YAML is CausalMaskedDiffWithDiT.
     """
 
     def __init__(self, config: DitFlowConfig) -> None:
@@ -34,7 +34,7 @@ class DitFlow(FlowBase):
 
 
 class LookaheadEncoder(nn.Module):
-    """Stage `flow_encoder` of this layout: whole utterances, ragged in a batch; past an end there is silence."""
+    """Stage `flow_encoder` of v3: whole utterances of different lengths in a batch, with silence after an end."""
 
     full_precision_inputs = ("embedding",)
 
@@ -48,9 +48,9 @@ class LookaheadEncoder(nn.Module):
 
 
 class LookaheadEncoderChunk(nn.Module):
-    """Stage `flow_encoder_chunk` of this layout: one chunk and its lookahead.
+    """Stage `flow_encoder_chunk` of v3: one chunk and its lookahead.
 
-    `speech_token_len` counts both; at the end of speech it is shorter, and what is missing counts as zeros.
+    `speech_token_len` counts both; at the end of speech it is shorter, and the missing tokens count as zeros.
     """
 
     full_precision_inputs = ("embedding",)

@@ -1,4 +1,4 @@
-"""The four flow stages of the v3 layout: an encoder without attention, and the estimator stages of every layout."""
+"""The four flow stages of v3: an encoder without attention, and the estimator stages that v2 has too."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ ESTIMATOR_FP32 = (
 
 
 def flow_stages(config: DitFlowConfig, flow_loader: Callable[[], DitFlow]) -> tuple[Stage, ...]:
-    """`flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of a v3 checkpoint.
+    """Return `flow_encoder`, `flow_encoder_chunk`, `flow_estimator` and `flow_estimator_chunk` of v3.
 
-    As `flow_stages`, but that the encoder has no mask and so no `chunk_size`.
+    They are like those of v2, except that the encoder has no mask and therefore no `chunk_size`.
     """
     return (*_encoder_stages(config, flow_loader), *estimator_stages(config, flow_loader, ESTIMATOR_FP32))
 

@@ -1,7 +1,7 @@
-"""The language model of the v1 layout: a transformer over encoded text, a speaker and speech tokens.
+"""The language model of v1: a transformer over encoded text, a speaker and speech tokens.
 
-A sequence is [sos, speaker, text, task_id, speech ...]; where no speaker is given (instructed speech) its row is left
-out. Keys are the official ones of the class the checkpoints name, TransformerLM.
+A sequence is [sos, speaker, text, task_id, speech ...]; instructed speech has no speaker row. The keys are those of
+the published class, TransformerLM.
 """
 
 from __future__ import annotations
@@ -32,34 +32,33 @@ class TransformerLm(nn.Module):
         self.spk_embed_affine_layer = nn.Linear(config.spk_embed_dim, hidden)
 
     def encode_text(self, text: Tensor) -> Tensor:
-        """Encoded text `[batch, text, hidden]` of ids `[batch, text]` without padding."""
+        """Return encoded text `[batch, text, hidden]` of ids `[batch, text]` without padding."""
         return self.text_encoder_affine_layer(self.text_encoder(self.text_embedding(text)))
 
     def speaker(self, embedding: Tensor) -> Tensor:
-        """Return rows `[1, speakers, hidden]` of embeddings `[speakers, 192]`, whose length does not matter."""
+        """Return rows `[1, speakers, hidden]` of embeddings `[speakers, 192]`, which are normalised first."""
         direction = nn.functional.normalize(embedding, dim=1)
         return self.spk_embed_affine_layer(direction.to(self.spk_embed_affine_layer.weight.dtype))[None]
 
     def prefix(self, text: Tensor, embedding: Tensor) -> Tensor:
-        """[sos, speaker, text] `[1, 1 + speakers + text, hidden]` of text ids `[1, text]` and `[speakers, 192]`."""
+        """Return [sos, speaker, text] `[1, 1 + speakers + text, hidden]` of text ids `[1, text]` and embeddings."""
         sos = self.llm_embedding.weight[SOS][None, None]
         return torch.cat((sos, self.speaker(embedding), self.encode_text(text)), dim=1)
 
     def table(self) -> Tensor:
-        """Return rows `[head_size + 2, hidden]` of every id that follows the prefix.
-
-        Codes, stop ids (zeros), sos, task_id.
-        """
+        """Return embeddings `[head_size + 2, hidden]` of all ids after the prefix: codes, stop ids (zeros), markers."""
         stops = torch.zeros(self.config.extra_ids, self.config.hidden_size)
         return torch.cat((self.speech_embedding.weight, stops, self.llm_embedding.weight)).detach()
 
     def log_probs(self, text: Tensor, embedding: Tensor, speech: Tensor) -> Tensor:
-        """Teacher-forced log-probabilities `[1, speech + 1, head_size]`: row i is the distribution of speech id i.
+        """Return teacher-forced log-probabilities `[1, speech + 1, head_size]`.
+
+        Row i is the distribution of speech id i.
 
         Args:
             text: prompt text and target text together, ids `[1, text]`.
             embedding: `[speakers, 192]`, of one speaker or none.
-            speech: ids `[1, speech]`; the last row is what would follow them.
+            speech: ids `[1, speech]`; the last row is the distribution of the next id.
         """
         task = self.llm_embedding.weight[TASK_ID][None, None]
         prefix = self.prefix(text, embedding)
@@ -68,7 +67,7 @@ class TransformerLm(nn.Module):
 
 
 class LlmTextEncoder(nn.Module):
-    """Stage `llm_text_encoder`: what stands before the speech of a sequence."""
+    """Stage `llm_text_encoder`: the part of a sequence before its speech."""
 
     full_precision_inputs = ("embedding",)
 
@@ -81,9 +80,9 @@ class LlmTextEncoder(nn.Module):
 
 
 class LlmStep(nn.Module):
-    """Stage `llm_step`: scores of the next speech id after a prefix, ids, and the keys and values of all before them.
+    """Stage `llm_step`: scores of the next speech id after a prefix, ids, and the keys and values of earlier positions.
 
-    The first step of a sequence has its prefix and an empty state; every other has an empty prefix.
+    The first step of a sequence has the prefix and an empty state; all later steps have an empty prefix.
     """
 
     def __init__(self, lm: TransformerLm) -> None:

@@ -71,11 +71,11 @@ class StageSession:
         self._state = {}
 
     def _append(self, prefix: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        wanted = self.length + prefix.shape[1] + len(ids)
-        if wanted > PAST.hi:
+        needed = self.length + prefix.shape[1] + len(ids)
+        if needed > PAST.hi:
             raise InvalidRequest(
                 "prompt",
-                f"{self.length} + {wanted - self.length} tokens do not fit the language model's {PAST.hi} positions; "
+                f"{self.length} + {needed - self.length} tokens do not fit the language model's {PAST.hi} positions; "
                 "send a shorter text or reference",
             )
         result = self._call("llm_step", prefix=prefix, token=ids[None], **self._state)

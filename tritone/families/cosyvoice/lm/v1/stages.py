@@ -1,6 +1,6 @@
-"""The two stages of the v1 layout's language model: names, shapes and ranges.
+"""The two stages of v1's language model: names, shapes and ranges.
 
-It is no model other engines know, so it is stages: `session.py` makes a decoding session of them.
+It is not a causal LM that engines can load, so its steps are stages; `session.py` decodes with them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 TEXT = Axis("llm_text_tokens", 1, 40, 400)
 SPEAKERS = Axis("llm_speakers", 0, 1, 1)
-"""One, or none where speech is instructed in words."""
+"""One speaker, or none if the request describes the manner of speaking in words."""
 PREFIX = Axis("llm_prefix", 0, 42, TEXT.hi + 2)
 TOKENS = Axis("llm_tokens", 1, 100, 1501)
 """task_id and the prompt's speech (30 s) in the first step, one token in every other."""
@@ -24,18 +24,18 @@ PAST = Axis("llm_past", 0, 200, 4095)
 
 
 def angles(encoder: str) -> tuple[str, ...]:
-    """Nodes of an encoder's position angles, which grow with the position: in fp16 they are off by 1 rad at 1500."""
+    """Return the nodes of an encoder's position angles, which grow with the position: in fp16 off by 1 rad at 1500."""
     return tuple(f"/{encoder}/encoders/{name}" for name in ("Mul*", "Exp", "Sin", "Cos"))
 
 
 SPEAKER_FP32 = ("/ReduceL2", "/Clip", "/Div")
-"""The speaker's norm is bounded below by 1e-12, which fp16 does not have."""
+"""The speaker's norm is at least 1e-12, which is 0 in fp16."""
 
 
 def lm_stages(config: TransformerLmConfig, lm_loader: Callable[[], TransformerLm]) -> tuple[Stage, Stage]:
-    """`llm_text_encoder` and `llm_step` of a checkpoint; `lm_loader` returns the loaded network, the same each time.
+    """Return `llm_text_encoder` and `llm_step`; `lm_loader` returns the loaded network, the same one each time.
 
-    `token` counts as in the merged vocabulary (codes, stop ids, sos, task_id). The state input comes back as
+    `token` is an id of the merged vocabulary (codes, stop ids, sos, task_id). The state input is returned as
     `next_kv_state`; `cfm.initial_state` makes the first.
     """
     decoder = config.decoder

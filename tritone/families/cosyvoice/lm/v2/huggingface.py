@@ -1,12 +1,12 @@
-"""The published one-vocabulary layout of the speech LM: text tokens first, then the speech ids, then the two markers.
+"""The speech LM in the published one-vocabulary layout: text tokens, then the speech ids, then the two markers.
 
     0 .. text-1               the tokenizer's entries, special tokens included
-    text .. text+speech-1     <|s_0|> <|s_1|> ...; the ids behind the codes have names of their own (`names`)
+    text .. text+speech-1     <|s_0|> <|s_1|> ...; the ids after the codes have names of their own (`names`)
     then `markers`            <|sos|> <|task_id|>, which only prompts contain
-    then fill                 up to a multiple of 128, zero rows, named so that every row has a token
+    then fill                 up to a multiple of 128: zero rows, each with a token of its own
 
-Ids are those of the published conversion. What it loses is kept here: the head's bias, the backbone's rows behind the
-tokenizer's end, a text head that differs from the embedding, and the dtype of every tensor.
+The ids are those of the published conversion. This one also keeps what that one drops: the head's bias, the backbone's
+rows after the tokenizer's last entry, a text head that differs from the embedding, and the dtype of every tensor.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ CHAT_TEMPLATE = (
     "{%- elif message.role == 'assistant' -%}{{ message.content }}{%- endif -%}"
     "{%- endfor -%}"
 )
-"""The user's turn is the text to speak between the markers, the assistant's is its speech tokens; nothing else."""
+"""The user's turn is the text to speak, between the markers; the assistant's turn is its speech tokens."""
 
 
 @dataclass(frozen=True)
 class HfLayout:
-    """Where each kind of id stands, and what the tokens behind the text are called.
+    """The ranges of ids in the vocabulary, and the names of the tokens after the text.
 
     Args:
         text: entries of the text tokenizer; speech: rows of the speech head and embedding.
-        names: what speech ids that are no codes are called.
-        markers: tokens behind the speech ids, the rows of `llm_embedding` in order; empty where they are speech ids.
+        names: token names of the speech ids that are not codes.
+        markers: tokens after the speech ids, the rows of `llm_embedding` in order; empty if they are speech ids.
         stops: speech ids that end a sequence.
     """
 
@@ -62,16 +62,16 @@ class HfLayout:
 
     @property
     def used(self) -> int:
-        """How many rows have a meaning."""
+        """The number of rows in use, without padding."""
         return self.text + self.speech + len(self.markers)
 
     @property
     def size(self) -> int:
-        """Rows of the vocabulary, padding included."""
+        """The rows of the vocabulary, padding included."""
         return -(-self.used // ROWS) * ROWS
 
     def added(self) -> list[str]:
-        """Return names of the ids from `text` up to the padding."""
+        """Return the names of the ids from `text` up to the padding."""
         return [*(self.names.get(i, f"<|s_{i}|>") for i in range(self.speech)), *self.markers]
 
     def id_of(self, name: str) -> int:
@@ -79,11 +79,11 @@ class HfLayout:
         return self.text + self.added().index(name)
 
     def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> list[int]:
-        """Return Ids of [sos, text, task_id, speech]."""
+        """Return the ids of [sos, text, task_id, speech]."""
         return [self.id_of(SOS), *text, self.id_of(TASK_ID), *(self.text + s for s in speech)]
 
     def segments(self) -> tuple[tuple[int, int, int], ...]:
-        """Runs of ids of the merged vocabulary (`Vocabulary`: speech, markers, text) and where they stand in this."""
+        """Return runs of ids: (first id in the merged `Vocabulary`, first id here, length)."""
         if not self.markers:
             return ((0, self.text, self.speech), (self.speech, 0, self.text))
         v = Vocabulary(self.speech)
@@ -92,16 +92,16 @@ class HfLayout:
 
 
 def published_layout(config: LmConfig, text: int) -> HfLayout:
-    """Return the layout of that language model's checkpoints over a text tokenizer of `text` entries.
+    """Return the layout of that language model over a text tokenizer of `text` entries.
 
-    v2: three stop ids behind the codes, markers in a table of their own. v3: two hundred ids behind the codes, all of
-    which stop, the markers among them; the one that is meant to stop comes first.
+    v2 has three stop ids after the codes, and markers in a table of their own. v3 has two hundred ids after the codes,
+    markers included, which all end the sequence; the intended end comes first.
     """
     if config.first_marker is not None:
         codes, end = config.first_marker, config.end_id
         names = {codes: SOS, end: "<|eos1|>", codes + 2: TASK_ID, config.fill_id: "<|fill|>"}
-        others = tuple(stop for stop in config.stop_ids if stop != end)
-        return HfLayout(text, config.head_size, names, (), (end, *others))
+        further = tuple(stop for stop in config.stop_ids if stop != end)
+        return HfLayout(text, config.head_size, names, (), (end, *further))
     names = {stop: f"<|eos{index}|>" for index, stop in enumerate(config.stop_ids, 1)}
     return HfLayout(text, config.head_size, names, (SOS, TASK_ID), config.stop_ids)
 
@@ -109,13 +109,13 @@ def published_layout(config: LmConfig, text: int) -> HfLayout:
 def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: int) -> HfModel:
     """Return the checkpoint's language model as a plain Qwen2 over the published vocabulary.
 
-    Raises CheckpointError when the backbone is of another kind.
+    Raises CheckpointError if the backbone is not a Qwen2.
     """
     layout = published_layout(checkpoint.config.lm, len(front.tokenizer))
     backbone, sampling = checkpoint.backbone, checkpoint.config.lm.sampling
     if backbone.get("model_type") != "qwen2":
         raise CheckpointError(
-            f"the backbone's config.json has model_type {backbone.get('model_type')!r}; only 'qwen2' has this layout."
+            f"the backbone's config.json has model_type {backbone.get('model_type')!r}; only 'qwen2' can be converted."
         )
     stops = [layout.text + stop for stop in layout.stops]
     positions = min(positions, int(backbone["max_position_embeddings"]))
@@ -127,7 +127,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
         return read_state(checkpoint.path("llm.pt"), widen=False)
 
     return HfModel(
-        # The backbone's own keys, untouched: loaders of several generations must find `rope_theta` where it was.
+        # The backbone's own keys, unchanged: older and newer loaders expect `rope_theta` in different places.
         config={key: value for key, value in backbone.items() if key not in ("torch_dtype", "dtype", "bos_token_id")}
         | {
             "architectures": ["Qwen2ForCausalLM"],
@@ -166,8 +166,8 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
 def merged_tokenizer(definition: dict[str, Any], layout: HfLayout) -> dict[str, Any]:
     """Return the text tokenizer with one token for every row of the vocabulary.
 
-    All of them stand in the base vocabulary, too: servers size their bias vectors by `tokenizer.vocab_size`, which does
-    not count added tokens. The new tokens are not special, or detokenizing would drop the speech.
+    All tokens are in the base vocabulary too, because servers size their bias vectors by `tokenizer.vocab_size`, which
+    does not count added tokens. The new tokens are not special; otherwise detokenizing would drop the speech.
     """
     added = {layout.text + index: name for index, name in enumerate(layout.added())}
     fill = {index: f"<|fill_{index}|>" for index in range(layout.used, layout.size)}
@@ -182,18 +182,18 @@ def merged_tokenizer(definition: dict[str, Any], layout: HfLayout) -> dict[str, 
 
 
 def split(state: Mapping[str, Tensor], layout: HfLayout) -> HfWeights:
-    """Return the official state_dict as weights of a plain causal LM and what it cannot hold.
+    """Return the official state_dict as weights of a plain causal LM and the extra tensors that it has no place for.
 
-    Raises CheckpointError when a table is missing or has other rows than the layout.
+    Raises CheckpointError if a table is missing or its number of rows does not fit the layout.
     """
     import torch
 
     tables = _tables(layout)
     for key, (_, rows) in (tables | {HEAD: (layout.text, layout.speech)}).items():
-        found = state[key].shape[0] if key in state else None
-        if found is None or (found != rows and key != TEXT) or found < rows:
+        present = state[key].shape[0] if key in state else 0
+        if present < rows or (present != rows and key != TEXT):
             raise CheckpointError(
-                f"the language model's {key} has {found or 'no'} rows; its configuration and tokenizer need {rows}."
+                f"the language model's {key} has {present or 'no'} rows; its configuration and tokenizer need {rows}."
             )
     wide = reduce(torch.promote_types, {value.dtype for value in state.values()})
     own = {key: value for key, value in state.items() if key.startswith(f"{PREFIX}model.") and key != TEXT}
@@ -207,7 +207,7 @@ def split(state: Mapping[str, Tensor], layout: HfLayout) -> HfWeights:
     bias[layout.text : layout.text + layout.speech] = state.get(HEAD_BIAS, torch.zeros(layout.speech))
     notes = {"dtypes": json.dumps({key: str(value.dtype).removeprefix("torch.") for key, value in state.items()})}
     extra = {"embed_tokens.tail": state[TEXT][layout.text :].clone()}
-    # An untied or foreign text head is never used, but it is the checkpoint's; whatever else is in the file, too.
+    # An untied text head is never used, but it belongs to the checkpoint, like any other tensor in the file.
     held = own.keys() | tables.keys() | {HEAD, HEAD_BIAS}
     tied = TEXT_HEAD in state and identical(state[TEXT_HEAD], state[TEXT])
     if tied:
@@ -217,9 +217,9 @@ def split(state: Mapping[str, Tensor], layout: HfLayout) -> HfWeights:
 
 
 def join(weights: HfWeights, layout: HfLayout) -> dict[str, Tensor]:
-    """Return the official state_dict back, every tensor with the values and dtype it had.
+    """Return the official state_dict, every tensor with its original values and dtype.
 
-    A tensor that was changed since (by training) and no longer fits its former dtype keeps the one it has.
+    A tensor that training has changed and that no longer fits its original dtype keeps its current one.
     """
     import torch
 
@@ -237,13 +237,13 @@ def join(weights: HfWeights, layout: HfLayout) -> dict[str, Tensor]:
 
 
 def _narrowed(value: Tensor, dtype: Any) -> Tensor:
-    """Return the tensor in its former dtype if that loses nothing."""
+    """Return the tensor in its original dtype if that is lossless."""
     former = value.to(dtype)
     return former if identical(former.to(value.dtype), value) else value
 
 
 def _tables(layout: HfLayout) -> dict[str, tuple[int, int]]:
-    """First row and number of rows in the merged embedding, by official key."""
+    """Return (first row, number of rows) in the merged embedding, by official key."""
     tables = {TEXT: (0, layout.text), SPEECH: (layout.text, layout.speech)}
     if layout.markers:
         tables[MARKERS] = (layout.text + layout.speech, len(layout.markers))

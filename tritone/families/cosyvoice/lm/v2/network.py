@@ -24,7 +24,7 @@ from tritone.families.cosyvoice.lm.vocabulary import Vocabulary, vocabulary
 
 
 class Backbone(nn.Module):
-    """Holds the causal LM under the official key prefix."""
+    """The causal LM under the official key prefix."""
 
     def __init__(self, config: Qwen2Config) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Backbone(nn.Module):
 
 
 class SpeechLM(nn.Module):
-    """Scores of the next speech token `[batch, positions, head_size]` from embedded sequences.
+    """Scores the next speech token, `[batch, positions, head_size]`, after embedded sequences.
 
     Args:
         backbone: the Qwen2 `config.json` as a dict; its hidden size must be `config.hidden_size`.
@@ -43,8 +43,8 @@ class SpeechLM(nn.Module):
         qwen = qwen_config(backbone)
         if qwen.hidden_size != config.hidden_size:
             raise CheckpointError(
-                f"the backbone's hidden_size is {qwen.hidden_size} and the checkpoint's llm_input_size "
-                f"{config.hidden_size}: the config.json belongs to another model."
+                f"the backbone's hidden_size is {qwen.hidden_size}, but llm_input_size is {config.hidden_size} in the "
+                f"checkpoint's YAML: config.json belongs to another model."
             )
         self.config = config
         inline = config.first_marker is not None
@@ -54,7 +54,7 @@ class SpeechLM(nn.Module):
         self.speech_embedding = nn.Embedding(config.head_size, config.hidden_size)
 
     def embed(self, text: Tensor, speech: Tensor) -> Tensor:
-        """[sos, text, task_id, speech] `[batch, 2 + text + speech, hidden]` from ids `[batch, n]` without padding."""
+        """Return [sos, text, task_id, speech] `[batch, 2 + text + speech, hidden]` of ids without padding."""
         sos, task_id = (marker.expand(text.shape[0], 1, -1) for marker in self.markers())
         embedded = self.llm.model.model.embed_tokens(text)
         return torch.cat((sos, embedded, task_id, self.speech_embedding(speech)), dim=1)
@@ -78,12 +78,12 @@ class SpeechLM(nn.Module):
         return [table for table in tables if table is not None]
 
     def hidden(self, embedded: Tensor, mask: Tensor | None = None, cache: Any = None) -> tuple[Tensor, Any]:
-        """Last hidden states (after the final norm) and the key-value cache.
+        """Return the last hidden states (after the final norm) and the key-value cache.
 
         Args:
             embedded: `[batch, positions, hidden]`; padding, if any, is on the right.
-            mask: `[batch, positions]`, 1 for real positions; None when all are.
-            cache: what the previous call returned, or a new `DynamicCache()`; None keeps none.
+            mask: `[batch, positions]`, 1 for real positions; None if all are real.
+            cache: the cache returned by the previous call, or a new `DynamicCache()`; None for no cache.
         """
         output = self.llm.model.model(
             inputs_embeds=embedded, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
@@ -91,27 +91,27 @@ class SpeechLM(nn.Module):
         return output.last_hidden_state, output.past_key_values
 
     def forward(self, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits `[batch, positions, head_size]` after each position."""
+        """Return logits `[batch, positions, head_size]` after each position."""
         return self.llm_decoder(self.hidden(embedded, mask)[0])
 
     def log_probs(self, text: Tensor, speech: Tensor) -> Tensor:
-        """Teacher-forced log-probabilities `[batch, speech + 1, head_size]`: row i is the distribution of speech id i.
+        """Return teacher-forced log-probabilities `[batch, speech + 1, head_size]`.
+
+        Row i is the distribution of speech id i.
 
         Args:
             text: prompt text and target text together, ids `[batch, text]`.
-            speech: ids `[batch, speech]`; the last row is what would follow them.
+            speech: ids `[batch, speech]`; the last row is the distribution of the next id.
         """
         logits = self.forward(self.embed(text, speech))
         return torch.log_softmax(logits[:, text.shape[1] + 1 :], dim=-1)
 
 
 def qwen_config(backbone: Mapping[str, Any]) -> Qwen2Config:
-    """Return the transformers configuration of a Qwen2 `config.json`, computing eagerly in float32 unless told
-    otherwise.
-    """
+    """Return the transformers configuration of a Qwen2 `config.json`, without its dtype and architectures."""
     kind = backbone.get("model_type")
     if kind != "qwen2":
-        raise CheckpointError(f"the backbone's config.json has model_type {kind!r}; CosyVoice 2 is built on 'qwen2'.")
+        raise CheckpointError(f"the backbone's config.json has model_type {kind!r}; only 'qwen2' is supported.")
     kept = {key: value for key, value in backbone.items() if key not in ("torch_dtype", "dtype", "architectures")}
     return Qwen2Config(**kept)
 
@@ -120,21 +120,20 @@ def load_lm(checkpoint: CosyVoiceCheckpoint) -> SpeechLM:
     """Return the checkpoint's language model, in eval mode, float32."""
     lm = SpeechLM(checkpoint.config.lm, checkpoint.backbone)
     state = checkpoint.state("llm")
-    # Fine-tuned files may leave out the text head, which is tied to the embedding and never used.
+    # Fine-tuned files may lack the text head, which is tied to the embedding and never used.
     state.setdefault("llm.model.lm_head.weight", state.get("llm.model.model.embed_tokens.weight", torch.empty(0)))
     load_strict(lm, state, checkpoint.path("llm.pt"))
     return lm.eval()
 
 
 def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor | None, Vocabulary]:
-    """Return a plain causal LM over one vocabulary that computes what `lm` computes, for exporters that know only such
-    models.
+    """Return a plain causal LM over one vocabulary that computes the same as `lm`, for exporters of such models.
 
-    Returns (model, head_bias, vocabulary). The model's embedding has the rows [speech ids | sos, task_id | text ids],
-    the middle ones only where the markers are no speech ids, so its logits' first `head_size` entries plus `head_bias`
-    `[head_size]` are the speech logits; the rest scores markers and text, is zero, and must be cut off before sampling.
-    The bias (None in v3) is returned beside the model because plain Qwen2 heads have none: a runner adds it to the
-    logits. Speech ids come first so that a head, too, can be cut to its first `head_size` rows without renumbering.
+    Returns (model, head_bias, vocabulary). The model's embedding has the rows [speech ids | sos, task_id | text ids];
+    v3, whose markers are speech ids, has no middle rows. The first `head_size` logits plus `head_bias` `[head_size]`
+    are the speech logits; the others (markers and text) are zero and must be cut off before sampling. The bias (None in
+    v3) is returned beside the model because Qwen2 heads have none: a runner adds it to the logits. Speech ids come
+    first so that a head can be cut to its first `head_size` rows without renumbering.
     """
     size = lm.config.head_size
     table = torch.cat([table.weight for table in lm.tables()])

@@ -1,4 +1,4 @@
-"""The torch session: the reference every other language-model engine is compared with."""
+"""The torch session: the reference for every other engine of the language model."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class TorchSession:
             return self._forward(self._embed(self.how.entered(np.array(ids, np.int64))))
 
     def close(self) -> None:
-        """Frees the cache."""
+        """Free the cache."""
         self.cache = DynamicCache()
 
     def _embed(self, ids: Tensor) -> Tensor:
-        """`[positions, hidden]` of merged ids, each from the table that owns it."""
+        """Return the embeddings `[positions, hidden]` of merged ids, each from its own table."""
         out = torch.empty(len(ids), self.lm.config.hidden_size, device=ids.device)
         start = 0
         for table in self.lm.tables():
