@@ -5,7 +5,9 @@
     class Velocity(nn.Module):
         full_precision_inputs = ("t",)        # handed to forward as float32; other inputs come in half
 
-Both are class attributes and mean nothing to a module in float32.
+Both are class attributes and have no effect on a module in float32. They serve the formats that still have modules:
+TorchScript in fp16, and torch with autocast. A graph has none, so for ONNX, and for the TensorRT plans made from it, a
+stage lists the nodes that stay in fp32 by name (`Stage.keep_fp32`, found by bisection). A delicate part needs both.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def published(yaml: str) -> Family:
     config = next(config for config in PUBLISHED.values() if config.version.yaml == yaml)
 
     def no_weights(*_: Any, **__: Any) -> Any:
-        raise CheckpointError("this family is a description without a checkpoint; it has no weights.")
+        raise CheckpointError("this family was described without a checkpoint; it has no weights.")
 
     stages = all_stages(config, no_weights)
     causal = CausalLm("llm", config.lm.head_size, 1, {}, no_weights, no_weights)
