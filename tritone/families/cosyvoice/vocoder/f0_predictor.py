@@ -38,7 +38,7 @@ class F0Network(nn.Module):
         hidden = mel if mask is None else mel * mask
         for index, layer in enumerate(self.condnet):
             hidden = layer(hidden)
-            # By position instead of type: TorchScript treats convolutions of two widths as two types.
+            # By position instead of type: graph compilers treat convolutions of two widths as two types.
             if index % 2 == 0 and mask is not None:
                 hidden = hidden * mask
         f0 = self.classifier(hidden.transpose(1, 2))[..., 0].abs()
