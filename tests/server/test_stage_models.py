@@ -6,7 +6,6 @@ Names, tensors, batching and the steps are those of `model_repository/gpu`; only
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 import urllib.request
@@ -23,7 +22,7 @@ from tritone.client.speech_client import SpeechClient
 from tritone.serve import GPU_OPTIONS
 from tritone.server.launch import Server
 from tritone.server.locate import free_ports
-from tritone.server.repository import REPOSITORY, render, write
+from tritone.server.repository import render, write
 
 SAME = 1e-4
 """Largest difference relative to the peak: the same files on the same engine, in another process."""
@@ -39,15 +38,10 @@ class TritonPythonModel:
 
 @pytest.fixture(scope="module")
 def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The rendered stage models with the gpu target's own overrides, its speech tokenizer broken on purpose."""
-    folder = tmp_path_factory.mktemp("stages")
-    overrides = folder / "overrides"
-    shutil.copytree(REPOSITORY / "overrides" / "gpu", overrides)
-    for text in overrides.iterdir():
-        text.write_text(text.read_text().replace("KIND_GPU", "KIND_CPU"))
+    """The gpu target's stage models as Python models, with a speech tokenizer that is broken on purpose."""
+    models = tmp_path_factory.mktemp("stages") / "models"
     family = open_family(checkpoint)
-    models = folder / "models"
-    write(render(family, "stages", overrides), models)
+    write(render(family, "stages"), models)
     (models / f"{family.name}_stage_speech_tokenizer" / "1" / "model.py").write_text(BROKEN)
     return models
 

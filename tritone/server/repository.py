@@ -21,7 +21,7 @@ from tritone.stage import Axis, Family, Host
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = ROOT / "model_repository"
-HEADER = "# Rendered by python export/repository.py from the model's description; see model_repository/README.md.\n"
+HEADER = "# Rendered by python export/repository.py; do not edit. How to override it: model_repository/README.md.\n"
 MODEL = """# Rendered by python export/repository.py; the source is tritone/server/glue.py.
 from tritone.server.glue import TritonPythonModel as TritonPythonModel
 """
@@ -35,21 +35,27 @@ class Target:
     Args:
         stages: backend of the stages' own models; empty where steps run their networks themselves.
         parameters: what each step's config says about it, as `tritone.server.steps` reads it.
+        llm_instances: sequences of the language model that are decoded side by side, if each has a process.
         committed: rendered into `model_repository/` and checked there.
     """
 
     stages: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    llm_instances: int = 1
     committed: bool = True
 
 
+LLM = "llm"
+"""The entry in a host step's `uses` for the language model."""
+LLM_QUEUE_DELAY = 20_000
+"""Microseconds a request waits for others, if one loop decodes the sequences of all: the decoding takes seconds."""
 SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "${TRITONE_LLM_ENGINE}"}
 NO_LLM = ("stages",)
 """Parameters of a step that say nothing about the language model."""
 TARGETS = {
-    "cpu": Target(parameters={"stages": "onnxruntime"}),
-    "gpu": Target(PLAN, {"stages": "triton", **SERVED_LLM}),
-    "stages": Target(PYTHON, {"stages": "triton"}, committed=False),
+    "cpu": Target(parameters={"stages": "onnxruntime"}, llm_instances=2),
+    "gpu": Target(PLAN, {"stages": "triton", **SERVED_LLM}, llm_instances=4),
+    "stages": Target(PYTHON, {"stages": "triton"}, llm_instances=4, committed=False),
 }
 """The repositories there are; "stages" is the gpu one without a GPU, its stage models running on onnxruntime."""
 
@@ -70,7 +76,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     parameters = {key: value for key, value in plan.parameters.items() if apart or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
     steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}
-    configs = {name: step(family, name, host, parameters) for name, host in steps.items()}
+    configs = {name: step(family, name, host, parameters, plan.llm_instances) for name, host in steps.items()}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
     files: dict[str, bytes] = {}
     if plan.stages:
@@ -89,23 +95,29 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     return files
 
 
-def step(family: Family, name: str, host: Host, parameters: Mapping[str, str]) -> pb.ModelConfig:
-    """Return a Python model that runs one host step on a list of requests."""
-    asked = {tensor.name for tensor in family.request}
-    inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in asked) for tensor in host.inputs)
+def step(
+    family: Family, name: str, host: Host, parameters: Mapping[str, str], llm_instances: int = 1
+) -> pb.ModelConfig:
+    """Return the Python model that runs one host step on a list of requests.
+
+    Requests are grouped if every stage of the step takes a batch. A language model that decodes each sequence alone runs
+    in several instances instead, as sequences end at different times.
+    """
+    requested = {tensor.name for tensor in family.request}
+    inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in requested) for tensor in host.inputs)
     config = python_model(name, host.name, inputs, host.outputs, parameters)
-    if batches(family, host):
-        config.dynamic_batching.SetInParent()
+    decodes = LLM in host.uses
+    if takes_batches(family, host):
+        config.dynamic_batching.max_queue_delay_microseconds = LLM_QUEUE_DELAY if decodes else 0
+    elif decodes:
+        config.instance_group[0].count = llm_instances
     return config
 
 
-def batches(family: Family, host: Host) -> bool:
-    """Return True when requests gain from being grouped.
-
-    All the step's stages take a batch, and none decodes a sequence.
-    """
-    stages = [family.stage(name) for name in host.uses if name != "llm"]
-    return bool(stages) and "llm" not in host.uses and all(isinstance(s.inputs[0].shape[0], Axis) for s in stages)
+def takes_batches(family: Family, host: Host) -> bool:
+    """Return True if the step calls stages and each of them takes a batch."""
+    stages = [family.stage(name) for name in host.uses if name != LLM]
+    return bool(stages) and all(isinstance(stage.inputs[0].shape[0], Axis) for stage in stages)
 
 
 def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:

@@ -24,12 +24,34 @@ QUEUE_DELAY = 500
 QUEUE_TIMEOUT = 30_000_000
 """Microseconds after which a request still in a stage's queue is refused instead of answered too late."""
 WARM_UP = "usual_size"
+COMPUTE = "compute"
+"""The resource of Triton's rate limiter that stages share: two units, as many as the most that one model asks for."""
+CHUNK = "_chunk"
+"""Ending of the name of a stage's form for streams; the stage itself then serves whole utterances alone."""
 
 
 def stage_models(family: Family, backend: str) -> dict[str, pb.ModelConfig]:
     """Return the config of every stage's model by model name; `backend` is "tensorrt_plan" or "python"."""
     prefix = stage_prefix(family.name)
-    return {model_name(prefix, stage.name): stage_model(prefix, stage, backend) for stage in family.stages}
+    names = {stage.name for stage in family.stages}
+    configs = {}
+    for stage in family.stages:
+        config = configs[model_name(prefix, stage.name)] = stage_model(prefix, stage, backend)
+        if stage.build:
+            share_compute(config, whole_only=stage.name + CHUNK in names)
+    return configs
+
+
+def share_compute(config: pb.ModelConfig, whole_only: bool) -> None:
+    """Let the rate limiter decide when a stage runs.
+
+    A stage that serves whole utterances alone takes both units and comes after the chunks of streams, for which a
+    listener waits. Any other stage takes one unit, so that two run at a time. Ready-made ONNX files are not limited:
+    they run once for a recording.
+    """
+    limiter = config.instance_group[0].rate_limiter
+    limiter.resources.add(name=COMPUTE, count=2 if whole_only else 1)
+    limiter.priority = 2 if whole_only else 1
 
 
 def stage_model(prefix: str, stage: Stage, backend: str) -> pb.ModelConfig:
@@ -69,16 +91,21 @@ def declare_stage_tensor(entry: pb.ModelInput | pb.ModelOutput, tensor: Tensor, 
 
 
 def warm_up(config: pb.ModelConfig, stage: Stage, batched: bool) -> None:
-    """One run at the usual sizes while loading: zeros for sound, files of valid values for ids and lengths."""
+    """Add one run at the usual sizes while loading: on zeros, or on a file of values where zero is not valid."""
     sample = config.model_warmup.add(name=WARM_UP, batch_size=1 if batched else 0)
     for tensor in stage.inputs:
         entry = sample.inputs[tensor.name]
         entry.data_type = DTYPES[tensor.dtype]
         entry.dims.extend(warm_up_array(stage, tensor, batched).shape[1 if batched else 0 :] or (1,))
-        if tensor.dtype.startswith("float"):
+        if may_be_zero(tensor):
             entry.zero_data = True
         else:
             entry.input_data_file = tensor.name
+
+
+def may_be_zero(tensor: Tensor) -> bool:
+    """Return True unless the tensor holds lengths, or integers that begin above zero."""
+    return tensor.dtype.startswith("float") or (tensor.length_of is None and tensor.values[0] <= 0)
 
 
 def warm_up_array(stage: Stage, tensor: Tensor, batched: bool) -> np.ndarray:
@@ -94,7 +121,7 @@ def warm_up_files(family: Family) -> dict[str, bytes]:
     for stage in family.stages:
         folder = f"{model_name(stage_prefix(family.name), stage.name)}/warmup"
         for tensor in stage.inputs:
-            if not tensor.dtype.startswith("float"):
+            if not may_be_zero(tensor):
                 files[f"{folder}/{tensor.name}"] = warm_up_array(stage, tensor, batch_axis(stage) is not None).tobytes()
     return files
 

@@ -75,6 +75,17 @@ def test_batching_is_on_only_where_every_stage_takes_a_batch(tmp_path: Path) -> 
     assert on == {"toy_speaker"}
 
 
+@pytest.mark.parametrize(("stage", "together"), [("single", False), ("batched", True)])
+def test_language_model_runs_in_several_instances_unless_it_takes_batches(
+    stage: str, together: bool, tmp_path: Path
+) -> None:
+    reader = replace(toy().hosts[0], uses=("llm", stage))
+    for target, instances in (("cpu", 2), ("gpu", 4)):
+        rendered = config(render(replace(toy(), hosts=(reader, toy().hosts[1])), target, tmp_path), "toy_reader")
+        assert rendered.instance_group[0].count == (1 if together else instances)
+        assert rendered.dynamic_batching.max_queue_delay_microseconds == (20000 if together else 0)
+
+
 def test_no_path_of_this_machine_is_rendered(tmp_path: Path) -> None:
     reader = config(render(toy(), "cpu", tmp_path), "toy_reader")
     assert reader.parameters["model_dir"].string_value == "${TRITONE_MODEL_DIR}"
@@ -214,6 +225,13 @@ def test_warm_up_runs_the_usual_sizes_with_valid_ids_and_lengths(tmp_path: Path)
     assert vocoder.inputs["mel_len"].input_data_file == "mel_len"
     assert np.frombuffer(files["toy_stage_vocoder/warmup/mel_len"], np.int32).tolist() == [20]
     assert np.frombuffer(files["toy_stage_decoder/warmup/chunk_size"], np.int64).tolist() == [5]
+
+
+def test_ids_warm_up_on_zeros(tmp_path: Path) -> None:
+    ids = Stage("ids", (Tensor("token", "int64", (BATCH, FRAMES), (0, 50)),), (MEL,), None)
+    files = render(replace(toy(), stages=(*toy().stages, ids)), "gpu", tmp_path)
+    assert config(files, "toy_stage_ids").model_warmup[0].inputs["token"].zero_data
+    assert not any(name.startswith("toy_stage_ids/warmup") for name in files)
 
 
 def test_stages_without_a_gpu_differ_from_the_gpu_targets_in_their_backend_alone(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
 from tritone.server import locate
 from tritone.server.launch import Server
 from tritone.server.locate import Ports
-from tritone.server.repository import REPOSITORY, differences, render, write
+from tritone.server.repository import differences, render, write
 
 
 def test_ports_default_to_tritons_own() -> None:
@@ -107,7 +107,7 @@ def test_committed_repository_is_used_when_it_fits(
     tiny_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     family = open_family(tiny_v2)
-    files = render(family, "cpu", REPOSITORY / "overrides" / "cpu")
+    files = render(family, "cpu")
     monkeypatch.setattr(serve, "REPOSITORY", tmp_path / "committed")
     write(files, tmp_path / "committed" / "cpu")
     assert serve.repository(family, "cpu", tmp_path / "build") == tmp_path / "committed" / "cpu"

@@ -18,7 +18,7 @@ from tritone.engines.call import torch_call
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.lm.description import StageLm
 from tritone.server import steps
-from tritone.server.repository import REPOSITORY, render
+from tritone.server.repository import render
 from tritone.server.steps import Step
 from tritone.stage import Arrays, Family
 
@@ -96,12 +96,19 @@ def test_every_repository_has_the_entries_and_the_published_tensors(version: int
     assert [(t.name, t.data_type) for t in embedder.output] == [("prompt_spk_embedding", pb.TYPE_FP16)]
 
 
-def test_the_overrides_say_something_about_each_version(version: int, folder: Path) -> None:
+def test_chunks_of_streams_run_before_whole_utterances(version: int, folder: Path) -> None:
     family = open_family(folder)
     assert config(render(family, "cpu"), f"{family.name}_llm").instance_group[0].count == 2
-    shared = {text.stem.removeprefix(f"{family.name}_stage_") for text in (REPOSITORY / "overrides" / "gpu").glob(
-        f"{family.name}_stage_*.pbtxt")}  # fmt: skip
+    files = render(family, "gpu")
+    assert config(files, f"{family.name}_llm").instance_group[0].count == 4
+    limits = {stage.name: config(files, f"{family.name}_stage_{stage.name}").instance_group[0].rate_limiter
+              for stage in family.stages}  # fmt: skip
+    shared = {name for name, limiter in limits.items() if limiter.resources}
     assert shared == {stage.name for stage in family.stages if stage.build}
+    alone = {name for name in shared if limits[name].priority == 2}
+    assert alone == (set() if version == 1 else {"flow_encoder", "flow_estimator"})
+    units = {name: [(entry.name, entry.count) for entry in limits[name].resources] for name in shared}
+    assert units == {name: [("compute", 2 if name in alone else 1)] for name in shared}
 
 
 def listening(family: Family, version: int) -> object:
