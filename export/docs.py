@@ -20,7 +20,7 @@ from tritone.build import artifacts, targets
 from tritone.build.artifacts import Artifact
 from tritone.build.targets import HUGGINGFACE, Selection
 from tritone.catalog import KINDS, published_family
-from tritone.engines.call import dim_text, tensor_text
+from tritone.engines.inputs import dim_text, tensor_text
 from tritone.stage import Family, Stage, Tensor
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,6 +1,6 @@
 """A checkpoint as one object that speaks, in this process, on the engine that is asked for.
 
-model = load_model("checkpoints/nano", engine="onnx")
+model = load_model("checkpoints/nano", engine="onnxruntime")
 wave = model.synthesize("The birch canoe slid on the smooth planks.", speaker=model.speakers[0], seed=1)
 for chunk in model.stream("And this one starts sooner."): ...
 """
@@ -19,15 +19,15 @@ from tritone.build import layout, manifest
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
 from tritone.engines import gpu
-from tritone.engines.call import by_kind, onnx_call, ready_made_call, torch_call
+from tritone.engines.open import ENGINES, FORMATS, engine_name, open_call, open_llm
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest
-from tritone.lm.description import MissingLm, NoLm, StageLm
+from tritone.lm.description import CausalLm
+from tritone.lm.genai import genai_llm
 from tritone.lm.protocols import Llm
 from tritone.stage import Arrays, Call, Family, Tensor
 
-ENGINES = ("torch", "torchscript", "onnx", "tensorrt")
-ON_CPU = "torch, torchscript and onnx run on the CPU (device='cpu')"
+ON_CPU = "torch, torchscript and onnxruntime run on the CPU (device='cpu')"
 ON_GPU = "torch, torchscript and tensorrt run on a GPU (device='cuda')"
 
 
@@ -41,7 +41,7 @@ class Model:
 
     family: Family
     call: Call
-    llm: Llm | MissingLm
+    llm: Llm
 
     @property
     def sample_rate(self) -> int:
@@ -101,7 +101,7 @@ def load_model(
     Args:
         fp16: float16 arithmetic inside the networks: autocast on torch, the fp16 files elsewhere.
         device: "cpu", "cuda" or a certain GPU as "cuda:1".
-        engine: "torch" needs the checkpoint alone; "torchscript", "onnx" and "tensorrt" run what
+        engine: "torch" needs the checkpoint alone; "torchscript", "onnxruntime" and "tensorrt" run what
             `export/build_engines.py` built. On a GPU the language model runs on torch, on a CPU on onnxruntime-genai.
         build_dir: folder of the exported networks (default: build/<checkpoint name>).
         threads: of each network on the CPU.
@@ -112,17 +112,24 @@ def load_model(
         CheckpointError: no checkpoint there, or a file of it is missing or damaged.
         ArtifactError: exported networks are missing or stale; the message has the command that builds them.
     """
+    engine = engine_name(engine)
     index = check_choice(engine, device, fp16)
     check_gpu(engine, index)
     folder = Path(model_dir)
     family = open_family(folder)
     build = layout.default_folder(folder) if build_dir is None else Path(build_dir)
-    how = TorchRun(device, threads, fp16)
+    run = TorchRun(device, threads, fp16)
     needed = selection(engine, fp16, index, build)
     if needed is not None:
         manifest.verify(build, family, folder, needed)
-    call = open_call(engine, family, folder, build, how, index or 0)
-    return Model(family, call, open_llm(engine, family, call, build, how))
+    call = open_call(engine, family.stages, build, run, folder)
+
+    def open_causal(lm: CausalLm) -> Llm:
+        if engine == "torch" or run.device != "cpu":
+            return lm.open_torch(run)
+        return genai_llm(build, threads=threads)
+
+    return Model(family, call, open_llm(family, call, open_causal))
 
 
 def check_choice(engine: str, device: str, fp16: bool) -> int | None:
@@ -133,15 +140,16 @@ def check_choice(engine: str, device: str, fp16: bool) -> int | None:
     if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
         raise ConfigError(f"unknown device {device!r}; there are cpu, cuda, and cuda:1 for a certain GPU")
     if kind == "cuda":
-        if engine == "onnx":
-            raise ConfigError(f"engine onnx was asked for on {device}; here onnxruntime computes on the CPU. {ON_GPU}")
+        if engine == "onnxruntime":
+            raise ConfigError(f"engine onnxruntime was asked for on {device}; here it computes on the CPU. {ON_GPU}")
         return int(number or 0)
     if engine == "tensorrt":
         raise ConfigError(f"engine tensorrt was asked for on the CPU; TensorRT computes on NVIDIA GPUs alone. {ON_CPU}")
     if fp16 and engine == "torch":
         raise ConfigError(
             "engine torch was asked for with fp16 on the CPU, where autocast makes it slower and less exact. Use "
-            "fp16=False, or device='cuda'; engines onnx and torchscript run their fp16 files on the CPU, for checking"
+            "fp16=False, or device='cuda'; engines onnxruntime and torchscript run their fp16 files on the CPU, "
+            "for checking"
         )
     if fp16:
         warnings.warn(
@@ -172,7 +180,8 @@ def selection(engine: str, fp16: bool, index: int | None, build: Path) -> Select
         return Selection(("onnx", "tensorrt"), precisions, platform=engines_platform(build, index))
     if engine == "torch":
         return None
-    return Selection((engine, "llm") if index is None else (engine,), precisions)
+    files = FORMATS[engine]
+    return Selection((files, "llm") if index is None else (files,), precisions)
 
 
 def engines_platform(build: Path, index: int) -> str:
@@ -180,43 +189,6 @@ def engines_platform(build: Path, index: int) -> str:
     found = gpu.found_platform(index)
     recorded = {entry.identity.platform for entry in manifest.read_manifest(build).values()} - {""}
     return next((name for name in sorted(recorded) if not gpu.mismatch(name, found)), "") or gpu.target_platform()
-
-
-def open_call(engine: str, family: Family, folder: Path, build: Path, how: TorchRun, index: int = 0) -> Call:
-    """Return the family's stages on the engine.
-
-    Networks the checkpoint brings as ONNX run on onnxruntime beside torch.
-    """
-    precision, threads = "fp16" if how.fp16 else "fp32", how.threads or 1
-    if engine == "tensorrt":
-        from tritone.engines.tensorrt import plan_call
-
-        return plan_call(build, family.stages, precision, index)
-    if engine == "onnx":
-        return onnx_call(build, family.stages, threads, precision=precision)
-    if engine == "torchscript":
-        from tritone.engines.torchscript import torchscript_call
-
-        modules: Call = torchscript_call(build, family.stages, precision, threads, how.device)
-    else:
-        modules = torch_call(family.stages, how)
-    return by_kind(family.stages, modules, ready_made_call(folder, family.stages, threads))
-
-
-def open_llm(engine: str, family: Family, call: Call, build: Path, how: TorchRun) -> Llm | MissingLm:
-    """Return the family's language model.
-
-    Of stages where it is made of them, on torch with torch or a GPU, else on genai.
-    """
-    if isinstance(family.lm, StageLm):
-        return family.lm.open(call)
-    if isinstance(family.lm, NoLm):
-        return MissingLm(f"{family.name} has no language model")
-    if engine != "torch" and how.device == "cpu":
-        from tritone.lm.genai import genai_llm
-
-        return genai_llm(build, threads=how.threads or 1)
-    return family.lm.open_torch(how)
 
 
 def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]) -> Arrays:

@@ -22,6 +22,7 @@ from tritone.build.targets import TARGETS, Selection, for_target
 from tritone.catalog import open_family
 from tritone.cli.parser import Parser
 from tritone.engines import gpu
+from tritone.engines.open import engine_name
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.lm.served import ENGINES
 from tritone.server.health import speak_stream, speak_whole
@@ -34,7 +35,8 @@ from tritone.stage import Family
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
 """What the server is told on a GPU: the resources in the stages' configs count."""
 LLM_URL = "http://127.0.0.1:8355"
-ENGINES_ON_CPU = {"onnx": ("onnx", "llm"), "torchscript": ("torchscript", "llm"), "torch": ("llm",)}
+FORMATS_ON_CPU = {"onnxruntime": ("onnx", "llm"), "torchscript": ("torchscript", "llm"), "torch": ("llm",)}
+"""The engines of the cpu target, and the formats each needs."""
 """What may run the networks of the cpu target, and the formats to be built for it."""
 
 
@@ -44,7 +46,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
     parser.add_argument("--target", default="cpu", choices=TARGETS, help="which rendered model repository to serve")
     parser.add_argument(
-        "--engine", choices=tuple(ENGINES_ON_CPU), help="cpu: what runs the networks in each model (default: onnx)"
+        "--engine",
+        type=engine_name,
+        choices=tuple(FORMATS_ON_CPU),
+        help="cpu: what runs the networks in each model (default: onnxruntime)",
     )
     parser.add_argument(
         "--build-dir", type=Path, help="folder of the exported networks (default: build/<checkpoint name>)"
@@ -76,7 +81,7 @@ def wanted(target: str, engine: str | None = None) -> Selection:
     """What a server of the target loads on this machine.
 
     Args:
-        engine: of the cpu target, onnx unless given; the gpu target has one of its own.
+        engine: of the cpu target, onnxruntime unless given; the gpu target has one of its own.
 
     Raises:
         ConfigError: an engine was asked for on the gpu target.
@@ -84,11 +89,11 @@ def wanted(target: str, engine: str | None = None) -> Selection:
     """
     selection = for_target(target)
     if "tensorrt" not in selection.formats:
-        return replace(selection, formats=ENGINES_ON_CPU[engine or "onnx"])
+        return replace(selection, formats=FORMATS_ON_CPU[engine or "onnxruntime"])
     if engine:
         raise ConfigError(
             f"engine {engine} was asked for on the {target} target, whose networks are TensorRT engines; leave out "
-            f"--engine, or choose --target cpu, which runs {', '.join(ENGINES_ON_CPU)}"
+            f"--engine, or choose --target cpu, which runs {', '.join(FORMATS_ON_CPU)}"
         )
     platform = gpu.target_platform()
     if platform.split()[0] != gpu.TENSORRT:
@@ -158,7 +163,7 @@ def repository(family: Family, target: str, build: Path, engine: str | None = No
 
     Engines lie beside their models' configs, so a repository with engines is always in the build directory.
     """
-    other = "" if engine in (None, "onnx") else engine
+    other = "" if engine in (None, "onnxruntime") else engine
     files = render(family, target, stages=other)
     folder = REPOSITORY / target
     if target == "gpu" or differences(files, folder):

@@ -1,7 +1,7 @@
 """A checkpoint of official size with random weights: exported, served by a real Triton server, and spoken with.
 
     python benchmarks/cosyvoice/full_size_serving.py v1|v2|v3
-        [--engine onnx|torchscript|torch] [--seconds 4] [--keep FOLDER]
+        [--engine onnxruntime|torchscript|torch] [--seconds 4] [--keep FOLDER]
 
 Measures what the official checkpoints demand of a machine: disk, memory, and time to export, load and speak. The speech
 is noise; its length and finiteness are checked.
@@ -33,9 +33,10 @@ from benchmarks.report import machine
 from tritone.build import manifest
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
+from tritone.engines.open import engine_name
 from tritone.errors import ArtifactError, TritoneError
 from tritone.families.cosyvoice.published import PUBLISHED
-from tritone.serve import ENGINES_ON_CPU
+from tritone.serve import FORMATS_ON_CPU
 from tritone.server.launch import ROOT, ready
 from tritone.server.locate import Ports, free_ports
 
@@ -68,7 +69,7 @@ def timed(command: list[str]) -> dict[str, float]:
 def exported(checkpoint: Path, build: Path, engine: str) -> dict[str, Any]:
     """Build what the server loads; return seconds, memory, size, and each file's seconds and megabytes."""
     options = ["--model-dir", str(checkpoint), "--out", str(build), "--target", "cpu", "--quick"]
-    options += ["--formats", ",".join(ENGINES_ON_CPU[engine])]
+    options += ["--formats", ",".join(FORMATS_ON_CPU[engine])]
     found: dict[str, Any] = timed([sys.executable, "export/build_engines.py", *options])
     files = {key: [entry.seconds, round(entry.bytes / 1e6)] for key, entry in manifest.read_manifest(build).items()}
     return {**found, "megabytes": megabytes(build), "files": dict(sorted(files.items()))}
@@ -174,7 +175,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure and write; 0, or 1 with a sentence on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("version", choices=tuple(VERSIONS))
-    parser.add_argument("--engine", choices=tuple(ENGINES_ON_CPU), default="onnx", help="default: %(default)s")
+    parser.add_argument(
+        "--engine", type=engine_name, choices=tuple(FORMATS_ON_CPU), default="onnxruntime", help="default: %(default)s"
+    )
     parser.add_argument(
         "--seconds", type=float, default=4, help="seconds of speech for the sentence (default: %(default)g)"
     )

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.report import RESULTS, Table, new_figure, write_report
 from tritone.build.layout import default_folder
 from tritone.catalog import open_family
+from tritone.engines.open import engine_name, open_call
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.checkpoint.folder import load_config
@@ -37,7 +38,6 @@ from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.genai import genai_llm
-from tritone.load import open_call
 from tritone.stage import Arrays, Call, Stage
 
 TEXT = "The small boat drifted far beyond the harbour while the evening light was fading."
@@ -199,7 +199,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--build", type=Path, help="folder of the exported files (default build/NAME)")
-    parser.add_argument("--engine", choices=("onnx", "torchscript", "torch"), default="onnx")
+    parser.add_argument(
+        "--engine", type=engine_name, choices=("onnxruntime", "torchscript", "torch"), default="onnxruntime"
+    )
     parser.add_argument("--hops", help=f"tokens per chunk (default: 25,50,100; of v1 {HOP})")
     parser.add_argument("--left-chunks", help="chunks a stream looks back, -1 for all (default: the checkpoint's)")
     parser.add_argument("--seconds", type=float, default=24, help="length of the speech (default: %(default)g)")
@@ -226,7 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
             speech = long_speech(build, args.checkpoint, config, voice, count)
         else:
             speech = np.random.default_rng(SEED).integers(0, config.flow.vocab_size, count).tolist()
-        call = open_call(args.engine, family, args.checkpoint, build, TorchRun(threads=args.threads))
+        call = open_call(args.engine, family.stages, build, TorchRun(threads=args.threads), args.checkpoint)
         stages = {stage.name: stage for stage in family.stages}
         hops = numbers(args.hops or ("25,50,100" if config.flow.estimator_chunk else str(HOP)))
         left_chunks = numbers(args.left_chunks or str(config.flow.stream_left_chunks))

@@ -16,8 +16,9 @@ import pytest
 from tritone.build.layout import plan_key, stage_path
 from tritone.catalog import open_family
 from tritone.engines import gpu
-from tritone.engines.call import onnx_call, torch_call
+from tritone.engines.onnxruntime import onnx_call
 from tritone.engines.tensorrt import PlanCall, plan_call
+from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage, link_ready_made

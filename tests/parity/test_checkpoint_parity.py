@@ -11,7 +11,8 @@ import pytest
 
 from tritone.build.layout import llm_path, stage_path
 from tritone.catalog import open_family
-from tritone.engines.call import TorchCall, onnx_call, torch_call
+from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.torch import TorchCall, torch_call
 from tritone.export.to_genai import export_llm
 from tritone.export.to_onnx import export_stage
 from tritone.lm.genai import genai_sessions

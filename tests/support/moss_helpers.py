@@ -16,7 +16,7 @@ from torch import Tensor
 from support.golden_weights import GOLDEN
 from support.key_weights import key_state
 from tritone.checkpoint.weights import load_strict
-from tritone.engines.call import TorchCall, torch_call
+from tritone.engines.torch import TorchCall, torch_call
 from tritone.families.moss_ttsd.codec.config import CodecConfig, read_codec_config
 from tritone.families.moss_ttsd.codec.network import XYTokenizer
 from tritone.families.moss_ttsd.codec.stages import codec_stages

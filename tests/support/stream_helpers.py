@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tritone.engines.call import TorchCall, torch_call
+from tritone.engines.torch import TorchCall, torch_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.family import family

@@ -17,7 +17,7 @@ import numpy as np
 from tritone.build.layout import plan_key
 from tritone.build.manifest import read_manifest
 from tritone.engines import gpu
-from tritone.engines.call import check_inputs, dim_text, known_stage, listed
+from tritone.engines.inputs import check_inputs, dim_text, known_stage, listed
 from tritone.engines.label import check_plan
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest
 from tritone.stage import Arrays, Stage

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +29,9 @@ class TorchRun:
         """Return the module itself on the device, its delicate parts outside autocast."""
         if self.fp16:
             for part in module.modules():
-                # Stages share modules; an instance that already has a forward of its own was here before.
-                if getattr(type(part), "full_precision", False) and "forward" not in vars(part):
-                    part.forward = self._in_full(part.forward)
+                # Stages share modules, so one may come here twice; hooks left twice would do no harm.
+                if getattr(type(part), "full_precision", False):
+                    keep_full(part, self._kind)
         return module.to(self.device)
 
     def entered(self, array: np.ndarray) -> Any:
@@ -55,17 +56,37 @@ class TorchRun:
                 torch.set_num_threads(before)
 
     @property
+    def index(self) -> int:
+        """The number of the GPU; 0 for "cuda", and for the CPU, which has none."""
+        return int(self.device.partition(":")[2] or 0)
+
+    @property
     def _kind(self) -> str:
         return self.device.partition(":")[0]
 
-    def _in_full(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        import torch
 
-        def full(value: Any) -> Any:
-            return value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.float16 else value
+def keep_full(module: Any, kind: str) -> None:
+    """Keep the module's forward out of autocast: hooks around it turn autocast off and give it float32 inputs."""
+    import torch
 
-        def run(*values: Any, **named: Any) -> Any:
-            with torch.autocast(self._kind, enabled=False):
-                return forward(*map(full, values), **{name: full(value) for name, value in named.items()})
+    # The module may run in several threads, and inside another one that is kept out too.
+    entered = threading.local()
 
-        return run
+    def enter(_module: Any, values: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        context = torch.autocast(kind, enabled=False)
+        context.__enter__()
+        entered.contexts = [*getattr(entered, "contexts", ()), context]
+        return tuple(map(full, values)), {name: full(value) for name, value in named.items()}
+
+    def leave(_module: Any, _values: Any, _result: Any) -> None:
+        entered.contexts.pop().__exit__(None, None, None)
+
+    module.register_forward_pre_hook(enter, with_kwargs=True)
+    module.register_forward_hook(leave, always_call=True)
+
+
+def full(value: Any) -> Any:
+    """Return a float16 tensor as float32, anything else as it is."""
+    import torch
+
+    return value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.float16 else value

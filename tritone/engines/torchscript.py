@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tritone.build.layout import torchscript_key
-from tritone.engines.call import check_inputs, known_stage, listed
+from tritone.engines.inputs import check_inputs, known_stage, listed
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ArtifactError
 from tritone.stage import Arrays, Call, Stage

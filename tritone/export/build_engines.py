@@ -136,7 +136,7 @@ def list_jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashe
 
 def new_build(family: Family, args: argparse.Namespace, options: Any) -> Build:
     """Return the objects the exporters share; the reference is the stages' torch modules in fp32."""
-    from tritone.engines.call import torch_call
+    from tritone.engines.torch import torch_call
     from tritone.export.make_artifact import Build
 
     return Build(family, args.model_dir, args.out, torch_call(family.stages), int(time.time()), args.quick, options)

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tritone.engines.call import check_inputs, check_signature, known_stage, open_session, run_session
+from tritone.engines.inputs import check_inputs, known_stage
+from tritone.engines.onnxruntime import check_signature, open_session, run_session
 from tritone.export.fp16_rewriter import MOVERS
 from tritone.export.onnx_file import like, load, save, values_of
 from tritone.export.onnx_graph import FLOAT, FLOAT16, replace, types

@@ -11,7 +11,7 @@ from typing import Any
 
 from tritone.build.artifacts import Artifact
 from tritone.build.targets import HUGGINGFACE
-from tritone.engines.call import TorchCall
+from tritone.engines.torch import TorchCall
 from tritone.lm.description import CausalLm
 from tritone.parity.compare import Row, compare_artifact, compare_llm
 from tritone.parity.engines import engine_call, reference_call

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tritone.engines.call import listed
+from tritone.engines.inputs import listed
 from tritone.errors import ConfigError
 from tritone.stage import Axis, Scaled, Stage, Tensor
 

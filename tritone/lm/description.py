@@ -48,10 +48,16 @@ class CausalLm:
 
 
 class MissingLm:
-    """Stands for a language model that was not opened: using it raises ConfigError with the reason."""
+    """Stands for a language model that was not opened: decoding with it raises ConfigError with the reason."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
+
+    def warm_up(self) -> None:
+        """Do nothing."""
+
+    def count(self, on_token: Callable[[], None]) -> None:
+        """Do nothing: no token is ever decoded."""
 
     def __getattr__(self, name: str) -> NoReturn:
         raise ConfigError(self._reason)

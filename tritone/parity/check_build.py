@@ -23,7 +23,7 @@ from tritone.build.manifest import read_manifest
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
 from tritone.cli.parser import Parser
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import ArtifactError, TritoneError
 from tritone.parity.compare import LARGEST_BATCH, Row, compare_artifact, compare_llm
 from tritone.stage import Call, Family

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tritone.build.layout import stage_path
-from tritone.engines.call import TorchCall, by_kind, onnx_call
+from tritone.engines.open import FORMATS, open_call, with_ready_made
+from tritone.engines.torch import TorchCall
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError
 from tritone.stage import Call, Family, Stage
 
@@ -17,25 +19,17 @@ def engine_call(form: str, precision: str, stages: Iterable[Stage], out: Path, t
     Mixed fp16 ONNX files run in their rounded form: a CPU computes the file itself in fp32 and so hides overflow.
     """
     stages = list(stages)
-    if form == "onnx" and precision == "fp32":
-        return onnx_call(out, stages, threads)
-    if form == "onnx":
+    if form == "onnx" and precision == "fp16":
         from tritone.export.fp16_rounding import rounded_call
 
         return rounded_call({stage.name: stage_path(out, stage.name, precision) for stage in stages}, stages, threads)
-    if form == "torchscript":
-        from tritone.engines.torchscript import torchscript_call
-
-        scripted = torchscript_call(out, [s for s in stages if s.build is not None], precision, threads)
-        ready_made = onnx_call(out, [s for s in stages if s.build is None], threads)
-        return by_kind(stages, scripted, ready_made)
-    if form == "tensorrt":
-        from tritone.engines.tensorrt import plan_call
-
-        return plan_call(out, stages, precision, recorded=False)
-    raise ConfigError(f"format {form!r} cannot be run; torchscript, onnx and tensorrt can")
+    engines = {engine for engine, name in FORMATS.items() if name == form}
+    if not engines:
+        raise ConfigError(f"format {form!r} cannot be run; {', '.join(FORMATS.values())} can")
+    run = TorchRun(threads=threads, fp16=precision == "fp16")
+    return open_call(engines.pop(), stages, out, run, recorded=False)
 
 
 def reference_call(family: Family, modules: TorchCall, out: Path, threads: int = 1) -> Call:
     """Return the reference of every format: the modules in fp32, and ready-made networks in their own ONNX files."""
-    return by_kind(family.stages, modules, onnx_call(out, [s for s in family.stages if s.build is None], threads))
+    return with_ready_made(modules, family.stages, out, threads)

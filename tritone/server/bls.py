@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.engines.call import check_inputs, known_stage
+from tritone.engines.inputs import check_inputs, known_stage
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.stage import Arrays, Axis, Call, Stage
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from tritone.catalog import open_family
-from tritone.engines.call import onnx_call
+from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.open import open_call, open_llm
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
-from tritone.lm.description import CausalLm, MissingLm, NoLm, StageLm
+from tritone.lm.description import MissingLm
 from tritone.lm.genai import genai_llm
 from tritone.lm.protocols import Llm
 from tritone.lm.served import served_llm
-from tritone.load import open_call
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
 from tritone.stage import Arrays, Call, Family
 
@@ -50,18 +50,13 @@ class Step:
         self._stages_elsewhere = stages == "triton"
         if self._stages_elsewhere:
             self._call: Call = bls_call(self.family.stages, stage_prefix(self.family.name))
-        elif stages == "onnxruntime":
-            self._call = onnx_call(build, self.family.stages, threads=threads(values))
         else:
-            self._call = open_call(
-                stages, self.family, Path(values["model_dir"]), build, TorchRun(threads=threads(values))
-            )
-        self._llm: Llm | MissingLm = MissingLm(
-            "this step uses the language model without declaring it in `uses`, or the family has none"
-        )
-        if not isinstance(self.family.lm, NoLm) and (self._host is None or "llm" in self._host.uses):
-            self._llm = open_llm(values, self.family.lm, self._call)
-            self._llm.count(on_token)
+            run = TorchRun(threads=threads(values))
+            self._call = open_call(stages, self.family.stages, build, run, Path(values["model_dir"]))
+        self._llm: Llm = MissingLm("this step uses the language model without declaring it in `uses`")
+        if self._host is None or "llm" in self._host.uses:
+            self._llm = open_llm(self.family, self._call, lambda _lm: causal_llm(values))
+        self._llm.count(on_token)
         self.warm_up()
 
     def warm_up(self) -> None:
@@ -71,8 +66,7 @@ class Step:
             return
         for name in ("llm",) if self._host is None else self._host.uses:
             if name == "llm":
-                if not isinstance(self._llm, MissingLm):
-                    self._llm.warm_up()
+                self._llm.warm_up()
             elif not self._stages_elsewhere:
                 stage = self.family.stage(name)
                 self._call(name, **stage.example(stage.sizes("opt")))
@@ -176,10 +170,8 @@ def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def open_llm(values: Mapping[str, str], lm: StageLm | CausalLm, call: Call) -> Llm:
-    """Return the language model on the engine that the parameters name, or on the one that runs its stages."""
-    if isinstance(lm, StageLm):
-        return lm.open(call)
+def causal_llm(values: Mapping[str, str]) -> Llm:
+    """Return the language model on the engine that the parameters name."""
     build = Path(values["build_dir"])
     if chosen(values, "llm", LLMS) == "onnxruntime-genai":
         return genai_llm(build, threads=threads(values))

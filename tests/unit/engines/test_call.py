@@ -9,8 +9,10 @@ import pytest
 from support.export_helpers import BATCH, FRAMES, PAST, Smooth, toy_stage
 
 from tritone.build.layout import stage_path
-from tritone.engines import call as module
-from tritone.engines.call import check_inputs, decodes, dim_text, onnx_call, tensor_text, torch_call
+from tritone.engines import onnxruntime as module
+from tritone.engines.inputs import check_inputs, dim_text, tensor_text
+from tritone.engines.onnxruntime import decodes, onnx_call
+from tritone.engines.torch import torch_call
 from tritone.errors import ArtifactError, InvalidRequest
 from tritone.export.to_onnx import export_stage
 from tritone.families.cosyvoice.checkpoint.folder import YAMLS

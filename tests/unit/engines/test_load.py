@@ -21,7 +21,9 @@ from tritone.build.layout import stage_key, torchscript_key
 from tritone.build.manifest import Entry, record
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
-from tritone.engines.call import TorchCall, torch_call
+from tritone.engines.open import open_call, open_llm
+from tritone.engines.torch import TorchCall, torch_call
+from tritone.engines.torch_run import TorchRun
 from tritone.errors import ArtifactError, CheckpointError, ConfigError, EnvironmentProblem, InvalidRequest
 from tritone.export import to_onnx, to_torchscript
 from tritone.families.cosyvoice.lm.v2.session import TorchSessions
@@ -118,13 +120,16 @@ def test_the_networks_of_the_checkpoint_itself_run_beside_torch(in_torch: Model)
         in_torch.call("speech_tokenizer", feats=np.zeros((1, 128, 8), np.float32), feats_length=np.array([8], np.int32))
 
 
-def test_each_engine_gets_the_language_model_that_goes_with_it(tiny_v2: Path, build: Path, in_torch: Model) -> None:
+def test_each_engine_gets_the_language_model_that_goes_with_it(
+    tiny_v2: Path, build: Path, in_torch: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert isinstance(in_torch.llm.sessions, TorchSessions)
     assert isinstance(load_model(tiny_v2, engine="onnx", build_dir=build).llm.sessions, GenaiSessions)
-    on_gpu = load.open_llm("torchscript", in_torch.family, in_torch.call, build, load.TorchRun("cuda"))
-    assert isinstance(on_gpu.sessions, TorchSessions)
+    monkeypatch.setattr(load, "check_gpu", lambda *_: None)
+    on_gpu = load_model(tiny_v2, device="cuda", engine="torchscript", build_dir=build)
+    assert isinstance(on_gpu.llm.sessions, TorchSessions)
     of_stages = dataclasses.replace(toy_family(), lm=StageLm(lambda call: ("session on", call)))
-    assert load.open_llm("onnx", of_stages, in_torch.call, build, load.TorchRun()) == ("session on", in_torch.call)
+    assert open_llm(of_stages, in_torch.call, pytest.fail) == ("session on", in_torch.call)
 
 
 def test_fp16_runs_the_fp16_files(in_torch: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +140,13 @@ def test_fp16_runs_the_fp16_files(in_torch: Model, tmp_path: Path, monkeypatch: 
         ("torchscript", True, r"torchscript/f0_predictor.*\.fp16.zip"),
         ("torchscript", False, r"torchscript/f0_predictor.*\.fp32.zip"),
     ):
-        call = load.open_call(engine, in_torch.family, tmp_path, tmp_path, load.TorchRun(fp16=fp16))
+        call = open_call(engine, in_torch.family.stages, tmp_path, TorchRun(fp16=fp16), tmp_path)
         with pytest.raises(ArtifactError, match=f"{file} does not exist"):
             call("f0_predictor", **mel)
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr("tritone.engines.tensorrt.plan_call", lambda *given: asked.append(given))
-    load.open_call("tensorrt", in_torch.family, tmp_path, tmp_path, load.TorchRun("cuda:1", fp16=True), 1)
-    assert asked == [(tmp_path, in_torch.family.stages, "fp16", 1)]
+    open_call("tensorrt", in_torch.family.stages, tmp_path, TorchRun("cuda:1", fp16=True), tmp_path)
+    assert asked == [(tmp_path, in_torch.family.stages, "fp16", 1, True)]
 
 
 @pytest.mark.parametrize(
@@ -169,12 +174,18 @@ def test_the_usual_build_folder_is_named_after_the_checkpoint(tiny_v2: Path) -> 
 
 
 REFUSED = [
-    ({"engine": "openvino"}, "unknown engine 'openvino'; there are torch, torchscript, onnx, tensorrt"),
+    ({"engine": "openvino"}, "unknown engine 'openvino'; there are torch, torchscript, onnxruntime, tensorrt"),
     ({"device": "tpu"}, "unknown device 'tpu'; there are cpu, cuda, and cuda:1 for a certain GPU"),
     ({"device": "cuda:x"}, "unknown device 'cuda:x'"),
     ({"device": "cpu:0"}, "unknown device 'cpu:0'"),
-    ({"engine": "tensorrt"}, r"tensorrt was asked for on the CPU; .* torch, torchscript and onnx run on the CPU"),
-    ({"engine": "onnx", "device": "cuda"}, r"onnx was asked for on cuda; .* torch, torchscript and tensorrt run on"),
+    (
+        {"engine": "tensorrt"},
+        r"tensorrt was asked for on the CPU; .* torch, torchscript and onnxruntime run on the CPU",
+    ),
+    (
+        {"engine": "onnx", "device": "cuda"},
+        r"onnxruntime was asked for on cuda; .* torch, torchscript and tensorrt run on",
+    ),
     ({"fp16": True}, r"torch was asked for with fp16 on the CPU, .* Use fp16=False, or device='cuda'"),
 ]
 
@@ -200,7 +211,7 @@ def test_a_torch_that_cannot_use_the_gpu_is_refused(tiny_v2: Path, monkeypatch: 
 
 
 def test_fp16_on_the_cpu_warns_that_it_is_for_checking() -> None:
-    for engine in ("onnx", "torchscript"):
+    for engine in ("onnxruntime", "torchscript"):
         with pytest.warns(UserWarning, match=f"engine {engine} with fp16 on the CPU .* not faster than fp16=False"):
             assert load.check_choice(engine, "cpu", True) is None
 

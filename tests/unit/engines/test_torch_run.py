@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tritone.catalog import open_family
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.engines.torch_run import TorchRun
 from tritone.families.cosyvoice.lm.v2.session import TorchSession, torch_llm
 

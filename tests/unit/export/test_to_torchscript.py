@@ -17,7 +17,7 @@ from support.golden_weights import tiny_state
 from torch import Tensor, nn
 
 from tritone.build.layout import torchscript_key
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.engines.torchscript import LABEL, Label, open_module, torchscript_call
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.export.to_onnx import quiet

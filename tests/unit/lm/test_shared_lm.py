@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from support.moss_helpers import write_checkpoint
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.moss_ttsd.checkpoint import MossCheckpoint, open_checkpoint
 from tritone.families.moss_ttsd.family import family
 from tritone.families.moss_ttsd.lm.config import ChannelSampling

@@ -110,7 +110,7 @@ def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -
         "toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve, ("absent",)),)
     )
     monkeypatch.setattr(steps, "open_family", lambda _folder: family)
-    monkeypatch.setattr(steps, "onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
+    monkeypatch.setattr(steps, "open_call", lambda *_: pytest.fail("opened an engine"))
     monkeypatch.setattr(steps, "bls_call", lambda _stages, prefix: prefix)
     opened = steps.open_step({"step": "halve", "model_dir": "m", "build_dir": "b", "stages": "triton"})
     assert isinstance(opened, Step) and opened._call == "toy_stage_"
@@ -119,7 +119,7 @@ def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("stages", ["torch", "torchscript"])
 def test_networks_run_on_what_the_config_says(monkeypatch: pytest.MonkeyPatch, tiny_v2: Path, stages: str) -> None:
     monkeypatch.setattr(Step, "warm_up", lambda _self: None)
-    monkeypatch.setattr(steps, "onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
+    monkeypatch.setattr("tritone.engines.open.onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
     values = {"step": "vocoder", "model_dir": str(tiny_v2), "build_dir": "nowhere", "stages": stages}
     step = steps.Step(values)
     frames = {"mel": np.zeros((1, 80, 4), np.float32), "mel_len": np.array([4], np.int32)}

@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.wav import write_wav
+from tritone.engines.open import ENGINES, engine_name
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.reference import read_recording
-from tritone.load import ENGINES, Model, load_model, read_request
+from tritone.load import Model, load_model, read_request
 from tritone.stage import Arrays, Host
 
 TOGETHER = 8
@@ -143,7 +144,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, help="folder of the language model with its codec")
     parser.add_argument("--out", type=Path, required=True, help="folder for the sound files; created if it is missing")
     parser.add_argument(
-        "--engine", default="torch", choices=ENGINES, help="what runs the stages (default: %(default)s)"
+        "--engine",
+        default="torch",
+        type=engine_name,
+        choices=ENGINES,
+        help="what runs the stages (default: %(default)s)",
     )
     parser.add_argument(
         "--build-dir", type=Path, help="folder of exported artifacts, needed by engines other than torch"

@@ -19,7 +19,7 @@ from tritone.build import hashes, identity
 from tritone.build.artifacts import artifacts
 from tritone.build.targets import Selection
 from tritone.catalog import KINDS, open_family, published_family
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import CheckpointError, ConfigError
 from tritone.families.bert_vits2.compress import main as compress
 from tritone.families.bert_vits2.family import family, generator_file

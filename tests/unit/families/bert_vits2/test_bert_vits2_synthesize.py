@@ -13,7 +13,7 @@ from support.bert_vits2_folder import write_tiny
 from support.bert_vits2_helpers import arrays, replay, tiny_config, tiny_generator, tiny_text
 
 from tritone.catalog import open_family
-from tritone.engines.call import TorchCall, torch_call
+from tritone.engines.torch import TorchCall, torch_call
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2 import whole as steps
 from tritone.families.bert_vits2.config import BertVits2Config, ModelConfig

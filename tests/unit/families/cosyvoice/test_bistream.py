@@ -13,7 +13,7 @@ from support.front_helpers import SYSTEM, hearing, recording, text
 from support.golden_weights import golden
 from support.v3_helpers import END_OF_PROMPT_ID, tiny_config, tiny_lm
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import LmConfig

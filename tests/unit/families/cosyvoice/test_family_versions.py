@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from tritone.build.artifacts import artifacts
 from tritone.build.targets import for_target
 from tritone.catalog import KINDS, open_family, published_family
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.lm.description import StageLm
 from tritone.server import steps
@@ -123,7 +123,7 @@ def listening(family: Family, version: int) -> object:
 def test_a_step_counts_the_tokens_of_a_language_model_made_of_stages(
     tiny_v1: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "onnx_call", lambda _folder, stages, **_: listening(open_family(tiny_v1), 1))
+    monkeypatch.setattr(steps, "open_call", lambda *_: listening(open_family(tiny_v1), 1))
     monkeypatch.setattr(steps, "genai_llm", lambda *_, **__: pytest.fail("asked for another language model"))
     monkeypatch.setattr(Step, "warm_up", lambda _self: None)
     counted: list[int] = []
@@ -137,7 +137,7 @@ def test_a_step_counts_the_tokens_of_a_language_model_made_of_stages(
 
 def test_what_hears_is_served_alone(version: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family = open_family(folder)
-    monkeypatch.setattr(steps, "onnx_call", lambda *_, **__: listening(family, version))
+    monkeypatch.setattr(steps, "open_call", lambda *_: listening(family, version))
     monkeypatch.setattr(Step, "warm_up", lambda _self: None)
     tokenizer, embedder = (
         Step({"step": name, "model_dir": str(folder), "build_dir": "unused"})

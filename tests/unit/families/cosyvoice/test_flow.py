@@ -10,7 +10,7 @@ import torch
 from support.flow_helpers import random_flow, tiny_config
 from support.golden_weights import golden, tiny_state
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.config.v2 import EstimatorConfig
 from tritone.families.cosyvoice.flow import cfm

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.flow_helpers import random_flow, stacked
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.v2.stages import flow_stages
 from tritone.nn.attention import attention_bias, shift_distances

@@ -8,7 +8,7 @@ import torch
 from support.golden_weights import golden
 from support.v1_helpers import tiny_config, tiny_flow, tiny_stages
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.v1.cache import continued, empty_cache, next_cache
 from tritone.families.cosyvoice.flow.v1.interpolation import frame_positions

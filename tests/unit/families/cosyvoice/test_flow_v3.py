@@ -12,7 +12,7 @@ from support.golden_weights import golden
 from support.v3_helpers import random_flow, tiny_config, tiny_flow, tiny_stages
 from torch.utils.flop_counter import FlopCounterMode
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.flow import cfm
 from tritone.families.cosyvoice.flow.network import FlowEstimator
 from tritone.families.cosyvoice.flow.noise import published_noise

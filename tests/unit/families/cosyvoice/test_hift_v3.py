@@ -10,7 +10,7 @@ import torch
 from support.golden_weights import golden, tiny_state
 from support.v3_helpers import tiny_config, tiny_hift, tiny_stages
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.flow.noise import PublishedUniforms
 from tritone.families.cosyvoice.flow.stream import VocoderStream
 from tritone.families.cosyvoice.published import V3

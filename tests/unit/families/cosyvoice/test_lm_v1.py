@@ -11,7 +11,7 @@ import torch
 from support.golden_weights import golden
 from support.v1_helpers import tiny_config, tiny_lm, tiny_stages
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.lm.v1.session import StageSession
 from tritone.families.cosyvoice.lm.v1.stages import PAST, TEXT

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.flow.noise import noise_frames, published_noise

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.lm.v2.session import TorchSession

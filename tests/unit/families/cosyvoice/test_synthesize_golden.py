@@ -11,7 +11,7 @@ import torch
 from support.front_helpers import CASES, hearing, prompt, published, recorded
 from support.golden_weights import golden
 
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.family import family

@@ -12,7 +12,7 @@ import torch
 from support.moss_helpers import described, lm_config, manifest, numbers, tiny_lm, tiny_lm_call
 from transformers import DynamicCache
 
-from tritone.engines.call import TorchCall
+from tritone.engines.torch import TorchCall
 from tritone.errors import ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
 from tritone.families.moss_ttsd.lm.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed

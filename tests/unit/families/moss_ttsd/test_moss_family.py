@@ -15,7 +15,7 @@ from support.moss_helpers import lm_config, tiny_codec, tiny_codec_config, write
 from tritone.build.artifacts import artifacts
 from tritone.build.targets import for_target
 from tritone.catalog import KINDS, open_family, published_family
-from tritone.engines.call import torch_call
+from tritone.engines.torch import torch_call
 from tritone.errors import CheckpointError
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.moss_helpers import write_checkpoint
 
-from tritone.engines.call import TorchCall, torch_call
+from tritone.engines.torch import TorchCall, torch_call
 from tritone.errors import CheckpointError, ConfigError, InvalidRequest
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
 from tritone.families.moss_ttsd.family import family

@@ -1,7 +1,4 @@
-"""Ways to run stages in this process: `call(stage_name, **arrays) -> {output: array}` on torch or on onnxruntime.
-
-Both check what they are given against the declaration first, so a wrong array is named before an engine sees it.
-"""
+"""Stages on onnxruntime on the CPU, from a build folder or from the ONNX files a checkpoint brings."""
 
 from __future__ import annotations
 
@@ -13,11 +10,9 @@ from typing import Any
 import numpy as np
 
 from tritone.build.layout import data_file, stage_path
-from tritone.engines.torch_run import TorchRun
-from tritone.errors import ArtifactError, CheckpointError, InvalidRequest
-from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, Tensor
-
-CPU = TorchRun()
+from tritone.engines.inputs import check_inputs, dim_text, known_stage, listed, tensor_text
+from tritone.errors import ArtifactError, CheckpointError
+from tritone.stage import Arrays, Call, Stage
 
 ONNX_TYPES = {
     "float32": "tensor(float)",
@@ -26,88 +21,6 @@ ONNX_TYPES = {
     "int32": "tensor(int32)",
     "bool": "tensor(bool)",
 }
-
-
-def dim_text(dim: Dim) -> str:
-    """Return a dimension in words: "80", "frames", "480*frames", "2*frames+3".
-
-    Also the symbolic name in exported files.
-    """
-    if isinstance(dim, int):
-        return str(dim)
-    if isinstance(dim, Axis):
-        return dim.name
-    factor = f"{dim.factor}*" if dim.factor != 1 else ""
-    return f"{factor}{dim.axis.name}" + (f"{dim.offset:+d}" if dim.offset else "")
-
-
-def tensor_text(tensor: Tensor) -> str:
-    """Return a tensor's declaration in words: "float32 [batch, 80, frames]"."""
-    return f"{tensor.dtype} [{', '.join(map(dim_text, tensor.shape))}]"
-
-
-def check_inputs(stage: Stage, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise InvalidRequest naming the first input that is missing, unknown, or of another dtype, rank or size."""
-    declared = [tensor.name for tensor in stage.inputs]
-    for name in declared:
-        if name not in arrays:
-            raise InvalidRequest(name, f"stage {stage.name} needs it; given {listed(arrays)} of {listed(declared)}")
-    for name in arrays:
-        if name not in declared:
-            raise InvalidRequest(name, f"stage {stage.name} has no such input; its inputs are {listed(declared)}")
-    sizes: dict[str, tuple[int, str]] = {}
-    for tensor in stage.inputs:
-        array = arrays[tensor.name]
-        found = f"{array.dtype} {list(array.shape)}"
-        wanted = f"stage {stage.name} takes {tensor_text(tensor)}, got {found}"
-        if str(array.dtype) != tensor.dtype or array.ndim != len(tensor.shape):
-            raise InvalidRequest(tensor.name, wanted)
-        for dim, actual in zip(tensor.shape, array.shape, strict=True):
-            if isinstance(dim, int):
-                if actual != dim:
-                    raise InvalidRequest(tensor.name, wanted)
-                continue
-            axis, factor, offset = (dim.axis, dim.factor, dim.offset) if isinstance(dim, Scaled) else (dim, 1, 0)
-            value, rest = divmod(actual - offset, factor)
-            known, source = sizes.setdefault(axis.name, (value, tensor.name))
-            if rest or value != known:
-                raise InvalidRequest(tensor.name, f"{wanted}; {axis.name} is {known} by input {source}")
-
-
-class TorchCall:
-    """A Call that runs the stages' own modules, without gradients."""
-
-    def __init__(self, stages: Iterable[Stage], how: TorchRun = CPU) -> None:
-        self._stages, self._how = {stage.name: stage for stage in stages}, how
-        self._modules: dict[str, Any] = {}
-
-    def module(self, name: str) -> Any:
-        """Return the stage's torch module, built on first use."""
-        stage = known_stage(self._stages, name)
-        if stage.build is None:
-            raise ArtifactError(f"stage {name} is the ready-made file {stage.file}; it has no torch module")
-        if name not in self._modules:
-            self._modules[name] = self._how.placed(stage.build())
-        return self._modules[name]
-
-    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
-        stage = known_stage(self._stages, stage_name)
-        check_inputs(stage, arrays)
-        with self._how.scope():
-            result = self.module(stage_name)(*(self._how.entered(arrays[tensor.name]) for tensor in stage.inputs))
-        values = result if isinstance(result, tuple) else (result,)
-        half = self._how.fp16
-        return {
-            tensor.name: (value.float() if half and tensor.dtype == "float32" else value).cpu().numpy()
-            for tensor, value in zip(stage.outputs, values, strict=True)
-        }
-
-
-def torch_call(stages: Iterable[Stage], how: TorchRun = CPU) -> TorchCall:
-    """Return the stages in torch; in fp32 on the CPU, the default, the reference every other engine is compared
-    with.
-    """
-    return TorchCall(stages, how)
 
 
 def open_session(path: Path, threads: int = 1, arena: bool = False) -> Any:
@@ -237,26 +150,3 @@ def session_call(path: Callable[[Stage], Path], stages: Iterable[Stage], threads
         for name in by_name:
             session(name)
     return call
-
-
-def by_kind(stages: Iterable[Stage], modules: Call, ready_made: Call) -> Call:
-    """Return a Call that sends stages with a torch module one way and ready-made ones the other."""
-    by_name = {stage.name: stage for stage in stages}
-
-    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
-        stage = known_stage(by_name, stage_name)
-        return (ready_made if stage.build is None else modules)(stage_name, **arrays)
-
-    return call
-
-
-def known_stage(by_name: Mapping[str, Stage], name: str) -> Stage:
-    """Return the stage of that name; KeyError lists those that exist."""
-    if name not in by_name:
-        raise KeyError(f"there is no stage {name!r}; there are {listed(by_name)}")
-    return by_name[name]
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names joined for a message; "nothing" when there are none."""
-    return ", ".join(names) or "nothing"
