@@ -135,8 +135,8 @@ def test_each_engine_gets_the_language_model_that_goes_with_it(
 def test_fp16_runs_the_fp16_files(in_torch: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mel = {"mel": np.zeros((1, 80, 4), np.float32), "mel_len": np.array([4], np.int32)}
     for engine, fp16, file in (
-        ("onnx", True, "onnx/f0_predictor.fp16.onnx"),
-        ("onnx", False, "onnx/f0_predictor.onnx"),
+        ("onnxruntime", True, "onnx/f0_predictor.fp16.onnx"),
+        ("onnxruntime", False, "onnx/f0_predictor.onnx"),
         ("torchscript", True, r"torchscript/f0_predictor.*\.fp16.zip"),
         ("torchscript", False, r"torchscript/f0_predictor.*\.fp32.zip"),
     ):
