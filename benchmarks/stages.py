@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.report import RESULTS, Table, new_figure, write_report
 from tritone.build.layout import stage_path
 from tritone.catalog import open_family
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.stage import Call, Family, Stage

@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.report import RESULTS, Table, write_report
 from tritone.build.layout import stage_path
 from tritone.catalog import open_family
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import TritoneError
 from tritone.families.bert_vits2.config import BertVits2Config, read_config

@@ -26,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tritone.build.layout import stage_path
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.families.moss_ttsd.codec.config import released
 from tritone.families.moss_ttsd.codec.stages import codec_stages

@@ -16,7 +16,7 @@ import pytest
 from tritone.build.layout import plan_key, stage_path
 from tritone.catalog import open_family
 from tritone.engines import gpu
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.tensorrt import PlanCall, plan_call
 from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest

@@ -11,7 +11,7 @@ import pytest
 
 from tritone.build.layout import llm_path, stage_path
 from tritone.catalog import open_family
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import TorchCall, torch_call
 from tritone.export.to_genai import export_llm
 from tritone.export.to_onnx import export_stage

@@ -14,7 +14,7 @@ from support.golden_weights import golden
 from support.v1_helpers import tiny_config, tiny_stages
 
 from tritone.build.layout import stage_path, torchscript_key
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.engines.torchscript import torchscript_call
 from tritone.export.to_fp16 import convert_stage

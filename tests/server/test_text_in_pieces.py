@@ -20,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 from tritone.catalog import open_family
 from tritone.client.errors import InvalidArgument, ServerBusy
 from tritone.client.speech_client import SpeechClient
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.lm.bistream import bistream
 from tritone.families.cosyvoice.lm.silence import without_long_silence

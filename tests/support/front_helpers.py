@@ -11,7 +11,7 @@ import numpy as np
 
 from support.golden_weights import GOLDEN
 from tritone.audio.wav import read_samples
-from tritone.engines.onnxruntime import open_session
+from tritone.engines.onnx import open_session
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.published import V1, V2, V3

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tritone.engines.inputs import known_stage
-from tritone.engines.onnxruntime import onnx_call, ready_made_call
+from tritone.engines.onnx import onnx_call, ready_made_call
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError
 from tritone.lm.description import CausalLm, MissingLm, StageLm

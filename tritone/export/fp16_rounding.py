@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tritone.engines.inputs import check_inputs, known_stage
-from tritone.engines.onnxruntime import check_signature, open_session, run_session
+from tritone.engines.onnx import check_signature, open_session, run_session
 from tritone.export.fp16_rewriter import MOVERS
 from tritone.export.onnx_file import like, load, save, values_of
 from tritone.export.onnx_graph import FLOAT, FLOAT16, replace, types

@@ -19,7 +19,7 @@ from typing import Any
 
 from tritone.build.layout import data_file
 from tritone.engines.inputs import dim_text
-from tritone.engines.onnxruntime import check_signature, open_session
+from tritone.engines.onnx import check_signature, open_session
 from tritone.errors import ArtifactError, CheckpointError
 from tritone.export.onnx_file import LARGEST_BYTES, load, save
 from tritone.export.to_2d import to_2d

@@ -23,7 +23,7 @@ from tritone.build.hashes import Hashes
 from tritone.engines import gpu
 from tritone.engines.inputs import dim_text, listed, tensor_text
 from tritone.engines.label import Label
-from tritone.engines.onnxruntime import missing_data
+from tritone.engines.onnx import missing_data
 from tritone.errors import ArtifactError
 from tritone.export.tensorrt_options import TIMING_CACHE, Options, options, profiled
 from tritone.export.to_onnx import scratch

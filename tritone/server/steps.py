@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tritone.catalog import open_family
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.open import open_call, open_llm
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, InvalidRequest, TritoneError

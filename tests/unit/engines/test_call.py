@@ -9,9 +9,9 @@ import pytest
 from support.export_helpers import BATCH, FRAMES, PAST, Smooth, toy_stage
 
 from tritone.build.layout import stage_path
-from tritone.engines import onnxruntime as module
+from tritone.engines import onnx as module
 from tritone.engines.inputs import check_inputs, dim_text, tensor_text
-from tritone.engines.onnxruntime import decodes, onnx_call
+from tritone.engines.onnx import decodes, onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import ArtifactError, InvalidRequest
 from tritone.export.to_onnx import export_stage

@@ -25,7 +25,7 @@ from tritone.build.manifest import Entry
 from tritone.engines import gpu
 from tritone.engines import tensorrt as plan
 from tritone.engines.label import Label, check_plan, read_label
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest
 from tritone.export.to_onnx import export_stage
 from tritone.export.to_tensorrt import build_stage, can_run

@@ -17,7 +17,7 @@ from support.export_helpers import toy_family
 from tritone.build import manifest
 from tritone.build.hashes import Hashes
 from tritone.build.layout import stage_path
-from tritone.engines.onnxruntime import onnx_call, open_session
+from tritone.engines.onnx import onnx_call, open_session
 from tritone.errors import ArtifactError
 from tritone.export import build_engines, onnx_file, to_fp16, to_onnx
 from tritone.export.fp16_rounding import rounded_call

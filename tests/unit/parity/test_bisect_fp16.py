@@ -104,7 +104,7 @@ def test_nothing_bad_is_none(tmp_path: Path) -> None:
 
 
 def test_measures_equal_the_rounded_graph(tmp_path: Path) -> None:
-    from tritone.engines.onnxruntime import open_session, run_session
+    from tritone.engines.onnx import open_session, run_session
     from tritone.export.fp16_rounding import rounded_call
     from tritone.parity.compare import relative_error
 

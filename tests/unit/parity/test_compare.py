@@ -10,7 +10,7 @@ import pytest
 from support.export_helpers import BATCH, FRAMES, Baked, Smooth, toy_stage, worse
 
 from tritone.build.layout import stage_path
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.export.to_onnx import export_stage
 from tritone.parity import compare

@@ -15,7 +15,7 @@ from support.export_helpers import BATCH, FRAMES, toy_family, toy_stage
 from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.build.artifacts import Artifact
 from tritone.build.layout import stage_key, stage_path
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.export.to_fp16 import convert_stage
 from tritone.export.to_onnx import export_stage

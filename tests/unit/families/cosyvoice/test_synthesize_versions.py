@@ -11,7 +11,7 @@ from server.conftest import write_speech_tokenizer
 from support.front_helpers import hearing, recorded, recording, text
 
 from tritone.build.layout import llm_path, stage_path
-from tritone.engines.onnxruntime import onnx_call
+from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest
 from tritone.export.to_genai import export_llm

@@ -19,7 +19,7 @@ import numpy as np
 
 from tritone.audio.wav import read_samples
 from tritone.engines.inputs import check_inputs
-from tritone.engines.onnxruntime import open_session, run_session
+from tritone.engines.onnx import open_session, run_session
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
