@@ -1,4 +1,4 @@
-"""What each version's family declares, how its repository is rendered, and how a server's step runs it."""
+"""The family of each version: its declarations, its rendered repository, and its host steps in a server."""
 
 from __future__ import annotations
 

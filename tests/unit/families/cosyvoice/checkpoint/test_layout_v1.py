@@ -1,4 +1,4 @@
-"""The official v1 YAML and directory: what is read, what is written back, and what is refused."""
+"""The official v1 YAML and checkpoint folder: reading, writing back, and refused settings."""
 
 from __future__ import annotations
 

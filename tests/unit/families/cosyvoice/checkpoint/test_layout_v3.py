@@ -1,4 +1,4 @@
-"""The v3 layout: its YAML, its full-size keys and shapes, strict loading of what checkpoints vary in."""
+"""The official v3 YAML, the full-size keys and shapes, and strict loading of the variants of checkpoints."""
 
 from __future__ import annotations
 

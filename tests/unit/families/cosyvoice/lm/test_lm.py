@@ -1,4 +1,4 @@
-"""The language model computes the published function, in whichever way it is run."""
+"""The language model computes the published function, whole and step by step."""
 
 from __future__ import annotations
 

@@ -107,9 +107,9 @@ def test_a_new_prefill_forgets_and_a_speaker_matters(llm: Sessions, prompt: list
     first = session.prefill(prompt)
     session.step(3)
     np.testing.assert_array_equal(session.prefill(prompt), first)
-    nobody = llm(np.zeros((0, 192), np.float32))
-    assert np.abs(nobody.prefill(prompt) - first).max() > 1e-2
-    assert nobody.length == session.length - 1
+    unconditioned = llm(np.zeros((0, 192), np.float32))
+    assert np.abs(unconditioned.prefill(prompt) - first).max() > 1e-2
+    assert unconditioned.length == session.length - 1
     other = llm(np.random.default_rng(0).standard_normal((1, 192)).astype(np.float32))
     assert np.abs(other.prefill(prompt) - first).max() > 1e-2
 

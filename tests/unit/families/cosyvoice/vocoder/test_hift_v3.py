@@ -1,4 +1,4 @@
-"""The causal vocoder of the v3 layout: the published numbers, its fixed noise, and streaming that changes nothing."""
+"""The causal vocoder of v3: the published numbers, its fixed noise, and streaming that changes nothing."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_noise_is_the_published_table() -> None:
 
 
 def test_noise_of_the_full_size_model() -> None:
-    """What torch draws after everything the published construction draws, at the official sizes."""
+    """Return the numbers torch draws after all draws of the published construction, at the official sizes."""
     generator = torch.Generator().manual_seed(0)
     flow, f0 = V3.flow, V3.hift.f0_channels
     torch.randn(1, 80, 15000, generator=generator)
@@ -171,7 +171,7 @@ def test_unfinished_waveform_is_a_prefix_as_published(numbers: Arrays) -> None:
 
 
 def test_a_published_utterance_from_its_tokens() -> None:
-    """Tokens to mel to sound, as recorded from a whole zero-shot request; nothing in this layout is left to chance."""
+    """Tokens to mel to sound, as recorded from a whole zero-shot request; v3 draws nothing at random."""
     known = golden("e2e_zero_shot", "v3")
     call, config = torch_call(tiny_stages().values()), tiny_config()
     voice = Voice(
