@@ -26,7 +26,7 @@ from tritone.load import load_model
 
 expected = load_model("checkpoint").synthesize("Hello there")
 with SpeechClient(sys.argv[1], model="toy", timeout=60) as client:
-    whole = client.synthesize("Hello there")
+    whole = client.synthesize("Hello there").waveform
     chunks = list(client.stream("Hello there"))
 assert len(expected) == 11 * 400, len(expected)
 assert np.abs(whole - expected).max() < 1e-5
