@@ -1,8 +1,8 @@
-"""Serve a checkpoint on a real Triton server: `python -m tritone.serve checkpoints/nano --target cpu`.
+"""Serve a checkpoint on a real Triton server: `tritone serve checkpoints/nano`, or `python -m tritone.serve`.
 
-On first use, and whenever the checkpoint or the code behind it changed, everything is exported first. With `--check`
-every model is loaded, both entries speak once, and the exit status tells whether that worked. With `--run CMD ...` the
-command runs while the server is up (one that already serves this model is used), and its status is returned.
+Missing and stale artifacts are exported first. With `--check` every model is loaded, both entries speak once, and the
+exit status is 0 if that worked. With `--run CMD ...` the command runs while the server is up (a server that already
+serves this model is used), and its status is returned.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from training.cosyvoice.new_codes import carry
 from tritone.errors import ConfigError
 from tritone.families.cosyvoice.checkpoint.folder import BACKBONE
 from tritone.families.cosyvoice.config.common import LmConfig
-from tritone.families.cosyvoice.lm.v2.network import SOS, TASK_ID, SpeechLM
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.speak.text import END_OF_PROMPT, build_phoneme_tokenizer, encode_symbols, speaker_tag
 from tritone.lm.rules import SamplingConfig
 from tritone.text.tokenizer import TextTokenizer
@@ -39,6 +39,8 @@ JOINED = 0.25
 LONGEST = 700
 """Positions of the longest sequence that is trained on."""
 IGNORED = -100
+SOS, TASK_ID = 0, 1
+"""Rows of the language model's `llm_embedding`."""
 
 
 def sizes(smoke: bool) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Make a folder to serve from a folder that was trained in: the configuration and one small generator file.
 
-    python -m tritone.families.bert_vits2.compress models/mine served/mine           # the newest generator
-    python -m tritone.families.bert_vits2.compress models/mine/G_5000.pth served/mine --fp32
+    tritone convert compress models/mine served/mine           # the newest generator
+    tritone convert compress models/mine/G_5000.pth served/mine --fp32
 
 The posterior encoder and the optimiser are left out, and weights are stored in half precision (they are computed with
 in float32 all the same). BERT encoders are not copied: put their folders below `bert/`.
@@ -9,11 +9,11 @@ in float32 all the same). BERT encoders are not copied: put their folders below 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
+from tritone.cli.parser import Parser
 from tritone.errors import CheckpointError, TritoneError
 from tritone.families.bert_vits2.checkpoint import compress
 from tritone.families.bert_vits2.config import read_config
@@ -45,7 +45,7 @@ def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line says; 0, or 1 with a sentence on stderr."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="tritone convert compress", description=__doc__)
     parser.add_argument("source", type=Path, help="a G_<step>.pth, or a folder whose newest is meant")
     parser.add_argument("target", type=Path, help="folder to write")
     parser.add_argument("--fp32", action="store_true", help="keep the precision of the weights")

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tritone.audio.wav import read_samples
+from tritone.cli.parser import Parser
 from tritone.engines.inputs import check_inputs
 from tritone.engines.onnx import open_session, run_session
 from tritone.errors import TritoneError
@@ -36,16 +37,12 @@ from tritone.stage import Arrays, Call
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line as a namespace."""
-    parser = argparse.ArgumentParser(
-        prog="tritone voices",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="tritone voices", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every voice and what it can be used for")
     add = commands.add_parser("add", help="a voice from a recording")
-    add.add_argument("name")
+    add.add_argument("name", help="name of the voice")
     add.add_argument("--wav", type=Path, required=True, help="the recording (wav, flac, ogg or mp3), 16 kHz or more")
     add.add_argument("--text", default="", help="what the recording says, word for word")
     add.add_argument("--embedding-only", action="store_true", help="keep the speaker embedding, no prompt (mode sft)")
@@ -53,7 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add.add_argument(
         "--format", default="", choices=("", *FORMATS), help="file to write (default: the one there is, or safetensors)"
     )
-    commands.add_parser("remove", help="forget a voice").add_argument("name")
+    commands.add_parser("remove", help="remove a voice").add_argument("name", help="name of the voice")
     return parser.parse_args(arguments)
 
 
