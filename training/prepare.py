@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from training.corpus import flite
 from training.corpus.data import Corpus
 from training.corpus.manifest import write_manifest
 from training.corpus.sentences import fortune_files, read_texts, sentences, shares
+from training.recipes import RECIPES
 from tritone.errors import ConfigError, EnvironmentProblem
-from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER, SPEECH_TOKENIZER
 
 
 def make_flite_corpus(
@@ -83,16 +84,14 @@ def add_embeddings(corpus: Corpus, embedder: Path) -> None:
     corpus.write("embedding", embeddings(), digest(embedder))
 
 
-def exported(given: Path, name: str) -> Path:
-    """Return the ONNX file `given`; for a run's folder, export its best network to `name` there first."""
+def exported(given: Path, recipe: str) -> Path:
+    """Return the ONNX file `given`; for the folder of a run of that recipe, export its best network there first."""
     if not given.is_dir():
         return given
-    from training.cosyvoice import speaker as cosyvoice_speaker
-    from training.cosyvoice import tokenizer as cosyvoice_tokenizer
-
-    recipe = {SPEECH_TOKENIZER: cosyvoice_tokenizer, SPEAKER_EMBEDDER: cosyvoice_speaker}[name]
-    recipe.export(given, given / name)
-    return given / name
+    module = import_module(RECIPES[recipe])
+    path = given / module.FILE
+    module.export(given, path)
+    return path
 
 
 def _session(path: Path) -> Any:
@@ -150,9 +149,9 @@ def main() -> None:
             for kind in args.kinds:
                 corpus.store(kind)
         elif args.step == "tokens":
-            add_tokens(corpus, exported(args.tokenizer, SPEECH_TOKENIZER))
+            add_tokens(corpus, exported(args.tokenizer, "cosyvoice_tokenizer"))
         else:
-            add_embeddings(corpus, exported(args.embedder, SPEAKER_EMBEDDER))
+            add_embeddings(corpus, exported(args.embedder, "cosyvoice_speaker"))
 
 
 if __name__ == "__main__":

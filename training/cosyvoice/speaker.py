@@ -21,7 +21,10 @@ from training.cosyvoice.networks.embedder import Embedder, Margin
 from tritone.audio.kaldi import kaldi_fbank
 from tritone.audio.resample import resample
 from tritone.audio.wav import read_wav
+from tritone.families.cosyvoice.checkpoint.folder import SPEAKER_EMBEDDER
 
+FILE = SPEAKER_EMBEDDER
+"""The name of the exported file."""
 RATES = (0.80, 0.85, 0.90, 0.95, 1.0, 1.06, 1.12, 1.18, 1.25)
 CROP = 1.5
 """Seconds of each training example; shorter recordings are repeated."""

@@ -18,8 +18,11 @@ from training.core import checkpointing, distributed
 from training.core.run import Evaluation, Run, autocast, warmup_cosine
 from training.corpus.data import Corpus, bucketed, pad
 from training.cosyvoice.networks.tokenizer import CODES, Heads, Tokenizer, codes_of, mask_of, quantize
+from tritone.families.cosyvoice.checkpoint.folder import SPEECH_TOKENIZER
 from tritone.text.phonemes import BREAKS, PHONES, WORD_BOUNDARY
 
+FILE = SPEECH_TOKENIZER
+"""The name of the exported file."""
 CTC_WEIGHT = 1.0
 SPREAD_WEIGHT = 1.0
 RATE = 1.5e-3

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-
 from tritone.errors import CheckpointError
 
 # How Qwen2 cuts text before byte-pair merging; part of the published tokenizer's definition.
@@ -25,6 +23,8 @@ class TextTokenizer:
     """
 
     def __init__(self, directory: Path | str, additional: Iterable[str] = ()) -> None:
+        from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
         self.dir = Path(directory)
         files = [self.dir / name for name in ("vocab.json", "merges.txt")]
         for file in files:

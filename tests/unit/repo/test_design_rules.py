@@ -92,6 +92,38 @@ def test_the_client_needs_tritonclient_and_numpy_alone() -> None:
     assert hits == []
 
 
+FAMILIES = sorted(p.name for p in (ROOT / "tritone" / "families").iterdir() if (p / "family.py").is_file())
+
+
+def test_nothing_outside_the_families_imports_one() -> None:
+    """A family's own folders in benchmarks and training, and its tests, are its own business."""
+    own = {(folder, name) for folder in ("benchmarks", "training") for name in FAMILIES}
+    folders = ("tritone", "export", "client", "benchmarks", "training", "model_repository")
+    hits = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in folders
+        for path in sources(folder)
+        if path.relative_to(ROOT).parts[:2] not in own | {("tritone", "families")}
+        for name in imports(path)
+        if name.startswith(("tritone.families.", "training.bert_vits2", "training.cosyvoice"))
+    ]
+    assert hits == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_families_do_not_import_each_other(family: str) -> None:
+    foreign = {name for name in FAMILIES if name != family}
+    folders = [f"tritone/families/{family}", *(f"{f}/{family}" for f in ("benchmarks", "training"))]
+    hits = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in folders
+        for path in sources(folder)
+        for name in imports(path)
+        if foreign & set(name.split("."))
+    ]
+    assert hits == []
+
+
 @pytest.mark.parametrize("module", ["tritone.stage", "tritone.errors", "tritone.families.cosyvoice.config.common"])
 def test_the_description_needs_numpy_alone(module: str) -> None:
     heavy = ("torch", "onnxruntime", "transformers", "onnx", "tritonclient", "gruut")

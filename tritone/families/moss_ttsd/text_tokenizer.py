@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.dialogue import SPEAKERS, prompt_text
 
 
 class DialogueTokenizer:
-    """Turns prompts into ids."""
+    """Turns prompts into ids; its files are read when it is first used."""
 
     def __init__(self, folder: Path) -> None:
-        """Raise CheckpointError when files are missing or lack the markers of a prompt."""
-        self._encode = _open(folder)
+        self._folder = folder
+
+    @cached_property
+    def _encode(self) -> Callable[[str], list[int]]:
+        """The function from text to ids; CheckpointError when files are missing or lack the markers of a prompt."""
+        encode = _open(self._folder)
         markers = [
             *SPEAKERS.values(),
             *(part + ">" for part in prompt_text("").replace("\n", "").split(">") if "<|" in part),
         ]
-        missing = [marker for marker in markers if len(self.encode(marker[marker.index("<") :])) != 1]
+        missing = [marker for marker in markers if len(encode(marker[marker.index("<") :])) != 1]
         if missing:
             raise CheckpointError(
-                f"the tokenizer in {folder} lacks {', '.join(missing)}; use the tokenizer of a dialogue model"
+                f"the tokenizer in {self._folder} lacks {', '.join(missing)}; use the tokenizer of a dialogue model"
             )
+        return encode
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of the text; a marker in it becomes its own id."""
-        return list(self._encode(text))
+        return self._encode(text)
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path) -> Callable[[str], list[int]]:
     """Return the function from text to ids that `tokenizer.json` describes, or `vocab.json` with `merges.txt`."""
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -43,4 +49,4 @@ def _open(folder: Path) -> Any:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    return lambda text: tokenizer.encode(text, add_special_tokens=False).ids
+    return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)

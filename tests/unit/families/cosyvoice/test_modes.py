@@ -204,4 +204,4 @@ def test_a_base_of_another_size_is_refused(tiny_v2: Path, tmp_path: Path) -> Non
     end, more = '"151645": {', '"151646": {"content": "<|object_ref_start|>", "special": true}, "151645": {'
     path.write_text(path.read_text().replace(end, more))
     with pytest.raises(CheckpointError, match=r"gives <\|endofprompt\|> the id 151647 and has 151664 entries"):
-        TextFrontend(tmp_path, CONFIGS[2])
+        _ = TextFrontend(tmp_path, CONFIGS[2]).tokenizer

@@ -189,8 +189,8 @@ def test_folders_that_do_not_fit_say_what_is_missing(folder: Path, tmp_path: Pat
     text = (folder / "tokenizer.json").read_text()
     (tmp_path / "tokenizer.json").write_text(text.replace("<speaker2>", "<speaker9>"))
     with pytest.raises(CheckpointError, match="lacks <speaker2>; use the tokenizer of a dialogue model"):
-        DialogueTokenizer(tmp_path)
+        DialogueTokenizer(tmp_path).encode("[S1]")
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read"):
-        DialogueTokenizer(tmp_path)
+        DialogueTokenizer(tmp_path).encode("[S1]")
     assert json.loads(text)["model"]["type"] == "BPE"

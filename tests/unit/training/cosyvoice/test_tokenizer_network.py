@@ -19,7 +19,6 @@ from training.corpus.data import Corpus
 from training.cosyvoice import tokenizer as recipe
 from training.cosyvoice.networks.tokenizer import CODES, Tokenizer, codes_of, quantize
 from training.cosyvoice.tokenizer import edits, plain_phones, redundancy, write_onnx
-from tritone.families.cosyvoice.checkpoint.folder import SPEECH_TOKENIZER
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +135,8 @@ def test_tokens_come_from_a_file_or_from_a_runs_best_network(corpus: Corpus, tmp
     (tmp_path / "run").mkdir()
     best = Tokenizer(**recipe.sizes(smoke=False))
     torch.save({"networks": {"tokenizer": best.state_dict()}}, tmp_path / "run" / "best.pt")
-    file = prepare.exported(tmp_path / "run", SPEECH_TOKENIZER)
-    assert file.parent == tmp_path / "run" and prepare.exported(file, SPEECH_TOKENIZER) == file
+    file = prepare.exported(tmp_path / "run", "cosyvoice_tokenizer")
+    assert file.parent == tmp_path / "run" and prepare.exported(file, "cosyvoice_tokenizer") == file
     prepare.add_tokens(corpus, file)
     feats = torch.from_numpy(corpus.store("whisper")[3].T[None].astype(np.float32))
     with torch.no_grad():

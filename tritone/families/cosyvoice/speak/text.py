@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,7 @@ class TextFrontend:
 
     `kind` is "whisper" (v1), "qwen" (v2, v3) or "phonemes" (checkpoints of our own recipe in the v2 layout).
 
-    Raises:
-        CheckpointError: the tokenizer's files are missing, damaged, or not of the size the model was trained with.
+    The tokenizer is read when it is first used: describing a checkpoint needs no package that reads one.
     """
 
     def __init__(self, model_dir: Path | str, config: CosyVoiceConfig | None = None) -> None:
@@ -42,24 +42,35 @@ class TextFrontend:
         # The tokenizer and the prompts that the published Qwen2 models were trained with.
         self.alternates = self.kind == "qwen"
         self.system_prompt = self.version.system_prompt if self.alternates else ""
-        self.tokenizer: Any  # a TextTokenizer, of v1 a WhisperTokenizer
+        self._model_dir, self._config = Path(model_dir), config
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The checkpoint's `TextTokenizer`; in v1 a `WhisperTokenizer`.
+
+        Raises:
+            CheckpointError: the tokenizer's files are missing, damaged, or not of the size the model was trained with.
+        """
         if self.kind == "whisper":
-            self.tokenizer = WhisperTokenizer(model_dir)
-            rows = int(getattr(config.lm, "text_token_size", len(self.tokenizer)))
-            if rows != len(self.tokenizer):
-                raise CheckpointError(
-                    f"{model_dir} was trained on {rows} text tokens; Whisper's tokenizer has {len(self.tokenizer)}, "
-                    f"and no other is known for the v1 layout (its 25 Hz variant is not supported)."
-                )
-            return
-        directory = Path(model_dir) / BACKBONE
-        own = self.version.special_tokens
-        self.tokenizer = TextTokenizer(directory, own)
+            return self._whisper()
+        directory, own = self._model_dir / BACKBONE, self.version.special_tokens
+        tokenizer = TextTokenizer(directory, own)
         if self.alternates:
-            check_base(directory, self.tokenizer, own)
+            check_base(directory, tokenizer, own)
         rows = json.loads((directory / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-        if len(self.tokenizer) > rows:
-            raise CheckpointError(f"{directory} has {len(self.tokenizer)} text tokens but its config.json says {rows}.")
+        if len(tokenizer) > rows:
+            raise CheckpointError(f"{directory} has {len(tokenizer)} text tokens but its config.json says {rows}.")
+        return tokenizer
+
+    def _whisper(self) -> WhisperTokenizer:
+        tokenizer = WhisperTokenizer(self._model_dir)
+        rows = int(getattr(self._config.lm, "text_token_size", len(tokenizer)))
+        if rows != len(tokenizer):
+            raise CheckpointError(
+                f"{self._model_dir} was trained on {rows} text tokens; Whisper's tokenizer has {len(tokenizer)}, "
+                f"and no other is known for the v1 layout (its 25 Hz variant is not supported)."
+            )
+        return tokenizer
 
     def normalize(self, text: str) -> str:
         """Return the text in words, where numbers and symbols stand for them; unchanged when it holds `<|...|>`."""
