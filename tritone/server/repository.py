@@ -100,8 +100,8 @@ def step(
 ) -> pb.ModelConfig:
     """Return the Python model that runs one host step on a list of requests.
 
-    Requests are grouped if every stage of the step takes a batch. A language model that decodes each sequence alone runs
-    in several instances instead, as sequences end at different times.
+    Requests are grouped if every stage of the step takes a batch. A language model that decodes each sequence alone
+    runs in several instances instead, as sequences end at different times.
     """
     requested = {tensor.name for tensor in family.request}
     inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in requested) for tensor in host.inputs)
