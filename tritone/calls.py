@@ -37,7 +37,7 @@ class Synthesize(Protocol):
 
 
 class SynthesizePieces(Protocol):
-    """The same for a text that arrives in pieces."""
+    """The streaming order of calls for a text that arrives in pieces."""
 
     def __call__(
         self, call: Call, llm: Any, request: Arrays, pieces: Iterable[str], cancelled: Callable[[], bool] = ..., /

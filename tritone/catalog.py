@@ -1,4 +1,4 @@
-"""Which model family a checkpoint directory holds: the one place where all of them are listed."""
+"""The catalog of model families: every kind of checkpoint, and how its folder is recognised."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Kind(NamedTuple):
     """A kind of checkpoint.
 
     Args:
-        name: what it is told by, for messages and lists.
-        told: whether a folder holds one.
-        module: where `family(model_dir)` describes it, and `published(name)` what has been published.
+        name: what it is recognised by, for messages and lists.
+        recognises: returns whether a folder holds one.
+        module: its `family(model_dir)` describes a folder, and `published(name)` the published checkpoint.
         commands: modules of the commands for this kind of checkpoint alone, each with `main(arguments)`.
     """
 
     name: str
-    told: Callable[[Path], bool]
+    recognises: Callable[[Path], bool]
     module: str
     commands: Mapping[str, str] = {}
 
@@ -70,25 +70,25 @@ KINDS = [
         "tritone.families.moss_ttsd.family",
     ),
 ]
-"""Every kind of checkpoint there is; a folder is of exactly one."""
+"""Every kind of checkpoint; a folder holds exactly one."""
 
 
 def find_kind(folder: Path) -> Kind:
     """Return the kind of checkpoint a folder holds.
 
     Raises:
-        CheckpointError: there is no such directory, it holds no known kind of checkpoint, or more than one.
+        CheckpointError: the directory is missing, or it holds no known kind of checkpoint or more than one.
     """
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is not a directory; give the folder that holds the checkpoint's files")
-    present = [kind for kind in KINDS if kind.told(folder)]
+    present = [kind for kind in KINDS if kind.recognises(folder)]
     if len(present) != 1:
         names = sorted(entry.name for entry in folder.iterdir())
         held = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
         several = f"holds more than one checkpoint ({', '.join(kind.name for kind in present)})"
         known = ", ".join(kind.name for kind in KINDS)
         problem = several if present else "holds no known checkpoint"
-        raise CheckpointError(f"{folder} {problem}; a checkpoint is told by one of {known}; found {held}")
+        raise CheckpointError(f"{folder} {problem}; a checkpoint is recognised by one of {known}; found {held}")
     return present[0]
 
 
@@ -119,6 +119,6 @@ def command_module(model_dir: str | Path, command: str) -> Any:
 
 
 def published_family(kind: Kind) -> Family:
-    """Return the description of that kind's published checkpoints, for lists of what there is: it has no weights."""
+    """Return the description of that kind's published checkpoints, for lists; it has no weights."""
     family: Family = import_module(kind.module).published(kind.name)
     return family

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class TritoneError(Exception):
-    """Base of every error meant for the person at the keyboard; the message is a full sentence."""
+    """The base of every error that a user reads; the message is a full sentence."""
 
 
 class InvalidRequest(TritoneError):
-    """The request's own content is at fault: the server answers it as INVALID_ARGUMENT and keeps serving."""
+    """The content of a request is invalid: the server answers INVALID_ARGUMENT and keeps serving."""
 
     def __init__(self, field: str, problem: str) -> None:
         self.field = field

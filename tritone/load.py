@@ -1,4 +1,4 @@
-"""A checkpoint as one object that speaks, in this process, on the engine that is asked for.
+"""A checkpoint as one object that speaks in this process, on the engine of your choice.
 
 model = load_model("checkpoints/nano", engine="onnxruntime")
 wave = model.synthesize("The birch canoe slid on the smooth planks.", speaker=model.speakers[0], seed=1)
@@ -57,8 +57,8 @@ class Model:
         """Return the whole waveform, float32 `[samples]`, by the order of steps that sees the whole utterance at once.
 
         Args:
-            text: may be left out only where the mode brings something else to say.
-            speaker: a registered voice; "" for the first there is, or the one of `reference_wav`.
+            text: optional only in modes that take something else to say.
+            speaker: a registered voice; "" for the first one, or the voice of `reference_wav`.
             request: other inputs of the family's requests by name (`seed=1`, `speed=1.2`, `reference_wav=samples`).
 
         Raises:
@@ -79,7 +79,7 @@ class Model:
     def stream(
         self, text: str = "", speaker: str = "", cancelled: Callable[[], bool] = lambda: False, **request: Any
     ) -> Iterator[np.ndarray]:
-        """Chunks of the waveform, float32 `[samples]`, as early as they can be had; no limit on the length.
+        """Yield chunks of the waveform, float32 `[samples]`, as early as possible; the length is not limited.
 
         Takes what `synthesize` takes; the work ends soon after `cancelled()` is true.
         """
@@ -100,16 +100,16 @@ def load_model(
 
     Args:
         fp16: float16 arithmetic inside the networks: autocast on torch, the fp16 files elsewhere.
-        device: "cpu", "cuda" or a certain GPU as "cuda:1".
+        device: "cpu", "cuda", or "cuda:1" for a certain GPU.
         engine: "torch" needs the checkpoint alone; "torchscript", "onnxruntime" and "tensorrt" run what
             `export/build_engines.py` built. On a GPU the language model runs on torch, on a CPU on onnxruntime-genai.
         build_dir: folder of the exported networks (default: build/<checkpoint name>).
         threads: of each network on the CPU.
 
     Raises:
-        ConfigError: the combination makes no sense; the message says which ones do.
-        EnvironmentProblem: there is no such GPU, or torch cannot use it.
-        CheckpointError: no checkpoint there, or a file of it is missing or damaged.
+        ConfigError: the combination is not supported; the message lists those that are.
+        EnvironmentProblem: the GPU is missing, or torch cannot use it.
+        CheckpointError: the checkpoint is missing, or a file of it is missing or damaged.
         ArtifactError: exported networks are missing or stale; the message has the command that builds them.
     """
     engine = engine_name(engine)
@@ -173,7 +173,7 @@ def check_gpu(engine: str, index: int | None) -> None:
 
 
 def selection(engine: str, fp16: bool, index: int | None, build: Path) -> Selection | None:
-    """What must be built for it; None when the checkpoint is enough."""
+    """Return the artifacts that the engine needs; None when the checkpoint is enough."""
     precisions = ("fp16",) if fp16 else ("fp32",)
     if engine == "tensorrt":
         assert index is not None
@@ -185,7 +185,7 @@ def selection(engine: str, fp16: bool, index: int | None, build: Path) -> Select
 
 
 def engines_platform(build: Path, index: int) -> str:
-    """What the build folder's engines were built for where this GPU can run them, else what they should be."""
+    """Return the platform of the build folder's plans if this GPU runs them, else the one to build them for."""
     found = gpu.found_platform(index)
     recorded = {entry.identity.platform for entry in manifest.read_manifest(build).values()} - {""}
     return next((name for name in sorted(recorded) if not gpu.mismatch(name, found)), "") or gpu.target_platform()
@@ -212,7 +212,7 @@ def read_value(tensor: Tensor, value: Any) -> np.ndarray:
             raise InvalidRequest(tensor.name, f"is a {type(value).__name__}; give a string")
         return np.array([[value.encode()]], object)
     array = np.asarray(value)
-    # An array of whole numbers where sound is asked for has another scale; a single number has not.
+    # Sound as an array of integers has another scale; a single integer is just a number.
     kinds = "iu" if tensor.dtype.startswith("int") else "f" if array.ndim else "fiu"
     if array.dtype.kind not in kinds or array.ndim > 2 or (array.ndim == 2 and len(array) != 1):
         given = f"{array.dtype} {list(array.shape)}"

@@ -59,8 +59,8 @@ class Tensor:
         shape: sizes, axes, or sizes computed from axes.
         values: for example data, the half-open range of integers, or (mean, deviation) of floats.
         length_of: for a `[batch]` tensor of valid lengths, the axis whose padding they describe.
-        optional: a request may leave it out (never true of a stage's tensors).
-        scale: smallest peak its errors are measured against, in its unit; for where next to nothing means nothing.
+        optional: a request may omit it (always False for a stage's tensors).
+        scale: the smallest peak that errors are measured against, in its unit; for tensors that may be almost zero.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Tensor:
     scale: float = 0.0
 
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
-        """Return concrete shape under the given axis sizes."""
+        """Return the concrete shape under the given axis sizes."""
         return tuple(size(dim, axes) for dim in self.shape)
 
     def example(self, axes: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
@@ -108,10 +108,11 @@ class Stage:
             returns the outputs in order (a tuple, or one tensor). None for a ready-made ONNX `file`.
         file: name of the ONNX file in the checkpoint that already is this stage; its tensors go by position.
         tolerance: largest difference an fp32 export may have from the module, relative to the output's peak.
-        fp16_tolerance: the same of a mixed fp16 export.
-        keep_fp32: patterns (`fnmatch`) of graph node names that stay fp32 in mixed fp16, found by bisection.
-        published: stem of the file name under which others know the module ("flow.encoder"); default: the name.
-        regret: of outputs that are choices: `regret()(inputs, outputs)` says by name how much worse than the best.
+        fp16_tolerance: the same for a mixed fp16 export.
+        keep_fp32: patterns (`fnmatch`) of graph node names that stay fp32 in mixed fp16, chosen by bisection.
+        published: the published file stem of the module ("flow.encoder"); default: the name.
+        regret: for outputs that are choices: `regret()(inputs, outputs)` returns by name how much worse each choice is
+            than the best one.
     """
 
     name: str
@@ -128,14 +129,14 @@ class Stage:
     @property
     def axes(self) -> tuple[Axis, ...]:
         """Every axis named by an input, in order of first use."""
-        found: dict[str, Axis] = {}
+        axes: dict[str, Axis] = {}
         for tensor in self.inputs:
             for dim in tensor.shape:
                 if not isinstance(dim, int):
                     axis = dim.axis if isinstance(dim, Scaled) else dim
-                    if found.setdefault(axis.name, axis) != axis:
+                    if axes.setdefault(axis.name, axis) != axis:
                         raise ValueError(f"stage {self.name}: axis {axis.name!r} is declared with two different ranges")
-        return tuple(found.values())
+        return tuple(axes.values())
 
     def sizes(self, which: str) -> dict[str, int]:
         """Return all axes at their "lo", "opt" or "hi" size."""

@@ -31,7 +31,7 @@ def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
 
 
 def state_of(state: Any, path: Path, widen: bool = True) -> dict[str, Tensor]:
-    """What was read from `path`, if it is a state_dict; as `read_state` gives it."""
+    """Return a state read from `path` as `read_state` does; CheckpointError unless it is a state_dict."""
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         kind = type(state).__name__
         raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
@@ -39,7 +39,7 @@ def state_of(state: Any, path: Path, widen: bool = True) -> dict[str, Tensor]:
 
 
 def read_data(path: Path) -> Any:
-    """Return the plain data and tensors (on the CPU) that torch.save wrote to `path`; errors as of `read_state`."""
+    """Return the plain data and tensors (on the CPU) that torch.save wrote to `path`; raises as `read_state`."""
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; {_contents(path.parent)}.")
     try:
@@ -70,7 +70,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str, assign: bool = False) -> None:
-    """Copies `state` into `module`; one CheckpointError lists what is missing, left over or of another shape.
+    """Copy `state` into `module`; one CheckpointError lists what is missing, left over or of another shape.
 
     With `assign` nothing is copied: the tensors become the module's, which may have been made on the device "meta".
 
@@ -96,13 +96,13 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Writes a state_dict that `read_state` (and any `torch.load(weights_only=True)`) reads back."""
+    """Write a state_dict that `read_state` (and any `torch.load(weights_only=True)`) reads back."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     write_atomic(path, lambda file: torch.save(tensors, file))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a UTF-8 text file atomically."""
+    """Write a UTF-8 text file atomically."""
 
     def write(file: BinaryIO) -> None:
         file.write(text.encode("utf-8"))
@@ -111,9 +111,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _contents(directory: Path) -> str:
-    """What a directory has, in words."""
+    """Return a sentence that lists the files of a directory."""
     if not directory.is_dir():
-        return f"there is no directory {directory}"
+        return f"the directory {directory} does not exist"
     names = sorted(entry.name for entry in directory.iterdir())
     return f"{directory} has {', '.join(names) if names else 'no files'}"
 

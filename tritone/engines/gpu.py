@@ -1,11 +1,11 @@
-"""Which TensorRT and which GPU this machine has, and the words for what an engine is compiled for.
+"""The TensorRT package and the GPU of this machine, and the names of the platforms that plans are compiled for.
 
 A platform is three words: package, version, target - "tensorrt 11.4.0 sm90", "tensorrt_rtx 1.7.1.116 sm89+sm120",
-"tensorrt_rtx 1.7.1.116 portable" - and a fourth where sizes other than the declared were asked for. TensorRT compiles
+"tensorrt_rtx 1.7.1.116 portable" - and a fourth where sizes other than the declared ones were chosen. TensorRT compiles
 for the GPU it runs on. TensorRT-RTX compiles on any machine, for listed compute capabilities or for all it serves by
 default ("portable"), and finishes the work on the GPU.
 
-Nothing is imported from torch here: the driver is asked itself, so that this also works beside a CPU build of torch.
+torch is not imported: the CUDA driver is queried directly, which also works beside a CPU build of torch.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def is_rtx(trt: Any) -> bool:
 
 
 def gpu(device: int = 0) -> str:
-    """Return the GPU's architecture as "sm89"; empty when there is no driver or no such device."""
+    """Return the GPU's architecture as "sm89"; empty without a driver or that device."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -72,7 +72,7 @@ def gpu(device: int = 0) -> str:
 
 
 def read_targets(text: str) -> tuple[str, ...]:
-    """ "8.9,12.0" as ("sm89", "sm120"); ConfigError when it is not a list of compute capabilities."""
+    """Return "8.9,12.0" as ("sm89", "sm120"); ConfigError unless it is a list of compute capabilities."""
     parts = [part.strip() for part in text.split(",")]
     if not all(re.fullmatch(r"\d{1,2}\.\d", part) for part in parts):
         raise ConfigError(f'compute capability {text!r}; write "8.9", or several as "8.6,8.9"')
@@ -85,14 +85,14 @@ def rtx_targets(trt: Any) -> list[str]:
 
 
 def target_platform(compute_capability: str = "") -> str:
-    """What engines built now are for.
+    """Return the platform that plans are built for.
 
     Args:
-        compute_capability: "8.9", or several separated by commas; empty for this machine's GPU or, where there is none
-            or TensorRT-RTX has no target of its own for it, every GPU that TensorRT-RTX serves by default.
+        compute_capability: "8.9", or several separated by commas; empty for this machine's GPU, or, without a GPU or
+            if TensorRT-RTX has no target of its own for it, every GPU that TensorRT-RTX serves by default.
 
     Raises:
-        ArtifactError: no TensorRT, or one that cannot build for this target here.
+        ArtifactError: TensorRT is missing, or cannot build for this target here.
         ConfigError: not a compute capability.
     """
     trt, here = backend(), gpu()
@@ -104,19 +104,21 @@ def target_platform(compute_capability: str = "") -> str:
                 "command on that machine, or install tensorrt_rtx_cu13 and remove tensorrt"
             )
         if asked and asked != (here,):
-            raise ArtifactError(f"{package(trt)} builds for this machine's {here} alone, asked is {compute_capability}")
+            raise ArtifactError(f"{package(trt)} builds for this machine's {here} alone, not for {compute_capability}")
         return f"{package(trt)} {here}"
     known = rtx_targets(trt)
     unknown = [target for target in asked if target not in known]
     if unknown:
-        raise ArtifactError(f"{package(trt)} cannot build for {', '.join(unknown)}; it can for {', '.join(known)}")
+        raise ArtifactError(
+            f"{package(trt)} cannot build for {', '.join(unknown)}; it can build for {', '.join(known)}"
+        )
     if not asked:
         asked = (here,) if here in known else (PORTABLE,)
     return f"{package(trt)} {'+'.join(asked)}"
 
 
 def found_platform(device: int = 0) -> str:
-    """What this machine can run; EnvironmentProblem when it has no such GPU."""
+    """Return the platform of this machine; EnvironmentProblem when it has no such GPU."""
     trt, here = backend(), gpu(device)
     if not here:
         raise EnvironmentProblem(
@@ -127,7 +129,7 @@ def found_platform(device: int = 0) -> str:
 
 
 def mismatch(built: str, found: str) -> str:
-    """Why an engine of one platform cannot run on another, as the end of a sentence; empty when it can."""
+    """Return the reason why a plan of one platform cannot run on another, as the end of a sentence; empty if it can."""
     if len(built.split()) < 3:
         return f"does not say what it was built for (found {built or 'nothing'!r})"
     *package_built, target = built.split()[:3]

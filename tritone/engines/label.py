@@ -1,7 +1,7 @@
-"""What a TensorRT engine was built for, kept inside it, and the refusal of engines that belong elsewhere.
+"""The label inside a TensorRT plan, which says what it was built for, and the check that it belongs to this machine.
 
-A plan file is the raw engine, as Triton reads it. What it was built for stands in the build folder's manifest, and in
-the engine's own name, which is plain text in the file and so can be read back without a GPU.
+A plan file is the raw engine, as Triton reads it. Its platform is recorded in the build folder's manifest and in the
+engine's own name, which is plain text in the file and can be read without a GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MARK = "tritone-plan "
 
 @dataclass(frozen=True)
 class Label:
-    """What an engine says of itself: its stage, what it was built for, its file's name, and the ONNX file's SHA-256."""
+    """The label of a plan: its stage, the platform it was built for, its file name, and the ONNX file's SHA-256."""
 
     stage: str
     platform: str
@@ -34,7 +34,7 @@ class Label:
 
 
 def read_label(path: Path) -> Label | None:
-    """Return the label inside a plan file; None when there is none. ArtifactError when there is no such file."""
+    """Return the label inside a plan file; None without a label. ArtifactError when the file is missing."""
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             match = re.search(re.escape(MARK.encode()) + rb"(\{[^{}]*\})", content)
@@ -53,7 +53,7 @@ def check_plan(entry: Entry | None, found_platform: str, path: Path) -> None:
     """Raise ArtifactError when the plan file at `path` must not run on `found_platform`.
 
     Args:
-        entry: what the manifest records of it; None for a file just built, which its label alone speaks for.
+        entry: what the manifest records of it; None for a file that was just built, which only has its label.
     """
     again = "Run tritone build --formats tensorrt on this machine"
     label = read_label(path)

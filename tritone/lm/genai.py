@@ -111,7 +111,7 @@ class GenaiSession:
         self._open().rewind_to(length)
 
     def close(self) -> None:
-        """Give the sequence's buffers back; more than once does no harm."""
+        """Give the sequence's buffers back; calling it again has no effect."""
         if self._generator is not None:
             generator, self._generator = self._generator, None
             self._model.give_back(generator)

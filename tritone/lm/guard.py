@@ -1,13 +1,13 @@
-"""What keeps a sampler without repetition awareness from running away: loops, speech without end, and no speech.
+"""The guard of samplers without repetition awareness: it ends loops, endless speech and empty speech.
 
-The sampler of this repository draws again when an id repeats (`tritone.lm.sampling`); engines that sample by themselves
-do not, and a model may then say the same for ever. A sequence is taken for a loop when three seconds of it have at most
-15 different ids (real speech of the nano voice has 21 in any single second). Such a sequence is taken back to before
-the loop and goes on from there with another seed, once; then it is an error. So is speech that does not end within the
-longest length its text can have, and no speech at all after two attempts: never silence in place of words.
+The sampler of this repository draws again when an id repeats (`tritone.lm.sampling`); engines that sample on their own
+do not, and a model may then repeat itself for ever. A sequence counts as a loop when three seconds of it have at most 15
+different ids (real speech of the nano voice has 21 in any single second). Such a sequence is cut off before the loop
+and continued from there with another seed, once; after that it is an error. So is speech that does not end within the
+longest length of its text, and a sequence without speech after two attempts.
 
-Codes are passed on as they come, but for those that look like the beginning of a loop: they wait until it is none, and
-are dropped if it is one.
+Codes are yielded as they come, except those that may be the beginning of a loop: they wait until the sequence varies
+again, and are dropped if it does not.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Attempt = Callable[[Sequence[int], int], Iterator[int]]
 
 
 class Runaway(TritoneError):
-    """The language model looped, did not end, or said nothing, and another seed did not help."""
+    """The language model looped, did not end, or gave no speech, and another seed did not help."""
 
 
 @dataclass(frozen=True)
 class Signs:
-    """When a sequence is a loop: its last `loop` codes have at most `loop_ids` different ones.
+    """The signs of a loop: the last `loop` codes of a sequence have at most `loop_ids` different ones.
 
     Codes wait while the last `doubt` of them have at most `doubt_ids` different ones. The numbers are for 25 codes a
     second.
@@ -45,7 +45,7 @@ class Signs:
         return len(codes) >= self.loop and len(set(codes[-self.loop :])) <= self.loop_ids
 
     def start(self, codes: Sequence[int]) -> int:
-        """Where the loop at the end of the sequence begins: at the first code of it that comes again."""
+        """Return the index at which the loop at the end of the sequence begins: its first code that is repeated."""
         end = list(codes[-self.loop :])
         again = next(index for index, code in enumerate(end) if end.count(code) > 1)
         return len(codes) - len(end) + again
@@ -61,7 +61,7 @@ SIGNS = Signs()
 def guarded(
     attempt: Attempt, seed: int, text_length: int, most: int, cancelled: Callable[[], bool], signs: Signs = SIGNS
 ) -> Iterator[int]:
-    """Speech codes of `attempt`, of which at most two are made, each with a seed of its own.
+    """Yield the speech codes of `attempt`, which is called at most twice, each time with a seed of its own.
 
     Args:
         text_length: tokens of the text, for the message.
@@ -69,9 +69,9 @@ def guarded(
         cancelled: after which the sequence may end anywhere.
 
     Raises:
-        Runaway: says what went wrong twice, or that the speech did not end.
+        Runaway: the speech looped or was empty twice, or it did not end.
     """
-    told = 0
+    given = 0
     kept: list[int] = []
     for other in (False, True):
         codes, looped = list(kept), False
@@ -80,14 +80,14 @@ def guarded(
             if signs.looping(codes):
                 looped = True
                 break
-            if len(codes) > told and not signs.doubtful(codes):
-                yield from codes[told:]
-                told = len(codes)
+            if len(codes) > given and not signs.doubtful(codes):
+                yield from codes[given:]
+                given = len(codes)
         if cancelled():
             return
         if looped:
             kept = codes[: signs.start(codes)]
-            told = min(told, len(kept))
+            given = min(given, len(kept))
             continue
         if len(codes) >= most >= signs.loop:
             raise Runaway(
@@ -95,7 +95,7 @@ def guarded(
                 "try another seed"
             )
         if codes:
-            yield from codes[told:]
+            yield from codes[given:]
             return
     if looped:
         raise Runaway(

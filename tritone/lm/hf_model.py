@@ -1,6 +1,7 @@
-"""A language model as transformers, TensorRT-LLM and vLLM know one: a plain causal LM over one vocabulary.
+"""A language model in the form of transformers, TensorRT-LLM and vLLM: a plain causal LM over one vocabulary.
 
-What such a model cannot hold (a head bias, rows nobody looks up) travels beside it, so that the way back is exact. The
+What such a model cannot hold (a head bias, rows that are never looked up) is stored beside it, so that the conversion
+back is exact. The
 family fills in an `HfModel`; `export/to_huggingface.py` writes it to a folder and reads it again.
 """
 
@@ -22,7 +23,7 @@ ROWS = 128
 BIAS = "logit_bias.safetensors"
 """The file of a folder that holds `logit_bias` float32 `[vocabulary]`."""
 EXTRA = "checkpoint_extra.safetensors"
-"""The file of a folder that holds what is needed for the way back."""
+"""The file of a folder that holds what the conversion back needs."""
 IDS = "ids.json"
 """The file of a folder that says which ids are speech, and where the ids that sessions take stand."""
 
@@ -72,12 +73,12 @@ class HfModel:
     join: Callable[[HfWeights], dict[str, Tensor]]
 
     def ids(self, merged: Sequence[int]) -> list[int]:
-        """Return Ids of the merged vocabulary as ids of this one; ValueError for one that has no token here."""
+        """Return ids of the merged vocabulary as ids of this one; ValueError for one that has no token here."""
         return moved(merged, self.segments)
 
 
 def moved(merged: Sequence[int], segments: Sequence[Sequence[int]]) -> list[int]:
-    """Return each id of the merged vocabulary where its segment stands; ValueError for one that is in none."""
+    """Return each id of the merged vocabulary in the other vocabulary; ValueError for an id outside all segments."""
     return [_moved(token, segments) for token in merged]
 
 

@@ -1,7 +1,7 @@
-"""The language model behind an OpenAI-compatible HTTP server that samples by itself: trtllm-serve or vLLM.
+"""The language model behind an OpenAI-compatible HTTP server that does the sampling: trtllm-serve or vLLM.
 
-Token ids go in and come out, streamed; no text is tokenized or detokenized anywhere. What the engine is asked for
-stands for this repository's own sampler as far as such engines can:
+Token ids go in and come out, streamed; no text is tokenized or detokenized anywhere. The request asks for what comes
+closest to this repository's own sampler:
 
     nucleus of top_k and top_p, temperature 1, seed      the same parameters (the draws themselves differ)
     no stop id before the minimum length                 min_tokens (hides every stop id, not the first alone)
@@ -9,8 +9,8 @@ stands for this repository's own sampler as far as such engines can:
     head bias and mask                                   logit_bias, from the folder's request.json
     repetition-aware second draw                         neither offers one: loops are caught instead (`guard.py`)
 
-A token that is no speech token is an error here, not noise later. Tested against a server that streams known ids;
-neither engine has been run with it.
+A token that is not a speech token is an error here instead of noise later. The tests use a server that streams known
+ids; neither engine has been run with this module.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ENGINES: dict[str, dict[str, Any]] = {
     "trtllm": {"detokenize": False, "add_special_tokens": False},
     "vllm": {"return_token_ids": True, "add_special_tokens": False},
 }
-"""What each server must be told beyond the common parameters so that ids, not text, come back."""
+"""The parameters that make each server return ids instead of text."""
 CONNECT_TIMEOUT = 5.0
 TOKEN_TIMEOUT = 30.0
 """Seconds without a token after which the server counts as hung."""
@@ -48,7 +48,7 @@ REQUEST = "request.json"
 
 
 class LlmFailed(TritoneError):
-    """The language model's server is not there, refuses, breaks off, or answers with something else than speech."""
+    """The language model's server is missing, refuses, breaks off, or returns something other than speech."""
 
 
 class Answer:
@@ -58,7 +58,7 @@ class Answer:
         self._connection, self._response = connection, response
 
     def read(self) -> bytes:
-        """Return all that is left of the body."""
+        """Return the rest of the body."""
         return self._response.read()
 
     def line(self) -> bytes | None:
@@ -67,7 +67,7 @@ class Answer:
         return line.strip() if line else None
 
     def close(self) -> None:
-        """Give the connection up; more than once does no harm."""
+        """Give the connection up; calling it again has no effect."""
         # Of an answer that ends with its connection, the response alone holds the socket.
         self._response.close()
         self._connection.close()
@@ -145,7 +145,7 @@ class ServedLlm:
             request.close()
 
     def name(self) -> str:
-        """What the server calls its model; asked once."""
+        """Return the server's name of its model; the server is asked once."""
         with self._lock:
             if not self._name:
                 with closing(self.ask("GET", "/v1/models", CONNECT_TIMEOUT)) as answer:
@@ -158,7 +158,7 @@ class ServedLlm:
     def ask(self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None) -> Answer:
         """Return the server's answer, whose body is still to be read.
 
-        LlmFailed when there is none or it is a refusal.
+        LlmFailed when the server does not answer or refuses.
         """
         connection = http.client.HTTPConnection(self._host, self._port, timeout=timeout)
         try:
@@ -200,22 +200,22 @@ class ServedRequest:
     def _attempt(
         self, prompt: Sequence[int], lengths: Mapping[str, int], config: SpeechRules, cancelled: Callable[[], bool]
     ) -> Iterator[int]:
-        """Speech codes of one request to the server; an earlier one is broken off."""
+        """Yield the speech codes of one request to the server; an earlier request is broken off."""
         self.close()
         llm = self._llm
         body = {"prompt": moved(prompt, llm.segments), "stream": True, **lengths, **llm.always}
         for count, token in enumerate(self._sampled(body)):
-            if cancelled() or count == lengths["max_tokens"]:  # whatever the server makes of max_tokens
+            if cancelled() or count == lengths["max_tokens"]:  # even if the server ignores max_tokens
                 return
             code = token - llm.first
             if code in config.stop_ids:
                 return
             if not 0 <= code < llm.rows:
-                raise LlmFailed(f"{llm} sampled id {token}, which is no speech token: it ignores the logit bias")
+                raise LlmFailed(f"{llm} sampled id {token}, which is not a speech token: it ignores the logit bias")
             yield code
 
     def close(self) -> None:
-        """Break the connection off, at which the server stops sampling; more than once does no harm."""
+        """Close the connection, which makes the server stop sampling; calling it again has no effect."""
         answer, self._answer = self._answer, None
         if answer is not None:
             answer.close()
@@ -253,7 +253,7 @@ class ServedRequest:
             choices = event.get("choices") or [{}]
             choice: dict[str, Any] = choices[0]
         except (ValueError, AttributeError, TypeError, KeyError) as error:
-            raise LlmFailed(f"{self._llm} sent {data[:200]!r}, which is no completion") from error
+            raise LlmFailed(f"{self._llm} sent {data[:200]!r}, which is not a completion") from error
         if choice.get("text") and not choice.get("token_ids"):
             raise LlmFailed(f"{self._llm} answered in text, not in token ids; is it really {self._llm.engine}?")
         return choice

@@ -1,8 +1,8 @@
-"""One decoding loop for everybody who listens to a language model: sequences join and leave between its steps.
+"""One decoding loop shared by all sequences of a language model, which join and leave between its steps.
 
-A step costs hardly more for several sequences than for one, so all that are open share every step (scheduling by
-iteration: Yu et al. 2022, "Orca"). A prompt is heard by itself and then joins. A listener who does not read pauses
-its own sequence alone: that keeps its state and stays out of the steps until there is room for rows again.
+A step costs hardly more for several sequences than for one, so all open sequences share every step (scheduling by
+iteration: Yu et al. 2022, "Orca"). The prompt of a new sequence is computed alone, then the sequence joins. A reader
+that falls behind pauses only its own sequence, which keeps its state and rejoins once there is room for rows again.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from tritone.errors import TritoneError
 from tritone.lm.protocols import RowSession
 
 AHEAD = 64
-"""Rows a sequence may be ahead of its listener, if not told otherwise."""
+"""The default number of rows that a sequence may be ahead of its reader."""
 POLL = 0.1
-"""Seconds after which a listener who waits asks whether it was taken back."""
+"""Seconds after which a waiting reader checks whether it was cancelled."""
 
 
 class Closed(TritoneError):
-    """The language model was closed while it spoke."""
+    """The language model was closed before a sequence ended."""
 
 
 class Engine(Protocol):
-    """What computes logits; rows, logits and states are its own matter. Used by one thread at a time."""
+    """The engine that computes logits, used by one thread at a time; only it knows what rows, logits and states are."""
 
     def prefill(self, prompt: Any) -> tuple[Any, Any]:
-        """(logits, state) of a sequence after its prompt."""
+        """Return (logits, state) of a sequence after its prompt."""
         ...
 
     def step(self, rows: Sequence[Any]) -> Sequence[Any]:
@@ -42,12 +42,12 @@ class Engine(Protocol):
         ...
 
     def regroup(self, kept: Sequence[int], joining: Sequence[Any]) -> None:
-        """The group is now those in these places, in this order, and sequences of these states."""
+        """Make the group those in these places, in this order, followed by sequences of these states."""
         ...
 
 
 class SharedRows(Iterator[Any]):
-    """The rows of one sequence as they come. Raises what ended it before its time; close it if it is not read out."""
+    """The rows of one sequence as they come; an error that ended the sequence early is raised by `next`."""
 
     def __init__(self, lm: SharedLm, session: RowSession, ahead: int | None, cancelled: Callable[[], bool]) -> None:
         self.session, self.over = session, False
@@ -73,35 +73,35 @@ class SharedRows(Iterator[Any]):
         raise StopIteration
 
     def close(self) -> None:
-        """Leave the sequence; more than once does no harm."""
+        """Leave the sequence; calling it again has no effect."""
         with self._arrived:
             self.over = True
             self._rows.clear()
             self._work.notify()
 
     def give(self, row: Any) -> None:
-        """One more row, or the last; with the lock held, as all below."""
+        """Add a row, perhaps the last; the lock is held, as in all methods below."""
         if not self.over:
             self.row, self.over = row, self.session.over
             self._rows.append(row)
             self._arrived.notify()
 
     def end(self, error: BaseException) -> None:
-        """No more rows will come, for this reason."""
+        """End the sequence with this error."""
         if not self.over:
             self.over, self._error = True, error
             self._arrived.notify()
 
     def room(self, part: float = 1.0) -> bool:
-        """Return whether fewer rows wait than this part of those that may."""
+        """Return whether fewer rows wait than this part of the limit."""
         return self._ahead is None or len(self._rows) < max(1, part * self._ahead)
 
 
 class SharedLm:
-    """A language model all of whose sequences are decoded in one loop, in a thread that lives while there are any.
+    """A `RowSource` that decodes all sequences in one loop, in a thread that lives while a sequence is open.
 
     Args:
-        limit: sequences of a step at most; others wait until one of these ends or is paused.
+        limit: the largest number of sequences in a step; others wait until one of these ends or pauses.
     """
 
     def __init__(self, engine: Engine, limit: int) -> None:
@@ -123,15 +123,15 @@ class SharedLm:
         """Return the session's rows; they are decoded from now on, whether or not they are read.
 
         Args:
-            ahead: rows that may wait to be read before the sequence pauses, None for all there are.
-            cancelled: asked before each row; when it says so, the rows end.
+            ahead: rows that may wait to be read before the sequence pauses, None for no limit.
+            cancelled: asked before each row; the rows end once it returns True.
         """
         listener = SharedRows(self, session, ahead, cancelled)
         with self.lock:
             self._open.append(listener)
             self.work.notify()
             if self._thread is None:
-                # A thread inside an engine while the interpreter goes away brings the process down.
+                # A thread inside an engine while the interpreter shuts down crashes the process.
                 atexit.register(self.close)
                 self._thread = threading.Thread(target=self._run, name="lm", daemon=True)
                 self._thread.start()
@@ -142,10 +142,10 @@ class SharedLm:
         self._on_step = on_token
 
     def close(self) -> None:
-        """End all sequences, with an error where rows were still to come, and wait until nothing is computed."""
+        """End all sequences, unfinished ones with an error, and wait until no step is running."""
         with self.lock:
             thread = self._thread
-            self._end_all(Closed("the language model was closed before it had said everything"))
+            self._end_all(Closed("the language model was closed before all speech was decoded"))
         if thread is not None:
             thread.join()
 
@@ -159,7 +159,7 @@ class SharedLm:
                     self._group = []
 
     def _wait(self) -> list[SharedRows]:
-        """Return the sequences of the next step, as soon as there are any; none when the thread is to end."""
+        """Return the sequences of the next step, as soon as there are any; empty when the thread shall end."""
         with self.lock:
             while True:
                 self._open = [one for one in self._open if not one.over]
@@ -173,10 +173,11 @@ class SharedLm:
                 self.work.wait()
 
     def _choose(self) -> list[SharedRows]:
-        """Those of the group that go on, then as many more as fit, of which one new: a prompt makes all wait.
+        """Return the sequences of the next step: the group's, then as many others as fit, at most one of them new.
 
-        When all have rows enough none is decoded until one has read half of them: so those that pause at all do it
-        together, and share steps again when they go on. Who was left out meanwhile joins only for more than a few rows.
+        A new sequence makes the others wait for its prompt. When all have enough rows, no step is done until a reader
+        has consumed half of its rows: sequences that pause do so together, and share steps again afterwards. A paused
+        sequence rejoins only if it has room for more than a few rows.
         """
         if self._resting and not any(one.room(0.5) for one in self._open):
             return []
@@ -192,7 +193,7 @@ class SharedLm:
         return chosen
 
     def _advance(self, chosen: Sequence[SharedRows]) -> None:
-        """One row more of each sequence, two of one that is new."""
+        """Decode one more row of each sequence, two of a new one."""
         for one in chosen:
             if one.row is None:
                 try:
@@ -207,13 +208,13 @@ class SharedLm:
             self._regroup(going)
         if not going:
             return
-        found = self._engine.step([one.row for one in going])
+        results = self._engine.step([one.row for one in going])
         self._on_step()
-        for one, logits in zip(going, found, strict=True):
+        for one, logits in zip(going, results, strict=True):
             self._give(one, logits)
 
     def _regroup(self, going: list[SharedRows]) -> None:
-        """Those that stay come first in `going`; of those left out without being over the state is kept."""
+        """Regroup the engine's sequences; those that stay come first in `going`, and paused ones keep their state."""
         for place, one in enumerate(self._group):
             if one not in going and not one.over:
                 one.state = self._engine.state(place)
@@ -224,7 +225,7 @@ class SharedLm:
         self._group = going
 
     def _give(self, one: SharedRows, logits: Any) -> None:
-        """The row these logits make; an error in it ends this sequence alone."""
+        """Give the reader the row drawn from these logits; an error ends this sequence alone."""
         try:
             row = one.session.next(logits)
         except Exception as error:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def mish(x: Tensor) -> Tensor:
-    """x tanh(softplus(x)) (Misra 2019), any shape, with one exponential instead of a logarithm and two.
+    """Return x tanh(softplus(x)) (Misra 2019), any shape, with one exponential instead of a logarithm and two.
 
     tanh(log y) = 1 - 2 / (y^2 + 1) with y = 1 + e^x. Where e^x overflows the fraction vanishes, as it should.
     """

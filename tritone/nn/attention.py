@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 MASKED = -3e4
-"""Score added to keys that must not be seen: finite in fp16, and a row with every key masked stays a number."""
+"""The score added to masked keys: finite in fp16, and a row with every key masked stays a number."""
 
 
 def attention_bias(
@@ -21,9 +21,9 @@ def attention_bias(
     valid: Tensor | None = None,
     masked: float = MASKED,
 ) -> Tensor:
-    """What to add to scores `[batch or 1, 1, queries, past + queries]`: 0 where a query sees a key, `masked` elsewhere.
+    """Return the bias of scores `[batch or 1, 1, queries, past + queries]`: 0 where a query attends, else `masked`.
 
-    Position i sees j when j's chunk is not after i's and, with `left_chunks` >= 0, at most that many before it.
+    Position i attends to j when j's chunk is not after i's and, with `left_chunks` >= 0, at most that many before it.
 
     Args:
         chunk_size: int64 `[1]`, positions per chunk; larger than the sequence for full attention.
@@ -42,7 +42,7 @@ def attention_bias(
 
 
 def extend(key: Tensor, value: Tensor, state: Tensor | None, keep: int) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Keys and values with the past in front, and the next state: the last `keep` positions (all when negative)."""
+    """Return keys and values behind the past ones, and the next state: the last `keep` positions (all if negative)."""
     if state is None:
         return key, value, None
     both = torch.cat((state, torch.cat((key, value), dim=-1)), dim=2)
@@ -53,7 +53,7 @@ def extend(key: Tensor, value: Tensor, state: Tensor | None, keep: int) -> tuple
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """`[batch, frames, heads x dim]` to `[batch, heads, frames, dim]`."""
+    """Return `[batch, frames, heads x dim]` as `[batch, heads, frames, dim]`."""
     # Not unflatten: tracing exporters take the sizes of everything computed from its result for constants.
     return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
 
@@ -70,7 +70,7 @@ class SelfAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(heads * head_dim, dim)])
 
     def forward(self, x: Tensor, bias: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; `bias` comes from `attention_bias`."""
+        """Return the output and the next state; `bias` comes from `attention_bias`."""
         query = split_heads(self.to_q(x), self.heads)
         key, value = split_heads(self.to_k(x), self.heads), split_heads(self.to_v(x), self.heads)
         key, value, state = extend(key, value, state, self.keep)
@@ -94,7 +94,7 @@ class RelativeAttention(nn.Module):
     def forward(
         self, x: Tensor, bias: Tensor, distances: Tensor, state: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Output and next state; `distances` comes from `distance_embedding`."""
+        """Return the output and the next state; `distances` comes from `distance_embedding`."""
         query = split_heads(self.linear_q(x), self.heads)
         key, value = split_heads(self.linear_k(x), self.heads), split_heads(self.linear_v(x), self.heads)
         key, value, state = extend(key, value, state, self.keep)
@@ -103,12 +103,12 @@ class RelativeAttention(nn.Module):
         return self.linear_out(weigh(content + shift_distances(by_distance, key.shape[2]) + bias, value)), state
 
     def by_distance(self, query: Tensor, distances: Tensor) -> Tensor:
-        """Scores `[batch, heads, queries, distances]` of every distance, seen or not."""
+        """Return scores `[batch, heads, queries, distances]` of every distance, masked or not."""
         return query @ split_heads(self.linear_pos(distances)[None], self.heads).transpose(2, 3)
 
 
 class SteppingAttention(RelativeAttention):
-    """The same function where few queries meet a long past.
+    """`RelativeAttention` for few queries and a long past.
 
     Distances are not projected to the heads; the queries are projected back. What that costs grows with the queries
     and not with the past: for one query over a thousand keys it is a thousandth.
@@ -120,12 +120,12 @@ class SteppingAttention(RelativeAttention):
 
 
 def weigh(scores: Tensor, value: Tensor) -> Tensor:
-    """Values averaged by the softmax of their scores, heads side by side: `[batch, queries, heads x dim]`."""
+    """Return values averaged by the softmax of their scores, heads side by side: `[batch, queries, heads x dim]`."""
     return (torch.softmax(scores, dim=-1).to(value.dtype) @ value).transpose(1, 2).flatten(2)
 
 
 def shift_distances(scores: Tensor, keys: int) -> Tensor:
-    """Scores by key `[batch, heads, queries, keys]` from scores by distance `[..., keys + queries - 1]`.
+    """Return scores by key `[batch, heads, queries, keys]` from scores by distance `[..., keys + queries - 1]`.
 
     Row i needs the columns from queries - 1 - i on. One column of padding makes every row of the flattened matrix one
     longer, so reading it at the old width moves each row by one more than the row before.

@@ -1,4 +1,4 @@
-"""Convolutions that choose their sides: causal with a state, or with so many zeros on the left and on the right."""
+"""Convolutions with chosen padding: causal with a state, or with different numbers of zeros on the left and right."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class CausalConv1d(nn.Conv1d):
-    """Convolution that sees the present and the past only: `[batch, in, frames]` to `[batch, out, frames]`.
+    """Convolution over the present and the past only: `[batch, in, frames]` to `[batch, out, frames]`.
 
     The state is the last `kernel_size - 1` inputs; zeros at the start of an utterance are the left padding.
     """
@@ -17,7 +17,7 @@ class CausalConv1d(nn.Conv1d):
         self.context = kernel_size - 1
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:  # type: ignore[override]
-        """Output and next state; without a state, a whole utterance from its start (and no next state)."""
+        """Return the output and the next state; without a state, those of a whole utterance."""
         if state is None:
             return self._conv_forward(nn.functional.pad(x, (self.context, 0)), self.weight, self.bias), None
         x = torch.cat((state, x), dim=2)
@@ -27,8 +27,8 @@ class CausalConv1d(nn.Conv1d):
 class PaddedConv1d(nn.Conv1d):
     """Convolution of `[batch, in, frames]` with `left` and `right` zeros around it, each frame `repeat` times first.
 
-    Both sides get the larger number and what it gives too much is cut off: unlike padding to different widths, that is
-    two nodes in a graph, where exporters write ten.
+    Both sides are padded by the larger number and the surplus is cut off: unlike padding to different widths, this is
+    two nodes in an exported graph instead of ten.
     """
 
     def __init__(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def sinusoid(values: Tensor, dim: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Sine and cosine `[n, dim // 2]` each of `values` `[n]` at wavelengths from 2 pi to 2 pi x 10^4.
+    """Return sine and cosine `[n, dim // 2]` each of `values` `[n]` at wavelengths from 2 pi to 2 pi x 10^4.
 
     Source: Vaswani et al. 2017, section 3.5. `steps` is the number of geometric steps that reach 10^4; the
     conventions in use differ by one.
@@ -34,7 +34,7 @@ class TimeEmbedding(nn.Module):
 
 
 def distance_embedding(queries: int, past: int, like: Tensor) -> Tensor:
-    """Embeddings `[past + 2 queries - 1, dim]` of every distance query - key, largest (leftmost key) first.
+    """Return embeddings `[past + 2 queries - 1, dim]` of every distance query - key, largest (leftmost key) first.
 
     Sine and cosine alternate along `dim`. Source: Dai et al. 2019 (Transformer-XL), appendix B. `like` gives dim
     (its last axis), device and dtype.

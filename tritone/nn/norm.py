@@ -12,7 +12,7 @@ class MaskedGroupNorm(nn.GroupNorm):
     """
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:  # type: ignore[override]
-        """Normalised frames; `mask` `[batch, 1, frames]` is 1 where a frame exists."""
+        """Return normalised frames; `mask` `[batch, 1, frames]` is 1 where a frame exists."""
         groups = x.float().reshape(x.shape[0], self.num_groups, self.num_channels // self.num_groups, -1)
         inside = mask[:, None].float()
         count = inside.sum(dim=(2, 3), keepdim=True) * (self.num_channels // self.num_groups)

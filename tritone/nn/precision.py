@@ -1,7 +1,7 @@
-"""Half precision that leaves alone what it would spoil: modules and inputs that declare they need float32.
+"""Half precision, except in modules and inputs that declare that they need float32.
 
     class Phase(nn.Module):
-        full_precision = True                 # its weights stay float32; its forward takes what it is given as float32
+        full_precision = True                 # its weights stay float32; its inputs are float32
     class Velocity(nn.Module):
         full_precision_inputs = ("t",)        # handed to forward as float32; other inputs come in half
 

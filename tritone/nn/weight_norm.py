@@ -22,7 +22,7 @@ def weight_norm(module: Module) -> Module:
 
 
 def fold_weight_norm(module: Module) -> Module:
-    """Return the same module, in place, with every normalised weight replaced by its plain value.
+    """Return the module itself with every normalised weight replaced by its plain value.
 
     Same outputs, less work.
     """

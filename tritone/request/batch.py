@@ -1,4 +1,4 @@
-"""Rows of different lengths put into one padded batch, and errors that answer one request of several."""
+"""Padding of rows to one batch, and errors that answer one request of several."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def answer(run: Any, *arguments: Any) -> Any:
 
 
 def row(values: Sequence[int] | np.ndarray) -> np.ndarray:
-    """int64 `[1, count]`."""
+    """Return the values as int64 `[1, count]`."""
     return np.array([values], np.int64).reshape(1, -1)
 
 

@@ -13,7 +13,7 @@ from tritone.stage import Arrays, Tensor
 
 
 def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
-    """Raise InvalidRequest for a tensor that is none of the inputs."""
+    """Raise InvalidRequest for a tensor that is not among the inputs."""
     names = [tensor.name for tensor in inputs]
     unknown = sorted(set(request) - set(names))
     if unknown:
@@ -21,7 +21,7 @@ def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
 
 
 def read_text(request: Arrays, field: str) -> str:
-    """Return the UTF-8 text of a BYTES input, "" where it was left out."""
+    """Return the UTF-8 text of a BYTES input, "" if it was omitted."""
     if field not in request or request[field].size == 0:
         return ""
     value = request[field].reshape(-1)[0]
@@ -32,7 +32,7 @@ def read_text(request: Arrays, field: str) -> str:
 
 
 def read_number(request: Arrays, field: str, default: float) -> float:
-    """Return the number in a [1, 1] input, `default` where it was left out; not a number is an error."""
+    """Return the number in a [1, 1] input, `default` if it was omitted; InvalidRequest unless it is finite."""
     if field not in request or request[field].size == 0:
         return default
     value = request[field].reshape(-1)[0].item()
@@ -42,7 +42,7 @@ def read_number(request: Arrays, field: str, default: float) -> float:
 
 
 def sound_length(request: Arrays, field: str) -> int:
-    """Return samples of a sound input, 0 where it was left out; `<field>_len` counts those that are valid."""
+    """Return the number of valid samples of a sound input, 0 if it was omitted; `<field>_len` gives it."""
     return int(read_number(request, f"{field}_len", request[field].size if field in request else 0))
 
 

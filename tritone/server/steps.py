@@ -150,7 +150,7 @@ class StageModel:
 
 
 def open_step(values: Mapping[str, str], on_token: Callable[[], None] = lambda: None) -> Step | StageModel:
-    """What the config's parameters name: a step, the streaming entry or a single stage."""
+    """Open what the config's parameters name: a host step, the streaming entry or a single stage."""
     return StageModel(values) if values["step"].startswith(STAGE) else Step(values, on_token)
 
 

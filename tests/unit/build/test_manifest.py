@@ -243,7 +243,7 @@ def test_a_directory_that_is_not_a_checkpoint_is_explained(tmp_path: Path) -> No
     (tmp_path / "notes.txt").write_text("")
     known = re.escape(", ".join(kind.name for kind in KINDS))
     with pytest.raises(
-        CheckpointError, match=f"no known checkpoint; a checkpoint is told by one of {known}; found notes"
+        CheckpointError, match=f"no known checkpoint; a checkpoint is recognised by one of {known}; found notes"
     ):
         open_family(tmp_path)
 

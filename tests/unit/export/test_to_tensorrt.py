@@ -184,7 +184,7 @@ def test_a_workspace_that_is_too_small_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("capability", "error", "message"),
     [
-        ("9.0", ArtifactError, "cannot build for sm90; it can for sm75, sm80"),
+        ("9.0", ArtifactError, "cannot build for sm90; it supports sm75, sm80"),
         ("ada", ConfigError, """compute capability 'ada'; write "8.9", or several as "8.6,8.9\""""),
     ],
 )

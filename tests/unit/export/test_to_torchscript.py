@@ -307,10 +307,10 @@ def test_missing_damaged_and_foreign_files_are_refused(folder: Path, tmp_path: P
         torch.jit.save(torch.jit.script(Smooth()), str(path))
     refused(rf"cannot be loaded \(it was not written by Tritone: it has no {LABEL}\); {run}")
     path.write_bytes((folder / torchscript_key(stage, "fp16")).read_bytes())
-    refused(rf"fp32.zip is stage smooth in fp16, asked for is stage smooth in fp32; {run}")
+    refused(rf"fp32.zip is stage smooth in fp16, not stage smooth in fp32; {run}")
     other = replace(stage, name="rough")
     (tmp_path / torchscript_key(other)).write_bytes((folder / torchscript_key(stage)).read_bytes())
-    refused(rf"rough.fp32.zip is stage smooth in fp32, asked for is stage rough in fp32; {run}", other)
+    refused(rf"rough.fp32.zip is stage smooth in fp32, not stage rough in fp32; {run}", other)
     renamed = replace(stage, inputs=(replace(stage.inputs[0], name="wave"), *stage.inputs[1:]))
     inputs["wave"] = inputs["x"]
     del inputs["x"]

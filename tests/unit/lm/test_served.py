@@ -217,7 +217,7 @@ def test_leaving_the_generator_breaks_the_connection_off(server: Server) -> None
 
 def test_token_that_is_no_speech_is_an_error(server: Server) -> None:
     server.events = spoken(104, 55)
-    with pytest.raises(LlmFailed, match=r"sampled id 55, which is no speech token: it ignores the logit bias"):
+    with pytest.raises(LlmFailed, match=r"sampled id 55, which is not a speech token: it ignores the logit bias"):
         decode(llm(server))
 
 
@@ -278,7 +278,7 @@ def test_garbage_is_refused(server: Server) -> None:
         handler.event("Internal Server Error")
 
     server.events = events
-    with pytest.raises(LlmFailed, match=r"sent b'Internal Server Error', which is no completion"):
+    with pytest.raises(LlmFailed, match=r"sent b'Internal Server Error', which is not a completion"):
         decode(llm(server))
 
 

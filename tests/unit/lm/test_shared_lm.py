@@ -192,7 +192,7 @@ def test_who_leaves_is_not_decoded_any_more() -> None:
     assert max(engine.sizes[3:]) == 1
     assert len(engine.group) == 1, "what left is not kept"
     lm.close()
-    with pytest.raises(Closed, match="closed before it had said everything"):
+    with pytest.raises(Closed, match="closed before all speech was decoded"):
         list(stays)
     assert "lm" not in [thread.name for thread in threading.enumerate()]
 
