@@ -109,9 +109,7 @@ def target_platform(compute_capability: str = "") -> str:
     known = rtx_targets(trt)
     unknown = [target for target in asked if target not in known]
     if unknown:
-        raise ArtifactError(
-            f"{package(trt)} cannot build for {', '.join(unknown)}; it can build for {', '.join(known)}"
-        )
+        raise ArtifactError(f"{package(trt)} cannot build for {', '.join(unknown)}; it supports {', '.join(known)}")
     if not asked:
         asked = (here,) if here in known else (PORTABLE,)
     return f"{package(trt)} {'+'.join(asked)}"

@@ -1,7 +1,7 @@
 """The guard of samplers without repetition awareness: it ends loops, endless speech and empty speech.
 
 The sampler of this repository draws again when an id repeats (`tritone.lm.sampling`); engines that sample on their own
-do not, and a model may then repeat itself for ever. A sequence counts as a loop when three seconds of it have at most 15
+do not, and a model may then repeat itself for ever. A sequence is a loop when three seconds of it have at most 15
 different ids (real speech of the nano voice has 21 in any single second). Such a sequence is cut off before the loop
 and continued from there with another seed, once; after that it is an error. So is speech that does not end within the
 longest length of its text, and a sequence without speech after two attempts.
