@@ -54,8 +54,6 @@ class Version:
         yaml: the file name of the checkpoint's configuration.
         layout: the table of the settings in that file.
         files: further files that a checkpoint needs, as paths in its folder.
-        modes: names of the request modes it was trained for.
-        instruct_mode: the mode of a request that has an instruction but names no mode.
         lm_network: `lm_network(config.lm, backbone)`: the language model, before its weights are loaded.
         flow_network: `flow_network(config.flow)`: the flow, before its weights are loaded.
         flow_stages: `flow_stages(config.flow, loader)`: the stages of the flow.
@@ -66,6 +64,8 @@ class Version:
         completed: `completed(config, path)`: the configuration as read, with the settings that follow from others;
             CheckpointError for settings that contradict each other.
         special_tokens: the text tokenizer's special tokens in id order.
+        modes: names of the request modes it was trained for.
+        instruct_mode: the mode of a request that has an instruction but names no mode.
         system_prompt: the words before `<|endofprompt|>` at the start of every prompt in training.
         silent_tokens: codes of silence and breath, whose long runs are shortened.
     """
@@ -74,8 +74,6 @@ class Version:
     yaml: str
     layout: Layout
     files: tuple[str, ...]
-    modes: tuple[str, ...]
-    instruct_mode: str
     lm_network: Callable[[Any, Mapping[str, Any]], nn.Module]
     flow_network: Callable[[Any], nn.Module]
     flow_stages: Callable[[Any, Loader], tuple[Stage, ...]]
@@ -84,6 +82,8 @@ class Version:
     lm_stages: Callable[[Any, Loader], tuple[Stage, ...]] = _no_stages
     completed: Callable[[CosyVoiceConfig, Path], CosyVoiceConfig] = _as_read
     special_tokens: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("sft", "zero_shot", "cross_lingual", "instruct2", "vc")
+    instruct_mode: str = "instruct2"
     system_prompt: str = ""
     silent_tokens: frozenset[int] = frozenset()
 
@@ -154,8 +154,6 @@ VERSIONS: dict[int, Version] = {
             yaml="cosyvoice2.yaml",
             layout=yaml_v2.LAYOUT,
             files=(f"{BACKBONE}/config.json",),
-            modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
-            instruct_mode="instruct2",
             lm_network=_lm_v2,
             flow_network=_flow_v2,
             flow_stages=flow_v2.flow_stages,
@@ -168,8 +166,6 @@ VERSIONS: dict[int, Version] = {
             yaml="cosyvoice3.yaml",
             layout=yaml_v3.LAYOUT,
             files=(f"{BACKBONE}/config.json",),
-            modes=("sft", "zero_shot", "cross_lingual", "instruct2", "vc"),
-            instruct_mode="instruct2",
             lm_network=_lm_v2,
             flow_network=_flow_v3,
             flow_stages=flow_v3.flow_stages,

@@ -33,7 +33,7 @@ class Source(Protocol):
         ...
 
 
-class HarmonicSource:
+class InterpolatedSource:
     """The source of v2: phase is interpolated between frames.
 
     The second half of a frame needs the next frame's f0, so `push` returns all frames but the newest and `finish`
@@ -166,7 +166,7 @@ def excitation(cycles: np.ndarray, f0: np.ndarray, noise: np.ndarray, config: Hi
 
 
 SOURCES: dict[str, Callable[[HiftConfig, int], Source]] = {
-    "interpolated": HarmonicSource,
+    "interpolated": InterpolatedSource,
     "running": RunningSource,
     "stepped": lambda config, _seed: SteppedSource(config),
 }

@@ -14,7 +14,7 @@ from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.published import PUBLISHED, V1, V2
 from tritone.families.cosyvoice.versions import VERSIONS
-from tritone.families.cosyvoice.vocoder.source import HarmonicSource, RunningSource, SteppedSource, harmonic_source
+from tritone.families.cosyvoice.vocoder.source import InterpolatedSource, RunningSource, SteppedSource, harmonic_source
 
 
 def official(version: int) -> str:
@@ -75,7 +75,7 @@ def test_all_rates_of_a_version_may_change_together() -> None:
     assert isinstance(harmonic_source(config.hift, 0), RunningSource)
 
 
-@pytest.mark.parametrize(("version", "kind"), [(1, RunningSource), (2, HarmonicSource), (3, SteppedSource)])
+@pytest.mark.parametrize(("version", "kind"), [(1, RunningSource), (2, InterpolatedSource), (3, SteppedSource)])
 @pytest.mark.parametrize("rate", [16000, 22050, 24000])
 def test_the_version_chooses_the_excitation_whatever_the_rate(version: int, kind: type, rate: int) -> None:
     assert isinstance(harmonic_source(replace(PUBLISHED[version].hift, sample_rate=rate), 0), kind)

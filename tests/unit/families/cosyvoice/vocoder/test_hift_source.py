@@ -8,7 +8,7 @@ import torch
 from support.golden_weights import golden, tiny_state
 
 from tritone.families.cosyvoice.config.common import HiftConfig
-from tritone.families.cosyvoice.vocoder.source import HarmonicSource, harmonics
+from tritone.families.cosyvoice.vocoder.source import InterpolatedSource, harmonics
 
 CONFIG = HiftConfig()
 QUIET = HiftConfig(nsf_sigma=0.0)
@@ -51,7 +51,7 @@ def test_source_equals_published_with_its_noise() -> None:
     f0 = numbers["f0"][0]
     voiced = f0 > CONFIG.nsf_voiced_threshold
     assert 0 < voiced.mean() < 1  # otherwise this test would show half of it
-    source = HarmonicSource(CONFIG, seed=0)
+    source = InterpolatedSource(CONFIG, seed=0)
     source._noise = Replay(noise)  # type: ignore[assignment]
     found = mix(np.concatenate([source.push(f0), source.finish()], axis=1))[0]
     wanted = numbers["s"][0, 0]
@@ -73,7 +73,7 @@ def test_phase_is_interpolated_between_frame_centres() -> None:
 def test_cutting_elsewhere_changes_nothing(cuts: list[int]) -> None:
     f0 = contour(50)
     whole = harmonics(f0, CONFIG, seed=7)
-    source = HarmonicSource(CONFIG, seed=7)
+    source = InterpolatedSource(CONFIG, seed=7)
     pieces = [source.push(piece) for piece in np.split(f0, cuts)]
     assert sum(piece.shape[1] for piece in pieces) == 49 * CONFIG.hop
     assert np.array_equal(np.concatenate([*pieces, source.finish()], axis=1), whole)
@@ -93,14 +93,14 @@ def test_unvoiced_frames_are_noise_of_a_third_of_the_amplitude() -> None:
 
 def test_phase_stays_exact_after_an_hour() -> None:
     """The last second of an hour at 200 Hz repeats every 120 samples as exactly as the first."""
-    source = HarmonicSource(QUIET, seed=0)
+    source = InterpolatedSource(QUIET, seed=0)
     source._phase = source._phase + 3600 * 200.0 * np.arange(1, 10)
     later = source.push(np.full(50, 200.0))
     assert np.abs(later - harmonics(np.full(50, 200.0), QUIET, 0)[:, : later.shape[1]]).max() < 1e-5
 
 
 def test_nothing_in_nothing_out() -> None:
-    source = HarmonicSource(CONFIG, seed=0)
+    source = InterpolatedSource(CONFIG, seed=0)
     assert source.push(np.zeros(0)).shape == (9, 0) and source.finish().shape == (9, 0)
     with pytest.raises(ValueError, match=r"f0 of shape \[frames\], got \[1, 4\]"):
         source.push(np.zeros((1, 4)))

@@ -65,7 +65,7 @@ def test_noise_is_the_published_table() -> None:
 
 
 def test_noise_of_the_full_size_model() -> None:
-    """Return the numbers torch draws after all draws of the published construction, at the official sizes."""
+    """The noise equals the draws of torch after those of the published construction, at the official sizes."""
     generator = torch.Generator().manual_seed(0)
     flow, f0 = V3.flow, V3.hift.f0_channels
     torch.randn(1, 80, 15000, generator=generator)
