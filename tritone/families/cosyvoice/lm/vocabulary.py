@@ -1,4 +1,4 @@
-"""The merged vocabulary in which a prompt travels to a language-model engine."""
+"""The merged vocabulary of the prompts that a language-model engine receives."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from tritone.families.cosyvoice.config.common import LmConfig
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Where each kind of id stands in the merged vocabulary: speech first, then the two markers, then text.
+    """The ranges of ids in the merged vocabulary: speech, then the two markers, then text.
 
-    Speech ids (codes and stop ids) are unchanged, `sos` and `task_id` follow, and text id t becomes `text + t`. Where
-    the markers are speech ids themselves (v3), text follows the speech at once.
+    Speech ids (codes and stop ids) are unchanged, `sos` and `task_id` follow, and text id t becomes `text + t`. In v3
+    the markers are speech ids, so text follows the speech directly.
 
     Args:
         speech: rows of the speech head and embedding.
-        codes: how many of them are codes, where the markers stand behind these; None where they have a table of
-            their own.
+        codes: the number of codes, after which the markers follow in v3; None if the markers have their own table.
     """
 
     speech: int
@@ -37,11 +36,11 @@ class Vocabulary:
         return self.speech + 2 if self.codes is None else self.speech
 
     def prompt(self, text: Sequence[int], speech: Sequence[int] = ()) -> list[int]:
-        """Merged ids of [sos, text, task_id, speech]."""
+        """Return the merged ids of [sos, text, task_id, speech]."""
         return [self.sos, *self.text_ids(text), self.task_id, *speech]
 
     def text_ids(self, text: Sequence[int]) -> list[int]:
-        """Merged ids of text ids."""
+        """Return the merged ids of text ids."""
         return [self.text + t for t in text]
 
 
