@@ -30,8 +30,8 @@ from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import TritoneError
+from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
-from tritone.families.bert_vits2.family import generator_file
 from tritone.stage import Arrays, Call, Family
 
 PHONES, HELD = 161, 3
@@ -63,7 +63,7 @@ def eager(folder: Path) -> Call:
     """Return a Call on the generator's own modules."""
     import torch
 
-    from tritone.families.bert_vits2.checkpoint import load_generator
+    from tritone.families.bert_vits2.networks.weights import load_generator
 
     generator = load_generator(generator_file(folder), read_config(folder / "config.json"))
 

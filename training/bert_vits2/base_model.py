@@ -15,7 +15,7 @@ from training.bert_vits2.download import fetch
 from training.core.run import LOG
 from tritone.checkpoint.weights import load_strict
 from tritone.errors import CheckpointError, ConfigError, TritoneError
-from tritone.families.bert_vits2.checkpoint import read_model
+from tritone.families.bert_vits2.networks.weights import read_model
 from tritone.nn.weight_norm import older_layout
 
 

@@ -16,10 +16,10 @@ from training.bert_vits2.data.corpus import Training, validation
 from training.bert_vits2.download import fetch
 from training.bert_vits2.evaluate import evaluate
 from training.bert_vits2.freeze import freeze, trainable
+from training.bert_vits2.gan_step import Players, gan_step, loss_scaler, mel_of
 from training.bert_vits2.networks.duration_discriminator import DurationDiscriminator
 from training.bert_vits2.networks.waveform_discriminators import MultiPeriodDiscriminator
 from training.bert_vits2.networks.wavlm_discriminator import WavLMDiscriminator, load_wavlm
-from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
 from training.core import distributed
 from training.core.run import LOG, Evaluation, Run
 from tritone.families.bert_vits2.networks.generator import Generator

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from training.bert_vits2 import preprocess
 from training.bert_vits2.data.filelist import Transcript, write_lines
-from training.bert_vits2.example_texts import made_up
+from training.bert_vits2.preparation.example_texts import made_up
 from training.bert_vits2.preparation.shards import mapped
 from training.corpus import flite
 from training.corpus.sentences import fortune_files, read_texts, sentences

@@ -32,11 +32,11 @@ from training.bert_vits2.data.filelist import (
     read_utterances,
     write_lines,
 )
-from training.bert_vits2.preparation import steps
+from training.bert_vits2.preparation import items
+from training.bert_vits2.preparation.items import Outcome
 from training.bert_vits2.preparation.journal import Journal
 from training.bert_vits2.preparation.shards import ENGINES, Shard, mapped
 from training.bert_vits2.preparation.split import write_split
-from training.bert_vits2.preparation.steps import Outcome
 from tritone.errors import ConfigError, TritoneError
 from tritone.families.bert_vits2.config import DataConfig, read_config
 from tritone.families.bert_vits2.text.bert import BertEncoder
@@ -50,9 +50,9 @@ def recordings(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
     Raises ConfigError when there is none, when two would become one file, or one would become itself.
     """
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in steps.SUFFIXES and p.is_file())
+    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in items.SUFFIXES and p.is_file())
     if not found:
-        raise ConfigError(f"{source} has no sound files ({', '.join(steps.SUFFIXES)}).")
+        raise ConfigError(f"{source} has no sound files ({', '.join(items.SUFFIXES)}).")
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise ConfigError(f"--out {target} is inside --in {source}; resampled recordings need a folder of their own.")
     pairs = [(path, (target / path.relative_to(source)).with_suffix(".wav")) for path in found]
@@ -77,7 +77,7 @@ def clean(
         by_wav.setdefault(row.wav, row)
     first = list(by_wav.values())
     mine = [row for row in shard.take(first) if not ((known := journal.get(row.line())) and known.line)]
-    found = run(partial(steps.clean, tokenizer=tokenizer), mine)
+    found = run(partial(items.clean, tokenizer=tokenizer), mine)
     journal.add((row.line(), outcome) for row, outcome in zip(mine, found, strict=True))
     outcomes = [journal.get(row.line()) for row in first]
     left = outcomes.count(None)
@@ -179,12 +179,12 @@ def run_step(args: argparse.Namespace) -> tuple[str, bool]:
         return clean(read_transcripts(args.transcript), args.out, run, shard, args.tokenizer, args.redo), True
     if args.step == "resample":
         pairs = shard.take(recordings(args.source, args.out))
-        return report(run(partial(steps.resample, rate=args.rate or data.sampling_rate), pairs), str(args.out))
+        return report(run(partial(items.resample, rate=args.rate or data.sampling_rate), pairs), str(args.out))
     utterances = shard.take(read_utterances(args.list))
     if args.step == "spectrograms":
-        return report(run(partial(steps.spectrogram, data=data), utterances), "spectrograms")
+        return report(run(partial(items.spectrogram, data=data), utterances), "spectrograms")
     folders = encoders(args.model)
-    function = partial(steps.bert, folders=folders, add_blank=data.add_blank, half=args.half)
+    function = partial(items.bert, folders=folders, add_blank=data.add_blank, half=args.half)
     text, complete = report(run(function, [u for u in utterances if u.language in folders]), "BERT features")
     without = Counter(u.language for u in utterances if u.language not in folders)
     return text + "".join(f"\n  {n} utterances in {name}: no --model for it" for name, n in without.items()), complete

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
+from training.bert_vits2.build_run import build
 from training.bert_vits2.checkpoints import CheckpointSets, sets
 from training.bert_vits2.config import read
 from training.bert_vits2.environment import differences, last_config, record
-from training.bert_vits2.run import build
 from training.core import distributed
 from training.core.checkpointing import seed_everything
 from training.core.logs import close_log, open_log

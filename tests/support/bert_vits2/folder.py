@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from support.bert_vits2_helpers import FOLDER, tiny_generator
+from support.bert_vits2.tiny import FOLDER, tiny_generator
 from tritone.nn.weight_norm import older_layout
 
 SPEAKERS = ("anna", "ben", "chen", "dai", "eri")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import tritone
 from training.bert_vits2.data.arrays import room
+from training.bert_vits2.preparation.items import Outcome
 from training.bert_vits2.preparation.shards import Shard
-from training.bert_vits2.preparation.steps import Outcome
 
 
 class Journal:

@@ -1,10 +1,10 @@
-"""Make a folder to serve from a folder that was trained in: the configuration and one small generator file.
+"""Make a folder to serve from a training folder: the configuration and one small generator file.
 
     tritone convert compress models/mine served/mine           # the newest generator
     tritone convert compress models/mine/G_5000.pth served/mine --fp32
 
-The posterior encoder and the optimiser are left out, and weights are stored in half precision (they are computed with
-in float32 all the same). BERT encoders are not copied: put their folders below `bert/`.
+The posterior encoder and the optimiser are left out, and weights are stored in half precision; synthesis still
+computes in float32. BERT encoders are not copied: put their folders below `bert/`.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from pathlib import Path
 
 from tritone.cli.parser import Parser
 from tritone.errors import CheckpointError, TritoneError
-from tritone.families.bert_vits2.checkpoint import compress
+from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.config import read_config
-from tritone.families.bert_vits2.family import generator_file
+from tritone.families.bert_vits2.networks.weights import compress
 
 
 def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
-    """Return the small file in `target`, which also gets the configuration.
+    """Write the small file and the configuration into `target`, and return the path of the small file.
 
     Args:
-        source: a generator file, or a folder whose newest is meant; config.json lies beside it.
+        source: a generator file with config.json beside it, or a folder, whose newest generator is used.
 
     Raises:
-        CheckpointError: there is no such file, it is no generator's, or `target` already holds a generator.
-        ConfigError: the configuration is missing or says what cannot be.
+        CheckpointError: the file is missing or is not a generator, or `target` already has a generator.
+        ConfigError: the configuration is missing or invalid.
     """
     path = generator_file(source) if source.is_dir() else source
     config = path.parent / "config.json"
     read_config(config)
-    held = sorted(target.glob("G_*.pth")) if target.is_dir() else []
-    if held:
-        raise CheckpointError(f"{target} already holds {held[0].name}; choose another folder, or remove that file")
+    present = sorted(target.glob("G_*.pth")) if target.is_dir() else []
+    if present:
+        raise CheckpointError(f"{target} already has {present[0].name}; choose another folder, or remove that file")
     target.mkdir(parents=True, exist_ok=True)
     small = target / path.name
     compress(path, small, half)
@@ -44,11 +44,11 @@ def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do what the command line says; 0, or 1 with a sentence on stderr."""
+    """Run the command line; return 0, or 1 after an error on stderr."""
     parser = Parser(prog="tritone convert compress", description=__doc__)
-    parser.add_argument("source", type=Path, help="a G_<step>.pth, or a folder whose newest is meant")
+    parser.add_argument("source", type=Path, help="a G_<step>.pth, or a folder, whose newest generator is used")
     parser.add_argument("target", type=Path, help="folder to write")
-    parser.add_argument("--fp32", action="store_true", help="keep the precision of the weights")
+    parser.add_argument("--fp32", action="store_true", help="keep the precision of the weights (default: float16)")
     options = parser.parse_args(arguments)
     try:
         small = compress_folder(options.source, options.target, half=not options.fp32)

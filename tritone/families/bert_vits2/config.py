@@ -1,7 +1,7 @@
-"""Sizes and settings of a Bert-VITS2 checkpoint, read from the `config.json` that lies beside it.
+"""Sizes and settings of a Bert-VITS2 checkpoint, read from the `config.json` beside it.
 
-The sections `model` and `data` become frozen dataclasses here; `train` is kept as it is, for whoever trains. A key that
-is not known is an error that lists those that are, and so is a combination that no network can have.
+The sections `model` and `data` become frozen dataclasses; `train` is kept as it is, for training. An unknown key is an
+error that lists the known keys, and so is a combination of values that the networks cannot have.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Section = TypeVar("Section")
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The `model` section; defaults are those of 2.3. `slm` describes the WavLM of training and is kept raw."""
+    """The `model` section; the defaults are those of 2.3. `slm` describes the WavLM of training and is kept raw."""
 
     use_spk_conditioned_encoder: bool = True
     use_noise_scaled_mas: bool = True
@@ -61,7 +61,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The `data` section: the spectrogram, how text is spaced, and who speaks. No `mel_fmax` is the Nyquist rate."""
+    """The `data` section: spectrogram, blanks, speakers. Without `mel_fmax`, it is half the sampling rate."""
 
     training_files: str = ""
     validation_files: str = ""
@@ -80,13 +80,13 @@ class DataConfig:
 
     @property
     def spec_channels(self) -> int:
-        """Bins of the linear spectrogram the posterior encoder reads."""
+        """The number of bins of the linear spectrogram, the posterior encoder's input."""
         return self.filter_length // 2 + 1
 
 
 @dataclass(frozen=True)
 class BertVits2Config:
-    """Everything `config.json` says; `version` is one of `VERSIONS`, `train` the raw section."""
+    """The content of `config.json`; `version` is one of `VERSIONS`, `train` the raw section."""
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -96,17 +96,14 @@ class BertVits2Config:
     def __post_init__(self) -> None:
         problem = _contradiction(self.model, self.data)
         if problem:
-            raise ConfigError(f"The configuration contradicts itself or asks for what does not exist: {problem}.")
+            raise ConfigError(f"The configuration is inconsistent or not supported: {problem}.")
 
 
 def read_config(path: Path | str) -> BertVits2Config:
-    """Return the configuration in a `config.json`.
-
-    ConfigError for a file that is missing, no JSON, or says what cannot be.
-    """
+    """Return the configuration in a `config.json`; raise ConfigError if it is missing, not JSON, or invalid."""
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint is read together with its config.json.")
+        raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint needs its config.json.")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -118,10 +115,9 @@ def read_config(path: Path | str) -> BertVits2Config:
 
 
 def parse_config(document: Any) -> BertVits2Config:
-    """Return the configuration in a document with the sections `model`, `data`, `train` and the key `version` (all
-    optional).
+    """Return the configuration in a document with the sections `model`, `data`, `train` and the key `version`.
 
-    A document without a version is taken for 2.3, the version whose networks these are.
+    All four are optional; without a version, the document is read as 2.3.
     """
     if not isinstance(document, Mapping):
         raise ConfigError(f"expected an object with model, data and train, found {type(document).__name__}.")
@@ -137,17 +133,17 @@ def parse_config(document: Any) -> BertVits2Config:
     )
 
 
-def published_version(found: Any) -> str:
-    """Return the entry of `VERSIONS` that a config's `version` means ("2.0.1" is 2.0); ConfigError for any other."""
-    version = ".".join(str(found).split(".")[:2])
+def published_version(value: Any) -> str:
+    """Return the entry of `VERSIONS` for the `version` of a config ("2.0.1" is 2.0); ConfigError if unsupported."""
+    version = ".".join(str(value).split(".")[:2])
     if version not in VERSIONS:
-        extra = " 2.4 is the Extra line, which has other text encoders (one language, one BERT)." * (version == "2.4")
-        raise ConfigError(f"version {found!r} is not supported; {', '.join(VERSIONS)} are.{extra}")
+        extra = " 2.4 is the Extra line, whose text encoders differ (one language, one BERT)." * (version == "2.4")
+        raise ConfigError(f"version {value!r} is not supported; {', '.join(VERSIONS)} are.{extra}")
     return version
 
 
 def parse_section(kind: type[Section], values: Any, name: str) -> Section:
-    """Return the dataclass `kind` from an object of a configuration; unknown keys and wrong types are a ConfigError."""
+    """Return the dataclass `kind` from an object of a configuration; ConfigError for unknown keys and wrong types."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{name} is {values!r}; expected an object.")
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
@@ -157,13 +153,13 @@ def parse_section(kind: type[Section], values: Any, name: str) -> Section:
 
 
 def _known(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown = sorted(set(values) - set(known))
+    unknown, names = sorted(set(values) - set(known)), ", ".join(sorted(known))
     if unknown:
-        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(sorted(known))}.")
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}; the known keys are {names}.")
 
 
 def _typed(value: Any, default: Any, name: str) -> Any:
-    """Return the value as a field whose default is `default` holds it."""
+    """Return the value converted to the type of a field with this default; ConfigError if it does not fit."""
     if isinstance(value, list):
         value = tuple(tuple(item) if isinstance(item, list) else item for item in value)
     if default is None:
@@ -179,32 +175,40 @@ def _typed(value: Any, default: Any, name: str) -> Any:
     return value
 
 
+Check = tuple[bool, str]
+"""Whether a condition holds, and the message if it does not."""
+
+
 def _contradiction(model: ModelConfig, data: DataConfig) -> str:
-    """What no network can satisfy, in words; empty when all is well."""
-    hop, kernels = math.prod(model.upsample_rates), model.upsample_kernel_sizes
-    checks = [
+    """Return the first problem of a configuration that the networks cannot have, or ""."""
+    checks = [*_decoder_checks(model, data), *_encoder_checks(model), *_data_checks(data)]
+    return next((message for holds, message in checks if not holds), "")
+
+
+def _decoder_checks(model: ModelConfig, data: DataConfig) -> list[Check]:
+    hop, kernels, rates = math.prod(model.upsample_rates), model.upsample_kernel_sizes, model.upsample_rates
+    blocks, dilations = len(model.resblock_kernel_sizes), len(model.resblock_dilation_sizes)
+    return [
         (hop == data.hop_length, f"upsample_rates multiply to {hop}, but data.hop_length is {data.hop_length}"),
+        (len(rates) == len(kernels), f"there are {len(rates)} upsample_rates, {len(kernels)} upsample_kernel_sizes"),
         (
-            len(model.upsample_rates) == len(kernels),
-            f"{len(model.upsample_rates)} upsample_rates, {len(kernels)} upsample_kernel_sizes",
+            all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates, strict=False)),
+            f"upsample_kernel_sizes {kernels} must exceed upsample_rates {rates} by even numbers",
         ),
+        (blocks == dilations, f"there are {blocks} resblock_kernel_sizes, {dilations} resblock_dilation_sizes"),
+        (model.resblock == "1", f"model.resblock is {model.resblock!r}; versions 2.0 to 2.3 have '1' only"),
         (
-            all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, model.upsample_rates, strict=False)),
-            f"upsample_kernel_sizes {kernels} must exceed upsample_rates {model.upsample_rates} by even numbers",
-        ),
-        (
-            len(model.resblock_kernel_sizes) == len(model.resblock_dilation_sizes),
-            f"{len(model.resblock_kernel_sizes)} resblock_kernel_sizes, "
-            f"{len(model.resblock_dilation_sizes)} resblock_dilation_sizes",
-        ),
-        (model.resblock == "1", f"model.resblock is {model.resblock!r}; no version from 2.0 to 2.3 has other than '1'"),
-        (
-            model.upsample_initial_channel % 2 ** len(model.upsample_rates) == 0,
+            model.upsample_initial_channel % 2 ** len(rates) == 0,
             f"upsample_initial_channel {model.upsample_initial_channel} cannot be halved at every upsample_rate",
         ),
+    ]
+
+
+def _encoder_checks(model: ModelConfig) -> list[Check]:
+    return [
         (
             model.hidden_channels % max(model.n_heads, 1) == 0,
-            f"hidden_channels {model.hidden_channels} is no multiple of n_heads {model.n_heads}",
+            f"hidden_channels {model.hidden_channels} is not a multiple of n_heads {model.n_heads}",
         ),
         (model.inter_channels % 2 == 0, f"inter_channels {model.inter_channels} cannot be halved by the flow"),
         (
@@ -215,24 +219,29 @@ def _contradiction(model: ModelConfig, data: DataConfig) -> str:
         ),
         (
             model.use_spk_conditioned_encoder and model.gin_channels > 0,
-            "use_spk_conditioned_encoder false or gin_channels 0; the published networks exist with both only",
+            "use_spk_conditioned_encoder false or gin_channels 0; the published networks have a speaker in the encoder",
         ),
         (
             not model.flow_share_parameter,
             "flow_share_parameter true; the published code crashes on it, so no checkpoint has it",
         ),
-        (not model.use_mel_posterior_encoder, "use_mel_posterior_encoder true; the posterior reads linear spectra"),
+        (not model.use_mel_posterior_encoder, "use_mel_posterior_encoder true; the posterior takes linear spectra"),
+    ]
+
+
+def _data_checks(data: DataConfig) -> list[Check]:
+    nyquist = data.sampling_rate / 2
+    return [
         (
             data.win_length <= data.filter_length,
             f"win_length {data.win_length} is longer than filter_length {data.filter_length}",
         ),
         (
-            data.mel_fmin < (data.mel_fmax or data.sampling_rate / 2) <= data.sampling_rate / 2,
-            f"mel_fmin {data.mel_fmin} and mel_fmax {data.mel_fmax} are no range below {data.sampling_rate / 2} Hz",
+            data.mel_fmin < (data.mel_fmax or nyquist) <= nyquist,
+            f"mel_fmin {data.mel_fmin} and mel_fmax {data.mel_fmax} are not a range below {nyquist} Hz",
         ),
         (
             data.n_speakers == 0 or all(0 <= row < data.n_speakers for row in data.spk2id.values()),
             f"spk2id goes up to {max(data.spk2id.values(), default=0)}, but n_speakers is {data.n_speakers}",
         ),
     ]
-    return next((message for holds, message in checks if not holds), "")

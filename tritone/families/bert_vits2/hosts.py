@@ -1,7 +1,7 @@
-"""The four steps of the whole-utterance ensemble: text encoder, durations, flow, decoder.
+"""The four host steps of the whole-utterance ensemble: text encoder, durations, flow and decoder.
 
-Each takes a list of requests and sends the segments of all of them through the networks in padded batches; what a
-request gets does not depend on its company. Segments of one request travel one behind the other, with their lengths.
+Each takes a list of requests and passes the segments of all of them through the networks in padded batches. Between
+host steps the segments of a request are concatenated along the last axis, together with their lengths.
 """
 
 from __future__ import annotations
@@ -33,18 +33,16 @@ SPOKEN = Axis("all_frames", 1, 480, 120000)
 
 
 def hosts(voice: Voice) -> tuple[Host, ...]:
-    """Return the ensemble's steps in order; each reads outputs of the earlier ones by name."""
+    """Return the ensemble's host steps in order; each reads outputs of the earlier ones by name."""
     model = voice.config.model
     g = Tensor("g", "float32", (1, model.gin_channels, 1))
     x = Tensor("xout", "float32", (1, model.hidden_channels, TEXT))
     prior = tuple(Tensor(name, "float32", (1, model.inter_channels, TEXT)) for name in ("m_p", "logs_p"))
     phone_len = Tensor("phone_len", "int64", (1, SEGMENTS))
-    how = (Tensor("controls", "float32", (1, len(Controls._fields))), Tensor("seed_used", "int64", (1, 1)))
+    controls = (Tensor("controls", "float32", (1, len(Controls._fields))), Tensor("seed_used", "int64", (1, 1)))
     frames = Tensor("duration", "int64", (1, TEXT))
-    z, frame_len = (
-        Tensor("z", "float32", (1, model.inter_channels, SPOKEN)),
-        Tensor("frame_len", "int64", (1, SEGMENTS)),
-    )
+    z = Tensor("z", "float32", (1, model.inter_channels, SPOKEN))
+    frame_len = Tensor("frame_len", "int64", (1, SEGMENTS))
     waveform = Tensor("waveform", "float32", (1, Scaled(voice.config.data.hop_length, SPOKEN)))
 
     def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
@@ -57,38 +55,38 @@ def hosts(voice: Voice) -> tuple[Host, ...]:
         return run_flow(call, requests)
 
     def decoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
-        return [{"waveform": speak(call, request, voice)[None]} for request in requests]
+        return [{"waveform": decode(call, request, voice)[None]} for request in requests]
 
     return (
-        Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *how), text_encoder, ("emb", "enc_p")),
-        Host("duration", (x, phone_len, g, *how), (frames,), duration, ("sdp", "dp")),
-        Host("flow", (*prior, phone_len, frames, g, *how), (z, frame_len), flow, ("flow",)),
+        Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *controls), text_encoder, ("emb", "enc_p")),
+        Host("duration", (x, phone_len, g, *controls), (frames,), duration, ("sdp", "dp")),
+        Host("flow", (*prior, phone_len, frames, g, *controls), (z, frame_len), flow, ("flow",)),
         Host("decoder", (z, frame_len, g), (waveform,), decoder, ("dec",)),
     )
 
 
 def encode_texts(call: Call, requests: list[Arrays], voice: Voice) -> list[Any]:
-    """Speaker, encoded text and prior of each request, or its error."""
+    """Return the speaker, encoded text and prior of each request, or the error of a request that is invalid."""
     results: list[Any] = [answer(read, request, voice) for request in requests]
-    good = [index for index, result in enumerate(results) if not isinstance(result, TritoneError)]
-    read_ones = [results[index] for index in good]
-    if not good:
+    valid = [index for index, result in enumerate(results) if not isinstance(result, TritoneError)]
+    if not valid:
         return results
-    gs = speakers(call, [prepared.sid for prepared, _ in read_ones])
+    read_requests = [results[index] for index in valid]
+    gs = speakers(call, [prepared.sid for prepared, _ in read_requests])
     places = [
-        Place(prepared.seed, segment, prepared.controls, gs[row : row + 1])
-        for row, (prepared, texts) in enumerate(read_ones)
+        Place(prepared.seed, segment, prepared.controls, gs[number : number + 1])
+        for number, (prepared, texts) in enumerate(read_requests)
         for segment in range(len(texts))
     ]
-    encoded = iter(encode(call, places, [text for _, texts in read_ones for text in texts]))
-    for index, (prepared, texts), g in zip(good, read_ones, gs, strict=True):
-        own = [next(encoded) for _ in texts]
+    encoded = iter(encode(call, places, [text for _, texts in read_requests for text in texts]))
+    for index, (prepared, texts), g in zip(valid, read_requests, gs, strict=True):
+        segments = [next(encoded) for _ in texts]
         results[index] = {
             "g": g[None],
-            "xout": joined([one.x for one in own]),
-            "m_p": joined([one.m_p for one in own]),
-            "logs_p": joined([one.logs_p for one in own]),
-            "phone_len": row([one.x.shape[2] for one in own]),
+            "xout": joined([segment.x for segment in segments]),
+            "m_p": joined([segment.m_p for segment in segments]),
+            "logs_p": joined([segment.logs_p for segment in segments]),
+            "phone_len": row([segment.x.shape[2] for segment in segments]),
             "controls": np.array([prepared.controls], np.float32),
             "seed_used": row([prepared.seed]),
         }
@@ -96,42 +94,44 @@ def encode_texts(call: Call, requests: list[Arrays], voice: Voice) -> list[Any]:
 
 
 def read(request: Arrays, voice: Voice) -> tuple[Prepared, list[Arrays]]:
-    """Return a request and what the text encoder is given of each of its segments."""
+    """Return a request and the text encoder's inputs of each of its segments."""
     prepared = prepare(request, voice)
     return prepared, [text_arrays(prepared, index, voice) for index in range(len(prepared.segments))]
 
 
 def predict_durations(call: Call, requests: list[Arrays]) -> list[Any]:
-    """Return frames of each phoneme of each request."""
+    """Return the number of frames of each phone of each request."""
     places, owners = placed(requests)
-    texts = [x for request in requests for x in parts(request["xout"], request["phone_len"])]
-    found = durations(call, places, [Encoded(x, x, x) for x in texts])
-    return [{"duration": row(np.concatenate(own))} for own in by_owner(found, owners, len(requests))]
+    texts = [x for request in requests for x in split(request["xout"], request["phone_len"])]
+    # The predictors take `x` alone, so it also stands for the mean and deviation, which nothing reads.
+    frames = durations(call, places, [Encoded(x, x, x) for x in texts])
+    return [{"duration": row(np.concatenate(segments))} for segments in by_owner(frames, owners, len(requests))]
 
 
 def run_flow(call: Call, requests: list[Arrays]) -> list[Any]:
-    """What the decoder reads of each request's segments, and their lengths in frames."""
+    """Return the decoder's inputs of each request's segments, and the lengths of the segments in frames."""
     places, owners = placed(requests)
     priors = [
         Encoded(m_p, m_p, logs_p)
         for request in requests
-        for m_p, logs_p in zip(*(parts(request[name], request["phone_len"]) for name in ("m_p", "logs_p")), strict=True)
+        for m_p, logs_p in zip(*(split(request[name], request["phone_len"]) for name in ("m_p", "logs_p")), strict=True)
     ]
-    frames = [one[0] for request in requests for one in parts(request["duration"], request["phone_len"])]
+    frames = [counts[0] for request in requests for counts in split(request["duration"], request["phone_len"])]
     zs = latents(call, places, priors, frames)
     return [
-        {"z": joined(own), "frame_len": row([z.shape[2] for z in own])} for own in by_owner(zs, owners, len(requests))
+        {"z": joined(segments), "frame_len": row([z.shape[2] for z in segments])}
+        for segments in by_owner(zs, owners, len(requests))
     ]
 
 
-def speak(call: Call, request: Arrays, voice: Voice) -> np.ndarray:
-    """Return the waveform `[samples]` of one request's segments."""
-    zs = parts(request["z"], request["frame_len"])
+def decode(call: Call, request: Arrays, voice: Voice) -> np.ndarray:
+    """Return the waveform `[samples]` of a request's segments, one after another."""
+    zs = split(request["z"], request["frame_len"])
     return np.concatenate([whole_waveform(call, z, request["g"], voice) for z in zs])
 
 
 def placed(requests: list[Arrays]) -> tuple[list[Place], list[int]]:
-    """Return every segment of the requests, and whose it is."""
+    """Return the segments of all requests, and for each the index of its request."""
     places, owners = [], []
     for owner, request in enumerate(requests):
         controls = Controls(*map(float, request["controls"][0]))
@@ -141,16 +141,16 @@ def placed(requests: list[Arrays]) -> tuple[list[Place], list[int]]:
     return places, owners
 
 
-def parts(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
-    """Return the segments of an array that holds them one behind the other along its last axis."""
+def split(array: np.ndarray, lengths: np.ndarray) -> list[np.ndarray]:
+    """Return the segments of an array in which they are concatenated along the last axis."""
     return np.split(array, np.cumsum(lengths[0])[:-1], axis=-1)
 
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Segments one behind the other along their last axis."""
+    """Return the segments concatenated along their last axis."""
     return np.ascontiguousarray(np.concatenate(arrays, axis=-1))
 
 
 def by_owner(items: list[np.ndarray], owners: list[int], count: int) -> list[list[np.ndarray]]:
     """Return the items of each of `count` requests."""
-    return [[item for item, owner in zip(items, owners, strict=True) if owner == whose] for whose in range(count)]
+    return [[item for item, owner in zip(items, owners, strict=True) if owner == index] for index in range(count)]

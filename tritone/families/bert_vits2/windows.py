@@ -1,7 +1,7 @@
-"""How far the decoder hears, and the windows that long utterances and streams are decoded in.
+"""The decoder's receptive field, and the windows in which long utterances and streams are decoded.
 
-The decoder is made of convolutions, so a sample depends on the frames near it and on no others. A window that has so
-many frames more on both sides than are kept gives the samples of the whole utterance: nothing has to be blended.
+The decoder consists of convolutions, so a sample depends on the frames near it and on no others. A window with the
+receptive field added on both sides therefore gives the samples of the whole utterance: no blending is needed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import NamedTuple
 from tritone.families.bert_vits2.config import DECODER_KERNEL, ModelConfig
 
 FIRST = 16
-"""Frames of a stream's first window, 0.19 s; each later one is twice as long, which leaves time to compute it."""
+"""Frames of a stream's first window, 0.19 s. Each window is twice as long as the one before: by the time a window has
+been played, the next one is ready."""
 
 
 class Window(NamedTuple):
-    """Frames `begin..end` go into the decoder, and the samples of frames `start..stop` are kept."""
+    """Frames `begin..end` are decoded, and the samples of frames `start..stop` are kept."""
 
     begin: int
     start: int
@@ -25,10 +26,11 @@ class Window(NamedTuple):
     end: int
 
 
-def reach(config: ModelConfig) -> int:
-    """Return frames that a frame's samples depend on, to either side.
+def receptive_field(config: ModelConfig) -> int:
+    """Return the number of frames on either side on which a frame's samples depend.
 
-    Walks from the samples of frame 0 back to the latents: a range of positions at each rate becomes one of the next.
+    The function walks from the samples of frame 0 back to the latents; at each rate, a range of positions becomes the
+    range that it depends on.
     """
     side = DECODER_KERNEL // 2
     low, high = -side, math.prod(config.upsample_rates) - 1 + side
@@ -43,20 +45,20 @@ def reach(config: ModelConfig) -> int:
     return max(side - low, high + side)
 
 
-def whole_windows(frames: int, around: int, longest: int) -> Iterator[Window]:
-    """Return one window if `longest` frames hold the utterance, else as few as do."""
-    hop = frames if frames <= longest else longest - 2 * around
-    return _windows(frames, around, hop, hop)
+def whole_windows(frames: int, context: int, longest: int) -> Iterator[Window]:
+    """Return one window if `longest` frames hold the utterance, otherwise as few windows as possible."""
+    hop = frames if frames <= longest else longest - 2 * context
+    return _windows(frames, context, hop, hop)
 
 
-def stream_windows(frames: int, around: int, longest: int) -> Iterator[Window]:
-    """Windows that begin short, so that sound is heard early, and grow."""
-    return _windows(frames, around, FIRST, longest - 2 * around)
+def stream_windows(frames: int, context: int, longest: int) -> Iterator[Window]:
+    """Return windows that begin short, so that the first audio arrives early, and grow."""
+    return _windows(frames, context, FIRST, longest - 2 * context)
 
 
-def _windows(frames: int, around: int, first: int, most: int) -> Iterator[Window]:
+def _windows(frames: int, context: int, first: int, most: int) -> Iterator[Window]:
     start, hop = 0, first
     while start < frames:
         stop = min(frames, start + min(hop, most))
-        yield Window(max(0, start - around), start, stop, min(frames, stop + around))
+        yield Window(max(0, start - context), start, stop, min(frames, stop + context))
         start, hop = stop, 2 * hop

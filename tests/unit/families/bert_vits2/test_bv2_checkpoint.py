@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.bert_vits2_helpers import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2.tiny import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
 from torch import Tensor
 
 from tritone.errors import CheckpointError, ConfigError
-from tritone.families.bert_vits2.checkpoint import compress, load_generator, read_model
 from tritone.families.bert_vits2.config import VERSIONS
 from tritone.families.bert_vits2.networks.generator import Generator
+from tritone.families.bert_vits2.networks.weights import compress, load_generator, read_model
 from tritone.families.bert_vits2.text.filler import BY_VERSION, filler, fillers
 from tritone.nn.weight_norm import older_layout
 
@@ -76,9 +76,9 @@ def test_a_compressed_file_speaks_and_has_no_posterior_encoder(tmp_path: Path, h
         (lambda s: s.pop("enc_q.proj.bias"), r"1 missing keys: enc_q.proj.bias"),
         (
             lambda s: s.update({"enc_p.emo_proj.weight": torch.zeros(8, 1024)}),
-            r"has an emotion input \(enc_p.emo_proj.weight\), as versions 2.1 and 2.2 do.*ignore_emotion=True",
+            r"has the emotion input of versions 2.1 and 2.2 \(enc_p.emo_proj.weight\).*ignore_emotion=True",
         ),
-        (lambda s: s.pop("enc_p.ja_bert_proj.weight"), r"of the Extra line \(2.4\).*versions 2.0 to 2.3 are"),
+        (lambda s: s.pop("enc_p.ja_bert_proj.weight"), r"belongs to the Extra line \(2.4\).*versions 2.0 to 2.3 are"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, change: Any, message: str) -> None:
@@ -113,16 +113,16 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"is truncated or of another kind"):
         read_model(path)
     torch.save({"net": 3, "epoch": 4}, path)
-    with pytest.raises(CheckpointError, match=r"holds a dict with net, epoch; expected a state_dict"):
+    with pytest.raises(CheckpointError, match=r"contains a dict with net, epoch; expected a state_dict"):
         read_model(path)
     torch.save({"model": {}, "iteration": 1}, path)
-    with pytest.raises(CheckpointError, match=r"holds a dict with model, iteration; expected a state_dict"):
+    with pytest.raises(CheckpointError, match=r"contains a dict with model, iteration; expected a state_dict"):
         read_model(path)
     torch.save({"model": {"a": np.float64(3)}}, path)
     with pytest.raises(CheckpointError, match=r"contains pickled code or objects"):
         read_model(path)
     write(path, {"discriminators.0.bias": torch.zeros(1)})
-    with pytest.raises(CheckpointError, match=r"is no generator's file: it has no enc_p.\*; .*discriminators.0.bias"):
+    with pytest.raises(CheckpointError, match=r"is not a generator file: it has no enc_p.\*; .*discriminators.0.bias"):
         compress(path, tmp_path / "small.pth")
     assert not (tmp_path / "small.pth").exists()
 
@@ -141,7 +141,7 @@ def test_fillers_depend_on_their_seed_alone() -> None:
     first, second = draw((4, 3)), draw((4, 3))
     assert np.array_equal(first, again((4, 3))) and not np.array_equal(first, second)
     assert not np.array_equal(first, filler("normal", (4, 3), (1, 3)))
-    with pytest.raises(ConfigError, match=r"there is no BERT filler 'noise'; there are zeros, uniform, normal"):
+    with pytest.raises(ConfigError, match=r"unknown BERT filler 'noise'; the fillers are zeros, uniform, normal"):
         fillers("noise", 0)
 
 

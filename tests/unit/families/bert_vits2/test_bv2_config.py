@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.bert_vits2_helpers import FOLDER
+from support.bert_vits2.tiny import FOLDER
 
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, read_config
@@ -46,9 +46,9 @@ def test_every_key_a_published_file_may_have_is_known() -> None:
     ("document", "message"),
     [
         ([], r"expected an object with model, data and train, found list"),
-        ({"models": {}}, r"the configuration has unknown keys: models; known are data, model, train, version"),
-        ({"model": {"hiden": 1, "x": 2}}, r"model has unknown keys: hiden, x; known are .*hidden_channels"),
-        ({"data": {"hop": 1}}, r"data has unknown keys: hop; known are .*hop_length"),
+        ({"models": {}}, r"the configuration has unknown keys: models; the known keys are data, model, train, version"),
+        ({"model": {"hiden": 1, "x": 2}}, r"model has unknown keys: hiden, x; the known keys are .*hidden_channels"),
+        ({"data": {"hop": 1}}, r"data has unknown keys: hop; the known keys are .*hop_length"),
         ({"data": []}, r"data is \[\]; expected an object"),
         ({"train": 3}, r"train is 3; expected an object"),
         ({"model": {"n_layers": 6.5}}, r"model.n_layers is 6.5; expected int"),
@@ -65,7 +65,7 @@ def test_every_key_a_published_file_may_have_is_known() -> None:
         ({"model": {"resblock_kernel_sizes": [3]}}, r"1 resblock_kernel_sizes, 3 resblock_dilation_sizes"),
         ({"model": {"resblock": "2"}}, r"model.resblock is '2'"),
         ({"model": {"upsample_initial_channel": 40}}, r"upsample_initial_channel 40 cannot be halved"),
-        ({"model": {"n_heads": 5}}, r"hidden_channels 192 is no multiple of n_heads 5"),
+        ({"model": {"n_heads": 5}}, r"hidden_channels 192 is not a multiple of n_heads 5"),
         ({"model": {"inter_channels": 191}}, r"inter_channels 191 cannot be halved"),
         ({"model": {"n_layers": 2}}, r"n_layers is 2 and n_layers_trans_flow 4, but the speaker is added before"),
         ({"model": {"n_layers_trans_flow": 1}}, r"n_layers_trans_flow 1"),
@@ -74,7 +74,7 @@ def test_every_key_a_published_file_may_have_is_known() -> None:
         ({"model": {"flow_share_parameter": True}}, r"flow_share_parameter true; the published code crashes"),
         ({"model": {"use_mel_posterior_encoder": True}}, r"use_mel_posterior_encoder true"),
         ({"data": {"win_length": 4096}}, r"win_length 4096 is longer than filter_length 2048"),
-        ({"data": {"mel_fmax": 30000.0}}, r"mel_fmax 30000.0 are no range below 22050.0 Hz"),
+        ({"data": {"mel_fmax": 30000.0}}, r"mel_fmax 30000.0 are not a range below 22050.0 Hz"),
         ({"data": {"n_speakers": 2, "spk2id": {"a": 0, "b": 2}}}, r"spk2id goes up to 2, but n_speakers is 2"),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_flow_without_transformer_needs_no_third_layer() -> None:
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    with pytest.raises(ConfigError, match=r"config.json does not exist; .* is read together with its config.json"):
+    with pytest.raises(ConfigError, match=r"config.json does not exist; .* needs its config.json"):
         read_config(path)
     path.write_text('{"model": ')
     with pytest.raises(ConfigError, match=r"config.json is not valid JSON"):

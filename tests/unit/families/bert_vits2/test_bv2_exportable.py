@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.bert_vits2_helpers import peak_error, tiny_generator
+from support.bert_vits2.tiny import peak_error, tiny_generator
 from torch import Tensor
 
 from tritone.nn.precision import halved

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.bert_vits2_helpers import (
+from support.bert_vits2.tiny import (
     FOLDER,
     arrays,
     manifest,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
-from support.bert_vits2_folder import SPEAKERS, write_tiny
-from support.bert_vits2_helpers import tiny_generator
+from support.bert_vits2.folder import SPEAKERS, write_tiny
+from support.bert_vits2.tiny import tiny_generator
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritone import serve
@@ -21,9 +21,10 @@ from tritone.build.targets import Selection
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.torch import torch_call
 from tritone.errors import CheckpointError, ConfigError
+from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.compress import main as compress
-from tritone.families.bert_vits2.family import family, generator_file
-from tritone.families.bert_vits2.networks.parts import Waveform
+from tritone.families.bert_vits2.family import family
+from tritone.families.bert_vits2.networks.stage_modules import Waveform
 from tritone.load import load_model
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.server.repository import render
@@ -127,7 +128,7 @@ def test_compressed_it_speaks_the_same_and_is_half_the_size(folder: Path, tmp_pa
     waves = [load_model(where).synthesize("", sdp_ratio=0.0, **said) for where in (folder, small.parent)]
     assert abs(waves[0].size - waves[1].size) <= 32 * 9  # half precision may move a duration by a frame
     assert compress([str(folder), str(small.parent)]) == 1
-    assert "already holds G_300.pth; choose another folder" in capsys.readouterr().err
+    assert "already has G_300.pth; choose another folder" in capsys.readouterr().err
 
 
 def test_the_generator_is_part_of_the_checkpoints_identity(tmp_path: Path) -> None:
@@ -143,11 +144,11 @@ def test_the_generator_is_part_of_the_checkpoints_identity(tmp_path: Path) -> No
         (
             {"n_speakers": 0, "spk2id": {}},
             CheckpointError,
-            "has no table of speakers .* can be trained and not be served",
+            "has no table of speakers .* can be trained but not served",
         ),
         ({"hop_length": 64}, ConfigError, "upsample_rates multiply to 32, but data.hop_length is 64"),
         ({"spk2id": {"anna": 9}}, ConfigError, "spk2id goes up to 9, but n_speakers is 5"),
-        ({"sampling": 1}, ConfigError, "data has unknown keys: sampling; known are"),
+        ({"sampling": 1}, ConfigError, "data has unknown keys: sampling; the known keys are"),
     ],
 )
 def test_what_contradicts_itself_is_refused_when_opened(
@@ -160,7 +161,7 @@ def test_what_contradicts_itself_is_refused_when_opened(
 def test_a_folder_with_half_a_checkpoint_says_which_half(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path / "tiny")
     (folder / "G_300.pth").rename(folder / "D_300.pth")
-    with pytest.raises(CheckpointError, match=r"holds no generator; .* found D_300.pth, config.json"):
+    with pytest.raises(CheckpointError, match=r"has no generator: .* found D_300.pth, config.json"):
         open_family(folder)
     (folder / "D_300.pth").rename(folder / "G_300.pth")
     (folder / "config.json").write_text("{")

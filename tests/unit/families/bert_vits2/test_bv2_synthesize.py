@@ -9,20 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.bert_vits2_folder import write_tiny
-from support.bert_vits2_helpers import arrays, replay, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2.folder import write_tiny
+from support.bert_vits2.tiny import arrays, replay, tiny_config, tiny_generator, tiny_text
 
 from tritone.catalog import open_family
 from tritone.engines.torch import TorchCall, torch_call
 from tritone.errors import InvalidRequest
-from tritone.families.bert_vits2 import whole as steps
+from tritone.families.bert_vits2 import whole
 from tritone.families.bert_vits2.config import BertVits2Config, ModelConfig
-from tritone.families.bert_vits2.family import all_stages
 from tritone.families.bert_vits2.networks.decoder import Decoder
 from tritone.families.bert_vits2.request import Controls, noise, prepare, segments, text_arrays
+from tritone.families.bert_vits2.stages import BATCH, all_stages
 from tritone.families.bert_vits2.voice import Voice
 from tritone.families.bert_vits2.whole import Encoded, Place, decoded, durations, encode, latents, whole_frames
-from tritone.families.bert_vits2.windows import reach, stream_windows, whole_windows
+from tritone.families.bert_vits2.windows import receptive_field, stream_windows, whole_windows
 from tritone.load import Model, load_model
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.stage import Arrays
@@ -61,8 +61,8 @@ def test_the_stages_and_their_glue_give_the_published_utterance(
     options = {key[4:]: float(value) for key, value in known.items() if key.startswith("opt_")}
     defaults = {"sdp_ratio": 0.0, "noise_scale": 0.667, "noise_scale_w": 0.8, "length_scale": 1.0}
     draws = replay(torch.from_numpy(known["noise0_n"][0]), torch.from_numpy(known["noise1_n"][0]))
-    monkeypatch.setattr(steps, "noise", lambda *key: draws(key[3]).numpy())
-    g = steps.speakers(call, [int(arrays("stages")["sid"][0])])
+    monkeypatch.setattr(whole, "noise", lambda *key: draws(key[3]).numpy())
+    g = whole.speakers(call, [int(arrays("stages")["sid"][0])])
     places = [Place(0, 0, Controls(**(defaults | options)), g)]
     names = ("x", "x_lengths", "t", "language", "bert_0", "bert_1", "bert_2")
     given = {key: value.numpy() for key, value in zip(names, text, strict=True) if key != "x_lengths"}
@@ -71,7 +71,7 @@ def test_the_stages_and_their_glue_give_the_published_utterance(
     np.testing.assert_array_equal(frames[0], known["dur"][0, 0])
     (z,) = latents(call, places, encoded, frames)
     assert relative(z, known["z"]) <= 1e-4
-    around = reach(tiny_config().model)
+    around = receptive_field(tiny_config().model)
     for windows in (whole_windows(z.shape[2], around, 1000), stream_windows(z.shape[2], around, 1000)):
         wave = np.concatenate(list(decoded(call, z, g, windows)))
         assert relative(wave, known["o"][0, 0]) <= 1e-4
@@ -81,12 +81,12 @@ def test_segments_of_a_batch_get_what_they_get_alone(call: TorchCall) -> None:
     voice = Voice(tiny_config(), {})
     prepared = [prepare(request(target_text=text, seed=index), voice) for index, text in enumerate(SENTENCES)]
     texts = [text_arrays(one, 0, voice) for one in prepared]
-    g = steps.speakers(call, [index % 5 for index in range(len(texts))])
+    g = whole.speakers(call, [index % 5 for index in range(len(texts))])
     places = [Place(i, 0, Controls(0.3, 0.6, 0.9, 1.0 + 0.2 * i), g[i : i + 1]) for i in range(len(texts))]
     encoded = encode(call, places, texts)
     frames = durations(call, places, encoded)
     zs = latents(call, places, encoded, frames)
-    assert len({text["x"].shape[1] for text in texts}) > 3 and len(texts) > steps.ROWS
+    assert len({text["x"].shape[1] for text in texts}) > 3 and len(texts) > BATCH.hi
     for i, place in enumerate(places):
         (alone,) = encode(call, [place], [texts[i]])
         for name in Encoded._fields:
@@ -118,10 +118,10 @@ def test_a_stream_is_the_whole_utterance_without_seams(model: Model) -> None:
     assert jumps[borders - 1].mean() < 3 * jumps.mean()
 
 
-def test_whole_utterances_longer_than_a_window_are_cut_unheard(call: TorchCall) -> None:
+def test_whole_utterances_longer_than_a_window_are_cut_inaudibly(call: TorchCall) -> None:
     rng = np.random.default_rng(0)
-    z, around = rng.standard_normal((1, 8, 500), np.float32), reach(tiny_config().model)
-    g = steps.speakers(call, [1])
+    z, around = rng.standard_normal((1, 8, 500), np.float32), receptive_field(tiny_config().model)
+    g = whole.speakers(call, [1])
     (once,) = decoded(call, z, g, whole_windows(500, around, 500))
     pieces = list(decoded(call, z, g, whole_windows(500, around, 60)))
     assert len(pieces) > 10
@@ -133,9 +133,9 @@ SMALL_FULL = ModelConfig(inter_channels=4, upsample_initial_channel=32, gin_chan
 
 
 @pytest.mark.parametrize("config", [tiny_config().model, SMALL_FULL], ids=["tiny", "published"])
-def test_the_reach_is_exactly_what_gradients_say(config: ModelConfig) -> None:
+def test_the_receptive_field_is_exactly_what_gradients_say(config: ModelConfig) -> None:
     torch.manual_seed(0)
-    decoder, around = fold_weight_norm(Decoder(config)), reach(config)
+    decoder, around = fold_weight_norm(Decoder(config)), receptive_field(config)
     frames, middle = 2 * around + 21, around + 10
     with torch.no_grad():
         for parameter in decoder.parameters():  # all positive, so that nothing cancels
@@ -146,8 +146,8 @@ def test_the_reach_is_exactly_what_gradients_say(config: ModelConfig) -> None:
     hop = wave.shape[2] // frames
     wave[0, 0, middle * hop : (middle + 1) * hop].sum().backward()
     assert z.grad is not None
-    heard = z.grad.abs().sum(dim=(0, 1)).nonzero()[:, 0]
-    assert max(middle - int(heard.min()), int(heard.max()) - middle) == around
+    reached = z.grad.abs().sum(dim=(0, 1)).nonzero()[:, 0]
+    assert max(middle - int(reached.min()), int(reached.max()) - middle) == around
 
 
 def test_windows_cover_every_frame_once() -> None:
@@ -162,7 +162,10 @@ def test_durations_are_whole_bounded_and_at_least_one_frame_in_all() -> None:
     np.testing.assert_array_equal(whole_frames(np.log(np.array([0.2, 1.0, 2.1], np.float32)), 1.0), [1, 1, 3])
     np.testing.assert_array_equal(whole_frames(np.array([-200.0, -200.0], np.float32), 1.0), [1, 0])
     for far in (9.0, 200.0, np.nan):
-        with pytest.raises(InvalidRequest, match=r"target_text: a segment would last .* at most 3000 go"):
+        with pytest.raises(
+            InvalidRequest,
+            match=r"target_text: a segment would last .* the limit is 3000; split the text, or",
+        ):
             whole_frames(np.array([far], np.float32), 1.0)
 
 
@@ -180,7 +183,7 @@ def test_text_is_cut_at_sentences_and_languages_stay_together() -> None:
 def test_a_segment_of_too_many_phones_is_refused(model: Model) -> None:
     count = 600
     fields = {"language": "EN", "phones": "ah " * count, "tones": "1 " * count, "word2ph": str(count)}
-    with pytest.raises(InvalidRequest, match="a segment has 1201 phones and blanks, at most 1000 go"):
+    with pytest.raises(InvalidRequest, match="a segment has 1201 phones and blanks; the limit is 1000; split the text"):
         model.synthesize("", **fields)
 
 
@@ -236,5 +239,5 @@ def test_a_cancelled_stream_computes_nothing_more(model: Model) -> None:
 def test_speakers_without_names_are_numbers(tmp_path: Path) -> None:
     family = open_family(write_tiny(tmp_path / "tiny", spk2id={}))
     assert family.settings["speakers"] == ["0", "1", "2", "3", "4"]
-    with pytest.raises(InvalidRequest, match="there is no speaker '5'; there are 0, 1, 2, 3, 4"):
+    with pytest.raises(InvalidRequest, match="unknown speaker '5'; the speakers are 0, 1, 2, 3, 4"):
         next(family.synthesize(torch_call(family.stages), None, request(target_text="Hi.", speaker="5")))

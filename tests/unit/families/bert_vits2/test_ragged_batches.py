@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.bert_vits2_helpers import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2.tiny import arrays, cut, peak_error, tiny_config, tiny_generator, tiny_text
 from torch import Tensor
 
 from tritone.families.bert_vits2.config import BertVits2Config

@@ -119,10 +119,10 @@ def test_style_is_mixed_in_by_its_weight(folders: dict[str, Path]) -> None:
 def test_no_bert_has_to_be_declared(folders: dict[str, Path]) -> None:
     part = clean("你好", "ZH")
     with pytest.raises(
-        ConfigError, match=r"the text is ZH, and there are BERT encoders for nothing; name a folder for ZH"
+        ConfigError, match=r"the text is in ZH, but the BERT encoders are for no language; give a folder for ZH"
     ):
         BertFeatures({})([part], fill())
-    with pytest.raises(ConfigError, match="encoders for EN; name a folder for ZH"):
+    with pytest.raises(ConfigError, match="encoders are for EN; give a folder for ZH"):
         BertFeatures({"EN": folders["EN"]}, channels=WIDTH)([part], fill())
     found = BertFeatures({}, no_bert=True)([part], fill())
     assert {name: (array.shape, float(array.mean())) for name, array in found.items()} == {
@@ -146,7 +146,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"encoder for ZH should be in .*nowhere.* \(found: no folder\)"):
         BertFeatures({"ZH": tmp_path / "nowhere"})
     (tmp_path / "vocab.txt").write_text("a")
-    with pytest.raises(CheckpointError, match=r"no config.json \(found: vocab.txt\)"):
+    with pytest.raises(CheckpointError, match=r"config.json is missing \(found: vocab.txt\)"):
         BertEncoder(tmp_path, "ZH")
 
 
@@ -167,11 +167,11 @@ def test_a_vocabulary_that_knows_nothing_of_the_text(folders: dict[str, Path]) -
 
 
 def test_text_longer_than_the_encoder_reads(folders: dict[str, Path]) -> None:
-    with pytest.raises(InvalidRequest, match="12 units for BERT, which reads 10 at once"):
+    with pytest.raises(InvalidRequest, match="has 12 units for BERT; the limit is 10"):
         BertEncoder(folders["ZH"], "ZH", channels=WIDTH).hidden("你好" * 6)
 
 
 def test_word2ph_of_another_tokenizer(folders: dict[str, Path]) -> None:
     part = clean("hello world", "EN")
-    with pytest.raises(InvalidRequest, match=r"4 numbers for .* units .* clean the text with the tokenizer in"):
+    with pytest.raises(InvalidRequest, match=r"has 4 numbers for .* units .* clean the text with the tokenizer in"):
         BertFeatures(folders, channels=WIDTH)([part], fill())

@@ -136,5 +136,5 @@ def test_text_without_chinese(text: str) -> None:
 
 
 def test_a_character_without_reading() -> None:
-    with pytest.raises(InvalidRequest, match="no reading is known for '㒱'"):
+    with pytest.raises(InvalidRequest, match=r"has '㒱' in .*, whose reading is unknown"):
         chinese.clean("好㒱")

@@ -38,7 +38,7 @@ def test_characters_that_may_be_either() -> None:
 
 
 def test_a_tag_that_names_no_language() -> None:
-    with pytest.raises(InvalidRequest, match="unknown language 'FR'; known are ZH, JP, EN"):
+    with pytest.raises(InvalidRequest, match="unknown language 'FR'; the languages are ZH, JP, EN"):
         split_languages("[ZH]你好[FR]bonjour")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.bert_vits2_corpus import write_corpus
+from support.bert_vits2.corpus import write_corpus
 from support.golden_weights import GOLDEN
 
 from training.bert_vits2.data.arrays import read_array, write_array
@@ -28,7 +28,7 @@ from training.bert_vits2.data.spectrogram_cache import (
     linear_spectrogram,
     make_spectrogram,
 )
-from training.bert_vits2.preparation import steps
+from training.bert_vits2.preparation import items
 from tritone.audio.wav import write_wav
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
 from tritone.families.bert_vits2.config import DataConfig
@@ -40,14 +40,14 @@ GOOD = "a.wav|ben|EN|Hi.|_ hh ay . _|0 3 2 0 0|1 2 1 1"
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> list[Utterance]:
     rows = read_transcripts(write_corpus(tmp_path_factory.mktemp("corpus")))
-    return [parse_utterance(steps.clean(row).line) for row in rows]
+    return [parse_utterance(items.clean(row).line) for row in rows]
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> list[Utterance]:
     """A corpus of this test's own, to be damaged."""
     rows = read_transcripts(write_corpus(tmp_path / "corpus"))[:2]
-    return [parse_utterance(steps.clean(row).line) for row in rows]
+    return [parse_utterance(items.clean(row).line) for row in rows]
 
 
 def keep_bert(utterance: Utterance, width: int | None = None) -> np.ndarray:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import bert_vits2_judges as tiny
-from support.bert_vits2_helpers import FOLDER, arrays, peak_error
+from support.bert_vits2 import judges as tiny
+from support.bert_vits2.tiny import FOLDER, arrays, peak_error
 from torch import nn
 
 from training.bert_vits2.config import SHRINKS

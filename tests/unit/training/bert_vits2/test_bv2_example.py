@@ -17,7 +17,7 @@ from benchmarks import quality
 from training.bert_vits2 import example
 from training.bert_vits2.config import read
 from training.bert_vits2.data.filelist import read_utterances
-from training.bert_vits2.example_texts import made_up
+from training.bert_vits2.preparation.example_texts import made_up
 from training.corpus import flite
 from tritone.audio.wav import read_wav
 from tritone.errors import ConfigError, EnvironmentProblem

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
-from support.bert_vits2_helpers import arrays, peak_error
+from support.bert_vits2.tiny import arrays, peak_error
 from torch import Tensor
 
+from training.bert_vits2.gan_step import mel_of
 from training.bert_vits2.losses import (
     duration_discriminator_loss,
     duration_generator_loss,
     kl_loss,
     wavlm_loss,
 )
-from training.bert_vits2.step import mel_of
 from training.core.losses import discriminator_loss, generator_loss
 from tritone.families.bert_vits2.config import DataConfig
 from tritone.nn.stft import length_mask

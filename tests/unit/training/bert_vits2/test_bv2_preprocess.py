@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.bert_vits2_corpus import RATE, TEXTS, write_bert, write_corpus
+from support.bert_vits2.corpus import RATE, TEXTS, write_bert, write_corpus
 from support.golden_weights import GOLDEN
 
 from training.bert_vits2.data.buckets import BucketSampler
@@ -19,7 +19,7 @@ from training.bert_vits2.data.collate import Epochs
 from training.bert_vits2.data.dataset import SpeechDataset
 from training.bert_vits2.data.filelist import LANGUAGES, Utterance, read_utterances
 from training.bert_vits2.data.recording import read_recording
-from training.bert_vits2.preparation import steps
+from training.bert_vits2.preparation import items
 from training.bert_vits2.preparation.shards import Shard, mapped
 from training.bert_vits2.preparation.split import speaker_ids, split
 from training.bert_vits2.preprocess import main, recordings
@@ -159,7 +159,7 @@ def test_shards_are_disjoint_and_whole() -> None:
 def test_cleaning_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transcript, out = write_corpus(tmp_path / "corpus"), tmp_path / "cleaned.list"
     done: list[str] = []
-    original = steps.clean
+    original = items.clean
 
     def counted(row, tokenizer=None):  # type: ignore[no-untyped-def]
         if len(done) == 4:
@@ -167,12 +167,12 @@ def test_cleaning_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
         done.append(row.wav)
         return original(row, tokenizer)
 
-    monkeypatch.setattr(steps, "clean", counted)
+    monkeypatch.setattr(items, "clean", counted)
     with pytest.raises(KeyboardInterrupt):
         clean(transcript, out)
     journal = next(tmp_path.glob("cleaned.list.journal-*"))
     journal.write_bytes(journal.read_bytes()[:-20])  # the last line is torn
-    monkeypatch.setattr(steps, "clean", lambda row, tokenizer=None: done.append(row.wav) or original(row, tokenizer))
+    monkeypatch.setattr(items, "clean", lambda row, tokenizer=None: done.append(row.wav) or original(row, tokenizer))
     assert clean(transcript, out) == 0
     assert done[4:] == [line.split("|")[0] for line in transcript.read_text().splitlines()[3:]]
     assert len(read_utterances(out)) == 9

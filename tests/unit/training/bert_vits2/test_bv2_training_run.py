@@ -14,16 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import bert_vits2_training_helpers as helpers
+from support.bert_vits2 import tiny_training as helpers
 from torch import Tensor
 
 from training.__main__ import parse
-from training.bert_vits2 import recipe
-from training.bert_vits2 import run as run_module
+from training.bert_vits2 import build_run, recipe
 from training.bert_vits2.checkpoints import incomplete, sets
 from tritone.errors import CheckpointError, ConfigError
-from tritone.families.bert_vits2.checkpoint import load_generator
 from tritone.families.bert_vits2.config import read_config
+from tritone.families.bert_vits2.networks.weights import load_generator
 
 SCRIPT = str(Path(helpers.__file__))
 
@@ -39,7 +38,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "MultiPeriodDiscriminator", helpers.small_judges)
+    monkeypatch.setattr(build_run, "MultiPeriodDiscriminator", helpers.small_judges)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 def whole(corpus: tuple[Path, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of 12 steps from beginning to end, in epochs of five."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(run_module, "MultiPeriodDiscriminator", helpers.small_judges)
+    patch.setattr(build_run, "MultiPeriodDiscriminator", helpers.small_judges)
     out = tmp_path_factory.mktemp("whole")
     assert train(corpus[0] / "config.json", out, "--steps", "12") == 12
     patch.undo()

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from support import bert_vits2_judges as judges
-from support.bert_vits2_helpers import FOLDER, arrays, tiny_config, tiny_generator, tiny_text
+from support.bert_vits2 import judges
+from support.bert_vits2.tiny import FOLDER, arrays, tiny_config, tiny_generator, tiny_text
 from torch import nn
 
 from training.bert_vits2.config import TrainConfig
 from training.bert_vits2.data.batch import Batch, draw_noise, text_of
-from training.bert_vits2.step import Players, gan_step, loss_scaler, mel_of
+from training.bert_vits2.gan_step import Players, gan_step, loss_scaler, mel_of
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.networks.generator import TrainingNoise
 from tritone.nn.weight_norm import older_layout

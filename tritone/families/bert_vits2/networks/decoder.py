@@ -1,4 +1,4 @@
-"""HiFi-GAN's generator (Kong et al. 2020, V1) with a speaker: latents to a waveform."""
+"""HiFi-GAN's generator (Kong et al. 2020, V1) conditioned on a speaker: latents to a waveform."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ResBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-    """`[batch, inter, frames]` to `[batch, 1, hop * frames]` in -1..1; keys as in published checkpoints."""
+    """Maps `[batch, inter, frames]` to `[batch, 1, hop * frames]` in -1..1; keys as in published checkpoints."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -53,12 +53,12 @@ class Decoder(nn.Module):
         self.cond = nn.Conv1d(config.gin_channels, widths[0], 1)
 
     def forward(self, z: Tensor, g: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """The waveform.
+        """Return the waveform.
 
         Args:
             g: speaker, `[batch, gin, 1]`.
-            lengths: frames of each row `[batch]`; past them every convolution reads zeros, as if the row were alone,
-                and the waveform is silent. None if all frames exist, which skips the masking.
+            lengths: frames of each row `[batch]`; past them every convolution reads zeros, as it would with the row
+                alone, and the waveform is silent. None if all frames exist, which skips the masking.
         """
         rate = 1
         mask = _mask(lengths, z)

@@ -1,4 +1,4 @@
-"""The deterministic duration predictor (FastSpeech, Ren et al. 2019), and from durations to frames."""
+"""The deterministic duration predictor (FastSpeech, Ren et al. 2019), and frames from durations."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ FILTER, KERNEL, DROPOUT = 256, 3, 0.5
 
 
 class DurationPredictor(nn.Module):
-    """Encoded phonemes `[batch, hidden, phones]` to log durations in frames `[batch, 1, phones]`.
+    """Maps encoded phones `[batch, hidden, phones]` to log durations in frames `[batch, 1, phones]`.
 
-    Neither text encoder nor speaker learns from it: both inputs are detached.
+    Its gradients reach neither the text encoder nor the speaker: both inputs are detached.
     """
 
     def __init__(self, hidden: int, gin: int) -> None:
@@ -27,7 +27,12 @@ class DurationPredictor(nn.Module):
         self.drop = nn.Dropout(DROPOUT)
 
     def forward(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
-        """Log durations, 0 past a row's end; `mask` is `[batch, 1, phones]`, the speaker `g` `[batch, gin, 1]`."""
+        """Return log durations, 0 past a row's end.
+
+        Args:
+            mask: `[batch, 1, phones]`, 1 where a phone exists.
+            g: speaker, `[batch, gin, 1]`.
+        """
         x = x.detach() + self.cond(g.detach())
         x = self.drop(self.norm_1(torch.relu(self.conv_1(x * mask))))
         x = self.drop(self.norm_2(torch.relu(self.conv_2(x * mask))))
@@ -35,19 +40,17 @@ class DurationPredictor(nn.Module):
 
 
 def whole_frames(log_duration: Tensor, mask: Tensor, length_scale: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Return frames of each phoneme, whole numbers `[batch, 1, phones]`, and of each row, int64 `[batch]`, at
-    least 1.
-    """
+    """Return whole frames of each phone `[batch, 1, phones]`, and frames of each row (at least 1), int64 `[batch]`."""
     duration = torch.ceil(log_duration.float().exp() * mask * length_scale)
     return duration, duration.sum(dim=(1, 2)).clamp(min=1).long()
 
 
 def duration_path(duration: Tensor, mask: Tensor) -> Tensor:
-    """Which phoneme each frame belongs to: 0 or 1, `[batch, 1, frames, phones]`.
+    """Return the alignment of frames to phones: 1 where the frame belongs to the phone, `[batch, 1, frames, phones]`.
 
     Args:
-        duration: whole frames of each phoneme, `[batch, 1, phones]`.
-        mask: 1 where both frame and phoneme exist, `[batch, 1, frames, phones]`.
+        duration: whole frames of each phone, `[batch, 1, phones]`.
+        mask: 1 where both frame and phone exist, `[batch, 1, frames, phones]`.
     """
     end = duration.cumsum(dim=-1)[:, :, None, :]
     frame = torch.arange(mask.shape[2], device=duration.device)[None, None, :, None]

@@ -1,4 +1,4 @@
-"""The transformer that both the text encoder and the flow are made of, and the layers that it is made of.
+"""The transformer of the text encoder and of the flow, and its layers.
 
 Post-norm layers as in Glow-TTS (Kim et al. 2020): relative attention, then two convolutions, each added to its input
 and normalised. The speaker enters once, before the third layer.
@@ -15,7 +15,7 @@ from tritone.families.bert_vits2.networks.relative_attention import RelativeAtte
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation of every frame of `[batch, channels, frames]` over its channels."""
+    """Normalises every frame of `[batch, channels, frames]` over its channels."""
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ChannelNorm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two convolutions that keep the length, a ReLU between them; frames past a row's end count as zeros."""
+    """Two convolutions that keep the length, with a ReLU between them; frames past a row's end are read as zeros."""
 
     def __init__(self, channels: int, hidden: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class FeedForward(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`[batch, channels, frames]` to the same shape, zero past a row's end; keys as in published checkpoints."""
+    """Maps `[batch, channels, frames]` to the same shape, zero past a row's end; keys as in published checkpoints."""
 
     def __init__(
         self, channels: int, filter_channels: int, heads: int, layers: int, kernel: int, dropout: float, gin: int
@@ -58,7 +58,7 @@ class Encoder(nn.Module):
         self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
-        """Encoded frames.
+        """Return the encoded frames.
 
         Args:
             mask: `[batch, 1, frames]`, 1 where a frame exists.

@@ -1,7 +1,7 @@
 """The generator of Bert-VITS2: VITS (Kim et al. 2021) with the transformer flow and noise-scaled search of VITS2.
 
-`forward` is the pass of a training step, `infer` speaks. Randomness is an argument of both, and so is the search for
-the alignment, which belongs to training.
+`forward` is the pass of a training step, `infer` is synthesis. Noise is an argument of both; the search for the
+alignment is an argument of `forward`, because it belongs to training.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from tritone.families.bert_vits2.networks.text_encoder import TextEncoder
 from tritone.nn.stft import length_mask
 
 Align = Callable[[Tensor, Tensor], Tensor]
-"""`align(scores, mask) -> path`, all `[batch, frames, phones]`: the monotonic path of the largest sum, 0 or 1."""
+"""`align(scores, mask) -> path`, all `[batch, frames, phones]`: 0 or 1, the monotonic path with the largest sum."""
 Draw = Callable[[tuple[int, ...]], Tensor]
-"""`draw(shape)` -> standard normal noise of that shape."""
+"""`draw(shape)` returns standard normal noise of that shape."""
 
 
 class Text(NamedTuple):
@@ -43,13 +43,13 @@ class Text(NamedTuple):
 
 
 class TrainingNoise(NamedTuple):
-    """Randomness of one training pass, all standard normal but the last.
+    """Random numbers of one training pass, standard normal except `slices`.
 
     Args:
         posterior: `[batch, inter, frames]`.
-        alignment: `[batch, frames, phones]`, added to the scores of the search; None where its scale is 0.
-        duration, duration_sample: `[batch, 2, phones]`, of the duration posterior and of a sample of durations.
-        slices: uniform in 0..1, `[batch]`: where in each row the decoded slice begins.
+        alignment: `[batch, frames, phones]`, added to the scores of the search; None if its scale is 0.
+        duration, duration_sample: `[batch, 2, phones]`, for the duration posterior and for a sample of durations.
+        slices: uniform in 0..1, `[batch]`: the position in each row at which the decoded slice begins.
     """
 
     posterior: Tensor
@@ -60,16 +60,16 @@ class TrainingNoise(NamedTuple):
 
 
 class Training(NamedTuple):
-    """What the losses of a training step need.
+    """The inputs of a training step's losses.
 
     Args:
         waveform: `[batch, 1, hop * slice frames]`, decoded from the frames that begin at `starts` (int64 `[batch]`).
-        l_length: both duration losses of each row, `[batch]`; the loss is their sum.
+        l_length: the sum of both duration losses of each row, `[batch]`; the loss is the sum over rows.
         attention: the path, `[batch, 1, frames, phones]`.
         x_mask, y_mask: `[batch, 1, phones]` and `[batch, 1, frames]`.
         latents: (z, z_p, m_p, logs_p, m_q, logs_q), each `[batch, inter, frames]`, the prior expanded to frames.
         durations: (x, logw, logw_, logw_sdp): encoded text `[batch, hidden, phones]`; log durations
-            `[batch, 1, phones]` as predicted, as aligned, as sampled.
+            `[batch, 1, phones]` predicted, aligned and sampled.
         g: speaker, `[batch, gin, 1]`.
     """
 
@@ -85,7 +85,7 @@ class Training(NamedTuple):
 
 
 class Speech(NamedTuple):
-    """Waveform `[batch, 1, hop * frames]`, samples of each row `[batch]`, frames of each phoneme, path and latents."""
+    """Waveform `[batch, 1, hop * frames]`, samples of each row `[batch]`, frames of each phone, path and latents."""
 
     waveform: Tensor
     samples: Tensor
@@ -99,7 +99,7 @@ class Generator(nn.Module):
     """All networks of the generator under the keys of published checkpoints.
 
     Args:
-        posterior: whether to have the posterior encoder, which only training needs.
+        posterior: whether to build the posterior encoder, which only training needs.
     """
 
     def __init__(self, config: BertVits2Config, posterior: bool = True) -> None:
@@ -119,14 +119,11 @@ class Generator(nn.Module):
             self.ref_enc = ReferenceEncoder(data.spec_channels, gin)
 
     def speaker(self, sid: Tensor) -> Tensor:
-        """Row `sid` (int64 `[batch]`) of the table of speakers, `[batch, gin, 1]`."""
+        """Return the embeddings `[batch, gin, 1]` of the speakers with ids `sid` (int64 `[batch]`)."""
         return self.emb_g(sid)[:, :, None]
 
     def speaker_of(self, spec: Tensor, lengths: Tensor) -> Tensor:
-        """Return the speaker of linear spectrograms `[batch, bins, frames]`, where there is no table.
-
-        `[batch, gin, 1]`.
-        """
+        """Return speakers `[batch, gin, 1]` from linear spectrograms `[batch, bins, frames]` (without a table)."""
         return self.ref_enc(spec, lengths)[:, :, None]
 
     def forward(
@@ -140,12 +137,13 @@ class Generator(nn.Module):
         slice_frames: int,
         alignment_noise_scale: float = 0.0,
     ) -> Training:
-        """One pass of training (VITS, section 2; the noise of the search: VITS2, section 2.2).
+        """Return one training pass (VITS, section 2; noise of the search: VITS2, section 2.2).
 
         Args:
-            spec: linear magnitudes `[batch, bins, frames]`; spec_lengths: `[batch]`.
-            sid: int64 `[batch]`, ignored where the speaker is heard from `spec`.
-            slice_frames: how many frames of each row are decoded.
+            spec: linear magnitudes `[batch, bins, frames]`.
+            spec_lengths: frames of each row, `[batch]`.
+            sid: int64 `[batch]`, ignored by a model that takes the speaker from `spec`.
+            slice_frames: number of frames of each row to decode.
         """
         if self.enc_q is None:
             raise CheckpointError("this generator was built without a posterior encoder and cannot train.")
@@ -154,7 +152,7 @@ class Generator(nn.Module):
         x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g)
         z, m_q, logs_q = self.enc_q(spec, y_mask, g, noise.posterior)
         z_p = self.flow.to_prior(z, y_mask, g)
-        # In full precision whatever the autocast: a sum over all channels decides between neighbours.
+        # In full precision under any autocast: a sum over all channels decides between neighbours.
         with torch.no_grad(), torch.autocast(z_p.device.type, enabled=False):
             scores = alignment_scores(z_p.float(), m_p.float(), logs_p.float())
             if noise.alignment is not None and alignment_noise_scale > 0:
@@ -163,7 +161,8 @@ class Generator(nn.Module):
             path = align(scores, both).to(both.dtype)
         duration = path.sum(dim=1)[:, None]
         phones = x_mask.sum()
-        with torch.autocast(x.device.type, enabled=False):  # splines: in float16, a tenth of their gradient is rounding
+        # In float16, a tenth of a spline's gradient would be rounding error.
+        with torch.autocast(x.device.type, enabled=False):
             l_sdp = self.sdp.negative_log_likelihood(x.float(), x_mask, duration, noise.duration, g.float())
             logw_sdp = self.sdp(x.float(), x_mask, noise.duration_sample, g.float())
         logw_mas = torch.log(duration + 1e-6) * x_mask
@@ -194,13 +193,14 @@ class Generator(nn.Module):
         noise_scale_w: float = 0.8,
         sdp_ratio: float = 0.0,
     ) -> Speech:
-        """Speaks; rows of a batch come out as each would alone given the same noise, silent past their end.
+        """Return speech; a row does not depend on the other rows of the batch, and is silent past its end.
 
         Args:
             g: speaker, `[batch, gin, 1]`.
             draw: called for the noise of durations `[batch, 2, phones]`, then of the prior `[batch, inter, frames]`.
             noise_scale, noise_scale_w: temperature of the prior and of the durations.
-            length_scale: above 1 slower; sdp_ratio: share of the stochastic predictor in the log durations.
+            length_scale: factor of the durations; values above 1 are slower.
+            sdp_ratio: share of the stochastic predictor in the log durations.
         """
         x_mask = length_mask(text.lengths, text.bert)
         x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g)
@@ -217,9 +217,9 @@ class Generator(nn.Module):
 
 
 def alignment_scores(z_p: Tensor, m_p: Tensor, logs_p: Tensor) -> Tensor:
-    """log N(z_p of a frame; m_p, exp(logs_p) of a phoneme), `[batch, frames, phones]`, from `[batch, inter, ...]`.
+    """Return log N(z_p of a frame; m_p, exp(logs_p) of a phone), `[batch, frames, phones]`, from `[batch, inter, ...]`.
 
-    The square is multiplied out so that two matrix products do all of it.
+    The square is expanded, so that two matrix products compute everything.
     """
     inverse_variance = torch.exp(-2 * logs_p)
     constant = (-0.9189385332046727 - logs_p - 0.5 * m_p.square() * inverse_variance).sum(dim=1)
@@ -228,17 +228,20 @@ def alignment_scores(z_p: Tensor, m_p: Tensor, logs_p: Tensor) -> Tensor:
 
 
 def slice_starts(uniform: Tensor, lengths: Tensor, size: int) -> Tensor:
-    """Where slices of `size` begin, int64 `[batch]`, uniform over all that end inside the row, from draws in 0..1."""
+    """Return the starts of slices of `size` frames, int64 `[batch]`: uniform over all that end inside the row.
+
+    `uniform` holds numbers in 0..1.
+    """
     return (uniform * (lengths - size + 1).clamp(min=1)).long()
 
 
 def take_slices(x: Tensor, starts: Tensor, size: int) -> Tensor:
-    """`[batch, channels, size]` of `[batch, channels, frames]`, each row from its own start; zeros past the tensor."""
+    """Return slices `[batch, channels, size]` of `[batch, channels, frames]` from `starts`, zeros past the end."""
     x = F.pad(x, (0, max(0, size - x.shape[2])))
     index = starts[:, None] + torch.arange(size, device=x.device)
     return x.gather(2, index[:, None].expand(-1, x.shape[1], -1))
 
 
 def _expand(x: Tensor, path: Tensor) -> Tensor:
-    """What phonemes have `[batch, inter, phones]` for the frames of a path `[batch, frames, phones]`."""
+    """Return values of phones `[batch, inter, phones]` repeated for the frames of a path `[batch, frames, phones]`."""
     return x @ path.transpose(1, 2)

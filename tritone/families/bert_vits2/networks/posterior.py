@@ -1,4 +1,4 @@
-"""Linear spectrogram to the latent that the decoder is trained on (VITS, section 2.3): training alone needs it."""
+"""The posterior encoder (VITS, section 2.3): linear spectrogram to the latents that the decoder is trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ LAYERS, KERNEL = 16, 5
 
 
 class PosteriorEncoder(nn.Module):
-    """Magnitudes `[batch, bins, frames]` to a normal distribution of latents, and a draw of it."""
+    """Maps magnitudes `[batch, bins, frames]` to a normal distribution of latents and a sample of it.
+
+    Only training uses it.
+    """
 
     def __init__(self, spec_channels: int, inter: int, hidden: int, gin: int) -> None:
         super().__init__()
@@ -20,10 +23,11 @@ class PosteriorEncoder(nn.Module):
         self.proj = nn.Conv1d(hidden, 2 * inter, 1)
 
     def forward(self, spec: Tensor, mask: Tensor, g: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw, mean and log deviation, each `[batch, inter, frames]`, zero past a row's end.
+        """Return sample, mean and log deviation, each `[batch, inter, frames]`, zero past a row's end.
 
         Args:
-            mask: `[batch, 1, frames]`; g: speaker, `[batch, gin, 1]`.
+            mask: `[batch, 1, frames]`, 1 where a frame exists.
+            g: speaker, `[batch, gin, 1]`.
             noise: standard normal, `[batch, inter, frames]`.
         """
         statistics = self.proj(self.enc(self.pre(spec) * mask, mask, g)) * mask

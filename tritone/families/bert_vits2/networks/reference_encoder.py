@@ -1,4 +1,4 @@
-"""A speaker from a recording, where there is no table (the reference encoder of Skerry-Ryan et al. 2018)."""
+"""The speaker from a recording, for models without a table of speakers (Skerry-Ryan et al. 2018)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HIDDEN = 128
 
 
 class ReferenceEncoder(nn.Module):
-    """Linear spectrogram `[batch, bins, frames]` to a speaker `[batch, gin]`; keys as in published checkpoints."""
+    """Maps linear spectrograms `[batch, bins, frames]` to speakers `[batch, gin]`; keys as in published checkpoints."""
 
     def __init__(self, spec_channels: int, gin: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ReferenceEncoder(nn.Module):
         self.proj = nn.Linear(HIDDEN, gin)
 
     def forward(self, spec: Tensor, lengths: Tensor) -> Tensor:
-        """The speaker; a row ends at its own length `[batch]`, so what it is padded with does not matter."""
+        """Return the speaker; each row is read up to its own length (`[batch]`), so its padding does not matter."""
         mask = length_mask(lengths, spec).transpose(1, 2)[:, None]
         x = spec.transpose(1, 2)[:, None] * mask
         for conv in self.convs:

@@ -1,7 +1,7 @@
 """Self-attention with learned relative positions inside a window (Shaw et al. 2018), the same for all heads.
 
-Scores and values get a term for each distance from -window to window. Written as two skews of a matrix, without tables
-of `[queries, keys, channels]` and without indexing, so that it is a handful of exportable operators at any length.
+Scores and values get a term for each distance from -window to window. The terms are two skews of a matrix, without
+tables of `[queries, keys, channels]` and without indexing: a handful of exportable operators at any length.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 MASKED = -1e4
-"""Score of a key that must not be seen: as the weights were trained, and finite in fp16."""
+"""Score of a masked key: the value the weights were trained with, and finite in fp16."""
 
 
 class RelativeAttention(nn.Module):
@@ -32,7 +32,7 @@ class RelativeAttention(nn.Module):
             nn.init.xavier_uniform_(conv.weight)
 
     def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """Attended frames; `visible` `[batch, 1, frames, frames]` is 1 where a query (rows) may see a key."""
+        """Return attended frames; `visible` `[batch, 1, frames, frames]` is 1 where a query (row) may see a key."""
         query, key, value = self.split(self.conv_q(x)), self.split(self.conv_k(x)), self.split(self.conv_v(x))
         query = query * self.scale
         scores = query @ key.transpose(2, 3)
@@ -43,16 +43,19 @@ class RelativeAttention(nn.Module):
         return self.conv_o(attended.transpose(2, 3).flatten(1, 2))
 
     def split(self, x: Tensor) -> Tensor:
-        """`[batch, channels, frames]` to `[batch, heads, frames, channels / heads]`."""
+        """Return `[batch, channels, frames]` as `[batch, heads, frames, channels / heads]`."""
         return x.reshape(x.shape[0], self.heads, -1, x.shape[2]).transpose(2, 3)
 
 
 def spread_band(band: Tensor, like: Tensor) -> Tensor:
-    """Return a matrix `[..., frames, frames]` whose row i holds `band[i]` `[..., frames, 2 window + 1]` around column
-    i.
+    """Return a matrix `[..., frames, frames]` whose row i has row i of `band` around column i.
 
-    Rows are lengthened by `frames` zeros and the flattened matrix is read in rows one shorter: each row starts one
-    column later than the row before. `like` is any matrix of the result's shape.
+    Rows are lengthened by `frames` zeros, and the flattened matrix is read in rows one element shorter: each row starts
+    one column later than the row before.
+
+    Args:
+        band: `[..., frames, 2 window + 1]`.
+        like: any matrix of the result's shape.
     """
     window = band.shape[3] // 2
     flat = torch.cat((band, torch.zeros_like(like)), dim=3).flatten(2)
@@ -62,7 +65,10 @@ def spread_band(band: Tensor, like: Tensor) -> Tensor:
 
 
 def take_band(matrix: Tensor, window: int) -> Tensor:
-    """What stands around the diagonal, `[..., frames, 2 window + 1]`, zero outside the matrix: `spread_band` undone."""
+    """Return the band around the diagonal, `[..., frames, 2 window + 1]`, zero outside the matrix.
+
+    This is the inverse of `spread_band`.
+    """
     padded = nn.functional.pad(matrix, (window, window)).flatten(2)
     frames = matrix.shape[2]
     flat = torch.cat((padded, torch.zeros_like(matrix[:, :, 0])), dim=2)

@@ -1,8 +1,8 @@
 """Monotonic rational-quadratic splines with linear tails (Durkan et al. 2019, "Neural Spline Flows", section 3.1).
 
-Every value goes through the same arithmetic and `torch.where` chooses between spline and tail, so nothing is indexed by
-a mask, nothing is written in place, and the same code runs in every export format. All of it is float32: bins are
-found by comparing sums of a softmax.
+Every value passes through the same arithmetic, and `torch.where` chooses between spline and tail: there is no indexing
+by masks and no writing in place, so the same code runs in every export format. Everything is float32, because bins are
+chosen by comparing sums of a softmax.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST = 1e-3
-"""Least width and height of a bin (as a share of the interval) and least slope at a knot."""
+"""Smallest width and height of a bin (as a share of the interval) and smallest slope at a knot."""
 TAIL_SLOPE = math.log(math.exp(1.0 - SMALLEST) - 1.0)
-"""What softplus turns into slope 1 at the outer knots, where the spline meets the identity."""
+"""The value for which softplus gives slope 1 at the outer knots, where the spline meets the identity."""
 
 
 def spline(
@@ -29,17 +29,17 @@ def spline(
     smallest: float = SMALLEST,
     tail_slope: float = TAIL_SLOPE,
 ) -> tuple[Tensor, Tensor]:
-    """Return the spline (or its inverse) of `x` and the logarithm of its slope there, both in the shape of `x`,
-    float32.
+    """Return the spline (or its inverse) at `x` and the logarithm of its slope there, float32, both shaped like `x`.
 
     Outside -bound..bound it is the identity.
 
     Args:
-        widths, heights: unnormalised, `[..., bins]`; slopes: of the inner knots, unnormalised, `[..., bins - 1]`.
+        widths, heights: sizes of the bins, unnormalised, `[..., bins]`.
+        slopes: slopes at the inner knots, unnormalised, `[..., bins - 1]`.
     """
     x, slopes = x.float(), slopes.float()
     inside = (x >= -bound) & (x <= bound)
-    # What is outside is computed at the border, so that neither its value nor its gradient can be infinite.
+    # Values outside are computed at the border, so that neither they nor their gradients can be infinite.
     at = x.clamp(-bound, bound)
     left, width = _knots(widths, bound, smallest)
     bottom, height = _knots(heights, bound, smallest)
@@ -56,7 +56,7 @@ def spline(
     mean = height / width
     bend = slope_left + slope_right - 2 * mean
     if inverse:
-        # The quadratic of the paper's equation 6 to 8, its root written so that nothing cancels.
+        # The quadratic of equations 6 to 8; this form of its root has no cancellation.
         above = at - bottom
         a = height * (mean - slope_left) + above * bend
         b = height * slope_left - above * bend
@@ -77,7 +77,7 @@ def spline(
 
 
 def _knots(unnormalised: Tensor, bound: float, smallest: float) -> tuple[Tensor, Tensor]:
-    """Where each bin of -bound..bound starts and how wide it is, both `[..., bins]`."""
+    """Return the start and the width of each bin of -bound..bound, both `[..., bins]`."""
     bins = unnormalised.shape[-1]
     shares = smallest + (1 - smallest * bins) * torch.softmax(unnormalised.float(), dim=-1)
     inner = 2 * bound * torch.cumsum(shares, dim=-1)[..., :-1] - bound

@@ -1,6 +1,6 @@
-"""The modules behind the stages: parts of the generator with lengths in the place of masks.
+"""The modules of the stages: parts of the generator that take lengths instead of masks.
 
-Published exports have the same six parts; theirs take one utterance, these take a batch.
+Published exports have the same six parts, for one utterance; these take a batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tritone.nn.stft import length_mask
 
 
 class Speaker(nn.Module):
-    """Row `sid` (int64 `[batch]`) of the table of speakers, `[batch, gin, 1]`."""
+    """Looks up speakers: ids `sid` (int64 `[batch]`) to `[batch, gin, 1]`."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -47,12 +47,12 @@ class Text(nn.Module):
         g: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         mask = length_mask(x_lengths, bert_0)
-        # What padding holds reaches nothing but itself; zeros keep it finite in every precision.
+        # Padding affects padding only; zeros keep it finite in every precision.
         return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g)
 
 
 class Stochastic(nn.Module):
-    """The stochastic duration predictor on given noise."""
+    """The stochastic duration predictor with the noise as an input."""
 
     full_precision = True
     full_precision_inputs = ("x", "zin", "g")
@@ -80,7 +80,7 @@ class Deterministic(nn.Module):
 
 
 class PriorToPosterior(nn.Module):
-    """The flow, from a draw of the prior to what the decoder reads; zero past a row's end."""
+    """The flow from a sample of the prior to the decoder's input; zero past a row's end."""
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class PriorToPosterior(nn.Module):
 
 
 class Waveform(nn.Module):
-    """The decoder for rows of one length, `[batch, inter, frames]` to `[batch, hop * frames]`: the same numbers faster.
+    """A faster form of the decoder for rows of equal length: `[batch, inter, frames]` to `[batch, hop * frames]`.
 
-    Convolutions are written with a height of one, channels last in memory, which is where CPU kernels are fast: they
-    have blocked layouts for pictures, and one-dimensional convolutions are gathered into matrices first. There are no
-    masks, because whoever calls this has rows of one length (see `windows`): one between two convolutions would keep
-    engines from running them in one go.
+    Convolutions have a height of one and channels last in memory, because CPU kernels are fast there: they have blocked
+    layouts for images, while they gather one-dimensional convolutions into matrices first. There are no masks, because
+    all callers have rows of equal length (see `windows`): a mask between two convolutions would keep engines from
+    fusing them.
     """
 
     def __init__(self, generator: Generator) -> None:
@@ -119,18 +119,18 @@ class Waveform(nn.Module):
 
 
 class Level(nn.Module):
-    """One upsampling and the mean of the residual blocks behind it."""
+    """One upsampling and the mean of the residual blocks after it."""
 
     def __init__(self, up: nn.Module, blocks: list[nn.Module]) -> None:
         super().__init__()
         self.slope, self.count = SLOPE, len(blocks)
         self.up, self.first = _flat(up), FlatBlock(blocks[0])
-        self.others = nn.ModuleList(FlatBlock(block) for block in blocks[1:])
+        self.rest = nn.ModuleList(FlatBlock(block) for block in blocks[1:])
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.up(F.leaky_relu(x, self.slope))
         total = self.first(x)
-        for block in self.others:
+        for block in self.rest:
             total = total + block(x)
         return total / self.count
 
@@ -152,7 +152,7 @@ class FlatBlock(nn.Module):
 
 
 def _flat(conv: nn.Module) -> nn.Conv2d | nn.ConvTranspose2d:
-    """Return the same convolution over pictures of height one; its weight norm must have been folded."""
+    """Return the convolution over images of height one; its weight norm must have been folded."""
     assert isinstance(conv, nn.Conv1d | nn.ConvTranspose1d)
     kind = nn.Conv2d if isinstance(conv, nn.Conv1d) else nn.ConvTranspose2d
     (kernel,), (stride,), (dilation,) = conv.kernel_size, conv.stride, conv.dilation

@@ -1,7 +1,7 @@
 """The stochastic duration predictor: a flow over durations (VITS, section 2.2.2 and appendix A).
 
-Whole durations are dequantised and paired with a second variable by a posterior of their own, and a flow of splines
-scores the pair. The other way round, the flow turns noise into log durations.
+A posterior dequantises whole durations and pairs them with a second variable, and a flow of splines scores the pair.
+In the other direction, the flow turns noise into log durations.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BINS, BOUND = 10, 5.0
 
 
 class SeparableStack(nn.Module):
-    """Residual layers of dilated depthwise and plain convolutions; `[batch, channels, phones]` to the same shape."""
+    """Residual layers of dilated depthwise and pointwise convolutions on `[batch, channels, phones]`."""
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class SeparableStack(nn.Module):
 
 
 class Affine(nn.Module):
-    """A shift and a gain per channel of the pair `[batch, 2, phones]`."""
+    """Shifts and scales each channel of the pair `[batch, 2, phones]`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Affine(nn.Module):
         self.logs = nn.Parameter(torch.zeros(2, 1))
 
     def forward(self, z: Tensor, mask: Tensor) -> Tensor:
-        """The inverse, which is all that speaking needs."""
+        """Return the inverse, the only direction that synthesis needs."""
         return (z - self.m) * torch.exp(-self.logs) * mask
 
     def scored(self, z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,10 @@ class Affine(nn.Module):
 
 
 class SplineCoupling(nn.Module):
-    """Bends the second of two channels by a spline whose shape the first one and the text decide; starts linear."""
+    """Applies a spline to the second of two channels; the first channel and the text decide its shape.
+
+    The initial weights are linear.
+    """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
@@ -72,7 +75,7 @@ class SplineCoupling(nn.Module):
         nn.init.zeros_(self.proj.bias)  # type: ignore[arg-type]
 
     def forward(self, z: Tensor, mask: Tensor, text: Tensor) -> Tensor:
-        """The inverse, which is all that speaking needs."""
+        """Return the inverse, the only direction that synthesis needs."""
         return self.bend(z, mask, text, True)[0]
 
     def scored(self, z: Tensor, mask: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,9 +98,9 @@ class SplineCoupling(nn.Module):
 
 
 class StochasticDurationPredictor(nn.Module):
-    """Encoded phonemes and noise to log durations; keys as in published checkpoints.
+    """Maps encoded phones and noise to log durations; keys as in published checkpoints.
 
-    Neither text encoder nor speaker learns from it: both inputs are detached.
+    Its gradients reach neither the text encoder nor the speaker: both inputs are detached.
     """
 
     def __init__(self, hidden: int, gin: int) -> None:
@@ -113,27 +116,30 @@ class StochasticDurationPredictor(nn.Module):
         self.cond = nn.Conv1d(gin, hidden, 1)
 
     def forward(self, x: Tensor, mask: Tensor, noise: Tensor, g: Tensor) -> Tensor:
-        """Log durations `[batch, 1, phones]`, 0 past a row's end.
+        """Return log durations `[batch, 1, phones]`, 0 past a row's end.
 
-        The published sampler leaves out the coupling next to the data (it was trained on the channel that is thrown
-        away), and so does this.
+        The coupling next to the data is left out, as in the published sampler: it was trained on the channel that is
+        discarded.
 
         Args:
-            x: `[batch, hidden, phones]`; mask: `[batch, 1, phones]`; g: speaker, `[batch, gin, 1]`.
-            noise: normal, `[batch, 2, phones]`, its deviation the temperature.
+            x: encoded phones, `[batch, hidden, phones]`.
+            mask: `[batch, 1, phones]`, 1 where a phone exists.
+            noise: normal, `[batch, 2, phones]`; its deviation is the temperature.
+            g: speaker, `[batch, gin, 1]`.
         """
         text = self.condition(x, mask, g)
         z = noise
-        # Forward by name, because what a slice gives cannot be called when scripted.
+        # `forward` by name, because elements of a slice cannot be called when scripted.
         for coupling in self.flows[-2:1:-2]:
             z = coupling.forward(z.flip(1), mask, text)
         return self.flows[0].forward(z.flip(1), mask)[:, :1]
 
     def negative_log_likelihood(self, x: Tensor, mask: Tensor, duration: Tensor, noise: Tensor, g: Tensor) -> Tensor:
-        """Upper bound of -log p(duration), summed over phonemes, `[batch]`.
+        """Return an upper bound of -log p(duration), summed over phones, `[batch]`.
 
         Args:
-            duration: frames of each phoneme, `[batch, 1, phones]`; noise: standard normal, `[batch, 2, phones]`.
+            duration: frames of each phone, `[batch, 1, phones]`.
+            noise: standard normal, `[batch, 2, phones]`.
         """
         text = self.condition(x, mask, g)
         hidden = self.post_convs(self.post_pre(duration), mask)
@@ -148,13 +154,13 @@ class StochasticDurationPredictor(nn.Module):
         return _energy(z, mask) - (prior - logarithm.sum(dim=(1, 2))) + log_q
 
     def condition(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
-        """What the couplings know of the text and the speaker, `[batch, hidden, phones]`."""
+        """Return the conditioning of the couplings on text and speaker, `[batch, hidden, phones]`."""
         x = self.pre(x.detach()) + self.cond(g.detach())
         return self.proj(self.convs(x, mask)) * mask
 
 
 def _couplings(hidden: int) -> nn.ModuleList:
-    """Return the layers of one flow; the published list counts the exchange of channels after each coupling."""
+    """Return the layers of one flow; the published list also counts the exchange of channels after each coupling."""
     layers: list[nn.Module] = [Affine()]
     for _ in range(COUPLINGS):
         layers += [SplineCoupling(hidden), nn.Identity()]
@@ -162,7 +168,7 @@ def _couplings(hidden: int) -> nn.ModuleList:
 
 
 def _scored(flows: nn.ModuleList, z: Tensor, mask: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the pair at the end of a flow, and the log-determinant of the way there, `[batch]`."""
+    """Return the output of a flow and its log-determinant `[batch]`."""
     z, total = flows[0].scored(z, mask)  # type: ignore[operator]
     for coupling in flows[1::2]:
         z, log_determinant = coupling.scored(z, mask, text)  # type: ignore[operator]
@@ -171,5 +177,5 @@ def _scored(flows: nn.ModuleList, z: Tensor, mask: Tensor, text: Tensor) -> tupl
 
 
 def _energy(z: Tensor, mask: Tensor) -> Tensor:
-    """-log N(z; 0, 1) summed over what exists, `[batch]`."""
+    """Return -log N(z; 0, 1) summed over existing phones, `[batch]`."""
     return (0.5 * (math.log(2 * math.pi) + z.float().square()) * mask).sum(dim=(1, 2))

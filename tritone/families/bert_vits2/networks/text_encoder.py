@@ -1,4 +1,4 @@
-"""Phonemes, tones, languages and three BERT streams to the prior distribution of every phoneme (VITS, section 2.2)."""
+"""The text encoder (VITS, section 2.2): phones, tones, languages and three BERT streams to the prior of every phone."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tritone.families.bert_vits2.text.symbols import LANGUAGES, NUM_TONES, SYMBO
 
 
 class TextEncoder(nn.Module):
-    """Sums all that is known of each phoneme and encodes it; keys as in published checkpoints.
+    """Sums the embeddings and BERT features of each phone and encodes them; keys as in published checkpoints.
 
-    All three BERT streams are always summed: what stands in for a language that the text does not use is the caller's
-    choice (see `filler`), because the networks were trained with it.
+    All three BERT streams are always summed, because the networks were trained with filler in unused ones; the caller
+    chooses the filler (see `text.filler`).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -52,11 +52,13 @@ class TextEncoder(nn.Module):
         en_bert: Tensor,
         g: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoded phonemes `[batch, hidden, phones]`, and mean and log deviation `[batch, inter, phones]` of the prior.
+        """Return encoded phones `[batch, hidden, phones]`, and mean and log deviation of the prior.
+
+        Both have the shape `[batch, inter, phones]`.
 
         Args:
             x, tone, language: ids, int64 `[batch, phones]`.
-            mask: `[batch, 1, phones]`, 1 where a phoneme exists.
+            mask: `[batch, 1, phones]`, 1 where a phone exists.
             bert, ja_bert, en_bert: Chinese, Japanese, English features, `[batch, 1024, phones]`.
             g: speaker, `[batch, gin, 1]`.
         """

@@ -1,4 +1,4 @@
-"""WaveNet layers (van den Oord et al. 2016) without causality (WaveGlow, Prenger et al. 2018), told the speaker."""
+"""Non-causal WaveNet layers (van den Oord et al. 2016; WaveGlow, Prenger et al. 2018) conditioned on a speaker."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from tritone.nn.weight_norm import weight_norm
 
 
 class WaveNet(nn.Module):
-    """`[batch, channels, frames]` to the same shape: the sum of what every gated layer puts aside.
+    """Maps `[batch, channels, frames]` to the same shape: the sum of the skip outputs of all gated layers.
 
-    Rows of a ragged batch stay apart: what a convolution reads past a row's end is zero in every layer.
+    Every layer reads zeros past a row's end, so a row does not depend on its padding.
     """
 
     def __init__(self, channels: int, kernel: int, layers: int, gin: int) -> None:
@@ -20,7 +20,7 @@ class WaveNet(nn.Module):
         self.in_layers = nn.ModuleList(
             weight_norm(nn.Conv1d(channels, 2 * channels, kernel, padding=kernel // 2)) for _ in range(layers)
         )
-        # The last layer has nobody to hand its residual to.
+        # No layer follows the last one, so it has no residual output.
         self.res_skip_layers = nn.ModuleList(
             weight_norm(nn.Conv1d(channels, 2 * channels if index < layers - 1 else channels, 1))
             for index in range(layers)
@@ -28,7 +28,7 @@ class WaveNet(nn.Module):
         self.cond_layer = weight_norm(nn.Conv1d(gin, 2 * channels * layers, 1))
 
     def forward(self, x: Tensor, mask: Tensor, g: Tensor) -> Tensor:
-        """Summed skips; `mask` is `[batch, 1, frames]`, the speaker `g` `[batch, gin, 1]`."""
+        """Return the summed skip outputs; `mask` is `[batch, 1, frames]`, the speaker `g` `[batch, gin, 1]`."""
         width, total = self.channels, torch.zeros_like(x)
         conditions = self.cond_layer(g)
         last = len(self.in_layers) - 1

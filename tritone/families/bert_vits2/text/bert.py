@@ -13,23 +13,23 @@ from tritone.families.bert_vits2.text.packages import need
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, Cleaned, blanked_word2ph, joined, language_of
 
 LAYER = -3
-"""Which hidden states are the features, counted from the last."""
+"""The hidden states that are the features, counted from the last."""
 STYLE_WEIGHT = 0.7
 
 Fill = Callable[[tuple[int, ...]], np.ndarray]
-"""`fill(shape) -> array`: what an input holds where no text is in its language (`bert_vits2.filler.fillers`)."""
+"""`fill(shape) -> array`: the content of an input where no text is in its language (see `text.filler.fillers`)."""
 
 
 class BertEncoder:
-    """One language's encoder, loaded at its first use.
+    """The encoder of one language, loaded at its first use.
 
     Args:
-        folder: a Hugging Face folder with model and tokenizer; for ZH and JP the vocabulary is of characters.
-        channels: width of the features the checkpoint's text encoder takes.
-        device: where torch runs it.
+        folder: a Hugging Face folder with model and tokenizer; for ZH and JP, tokens are characters.
+        channels: width of the features that the checkpoint's text encoder takes.
+        device: the device torch runs it on.
 
     Raises:
-        CheckpointError: the folder is missing or holds no such model.
+        CheckpointError: the folder is missing or has no such model.
     """
 
     def __init__(self, folder: Path | str, language: str, channels: int = 1024, device: str = "cpu") -> None:
@@ -37,36 +37,36 @@ class BertEncoder:
         self.channels, self.device = channels, device
         self._loaded: tuple[Any, Any] | None = None
         if not (self.folder / "config.json").is_file():
-            found = ", ".join(sorted(p.name for p in self.folder.iterdir())) if self.folder.is_dir() else "no folder"
+            names = ", ".join(sorted(p.name for p in self.folder.iterdir())) if self.folder.is_dir() else "no folder"
             raise CheckpointError(
-                f"the BERT encoder for {self.language} should be in {self.folder}, but there is no config.json "
-                f"(found: {found or 'an empty folder'}); download the model there, or declare that there is no BERT."
+                f"the BERT encoder for {self.language} should be in {self.folder}, but config.json is missing "
+                f"(found: {names or 'an empty folder'}). Download the model into that folder, or work without BERT."
             )
 
     def tokenize(self, text: str) -> list[str]:
-        """Tokens of text, each space beginning a new one."""
+        """Return the tokens of a text; a space always ends a token."""
         tokenizer, _ = self._load()
         return [token for chunk in text.split() for token in tokenizer.tokenize(chunk)]
 
     def hidden(self, text: str) -> np.ndarray:
-        """Hidden states of the text's units and of the special tokens around them, float32 `[units + 2, channels]`.
+        """Return hidden states of the text's units and the special tokens around them, float32 `[units + 2, channels]`.
 
-        Units are tokens of English and characters of Chinese and Japanese.
+        A unit is a token in English and a character in Chinese and Japanese.
         """
         torch = need("torch")
         tokenizer, model = self._load()
         units = self.tokenize(text) if self.language == "EN" else list(text)
-        found = tokenizer.convert_tokens_to_ids(units)
-        if all(index == tokenizer.unk_token_id for index in found):
+        known = tokenizer.convert_tokens_to_ids(units)
+        if all(index == tokenizer.unk_token_id for index in known):
             raise CheckpointError(
                 f"the tokenizer in {self.folder} knows none of {text[:40]!r}; {self.language} needs an encoder whose "
                 f"vocabulary has {'these words' if self.language == 'EN' else 'single characters'}."
             )
-        ids = [tokenizer.cls_token_id, *found, tokenizer.sep_token_id]
+        ids = [tokenizer.cls_token_id, *known, tokenizer.sep_token_id]
         longest = model.config.max_position_embeddings
         if len(ids) > longest and getattr(model.config, "position_biased_input", True):
             raise InvalidRequest(
-                "target_text", f"{len(found)} units for BERT, which reads {longest - 2} at once; send the text in parts"
+                "target_text", f"has {len(known)} units for BERT; the limit is {longest - 2}; split the text"
             )
         with torch.inference_mode():
             states = model(input_ids=torch.tensor([ids], device=self.device), output_hidden_states=True).hidden_states
@@ -75,20 +75,22 @@ class BertEncoder:
     def features(
         self, text: str, word2ph: Sequence[int], style_text: str = "", style_weight: float = STYLE_WEIGHT
     ) -> np.ndarray:
-        """Return features per phone, float32 `[channels, sum(word2ph)]`: each unit's, repeated as `word2ph` says.
+        """Return features per phone, float32 `[channels, sum(word2ph)]`.
+
+        The features of each unit are repeated as often as `word2ph` says.
 
         Args:
-            text: as it was cleaned.
-            style_text: a sentence whose mean is mixed in, `style_weight` of it.
+            text: the cleaned text.
+            style_text: a sentence whose mean features are mixed in with the share `style_weight`.
 
-        Raises InvalidRequest when `word2ph` has not one number per unit.
+        Raises InvalidRequest unless `word2ph` has one number per unit.
         """
         states = self.hidden(text)
         if len(states) != len(word2ph):
             raise InvalidRequest(
                 "word2ph",
-                f"{len(word2ph)} numbers for {len(states)} units ({len(states) - 2} in the text and both ends) of "
-                f"{text[:40]!r}; clean the text with the tokenizer in {self.folder}",
+                f"has {len(word2ph)} numbers for {len(states)} units (the text {text[:40]!r} has "
+                f"{len(states) - 2}, its ends one each); clean the text with the tokenizer in {self.folder}",
             )
         if style_text.strip():
             style = self.hidden(style_text).mean(axis=0)
@@ -96,7 +98,7 @@ class BertEncoder:
         return np.ascontiguousarray(np.repeat(states, word2ph, axis=0).T.astype(np.float32))
 
     def _load(self) -> tuple[Any, Any]:
-        """Tokenizer and model."""
+        """Return the tokenizer and the model."""
         if self._loaded is None:
             transformers = need("transformers")
             try:
@@ -120,9 +122,9 @@ class BertFeatures:
     """The three BERT inputs of the text encoder for cleaned text.
 
     Args:
-        folders: where each language's encoder lies; languages that no text is in may be left out.
-        no_bert: declares that text of languages without a folder gets filler too, for checkpoints trained so.
-        channels, device: as of `BertEncoder`.
+        folders: the encoder folder of each language; unused languages may be left out.
+        no_bert: text in a language without a folder gets filler too, for checkpoints trained without BERT.
+        channels, device: as for `BertEncoder`.
 
     Raises:
         CheckpointError: a folder is missing.
@@ -141,28 +143,30 @@ class BertFeatures:
 
     @property
     def tokenize(self) -> Callable[[str], list[str]] | None:
-        """The tokenizer English is to be cleaned with; None without an encoder for English."""
+        """The tokenizer for cleaning English; None without an encoder for English."""
         return self.encoders["EN"].tokenize if "EN" in self.encoders else None
 
     def __call__(
         self, parts: Sequence[Cleaned], fill: Fill, style_text: str = "", style_weight: float = STYLE_WEIGHT
     ) -> dict[str, np.ndarray]:
-        """Return features by language, float32 `[channels, phones]` each, for the ids that `to_ids(parts)` gives.
+        """Return features by language, float32 `[channels, phones]` each, for the ids of `to_ids(parts)`.
 
         Args:
-            fill: of the checkpoint's version and the request's seed, called in the order of `LANGUAGES` where needed.
+            fill: the filler of the checkpoint's version and the request's seed; called in the order of `LANGUAGES`.
 
-        Raises ConfigError when a text's language has no encoder and that was not declared.
+        Raises ConfigError when a text's language has no encoder, unless `no_bert`.
         """
-        found = [self._of(part, style_text, style_weight) for part in parts]
+        own_features = [self._of(part, style_text, style_weight) for part in parts]
         lengths = [sum(blanked_word2ph(part.word2ph)) for part in parts]
         features: dict[str, np.ndarray] = {}
         for language in LANGUAGES:
             pieces = [
                 np.zeros((self.channels, length), np.float32) if own is None or part.language != language else own
-                for part, own, length in zip(parts, found, lengths, strict=True)
+                for part, own, length in zip(parts, own_features, lengths, strict=True)
             ]
-            real = [own is not None and part.language == language for part, own in zip(parts, found, strict=True)]
+            real = [
+                own is not None and part.language == language for part, own in zip(parts, own_features, strict=True)
+            ]
             columns = joined([np.full(length, mine) for length, mine in zip(lengths, real, strict=True)])
             features[language] = joined(pieces)
             if not columns.all():
@@ -171,13 +175,13 @@ class BertFeatures:
         return features
 
     def _of(self, part: Cleaned, style_text: str, style_weight: float) -> np.ndarray | None:
-        """Return features of a text in its own language; None where it is declared that there are none."""
+        """Return the features of a text by its language's encoder; None if there is no encoder and `no_bert`."""
         if part.language in self.encoders:
             word2ph = blanked_word2ph(part.word2ph)
             return self.encoders[part.language].features(part.text, word2ph, style_text, style_weight)
         if self.no_bert:
             return None
         raise ConfigError(
-            f"the text is {part.language}, and there are BERT encoders for {', '.join(self.encoders) or 'nothing'}; "
-            f"name a folder for {part.language}, or declare that there is none (no_bert)."
+            f"the text is in {part.language}, but the BERT encoders are for "
+            f"{', '.join(self.encoders) or 'no language'}; give a folder for {part.language}, or set no_bert."
         )

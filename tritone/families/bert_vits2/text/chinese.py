@@ -1,7 +1,7 @@
-"""Mandarin text to phones: words by jieba, readings by pypinyin, tones as they change in connected speech.
+"""Mandarin text to phones: words by jieba, readings by pypinyin, tones with the sandhi of connected speech.
 
-Syllables are written as an initial and a final, vowels without an initial as if they had one (AA a, EE en, OO ou).
-Tones are 1 to 4, 5 for the neutral one and 0 for punctuation.
+A syllable is an initial and a final; a vowel without an initial gets one of its own (AA a, EE en, OO ou).
+Tones are 1 to 4, 5 for the neutral tone and 0 for punctuation.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PARTICLES = {("地", "uv"): ("de", 5), ("得", "ud"): ("de", 5), ("着", "uz"):
 def normalize(text: str) -> str:
     """Return the text in Chinese characters and known punctuation.
 
-    Numbers, dates and units in words, all else left out.
+    Numbers, dates and units are written in words; everything else is dropped.
     """
     if has_chinese(text):
         text = spoken_form(one_line(text))
@@ -43,7 +43,7 @@ def normalize(text: str) -> str:
 
 
 def clean(text: str) -> Cleaned:
-    """Phones of the text; one unit per character.
+    """Return the phones of the text, one unit per character.
 
     Raises InvalidRequest when nothing in the text is Chinese, or a character has no known reading.
     """
@@ -58,13 +58,13 @@ def clean(text: str) -> Cleaned:
 
 
 def syllable_phones(syllable: str) -> tuple[str, ...]:
-    """Initial and final of a syllable of pinyin, v for ü, without tone: "zhi" -> zh ir, "yan" -> y En, "er" -> EE er.
+    """Return initial and final of a pinyin syllable without tone (v for ü): zhi -> zh ir, yan -> y En, er -> EE er.
 
-    Raises KeyError for what is not a syllable of Mandarin.
+    Raises KeyError for anything but a syllable of Mandarin.
     """
     syllable = _ALONE.get(syllable, syllable)
-    found = _INITIAL.match(syllable)
-    initial, final = (found[0], syllable[found.end() :]) if found else (syllable[0].upper() * 2, syllable)
+    match = _INITIAL.match(syllable)
+    initial, final = (match[0], syllable[match.end() :]) if match else (syllable[0].upper() * 2, syllable)
     if final == "i" and initial in ("z", "c", "s"):
         final = "i0"
     elif final == "i" and initial in ("zh", "ch", "sh", "r"):
@@ -80,7 +80,7 @@ def syllable_phones(syllable: str) -> tuple[str, ...]:
 
 
 def _clause(clause: str) -> list[tuple[tuple[str, ...], int]]:
-    """Phones and tone of each character of text without punctuation."""
+    """Return phones and tone of each character of a text without punctuation."""
     words: list[Word] = []
     syllables: list[str] = []
     for token in _jieba().cut(clause):
@@ -92,25 +92,25 @@ def _clause(clause: str) -> list[tuple[tuple[str, ...], int]]:
 
 
 def _readings(word: str, flag: str) -> list[tuple[str, int]]:
-    """Syllable and dictionary tone of each character of a word."""
+    """Return syllable and dictionary tone of each character of a word."""
     if (word, flag) in _PARTICLES:
         return [_PARTICLES[word, flag]]
     pypinyin = need("pypinyin")
     readings = pypinyin.lazy_pinyin(
         word, style=pypinyin.Style.TONE3, neutral_tone_with_five=True, errors=lambda characters: list(characters)
     )
-    found = []
+    result = []
     for character, reading in zip(word, readings, strict=True):
         match = _SYLLABLE.fullmatch(reading)
         if match is None:
-            raise InvalidRequest("target_text", f"no reading is known for {character!r} in {word!r}")
-        # pypinyin applies the sandhi of these two in some words only; here it is applied in all, by one set of rules.
-        found.append((match[1], _DEFAULT_TONES.get(character, int(match[2]))))
-    return found
+            raise InvalidRequest("target_text", f"has {character!r} in {word!r}, whose reading is unknown; replace it")
+        # pypinyin applies the sandhi of these two in some words only; `tone_sandhi` applies it in all of them.
+        result.append((match[1], _DEFAULT_TONES.get(character, int(match[2]))))
+    return result
 
 
 def _number(digits: str) -> str:
-    """Return a number in Chinese words; digit by digit where it is longer than numbers have names."""
+    """Return a number in Chinese words; digit by digit if it is too long to have a name."""
     number = digits.rstrip("%")
     try:
         words = str(need("cn2an").an2cn(number))
@@ -121,5 +121,5 @@ def _number(digits: str) -> str:
 
 @lru_cache(maxsize=1)
 def _jieba() -> Any:
-    need("jieba").setLogLevel(logging.WARNING)  # it announces its dictionary on the console
+    need("jieba").setLogLevel(logging.WARNING)  # it logs the loading of its dictionary
     return need("jieba.posseg")

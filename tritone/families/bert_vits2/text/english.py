@@ -1,7 +1,7 @@
-"""English text to phones: the CMU pronouncing dictionary, and for words it lacks gruut's letter-to-sound model.
+"""English text to phones: the CMU pronouncing dictionary, and gruut's letter-to-sound model for words not in it.
 
-Phones are ARPAbet in small letters (V for v, which is a vowel of Mandarin). A vowel's tone is its stress plus one, a
-consonant's is 3, punctuation's is 0.
+Phones are ARPAbet in lower case, except V, because v is a vowel of Mandarin. The tone of a vowel is its stress plus
+one, of a consonant 3, of punctuation 0.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _ENDINGS: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
 
 
 def normalize(text: str) -> str:
-    """Return the text in plain letters and known punctuation, numbers and dates in words, words apart by one space."""
+    """Return the text in plain letters and known punctuation, numbers and dates in words, with single spaces."""
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
-    # What is no English letter is left out first, because one Chinese character would have the numbers read in Chinese.
+    # Other letters are dropped first: with a single Chinese character, `spoken_form` would write numbers in Chinese.
     text = "".join(c for c in text if c.isascii() or not c.isalpha())
     text = spoken_form(one_line(text))
     for sign, word in _SIGNS.items():
@@ -51,12 +51,12 @@ def normalize(text: str) -> str:
 
 
 def clean(text: str, tokenize: Callable[[str], Sequence[str]] | None = None) -> Cleaned:
-    """Phones of the text; one unit per word and mark, or per token where the phones of a word spread over its tokens.
+    """Return the phones of the text, one unit per word and mark, or with `tokenize` one unit per token.
 
     Args:
-        tokenize: a subword tokenizer, which begins a new token at each space.
+        tokenize: a subword tokenizer that ends a token at each space; a word's phones are spread over its tokens.
 
-    Raises InvalidRequest when no word is in the text.
+    Raises InvalidRequest for a text without a word.
     """
     spoken = normalize(text)
     units: list[Phones] = []
@@ -67,7 +67,7 @@ def clean(text: str, tokenize: Callable[[str], Sequence[str]] | None = None) -> 
 
 
 def word_phones(word: str) -> Phones:
-    """Phones and tones of a word; numbers and abbreviations may give those of several."""
+    """Return phones and tones of a word; a number or an abbreviation may be read as several words."""
     return _word_phones(word)
 
 
@@ -76,7 +76,10 @@ def _piece(piece: str) -> Phones:
 
 
 def _over_tokens(pieces: list[str], tokens: list[str]) -> list[Phones]:
-    """Phones of what stands between two spaces, by token: of each word and mark over the tokens that begin in it."""
+    """Return the phones of each token between two spaces.
+
+    The phones of a word or mark are spread over the tokens that begin in it.
+    """
     if not tokens:
         return [_piece(piece) for piece in pieces]
     owners = _owners(pieces, tokens)
@@ -93,7 +96,10 @@ def _over_tokens(pieces: list[str], tokens: list[str]) -> list[Phones]:
 
 
 def _owners(pieces: list[str], tokens: list[str]) -> list[int]:
-    """Which piece each token begins in, -1 for one without letters; what a tokenizer does not spell goes in order."""
+    """Return the index of the word or mark in which each token begins, -1 for a token without letters.
+
+    Positions are counted in letters; past the last letter, tokens belong to the last word or mark.
+    """
     spelled = [index for index, piece in enumerate(pieces) for _ in piece]
     owners: list[int] = []
     position = 0
@@ -106,8 +112,8 @@ def _owners(pieces: list[str], tokens: list[str]) -> list[int]:
 
 @lru_cache(maxsize=16384)
 def _word_phones(word: str) -> Phones:
-    found = _dictionary().get(word.lower())
-    return _arpabet(found.split()) if found else _letter_to_sound(word)
+    entry = _dictionary().get(word.lower())
+    return _arpabet(entry.split()) if entry else _letter_to_sound(word)
 
 
 def _arpabet(phones: list[str]) -> Phones:
@@ -116,7 +122,7 @@ def _arpabet(phones: list[str]) -> Phones:
 
 
 def _letter_to_sound(word: str) -> Phones:
-    """Phones of a word that is in no dictionary, capitals as letters."""
+    """Return the phones of a word that is not in the dictionary; capitals are spelled."""
     if plural := _PLURAL.fullmatch(word):
         phones, tones = _word_phones(plural[1] or plural[2])
         ending = next(ending for after, ending in _ENDINGS if not after or phones[-1] in after)

@@ -1,4 +1,4 @@
-"""The way in: text of one language, or of several, as phones and as the ids the text encoder is given."""
+"""Text of one or several languages turned into phones, and into the ids that the text encoder takes."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from tritone.families.bert_vits2.text.mixed import split_languages
 from tritone.families.bert_vits2.text.symbols import Cleaned, TextIds, language_of, to_ids
 
 MIXED = "AUTO"
-"""The language that stands for whichever languages the text is in."""
+"""The value of `language` that detects the languages of the text."""
 
 Tokenize = Callable[[str], Sequence[str]]
 
 
 def clean(text: str, language: str, tokenize: Tokenize | None = None) -> Cleaned:
-    """Phones, tones and word2ph of text in one language.
+    """Return phones, tones and word2ph of a text in one language.
 
     Args:
         language: "ZH", "JP" or "EN".
-        tokenize: subword tokens of English, where features of a BERT encoder will go with the phones.
+        tokenize: returns subword tokens of English, if the phones will go with features of a BERT encoder.
 
     Raises:
-        InvalidRequest: an unknown language, or text in which nothing has a sound in it.
-        EnvironmentProblem: a package the language needs is not installed.
+        InvalidRequest: the language is unknown, or nothing in the text has a sound in it.
+        EnvironmentProblem: a package that the language needs is not installed.
     """
     language = language_of(language)
     if language == "EN":
@@ -32,12 +32,12 @@ def clean(text: str, language: str, tokenize: Tokenize | None = None) -> Cleaned
 
 
 def clean_parts(text: str, language: str = MIXED, tokenize: Tokenize | None = None, han: str = "ZH") -> list[Cleaned]:
-    """Return the text cleaned, one entry per stretch of one language; just one unless `language` is "auto".
+    """Return the cleaned text, one entry per stretch of one language; a single entry unless `language` is "auto".
 
     Args:
         han: with "auto", the language of Chinese characters that may be either.
 
-    Raises as `clean`; also InvalidRequest for a tag in the text that names no language.
+    Raises the errors of `clean`, and InvalidRequest for a tag in the text with an unknown language.
     """
     if language.upper() != MIXED:
         return [clean(text, language, tokenize)]
@@ -45,5 +45,5 @@ def clean_parts(text: str, language: str = MIXED, tokenize: Tokenize | None = No
 
 
 def text_ids(text: str, language: str = MIXED, tokenize: Tokenize | None = None) -> TextIds:
-    """Phone, tone and language ids of the text with blanks, int64 `[phones]` each."""
+    """Return phone, tone and language ids of the text with blanks, int64 `[phones]` each."""
     return to_ids(clean_parts(text, language, tokenize))

@@ -1,7 +1,7 @@
 """Japanese text to phones: readings and pitch accent by Open JTalk, one tone per mora.
 
-Tone 1 is the high part of an accent phrase and 0 the low one, punctuation included. Long vowels are written as the
-vowel twice (とうきょう: t o o ky o o), q is the small っ, and vowels are never whispered.
+Tone 1 is the high part of an accent phrase; 0 is the low part, and punctuation. A long vowel is written twice
+(とうきょう: t o o ky o o), q is the small っ, and vowels are never devoiced.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CLAUSE = re.compile(f"([{MARKS}])")
 _LABEL = re.compile(r"-([A-Za-z]+)\+.*?/A:(-?\d+|xx)\+(\d+|xx)\+.*?/F:(\d+|xx)_")
 _MORA_ENDS = frozenset(("a", "i", "u", "e", "o", "N", "q"))
 _PHONES = {"cl": ("q",), "v": ("b",), "kw": ("k", "w"), "gw": ("g", "w")}
-"""Phones of Open JTalk that have no symbol of their own under that name."""
+"""Phones of Open JTalk whose names are not symbols."""
 _LONGEST_NAMED = 16
 
 
@@ -40,7 +40,7 @@ def normalize(text: str) -> str:
 
 
 def clean(text: str) -> Cleaned:
-    """Phones of the text; one unit per character, a word's phones spread over its characters.
+    """Return the phones of the text, one unit per character; a word's phones are spread over its characters.
 
     Raises InvalidRequest when Open JTalk finds nothing to read in it.
     """
@@ -55,8 +55,8 @@ def clean(text: str) -> Cleaned:
 
 
 def _clause(clause: str) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Phones and tones of each character of text without punctuation."""
-    # A clause cannot begin with a lengthening of nothing.
+    """Return phones and tones of each character of a text without punctuation."""
+    # At the beginning of a clause, a lengthening mark has no vowel to lengthen.
     spoken = clause.lstrip("ー")
     silent: list[tuple[tuple[str, ...], tuple[int, ...]]] = [((), ())] * (len(clause) - len(spoken))
     if not spoken:
@@ -74,7 +74,10 @@ def _clause(clause: str) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
 
 
 def _words(words: list[dict[str, Any]], text: str, moras: int) -> list[tuple[int, int]]:
-    """Characters and moras of each word; one word of everything where Open JTalk rewrote the text."""
+    """Return the numbers of characters and moras of each word.
+
+    Where Open JTalk rewrote the text, all of it is one word.
+    """
     strings = [unicodedata.normalize("NFKC", str(word["string"])) for word in words]
     counts = [int(word["mora_size"]) for word in words]
     if sum(map(len, strings)) != len(text) or sum(counts) != moras:
@@ -83,7 +86,7 @@ def _words(words: list[dict[str, Any]], text: str, moras: int) -> list[tuple[int
 
 
 def _moras(labels: list[str]) -> list[tuple[list[str], int]]:
-    """Phones and tone of each mora, from full-context labels."""
+    """Return phones and tone of each mora, from full-context labels."""
     moras: list[tuple[list[str], int]] = []
     phones: list[str] = []
     for label in labels:
@@ -99,10 +102,11 @@ def _moras(labels: list[str]) -> list[tuple[list[str], int]]:
 
 
 def _tone(position: int, from_accent: int, moras: int) -> int:
-    """1 where the pitch is high: it rises after the first mora and falls after the accented one.
+    """Return 1 where the pitch is high: it rises after the first mora and falls after the accented one.
 
     Args:
-        position: of the mora in its accent phrase, from 1; from_accent: position minus that of the accented mora.
+        position: position of the mora in its accent phrase, from 1.
+        from_accent: `position` minus the position of the accented mora.
     """
     accent = position - from_accent
     if position == 1:

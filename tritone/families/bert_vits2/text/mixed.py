@@ -1,4 +1,4 @@
-"""Text of several languages in parts of one language each, told by script or by tags such as [ZH] and [JP]."""
+"""Text of several languages split into parts of one language, by script or by tags such as [ZH] and [JP]."""
 
 from __future__ import annotations
 
@@ -20,16 +20,14 @@ _SENTENCE = re.compile(r"[^。！？.!?\n]*[。！？.!?\n]*")
 
 
 def split_languages(text: str, han: str = "ZH") -> list[Part]:
-    """Return the text in order as parts of one language; what belongs to no script (digits, marks, space) stays with
-    the letters before it, at the start with those after it.
+    """Return the parts of the text, each in one language, in order.
 
-    A tag sets the language up to the next tag. Without tags letters are English, kana Japanese, and Chinese characters
-    the language that alone has one of them; characters that both have are Japanese in a sentence with kana.
+    A tag sets the language up to the next tag. Without tags, Latin letters are English and kana Japanese. Chinese
+    characters are in the only language that has all of them; if both have, they are Japanese in a sentence with kana,
+    and otherwise in the language `han`. Characters without a script (digits, marks, spaces) belong to the letters
+    before them, at the start to the letters after them.
 
-    Args:
-        han: the language of Chinese characters about which nothing is known.
-
-    Raises InvalidRequest for a tag that names no language, or text without any letter.
+    Raises InvalidRequest for a tag with an unknown language, or a text without any letter.
     """
     pieces = _TAG.split(text)
     tags = pieces[1::2]
@@ -40,7 +38,7 @@ def split_languages(text: str, han: str = "ZH") -> list[Part]:
     else:
         parts = _by_script(text, han)
     if not parts:
-        raise InvalidRequest("target_text", f"nothing to speak in {text[:60]!r}: no letter of ZH, JP or EN")
+        raise InvalidRequest("target_text", f"has nothing to speak in {text[:60]!r}: no letter of ZH, JP or EN")
     return _merged(parts)
 
 
@@ -66,7 +64,7 @@ def _by_script(text: str, han: str) -> list[Part]:
 
 
 def _script(character: str) -> str:
-    """ "JP" for kana, "HAN", "EN" for Latin letters, empty for what has no script of its own."""
+    """Return "JP" for kana, "HAN" for Chinese characters, "EN" for letters, and "" for anything without a script."""
     if _KANA.match(character):
         return "JP"
     if _HAN.match(character):
@@ -75,9 +73,9 @@ def _script(character: str) -> str:
 
 
 def _han_language(run: str) -> str:
-    """Return the only language whose character sets have all of a run of Chinese characters.
+    """Return the only language whose character sets have all of these Chinese characters.
 
-    Empty when both or neither do.
+    It is "" if both languages have them, or neither.
     """
     japanese = _encodable(run, "shift_jis")
     chinese = _encodable(run, "gb2312") or _encodable(run, "big5")
@@ -93,5 +91,5 @@ def _encodable(text: str, charset: str) -> bool:
 
 
 def _merged(parts: list[Part]) -> list[Part]:
-    """Neighbouring parts of one language as one."""
+    """Return the parts with neighbours of one language joined."""
     return [(language, "".join(text for _, text in group)) for language, group in groupby(parts, lambda part: part[0])]

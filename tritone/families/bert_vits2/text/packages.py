@@ -1,4 +1,4 @@
-"""The optional packages the front ends read text with, imported when they are used."""
+"""The optional packages of the text front ends, imported when they are used."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tritone.errors import EnvironmentProblem
 def need(module: str) -> Any:
     """Return the module of an optional package.
 
-    Raises EnvironmentProblem naming the extra that brings it.
+    Raises EnvironmentProblem, which names the extra to install.
     """
     try:
         return import_module(module)

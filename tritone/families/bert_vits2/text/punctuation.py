@@ -1,4 +1,4 @@
-"""Punctuation of any script as the seven marks that have a symbol."""
+"""Punctuation of any script replaced by the seven marks that have a symbol."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LINES = re.compile(r"\s*\n\s*")
 
 
 def known_marks(text: str) -> str:
-    """Return the text in one line, its punctuation as the known marks.
+    """Return the text in one line with the known marks as its punctuation.
 
-    Quotes and brackets as ', dashes as -, dots as ….
+    Quotes and brackets become ', dashes -, and runs of dots ….
     """
     return _DASHES.sub("-", _DOTS.sub("…", one_line(text)).translate(_TABLE))
 
 
 def one_line(text: str) -> str:
-    """Return the text with spaces for line breaks, and a full stop where a line ended without a mark."""
+    """Return the text with spaces for line breaks, and a full stop after a line that ended without a mark."""
     lines = [line for line in _LINES.split(text.strip()) if line]
     return " ".join([*(line if line[-1] in _ENDS else line + "." for line in lines[:-1]), *lines[-1:]])

@@ -1,4 +1,4 @@
-"""The closed inventory a checkpoint's embeddings are indexed by: 112 phones, 12 tones, 3 languages."""
+"""The fixed inventory that indexes a checkpoint's embeddings: 112 phones, 12 tones, 3 languages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PHONES: dict[str, frozenset[str]] = {
     "EN": frozenset(_ENGLISH.split()),
 }
 SYMBOLS: tuple[str, ...] = (PAD, *sorted(frozenset().union(*PHONES.values())), *PUNCTUATION, "SP", "UNK")
-"""Every phone in the order of the checkpoint's embedding rows; the blank between phones is row 0."""
+"""All phones in the order of the checkpoint's embeddings; the blank between phones has id 0."""
 LANGUAGES: dict[str, int] = {"ZH": 0, "JP": 1, "EN": 2}
 TONE_STARTS: dict[str, int] = {"ZH": 0, "JP": 6, "EN": 8}
 TONES: dict[str, int] = {"ZH": 6, "JP": 2, "EN": 4}
@@ -36,12 +36,13 @@ _CUT_FIRST, _CUT_LAST = 3, 2
 
 @dataclass(frozen=True)
 class Cleaned:
-    """One text of one language in phones; `phones`, `tones` and `word2ph` include the pad at both ends.
+    """A text of one language in phones; `phones`, `tones` and `word2ph` include the pad at both ends.
 
     Args:
-        text: as it is read aloud, which is what a BERT encoder gets; language: "ZH", "JP" or "EN".
-        tones: of each phone, counted from 0 within the language.
-        word2ph: how many phones belong to each unit: pad, characters (ZH, JP) or tokens or words (EN), pad.
+        text: the text as it is read aloud, which is the input of a BERT encoder.
+        language: "ZH", "JP" or "EN".
+        tones: the tone of each phone, counted from 0 within the language.
+        word2ph: the number of phones of each unit: pad, characters (ZH, JP) or tokens or words (EN), pad.
     """
 
     text: str
@@ -54,16 +55,16 @@ class Cleaned:
         if not len(self.phones) == len(self.tones) == sum(self.word2ph):
             raise InvalidRequest(
                 "word2ph",
-                f"{len(self.phones)} phones, {len(self.tones)} tones and a word2ph that sums to {sum(self.word2ph)} "
-                f"do not belong together, in {self.text[:40]!r}",
+                f"does not fit: the text {self.text[:40]!r} has {len(self.phones)} phones, {len(self.tones)} tones and "
+                f"a word2ph that sums to {sum(self.word2ph)}; the three must be equal",
             )
 
 
 @dataclass(frozen=True)
 class TextIds:
-    """What the text encoder is given: int64 arrays `[phones]` with blanks between phones, and word2ph that counts them.
+    """Inputs of the text encoder: int64 arrays `[phones]` with blanks between phones, and the word2ph that fits them.
 
-    `word2ph` has one tuple per text that was joined; each sums to that text's phones before the joins were cut.
+    `word2ph` has one tuple per joined text; each sums to the number of ids of its text alone.
     """
 
     phones: np.ndarray
@@ -73,47 +74,44 @@ class TextIds:
 
 
 def language_of(name: str) -> str:
-    """ "ZH", "JP" or "EN" for a language's name ("zh", "ja", "EN").
+    """Return "ZH", "JP" or "EN" for the name of a language ("zh", "ja", "EN").
 
-    Raises InvalidRequest naming the languages when it is none of them.
+    Raises InvalidRequest for an unknown language.
     """
-    found = _OTHER_NAMES.get(name.strip().upper(), name.strip().upper())
-    if found not in LANGUAGES:
-        raise InvalidRequest("language", f"unknown language {name!r}; known are {', '.join(LANGUAGES)}")
-    return found
+    language = _OTHER_NAMES.get(name.strip().upper(), name.strip().upper())
+    if language not in LANGUAGES:
+        raise InvalidRequest("language", f"unknown language {name!r}; the languages are {', '.join(LANGUAGES)}")
+    return language
 
 
 def padded(text: str, language: str, units: Sequence[tuple[Sequence[str], Sequence[int]]]) -> Cleaned:
-    """Phones and tones of each unit put in a row, between pads.
+    """Return the text with the phones and tones of its units between pads.
 
     Raises InvalidRequest when no unit has a phone other than punctuation.
     """
     phones = [phone for unit, _ in units for phone in unit]
     if all(phone in PUNCTUATION for phone in phones):
-        raise InvalidRequest("target_text", f"nothing in {text[:60]!r} has a known sound in {language}")
+        raise InvalidRequest("target_text", f"is {text[:60]!r}, in which nothing has a known sound in {language}")
     tones = [tone for _, unit in units for tone in unit]
     word2ph = (1, *(len(unit) for unit, _ in units), 1)
     return Cleaned(text, language, (PAD, *phones, PAD), (0, *tones, 0), word2ph)
 
 
 def spread(total: int, units: int) -> list[int]:
-    """`total` phones over `units` as evenly as can be, the first units getting what is left over."""
+    """Return how many of `total` phones each of `units` units gets: as equal as possible, the first units the most."""
     each, rest = divmod(total, units)
     return [each + (index < rest) for index in range(units)]
 
 
 def blanked_word2ph(word2ph: Sequence[int]) -> tuple[int, ...]:
-    """Return how many ids belong to each unit once blanks stand between phones and at both ends.
-
-    The input stays as it is.
-    """
+    """Return the number of ids of each unit with blanks between phones and at both ends."""
     return tuple(2 * count + (index == 0) for index, count in enumerate(word2ph))
 
 
 def to_ids(parts: Sequence[Cleaned]) -> TextIds:
-    """Return Ids of the texts in a row: blanks (id 0 in all three) around each phone, pads only at the two outer ends.
+    """Return the ids of the joined texts, with blanks (id 0) around each phone and pads at the two outer ends alone.
 
-    Raises InvalidRequest naming a phone that has no id, or a tone its language lacks.
+    Raises InvalidRequest for an unknown phone, or a tone that its language does not have.
     """
     phones = [_blanked([_id(phone, part.text) for phone in part.phones]) for part in parts]
     tones = [_blanked([_tone(tone, part) for tone in part.tones]) for part in parts]
@@ -123,7 +121,7 @@ def to_ids(parts: Sequence[Cleaned]) -> TextIds:
 
 
 def joined(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    """Return arrays `[..., phones]` with blanks, in a row: at each join the pads and the surplus blanks are cut."""
+    """Return the arrays `[..., phones]` concatenated; the pads and surplus blanks at each join are cut."""
     last = len(pieces) - 1
     return np.concatenate(
         [
@@ -142,13 +140,19 @@ def _blanked(ids: list[int]) -> np.ndarray:
 
 def _id(phone: str, text: str) -> int:
     if phone not in _IDS:
-        raise InvalidRequest("phones", f"{phone!r} is none of the {len(SYMBOLS)} known phones, in {text[:40]!r}")
+        known = " ".join(SYMBOLS)
+        raise InvalidRequest(
+            "phones",
+            f"unknown phone {phone!r} in {text[:40]!r}; the {len(SYMBOLS)} known phones are {known}",
+        )
     return _IDS[phone]
 
 
 def _tone(tone: int, part: Cleaned) -> int:
     if not 0 <= tone < TONES[part.language]:
+        last = TONES[part.language] - 1
         raise InvalidRequest(
-            "tones", f"{part.language} has the tones 0 to {TONES[part.language] - 1}, not {tone}, in {part.text[:40]!r}"
+            "tones",
+            f"unknown tone {tone} in {part.text[:40]!r}; the tones of {part.language} are 0 to {last}",
         )
     return TONE_STARTS[part.language] + tone

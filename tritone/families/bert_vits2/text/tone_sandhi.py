@@ -1,10 +1,11 @@
 """Tones of Mandarin in connected speech: 一 and 不, the neutral tone, and third tones in a row.
 
-The rules are those of any textbook; each one has examples in the tests.
+The rules are those of textbooks; the tests have examples of each.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -18,8 +19,11 @@ _PARTICLES = frozenset("吗吧呢啊啦呀嘛哇呗喽啰哟嘞的")
 _MEASURED = frozenset("一二三四五六七八九十百千万亿两几半多好这那哪每各整")
 _DIRECTIONS = frozenset("上下进出回过起开")
 _NEUTRAL = frozenset(Path(__file__).with_name("neutral_tone.txt").read_text(encoding="utf-8").split())
-"""Words whose last syllable is neutral for no reason but usage."""
+"""Words whose last syllable is neutral by usage, not by a rule."""
 _FULL_FINALS = frozenset("以之向至致")
+_PARTICLE_FLAGS = ("ul", "uz", "ug", "ud", "uv", "k")
+_LOCALIZERS = frozenset("上里")
+_NEUTRAL_SUFFIXES = frozenset("们吗吧呢的")
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Word:
 
 
 def spoken_tones(words: list[Word]) -> list[list[int]]:
-    """Return the tones of each word as they are spoken in a phrase made of these words and no punctuation."""
+    """Return the spoken tones of each word of a phrase without punctuation."""
     text = "".join(word.text for word in words)
     flat = [tone for word in words for tone in word.tones]
     tones: list[list[int]] = []
@@ -50,7 +54,10 @@ def spoken_tones(words: list[Word]) -> list[list[int]]:
 
 
 def _yi_bu(text: str, tones: list[int], start: int, end: int, index: int) -> int:
-    """Return the tone of 一 and 不 at a position, of any other character its own; the word is text[start:end]."""
+    """Return the tone of the character at `index`: the spoken tone of 一 and 不, otherwise the dictionary tone.
+
+    The word is `text[start:end]`.
+    """
     character = text[index]
     before = text[index - 1] if index else ""
     after = text[index + 1] if index + 1 < len(text) else ""
@@ -72,37 +79,56 @@ def _yi_bu(text: str, tones: list[int], start: int, end: int, index: int) -> int
     return 2 if following == 4 or after == "个" else 4
 
 
+Rule = Callable[[str, str, Word | None], bool]
+"""`rule(text, flag, previous)`: whether it applies to a word, given its part of speech and the word before it."""
+
+_NEUTRAL_SYLLABLES: tuple[Rule, ...] = (
+    lambda text, flag, previous: text in _PARTICLES or flag in _PARTICLE_FLAGS,  # 吗, 着
+    lambda text, flag, previous: text == "个" and previous is not None and previous.text[-1] in _MEASURED,  # 三|个
+    lambda text, flag, previous: (
+        text in _LOCALIZERS and flag == "f" and previous is not None and previous.flag[0] in "nrs"  # 桌子|上
+    ),
+)
+"""Rules for words of one character that are neutral."""
+_NEUTRAL_ENDS: tuple[Rule, ...] = (
+    lambda text, flag, previous: text[-2:] in _NEUTRAL,  # 朋友
+    lambda text, flag, previous: text[-1] in _NEUTRAL_SUFFIXES,  # 我们
+    lambda text, flag, previous: len(text) == 2 and text[0] == text[1] and flag[0] in "nv",  # 看看
+    lambda text, flag, previous: (
+        len(text) == 2 and text[1] in _LOCALIZERS and flag in ("s", "f", "n") and text[0] not in _FULL_FINALS  # 家里
+    ),
+    lambda text, flag, previous: text[-1] in "来去" and flag == "v" and text[-2] in _DIRECTIONS,  # 回来
+    lambda text, flag, previous: text[-1] == "个" and text[-2] in _MEASURED,  # 几个
+)
+"""Rules for words of several characters whose last one is neutral."""
+_NEUTRAL_MIDDLES: tuple[Rule, ...] = (
+    lambda text, flag, previous: flag[0] == "v" and text[0] == text[1] and text[2] == "看",  # 试试看
+    lambda text, flag, previous: text[1] == "得",  # 跑得快
+)
+"""Rules for words of three characters whose second one is neutral."""
+
+
 def _neutralize(words: list[Word], index: int, tones: list[int]) -> None:
-    """Sets the neutral tones of a word, in place."""
+    """Set the neutral tones of a word, in place."""
     text, flag = words[index].text, words[index].flag
     previous = words[index - 1] if index else None
-    last = text[-1]
-    if len(text) == 1:
-        counted = last == "个" and previous is not None and previous.text[-1] in _MEASURED
-        localizer = last in "上里" and flag == "f" and previous is not None and previous.flag[0] in "nrs"
-        if last in _PARTICLES or flag in ("ul", "uz", "ug", "ud", "uv", "k") or counted or localizer:
-            tones[-1] = 5
-        return
-    doubled = len(text) == 2 and text[0] == text[1] and flag[0] in "nv"
-    localizer = last in "上里" and flag in ("s", "f", "n") and len(text) == 2 and text[0] not in _FULL_FINALS
-    direction = last in "来去" and flag == "v" and text[-2] in _DIRECTIONS
-    counted = last == "个" and text[-2] in _MEASURED
-    if text[-2:] in _NEUTRAL or doubled or localizer or direction or counted or last in "们吗吧呢的":
+
+    def any_of(rules: tuple[Rule, ...]) -> bool:
+        return any(rule(text, flag, previous) for rule in rules)
+
+    if any_of(_NEUTRAL_SYLLABLES if len(text) == 1 else _NEUTRAL_ENDS):
         tones[-1] = 5
-    starts = [0, *_parts(text)]
-    for start, end in pairwise([*starts, len(text)]):
+    if len(text) == 3 and any_of(_NEUTRAL_MIDDLES):
+        tones[1] = 5
+    for start, end in pairwise([0, *_parts(text), len(text)]):
         if text[start:end] in _NEUTRAL:
             tones[end - 1] = 5  # 早上|好
-    if len(text) == 3 and flag[0] == "v" and text[0] == text[1] and last == "看":
-        tones[1] = 5  # 试试看
-    if len(text) == 3 and text[1] == "得":
-        tones[1] = 5  # 跑得快
 
 
 def _third_within(text: str, tones: list[int]) -> None:
-    """Third tones in a row inside a word, in place: first in its parts, then where parts meet.
+    """Change third tones before third tones inside a word, in place: first in its parts, then where parts meet.
 
-    Words that double a syllable and are neutral afterwards (姐姐, 奶奶) keep the third tone; verbs (想想) do not.
+    Words of a doubled syllable with a neutral end (姐姐, 奶奶) keep the third tone; verbs (想想) do not.
     """
     if text in _NEUTRAL:
         return
@@ -117,7 +143,7 @@ def _third_within(text: str, tones: list[int]) -> None:
 
 
 def _third_between(tones: list[list[int]]) -> None:
-    """A third tone before a third tone of the next word, where the two make one foot of at most three syllables."""
+    """Change a third tone before a third tone of the next word, in place, if the two have up to three syllables."""
     for left, right in pairwise(tones):
         if left[-1] == right[0] == 3 and len(left) + len(right) <= 3:
             left[-1] = 2
@@ -125,7 +151,7 @@ def _third_between(tones: list[list[int]]) -> None:
 
 @lru_cache(maxsize=4096)
 def _parts(text: str) -> tuple[int, ...]:
-    """Where a word of three or more characters is cut into the words it is made of (纸|老虎, 展览|馆)."""
+    """Return the positions at which a word of three or more characters is cut into its parts (纸|老虎, 展览|馆)."""
     if len(text) < 3:
         return ()
     if len(text) > 3:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RATE, HOP = 44100, 32
 
 
@@ -99,11 +99,11 @@ def noise_of_rows(batch: Any, channels: int, align: bool = True) -> Any:
 
 
 if __name__ == "__main__":
-    from training.bert_vits2 import run, step
+    from training.bert_vits2 import build_run, gan_step
 
-    run.MultiPeriodDiscriminator = small_judges  # type: ignore[misc,assignment]
+    build_run.MultiPeriodDiscriminator = small_judges  # type: ignore[misc,assignment]
     if os.environ.get("CHANCE") == "of rows":
-        step.draw_noise = noise_of_rows  # type: ignore[assignment]
+        gan_step.draw_noise = noise_of_rows  # type: ignore[assignment]
         nn.Dropout.forward = lambda self, x: x  # type: ignore[method-assign]
     from training.__main__ import main
 

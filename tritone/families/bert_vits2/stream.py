@@ -1,0 +1,41 @@
+"""An utterance as a stream: segment after segment, each decoded in windows that begin short and grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tritone.families.bert_vits2.request import prepare, text_arrays
+from tritone.families.bert_vits2.stages import WINDOW
+from tritone.families.bert_vits2.voice import Voice
+from tritone.families.bert_vits2.whole import Place, decoded, durations, encode, latents, speakers
+from tritone.families.bert_vits2.windows import receptive_field, stream_windows
+from tritone.stage import Arrays, Call
+
+
+def never() -> bool:
+    """Return False: the request cannot be cancelled."""
+    return False
+
+
+def synthesize(
+    call: Call, request: Arrays, voice: Voice, cancelled: Callable[[], bool] = never
+) -> Iterator[np.ndarray]:
+    """Yield waveform chunks `[samples]` float32, segment after segment; stop once `cancelled()` is True.
+
+    Raises InvalidRequest, before the first chunk or at a segment that is too long; the message names the field.
+    """
+    prepared = prepare(request, voice)
+    g = speakers(call, [prepared.sid])
+    context = receptive_field(voice.config.model)
+    for index in range(len(prepared.segments)):
+        if cancelled():
+            return
+        places = [Place(prepared.seed, index, prepared.controls, g)]
+        encoded = encode(call, places, [text_arrays(prepared, index, voice)])
+        (z,) = latents(call, places, encoded, durations(call, places, encoded))
+        for chunk in decoded(call, z, g, stream_windows(z.shape[2], context, WINDOW.hi)):
+            yield chunk
+            if cancelled():
+                return
