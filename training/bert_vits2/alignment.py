@@ -1,7 +1,7 @@
-"""Monotonic alignment search: which phone each spectrogram frame belongs to, under the current model.
+"""Monotonic alignment search: the assignment of spectrogram frames to phones under the current model.
 
 Source: Kim et al., "Glow-TTS" (2020), algorithm 1; noise on the scores as in Kong et al., "VITS2" (2023). The search
-is one compiled call for a batch; on a GPU's tensors it still runs on the host, since each frame waits for the one
+is one compiled call for a batch. It runs on the CPU for tensors of a GPU too, because each frame depends on the frame
 before.
 """
 
@@ -16,19 +16,16 @@ from torch import Tensor
 
 INITIAL_NOISE = 0.01
 NOISE_DECAY = 2e-6
-"""Per step: the noise is gone after 5000 steps."""
+"""Decrease per step: the noise is 0 after 5000 steps."""
 
 
 def noise_scale(step: int, initial: float = INITIAL_NOISE, decay: float = NOISE_DECAY) -> float:
-    """Return how much noise the scores get at a training step, in standard deviations of the scores.
-
-    0 once it has decayed.
-    """
+    """Return the deviation of the noise on the scores at a training step, in standard deviations of the scores."""
     return max(initial - decay * step, 0.0)
 
 
 def align(scores: Tensor, mask: Tensor) -> Tensor:
-    """`monotonic_path` of scores `[batch, frames, phones]` whose mask of that shape is 1 where both exist."""
+    """Return `monotonic_path` of scores `[batch, frames, phones]`; the mask of that shape is 1 where both exist."""
     return monotonic_path(scores, mask[:, :, 0].sum(1), mask[:, 0].sum(1))
 
 
@@ -40,10 +37,10 @@ def monotonic_path(scores: Tensor, frames: Tensor, phones: Tensor, allow_short: 
 
     Args:
         scores: `[batch, frames, phones]`, any float type, on any device; computed on in float32.
-        frames, phones: how many of each a row has, `[batch]`.
+        frames, phones: numbers of frames and phones of each row, `[batch]`.
         allow_short: also accept rows with fewer frames than phones, whose path cannot reach the first phone.
     Raises:
-        ValueError: lengths that do not fit the scores, or (without `allow_short`) fewer frames than phones.
+        ValueError: the lengths do not fit the scores, or (without `allow_short`) a row has fewer frames than phones.
     """
     t_y, t_x = _lengths(frames), _lengths(phones)
     _check(scores, t_y, t_x, allow_short)
@@ -66,7 +63,7 @@ def _check(scores: Tensor, frames: np.ndarray, phones: np.ndarray, allow_short: 
     for name, lengths, size in (("frames", frames, scores.shape[1]), ("phones", phones, scores.shape[2])):
         for row, length in enumerate(lengths):
             if not 1 <= length <= size:
-                raise ValueError(f"alignment: row {row} claims {length} {name}, the scores have 1 to {size}")
+                raise ValueError(f"alignment: row {row} has {length} {name}, but the scores have 1 to {size}")
     short = np.flatnonzero(frames < phones)
     if len(short) and not allow_short:
         row = int(short[0])
@@ -78,16 +75,14 @@ def _check(scores: Tensor, frames: np.ndarray, phones: np.ndarray, allow_short: 
 
 @lru_cache(maxsize=1)
 def _search() -> Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], None]:
-    """Return the compiled search: turns scores `[batch, frames, phones]` into best sums, in place, and marks the
-    path.
-    """
+    """Return the compiled search, which turns scores into best sums, in place, and sets the path to 1."""
     from numba import njit
 
     @njit("void(float32[:, :, ::1], int64[::1], int64[::1], float32[:, :, ::1])", nogil=True)
     def search(values: np.ndarray, frames: np.ndarray, phones: np.ndarray, path: np.ndarray) -> None:
         for row in range(values.shape[0]):
             t_y, t_x = frames[row], phones[row]
-            # Only phones that can still be reached from the first and can still reach the last are worth summing.
+            # Sum only phones that can be reached from the first and from which the last can be reached.
             for y in range(1, t_y):
                 before, here = values[row, y - 1], values[row, y]
                 low, high = max(0, t_x + y - t_y), min(t_x, y + 1)

@@ -1,4 +1,4 @@
-"""A configuration as a run of the shared loop: networks, optimisers, data, steps and evaluation put together."""
+"""Builds a run of the shared training loop from a configuration: networks, optimisers, data, step and evaluation."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tritone.families.bert_vits2.networks.generator import Generator
 
 
 def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple[Run, Training]:
-    """Return the run of `settings`, and the data it trains on.
+    """Return the run of `settings`, and its training data.
 
     Args:
-        fresh: whether the run begins here, so that a base model is of use; a resumed one has its own weights.
+        fresh: whether the run is new and so starts from the base model, if any; a resumed run has its own weights.
     """
     family, train = settings.family, settings.train
     networks = build_networks(settings)
@@ -84,7 +84,7 @@ def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple
 
 
 class Scaling:
-    """The loss scaler's state, which is there in float16 alone: precision may be changed between two starts."""
+    """The loss scaler's state, empty except in float16: the precision may change between two starts."""
 
     def __init__(self, scaler: torch.amp.GradScaler | None) -> None:
         self._scaler = scaler
@@ -98,21 +98,23 @@ class Scaling:
 
 
 def build_networks(settings: Settings) -> dict[str, nn.Module]:
-    """Those the configuration trains, by the names of `NETWORKS`, with fresh weights."""
+    """Return the networks that the configuration trains, by the names of `NETWORKS`, with fresh weights."""
     family, train = settings.family, settings.train
     model, slm = family.model, family.model.slm
-    found: dict[str, nn.Module] = {"G": Generator(family), "D": MultiPeriodDiscriminator(train.judge_shrink)}
+    networks: dict[str, nn.Module] = {"G": Generator(family), "D": MultiPeriodDiscriminator(train.judge_shrink)}
     if train.wavlm_discriminator:
-        found["WD"] = WavLMDiscriminator(slm.get("hidden", 768), slm.get("nlayers", 13), slm.get("initial_channel", 64))
+        networks["WD"] = WavLMDiscriminator(
+            slm.get("hidden", 768), slm.get("nlayers", 13), slm.get("initial_channel", 64)
+        )
     if model.use_duration_discriminator:
         layout = "lstm" if family.version == "2.3" else "conv"
         width = model.hidden_channels
-        found["DUR"] = DurationDiscriminator(width, width, model.gin_channels, layout=layout)
-    return {name: found[name] for name in NETWORKS if name in found}
+        networks["DUR"] = DurationDiscriminator(width, width, model.gin_channels, layout=layout)
+    return {name: networks[name] for name in NETWORKS if name in networks}
 
 
 def build_optimizers(networks: Mapping[str, nn.Module], train: TrainConfig) -> dict[str, torch.optim.Optimizer]:
-    """Return one AdamW for each network, of what is not frozen."""
+    """Return an AdamW for each network, for the parameters that are not frozen."""
     betas = (train.betas[0], train.betas[1])
     return {
         name: torch.optim.AdamW(trainable(name, network), train.lr, betas, train.eps, train.weight_decay)
@@ -121,9 +123,9 @@ def build_optimizers(networks: Mapping[str, nn.Module], train: TrainConfig) -> d
 
 
 def start_from_base(settings: Settings, networks: Mapping[str, nn.Module]) -> None:
-    """Fetches the base model where it is not there yet and gives its weights to the networks, on rank 0.
+    """Download the base model if necessary, and load its weights into the networks, on rank 0.
 
-    The others get them when training starts, as they get all fresh weights.
+    The other processes receive the weights of rank 0 when training starts.
     """
     base = settings.train.base
     if distributed.rank() == 0:

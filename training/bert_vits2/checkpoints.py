@@ -1,9 +1,9 @@
-"""Training state as one folder per step that appears complete or not at all, with the files others know by name.
+"""Training state as one folder per step, written completely or not at all, with files under their published names.
 
     step-00001000/
       G_1000.pth D_1000.pth WD_1000.pth DUR_1000.pth   {model, iteration, optimizer, learning_rate} each
       config.json                                      the configuration they were trained with
-      state.pt                                         step, epoch, place in the epoch, random numbers, scaler, best
+      state.pt                                         step, epoch, position in the epoch, random state, scaler, best
       set.json                                         size and SHA-256 of each of the above
 
 `best.json` names the folder of the best evaluation. `iteration` counts epochs from one, as the published files do.
@@ -34,13 +34,13 @@ STATE, CONTENTS, CONFIG, BEST = "state.pt", "set.json", "config.json", "best.jso
 
 
 class CheckpointSets:
-    """A `training.core.checkpointing.Store` of complete sets in `out`: the newest `keep` of them and the best one stay.
+    """A `training.core.checkpointing.Store` of complete sets in `out`: the newest `keep` and the best one.
 
     Args:
         config: text written as each set's `config.json`.
-        order: plain values on which the order of an epoch's batches depends. A set saved under others starts its
-            epoch again, because its place in the epoch means nothing here.
-        skip_optimizer: weights and position are restored, the optimisers start afresh.
+        order: plain values that determine the order of an epoch's batches. A set saved with other values restarts its
+            epoch, because its position then refers to other batches.
+        skip_optimizer: restore weights and position, but not the optimisers.
     """
 
     def __init__(
@@ -56,21 +56,21 @@ class CheckpointSets:
         self._written = -1
 
     def newest(self) -> dict[str, Any] | None:
-        """Return the newest complete set's state; older ones are looked at when files of newer ones are missing or
-        short.
+        """Return the state of the newest complete set, or None without any set.
 
-        Raises CheckpointError when a complete set has been altered or cannot be read, and when no set is complete.
+        Raises CheckpointError when that set has been altered or cannot be read, and when there are sets but none is
+        complete.
         """
-        found = sets(self.out)
-        for step, folder in reversed(found):
+        candidates = sets(self.out)
+        for step, folder in reversed(candidates):
             if problem := incomplete(folder):
-                LOG.warning("%s is ignored: %s. Looking for an older one.", folder, problem)
+                LOG.warning("%s is ignored: %s. Trying an older one.", folder, problem)
                 continue
             return self._adapt(read(folder, step), folder)
-        if found:
+        if candidates:
             raise CheckpointError(
-                f"none of the {len(found)} checkpoint sets in {self.out} is complete "
-                f"({found[-1][1].name}: {incomplete(found[-1][1])}). "
+                f"none of the {len(candidates)} checkpoint sets in {self.out} is complete "
+                f"({candidates[-1][1].name}: {incomplete(candidates[-1][1])}). "
                 "Restore one of them, or delete them all to start again."
             )
         return None
@@ -80,16 +80,19 @@ class CheckpointSets:
         changed = [f"{k} {order.get(k)} -> {self.order.get(k)}" for k in sorted(order | self.order)
                    if order.get(k) != self.order.get(k)]  # fmt: skip
         if changed and state["at"]["position"]:
-            LOG.warning("%s: epoch %d starts again, its batches are others now (%s)", folder, state["at"]["epoch"],
-                        "; ".join(changed))  # fmt: skip
+            LOG.warning("%s: epoch %d starts again, because the order of its batches has changed (%s)",
+                        folder, state["at"]["epoch"],                        "; ".join(changed))  # fmt: skip
             state["at"]["position"] = 0
         if self.skip_optimizer:
-            LOG.warning("skip_optimizer: optimisers start afresh at step %d; weights are restored", state["at"]["step"])
+            LOG.warning(
+                "skip_optimizer: at step %d the weights are restored and the optimisers start afresh",
+                state["at"]["step"],
+            )
             state["optimizers"] = dict.fromkeys(state["optimizers"])
         return state
 
     def save(self, state: dict[str, Any]) -> None:
-        """Writes the set of `state`'s step and deletes those that are neither among the newest `keep` nor the best."""
+        """Write the set of `state`'s step, and delete all sets except the newest `keep` and the best."""
         self._write(state)
         best = best_set(self.out)
         for _, folder in sets(self.out)[: -self.keep]:
@@ -97,7 +100,7 @@ class CheckpointSets:
                 _remove(folder)
 
     def save_best(self, state: dict[str, Any], metric: str) -> None:
-        """Writes the set of `state`'s step and makes `best.json` name it."""
+        """Write the set of `state`'s step, and make `best.json` name it."""
         self._write(state)
         at = state["at"]
         content = {"set": f"step-{at['step']:08d}", "step": at["step"], "metric": metric, "value": at["best"]}
@@ -119,10 +122,10 @@ class CheckpointSets:
         }  # fmt: skip
         final = self.out / f"step-{step:08d}"
         part = final.with_name(f".{final.name}.part")
-        for leftover in self.out.glob(".step-*"):  # of a process that was killed while writing or deleting
+        for leftover in self.out.glob(".step-*"):  # from a process that was killed while writing or deleting
             shutil.rmtree(leftover)
         _or_say_what_is_left(self.out, lambda: _write_folder(part, files, self.config))
-        if final.exists():  # incomplete, or this run went back to an older one
+        if final.exists():  # incomplete, or this run was resumed from an older one
             _remove(final)
         os.replace(part, final)
         _sync(self.out)
@@ -130,19 +133,19 @@ class CheckpointSets:
 
 
 def sets(out: Path) -> list[tuple[int, Path]]:
-    """(step, folder) of the sets in `out`, oldest first, complete or not."""
-    found = ((re.fullmatch(r"step-(\d+)", path.name), path) for path in out.glob("step-*") if path.is_dir())
-    return sorted((int(match[1]), path) for match, path in found if match)
+    """Return (step, folder) of the sets in `out`, oldest first, complete or not."""
+    named = ((re.fullmatch(r"step-(\d+)", path.name), path) for path in out.glob("step-*") if path.is_dir())
+    return sorted((int(match[1]), path) for match, path in named if match)
 
 
 def best_set(out: Path) -> Path | None:
-    """Return the folder `best.json` names, None before the first evaluation."""
+    """Return the folder named by `best.json`, None before the first evaluation."""
     path = out / BEST
     return out / str(json.loads(path.read_text())["set"]) if path.exists() else None
 
 
 def incomplete(folder: Path) -> str:
-    """What the set lacks, in words; empty when every file is there in its full size."""
+    """Return what is missing in a set as a message, "" if every file is present in its full size."""
     try:
         contents = json.loads((folder / CONTENTS).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -159,10 +162,10 @@ def incomplete(folder: Path) -> str:
 def read(folder: Path, step: int) -> dict[str, Any]:
     """Return the state in a complete set, every file checked against its SHA-256.
 
-    Raises CheckpointError naming the file that was altered, cannot be read or belongs to another epoch.
+    Raises CheckpointError for a file that was altered, cannot be read or belongs to another epoch.
     """
     contents = json.loads((folder / CONTENTS).read_text())["files"]
-    if distributed.rank() == 0:  # once is enough; an error here ends every process
+    if distributed.rank() == 0:  # one check is enough: an error here ends every process
         for name, about in contents.items():
             with open(folder / name, "rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != about["sha256"]:
@@ -175,18 +178,20 @@ def read(folder: Path, step: int) -> dict[str, Any]:
     for name in state.pop("names"):
         path = folder / f"{name}_{step}.pth"
         content = load(path)
-        lacking = sorted({"model", "iteration", "optimizer"} - set(content))
-        if lacking:
-            raise CheckpointError(f"{path} lacks {', '.join(lacking)}; it has {', '.join(sorted(content))}.")
+        absent = sorted({"model", "iteration", "optimizer"} - set(content))
+        if absent:
+            raise CheckpointError(f"{path} lacks {', '.join(absent)}; it has {', '.join(sorted(content))}.")
         epoch = state["at"]["epoch"] + 1
         if content["iteration"] != epoch:
-            raise CheckpointError(f"{path} is of epoch {content['iteration']}, but {STATE} beside it of epoch {epoch}.")
+            raise CheckpointError(
+                f"{path} is of epoch {content['iteration']}, but {STATE} beside it is of epoch {epoch}."
+            )
         state["networks"][name], state["optimizers"][name] = content["model"], content["optimizer"]
     return state
 
 
 class _Hashed:
-    """A file that hashes what passes and remembers why writing failed: torch.save reports the consequence alone."""
+    """A file that hashes what is written and keeps the error of a failed write: torch.save reports a later one."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.sha256, self.bytes = file, hashlib.sha256(), 0
@@ -226,7 +231,7 @@ def _write_folder(part: Path, files: Mapping[str, Any], config: str) -> None:
 
 
 def _or_say_what_is_left(out: Path, write: Any) -> None:
-    """Runs `write`; when the disk refuses, removes what was written and says what there is to go on from."""
+    """Run `write`; if it fails, remove the partial set and raise an error that lists the complete sets."""
     try:
         write()
     except OSError as error:
@@ -236,13 +241,13 @@ def _or_say_what_is_left(out: Path, write: Any) -> None:
         why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
         raise EnvironmentProblem(
             f"a checkpoint could not be written to {out}: {why} ({shutil.disk_usage(out).free / 1e6:.0f} MB free). "
-            f"Complete sets left there: {', '.join(left) or 'none'}. Make room and run the same command again"
-            + (f": it goes on from {left[-1]}." if left else ".")
+            f"Complete sets in that folder: {', '.join(left) or 'none'}. Make room and run the same command again"
+            + (f": training resumes from {left[-1]}." if left else ".")
         ) from error
 
 
 def _remove(folder: Path) -> None:
-    """Deletes a set, which stops being one before its first file is gone."""
+    """Delete a set; it is renamed first, so that a set with missing files is never seen."""
     hidden = folder.with_name(f".{folder.name}.old")
     os.replace(folder, hidden)
     shutil.rmtree(hidden)

@@ -1,6 +1,6 @@
-"""The `train` section of a `config.json`, typed, and the whole file with what the command line changes in it.
+"""The typed `train` section of a `config.json`, and the whole file with the overrides of the command line.
 
-The file is only ever read. Names are ours; those of published files are understood and translated.
+The file is never written. The published names of `train` are accepted and translated to the names here.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section
 
 NETWORKS = ("G", "D", "WD", "DUR")
-"""Generator, waveform, WavLM and duration discriminator: names of the run's networks and of their files."""
+"""Generator and discriminators of waves, of WavLM features and of durations: names of networks and their files."""
 PRECISIONS = ("fp32", "bf16", "fp16")
 DURATION_LOSSES = ("fixed", "published")
 SHRINKS = (1, 2, 4, 8, 16)
-"""Of the discriminators of waves, whose narrowest layer has 16 channels."""
+"""Divisors of the widths of the wave discriminators, whose narrowest layer has 16 channels."""
 METRICS = ("mel_from_text", "mel")
-"""What an evaluation can be best by: see `training.bert_vits2.evaluate`."""
+"""Metrics that can choose the best evaluation: see `training.bert_vits2.evaluate`."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Weights to start from: `G_0.pth` and, where there are such, `D_0.pth`, `WD_0.pth`, `DUR_0.pth` in `folder`.
+    """Weights to start from: `G_0.pth` and, optionally, `D_0.pth`, `WD_0.pth` and `DUR_0.pth` in `folder`.
 
     Args:
-        files: name -> SHA-256 of what to download into `folder` first; none, if it is there already.
+        files: name -> SHA-256 of the files to download into `folder` first; empty if they are already there.
         sources: objects with `url` and `token_env`, tried in order.
-        allow_partial: keys that are missing or of another shape keep their fresh values and are listed in the log.
+        allow_partial: parameters that are missing or of another shape keep their fresh values and are logged.
     """
 
     folder: str = ""
@@ -49,32 +49,34 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How training goes; defaults are the published values where there are any that do something.
+    """The settings of training; the defaults are the published values, if they have an effect.
 
     Args:
-        log_interval, eval_interval, save_interval: in steps.
-        lr, lr_decay: rate of the first epoch and its factor from epoch to epoch; betas, eps, weight_decay: AdamW's.
-        tf32: whether a GPU multiplies float32 at TF32's precision.
-        precision: "fp32", or of the networks' insides "bf16" or "fp16" (the one that needs a loss scaler).
-        clip_g, clip_d, clip_wd, clip_dur: largest norm of each network's gradient; 0 measures it only.
-        segment_size: samples of the slices the decoder is trained on.
+        log_interval, eval_interval, save_interval: steps between logs, evaluations and checkpoints.
+        lr, lr_decay: learning rate of the first epoch, and its factor from epoch to epoch.
+        betas, eps, weight_decay: parameters of AdamW.
+        tf32: whether a GPU multiplies float32 in TF32.
+        precision: "fp32", or "bf16" or "fp16" inside the networks; "fp16" uses a loss scaler.
+        clip_g, clip_d, clip_wd, clip_dur: limit of the norm of each network's gradient; 0 only measures it.
+        segment_size: samples of the slices that the decoder is trained on.
         c_mel, c_kl: weights of these two losses.
-        mas_noise, mas_noise_step: deviation of the alignment's noise, and what every step takes off it.
-        duration_loss: of the duration discriminator, "fixed" or as "published" (which sums probabilities).
-        judged_from: first step at which waves are judged; the generator learns from its other losses before.
-        judge_shrink: how many times narrower the discriminators of waves are than published; the published weigh 47
-            million parameters, which a CPU cannot train.
-        wavlm_discriminator: whether WavLM's features are compared and judged; it lies where `model.slm.model` says.
-        bucket_boundaries: frames between which utterances share a batch; what is outside is left out and counted.
-        phone_limits: fewest and most phones of an utterance that is trained on.
-        bert_languages: those whose BERT features are read from files; empty is the mode without BERT.
-        bert_filler: what stands in place of the others, see `bert_vits2/text/filler.py`; "" is the version's.
-        workers: processes that load batches beside the training; 0 loads them in it.
+        mas_noise, mas_noise_step: deviation of the alignment's noise, and its decrease per step.
+        duration_loss: loss of the duration discriminator, "fixed" or "published" (which sums probabilities).
+        judged_from: first step with the wave discriminators; before it, the generator learns from its other losses.
+        judge_shrink: factor by which the wave discriminators are narrower than published; the published ones have 47
+            million parameters, too many to train on a CPU.
+        wavlm_discriminator: whether to compare and judge WavLM features; WavLM is in the folder `model.slm.model`.
+        bucket_boundaries: frame counts between which utterances share a batch; others are left out and counted.
+        phone_limits: smallest and largest number of phones of an utterance to train on.
+        bert_languages: languages whose BERT features are read from files; empty trains without BERT.
+        bert_filler: filler of the other BERT streams, see `text/filler.py`; "" is the version's own.
+        workers: processes that load batches; 0 loads them in the training process.
         spectrogram_cache: keep linear spectrograms beside the recordings.
-        freeze: patterns of parameters that stay as they are, such as `G.enc_p.bert_proj.*`.
-        skip_optimizer: a resumed run restores weights and position but starts its optimisers afresh.
-        keep: how many complete checkpoint sets stay, beside the best.
-        eval_utterances: of the validation list, the first so many are evaluated; best_by: one of `METRICS`.
+        freeze: patterns of parameters that are not trained, such as `G.enc_p.bert_proj.*`.
+        skip_optimizer: a resumed run restores weights and position but not the optimisers.
+        keep: number of complete checkpoint sets to keep besides the best.
+        eval_utterances: number of utterances at the start of the validation list to evaluate.
+        best_by: one of `METRICS`.
     """
 
     log_interval: int = 200
@@ -117,24 +119,24 @@ class TrainConfig:
     base_model: Mapping[str, Any] = field(default_factory=dict)
 
     def clip(self, network: str) -> float | None:
-        """Largest norm of that network's gradient, None for any."""
+        """Return the limit of the norm of a network's gradient, None for no limit."""
         return getattr(self, f"clip_{network.lower()}") or None
 
     @property
     def base(self) -> BaseModel:
-        """`base_model`, typed; its folder is empty when training starts from nothing."""
+        """The typed `base_model`; its folder is "" when training starts from fresh weights."""
         return parse_section(BaseModel, self.base_model, "train.base_model")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A run's configuration: the networks' and the data's as the family reads it, and the typed training."""
+    """A run's configuration: networks and data as the family reads them, and the typed `train` section."""
 
     family: BertVits2Config
     train: TrainConfig
 
     def document(self) -> dict[str, Any]:
-        """Return the whole as plain values, which `parse` reads back."""
+        """Return the configuration as plain values, which `parse` reads back."""
         about = {"model": asdict(self.family.model), "data": asdict(self.family.data), "train": asdict(self.train)}
         return dict(json.loads(json.dumps(about | {"version": self.family.version})))
 
@@ -142,10 +144,10 @@ class Settings:
 def read(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """Return the settings in the file at `path` with overrides such as `train.lr=1e-4`, whose values are JSON or text.
 
-    Raises ConfigError for a file that is missing or no JSON, a key that is not known, and what contradicts itself.
+    Raises ConfigError for a file that is missing or not JSON, an unknown key, and values that contradict each other.
     """
     if not path.is_file():
-        raise ConfigError(f"{path} does not exist; give --config the config.json made by the preprocessing.")
+        raise ConfigError(f"{path} does not exist; --config takes the config.json written by `preprocess split`.")
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -164,7 +166,7 @@ def parse(document: Any, overrides: Sequence[str] = ()) -> Settings:
     for text in overrides:
         name, equals, value = text.partition("=")
         if not equals or "." not in name:
-            raise ConfigError(f"--set {text} is not understood; write it like --set train.lr=1e-4.")
+            raise ConfigError(f"--set {text} is invalid; write it like --set train.lr=1e-4.")
         *parents, last = name.split(".")
         inside = changes
         for parent in parents:
@@ -195,73 +197,74 @@ def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 RENAMED = {"learning_rate": "lr"}
 UNUSED = ("init_lr_ratio", "warmup_epochs", "c_commit", "freeze_emo")
-"""Published keys that do nothing in version 2.3."""
+"""Published keys without an effect in version 2.3."""
 BERT = {"freeze_ZH_bert": "G.enc_p.bert_proj.*", "freeze_JP_bert": "G.enc_p.ja_bert_proj.*",
         "freeze_EN_bert": "G.enc_p.en_bert_proj.*"}  # fmt: skip
 
 
 def _translated(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the document with the published names of `train` replaced by ours."""
+    """Return the document with the published names of `train` replaced by the names here."""
     train = dict(document.get("train", {}))
     for theirs, ours in RENAMED.items():
         if theirs in train and ours in train:
             raise ConfigError(f"the configuration contradicts itself: train has both {theirs} and {ours}.")
         if theirs in train:
             train[ours] = train.pop(theirs)
-    asked = [name for name in ("bf16", "fp16") if train.pop(f"{name}_run", False)]
-    if asked:
-        if len(asked) > 1 or train.get("precision", asked[0]) != asked[0]:
+    requested = [name for name in ("bf16", "fp16") if train.pop(f"{name}_run", False)]
+    if requested:
+        if len(requested) > 1 or train.get("precision", requested[0]) != requested[0]:
             raise ConfigError(
-                f"the configuration contradicts itself: {' and '.join(f'{a}_run' for a in asked)} and precision "
-                f"{train.get('precision', 'not given')}; give train.precision alone."
+                f"the configuration contradicts itself: {' and '.join(f'{name}_run' for name in requested)} and "
+                f"precision {train.get('precision', 'not given')}; give train.precision alone."
             )
-        train["precision"] = asked[0]
+        train["precision"] = requested[0]
     frozen = [pattern for key, pattern in BERT.items() if train.pop(key, False)]
     if frozen:
         train["freeze"] = [*train.get("freeze", []), *frozen]
     unused = [key for key in UNUSED if key in train]
     if unused:
-        LOG.info("train.%s: read by nothing in 2.3, ignored", ", train.".join(unused))
+        LOG.info("train.%s: without an effect in 2.3, ignored", ", train.".join(unused))
     train = {key: value for key, value in train.items() if key not in UNUSED}
     return {**document, "train": train} if train or "train" in document else dict(document)
 
 
 def _contradiction(settings: Settings) -> str:
-    """What cannot be trained, in words; empty when all is well."""
+    """Return the first problem of settings that cannot be trained with, or ""."""
     train, model, data = settings.train, settings.family.model, settings.family.data
     counts = ("log_interval", "eval_interval", "save_interval", "epochs", "batch_size", "keep", "eval_utterances")
     low = [name for name in counts if getattr(train, name) < 1]
     frames, shortest = train.segment_size / data.hop_length, train.bucket_boundaries[0] + 1
     base = train.base
-    strangers = sorted(name for name in base.files if not any(name.startswith(f"{n}_") for n in NETWORKS))
+    unknown = sorted(name for name in base.files if not any(name.startswith(f"{n}_") for n in NETWORKS))
     checks = [
         (not low, f"train.{', train.'.join(low)} must be at least 1"),
         (train.workers >= 0, f"train.workers is {train.workers}; 0 loads batches in the training process itself"),
         (train.lr > 0 and 0 < train.lr_decay <= 1, f"train.lr {train.lr}, train.lr_decay {train.lr_decay}: rates are "
          "above 0 and decay is above 0 and at most 1"),
         (len(train.betas) == 2 and all(0 <= b < 1 for b in train.betas), f"train.betas is {list(train.betas)}; AdamW "
-         "has two, from 0 to below 1"),
+         "takes two, from 0 to below 1"),
         (len(train.phone_limits) == 2 and 0 < train.phone_limits[0] <= train.phone_limits[1],
-         f"train.phone_limits is {list(train.phone_limits)}; they are the fewest and the most phones"),
-        (train.precision in PRECISIONS, f"train.precision is {train.precision!r}; there are {', '.join(PRECISIONS)}"),
-        (train.best_by in METRICS, f"train.best_by is {train.best_by!r}; there are {', '.join(METRICS)}"),
+         f"train.phone_limits is {list(train.phone_limits)}; they are the smallest and the largest number of phones"),
+        (train.precision in PRECISIONS,
+         f"train.precision is {train.precision!r}; the choices are {', '.join(PRECISIONS)}"),
+        (train.best_by in METRICS, f"train.best_by is {train.best_by!r}; the choices are {', '.join(METRICS)}"),
         (train.duration_loss in DURATION_LOSSES,
-         f"train.duration_loss is {train.duration_loss!r}; there are {', '.join(DURATION_LOSSES)}"),
+         f"train.duration_loss is {train.duration_loss!r}; the choices are {', '.join(DURATION_LOSSES)}"),
         (train.judged_from >= 0, f"train.judged_from is {train.judged_from}; steps count from 0"),
         (train.judge_shrink in SHRINKS,
-         f"train.judge_shrink is {train.judge_shrink}; there are {', '.join(map(str, SHRINKS))}"),
+         f"train.judge_shrink is {train.judge_shrink}; the choices are {', '.join(map(str, SHRINKS))}"),
         (all((train.clip(name) or 0) >= 0 for name in NETWORKS), "train.clip_* must not be below 0; 0 clips nothing"),
         (frames >= 1 and frames % 1 == 0,
-         f"train.segment_size {train.segment_size} is no multiple of data.hop_length {data.hop_length}"),
+         f"train.segment_size {train.segment_size} is not a multiple of data.hop_length {data.hop_length}"),
         (frames <= shortest, f"train.segment_size {train.segment_size} is {frames:g} frames, but "
-         f"train.bucket_boundaries let in utterances of {shortest}: raise the first boundary to {frames - 1:g} or "
+         f"train.bucket_boundaries allow utterances of {shortest}: raise the first boundary to {frames - 1:g} or "
          "shorten the slices"),
         (not train.wavlm_discriminator or bool(model.slm),
          "train.wavlm_discriminator is true but the section model.slm, which describes WavLM, is missing; "
          "add it, or set train.wavlm_discriminator=false"),
         (not base.files or bool(base.sources and base.folder),
          "train.base_model.files needs train.base_model.folder and train.base_model.sources"),
-        (not strangers, f"train.base_model.files has {', '.join(strangers)}; names begin with "
+        (not unknown, f"train.base_model.files has {', '.join(unknown)}; names begin with "
          f"{', '.join(f'{n}_' for n in NETWORKS)}"),
     ]  # fmt: skip
     return next((message for holds, message in checks if not holds), "")

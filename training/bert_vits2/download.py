@@ -1,6 +1,6 @@
-"""Files from the first of a list of places that has them: resumable, and checked by their SHA-256.
+"""Downloads from the first source that has a file: resumable, and checked by SHA-256.
 
-A token goes to the place it was configured for, over https or to this machine alone, and never along a redirect.
+A token is sent to its own source alone, over https or to the local machine, and never along a redirect.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ LOCAL = ("127.0.0.1", "::1", "localhost")
 
 @dataclass(frozen=True)
 class Source:
-    """A folder on a server: `url`, below which the files lie, and the environment variable that holds its token."""
+    """A folder on a server: the `url` of the folder, and the environment variable with its token, if it needs one."""
 
     url: str = ""
     token_env: str = ""
 
     def checked(self) -> Source:
-        """Itself; ConfigError when the address is none."""
+        """Return the source; raise ConfigError unless `url` is an http or https address."""
         if urlsplit(self.url).scheme not in ("http", "https"):
-            raise ConfigError(f"train.base_model.sources has {self.url!r}, which is no http or https address.")
+            raise ConfigError(f"train.base_model.sources has {self.url!r}, which is not an http or https address.")
         return self
 
     def headers(self) -> dict[str, str]:
-        """Return the authorisation to send; ConfigError where it must not or cannot be sent."""
+        """Return the authorisation header; raise ConfigError if the token is not set or would travel unencrypted."""
         if not self.token_env:
             return {}
         place = urlsplit(self.url)
@@ -53,10 +53,10 @@ class Source:
 def fetch(files: Mapping[str, str], sources: Sequence[Source], folder: Path) -> list[Path]:
     """Return the paths of `files` (name -> SHA-256) in `folder`, downloaded from the first source that has them.
 
-    A file that is there and right is not fetched again; an interrupted one is continued by a range request.
+    A file with the right SHA-256 is not downloaded again; an interrupted download is continued by a range request.
 
     Raises:
-        EnvironmentProblem: no source gave a file with the right SHA-256; the message lists what each answered.
+        EnvironmentProblem: no source has the file with the right SHA-256; the message lists the answer of each source.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return [_fetch(name, digest.lower(), sources, folder / name) for name, digest in files.items()]
@@ -75,36 +75,36 @@ def _fetch(name: str, digest: str, sources: Sequence[Source], path: Path) -> Pat
         url = f"{source.url.rstrip('/')}/{name}"
         try:
             started = part.exists()
-            found = _download(url, source.headers(), part)
-            if started and found != digest:  # what was there is of another file or another version of it
+            received = _download(url, source.headers(), part)
+            if started and received != digest:  # the part is of another file, or of another version of it
                 part.unlink()
-                found = _download(url, source.headers(), part)
+                received = _download(url, source.headers(), part)
         except (OSError, HTTPException) as error:
             problems.append(f"{url}: {error}")
             continue
-        if found == digest:
+        if received == digest:
             os.replace(part, path)
             return path
         part.unlink()
-        problems.append(f"{url}: SHA-256 is {found} instead of {digest}")
-    kept = f" {part.stat().st_size} bytes are kept and will be continued." if part.exists() else ""
+        problems.append(f"{url}: SHA-256 is {received} instead of {digest}")
+    kept = f" {part.stat().st_size} bytes are kept; the next run continues from there." if part.exists() else ""
     raise EnvironmentProblem(
         f"{name} could not be downloaded: {'; '.join(problems) or 'train.base_model.sources is empty'}.{kept} "
-        f"Put the file into {path.parent} yourself, or give another source."
+        f"Put the file into {path.parent} yourself, or add another source."
     )
 
 
 def _download(url: str, headers: Mapping[str, str], part: Path) -> str:
-    """Return the SHA-256 of `part` with what it lacked of `url`.
+    """Append the rest of `url` to `part`, and return the SHA-256 of `part`.
 
-    OSError when the connection ends before the announced end.
+    Raises OSError when the connection ends before the announced length.
     """
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers=dict(headers) | ({"Range": f"bytes={have}-"} if have else {}))
     try:
         response = urllib.request.build_opener(_Guarded).open(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing lies behind what we have: complete, or of another file
+        if error.code == 416:  # there is nothing after our part: it is complete, or of another file
             return _sha256(part)
         raise
     with response:
@@ -130,10 +130,10 @@ class _Guarded(urllib.request.HTTPRedirectHandler):
     """Follows redirects without taking the token to another host, or from https to http."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        found = super().redirect_request(req, fp, code, msg, headers, newurl)
-        if found is not None and urlsplit(req.full_url)[:2] != urlsplit(newurl)[:2]:
-            found.remove_header("Authorization")
-        return found
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None and urlsplit(req.full_url)[:2] != urlsplit(newurl)[:2]:
+            request.remove_header("Authorization")
+        return request
 
 
 def _sha256(path: Path) -> str:

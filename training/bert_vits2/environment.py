@@ -1,4 +1,4 @@
-"""What a run was started with, so that it can be told apart and repeated: code, configuration, machine, versions."""
+"""A record of every start of a run, so that it can be repeated: code, configuration, machine and versions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PACKAGES = ("torch", "numpy", "numba", "transformers", "scipy", "soundfile", "te
 
 
 def record(out: Path, config: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """What was added to `out/starts.jsonl`, which has one line for each time the run was started or resumed."""
+    """Append a line to `out/starts.jsonl`, which has one for each start of the run, and return its content."""
     row = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
@@ -43,29 +43,26 @@ def record(out: Path, config: Mapping[str, Any], device: torch.device) -> dict[s
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """`name: old -> new` of every value that is not the same in two configurations."""
-    found: list[str] = []
+    """Return `name: old -> new` for every value that differs between two configurations."""
+    changes: list[str] = []
     for key in sorted(old.keys() | new.keys()):
         a, b = old.get(key), new.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{key}.")
+            changes += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            found.append(f"{prefix}{key}: {a} -> {b}")
-    return found
+            changes.append(f"{prefix}{key}: {a} -> {b}")
+    return changes
 
 
 def last_config(out: Path) -> dict[str, Any] | None:
-    """Return the configuration `out` was last started with, None for a new folder."""
+    """Return the configuration of the last start in `out`, None for a new folder."""
     path = out / STARTS
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return dict(json.loads(lines[-1])["config"]) if lines else None
 
 
 def git(folder: Path) -> dict[str, Any]:
-    """Return the commit the code is at and whether it was changed since.
-
-    Both None outside a repository or without git.
-    """
+    """Return the commit of the code, and whether tracked files have changed since; None outside a repository."""
     commit = _run(folder, "rev-parse", "HEAD")
     changes = _run(folder, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": None if changes is None else bool(changes)}

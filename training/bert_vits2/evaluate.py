@@ -1,9 +1,8 @@
-"""How good a generator is, without any chance in it: distances of log mel on fixed slices, and what it says.
+"""A deterministic evaluation of a generator: distances of log mel on fixed slices, and synthesised audio.
 
-`mel`             slices decoded from what the posterior encoder makes of the recording (the training's mel loss)
-`mel_from_text`   slices decoded from what the text predicts, spread along the best alignment: all of speaking but the
-                  durations
-`duration_error`  difference of the spoken and the recorded length, as a share of the latter
+`mel`             slices decoded from the posterior of the recording (the mel loss of training)
+`mel_from_text`   slices decoded from the prior of the text along the best alignment: synthesis except for durations
+`duration_error`  difference between synthesised and recorded length, as a share of the recorded length
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from training.core.run import Evaluation
 from tritone.families.bert_vits2.networks.generator import Generator, TrainingNoise, take_slices
 
 RATIOS = (0.0, 1.0)
-"""Shares of the stochastic duration predictor that are listened to."""
+"""Shares of the stochastic duration predictor in the synthesised audio."""
 
 
 def evaluate(
@@ -32,12 +31,12 @@ def evaluate(
     rate: int,
     seed: int,
 ) -> Evaluation:
-    """Scores over `batches` of one utterance each, with spectrograms, alignments and audio of every one of them.
+    """Return mean scores over `batches` of one utterance each, with spectrogram, alignment and audio of each.
 
     Args:
-        mel_of: log mel `[1, mels, frames]` of waves `[1, samples]`.
-        frames: length of the slices compared; where they begin is drawn from `seed` and the utterance's number.
-        rate: Hz of the waves.
+        mel_of: returns log mel `[1, mels, frames]` of waves `[1, samples]`.
+        frames: length of the compared slices; their starts are drawn from `seed` and the utterance's number.
+        rate: sampling rate of the waves in Hz.
     """
     scalars: dict[str, list[float]] = {"mel": [], "mel_from_text": [], "duration_error": []}
     images, alignments, audio = {}, {}, {}
@@ -48,12 +47,12 @@ def evaluate(
         )  # fmt: skip
         _, _, m_p, *_ = passed.latents
         from_text = generator.flow(m_p, passed.y_mask, passed.g)
-        guessed = generator.dec(take_slices(from_text, passed.starts, frames), passed.g)
+        predicted = generator.dec(take_slices(from_text, passed.starts, frames), passed.g)
         hop = generator.hop
-        wanted = take_slices(batch.wave[:, None], passed.starts * hop, frames * hop)[:, 0]
-        target = mel_of(wanted)
+        recorded = take_slices(batch.wave[:, None], passed.starts * hop, frames * hop)[:, 0]
+        target = mel_of(recorded)
         scalars["mel"].append(float(F.l1_loss(mel_of(passed.waveform[:, 0].float()), target)))
-        scalars["mel_from_text"].append(float(F.l1_loss(mel_of(guessed[:, 0].float()), target)))
+        scalars["mel_from_text"].append(float(F.l1_loss(mel_of(predicted[:, 0].float()), target)))
         alignments[f"alignment/{number}"] = passed.attention[0, 0].T.float().cpu().numpy()
         recording = batch.wave[:1, : int(batch.frames[0]) * hop]
         errors = []
@@ -66,11 +65,11 @@ def evaluate(
         scalars["duration_error"].append(float(np.mean(errors)))
         audio[f"recorded/{number}"] = (recording[0].cpu().numpy(), rate)
         images[f"recorded/{number}"] = _picture(mel_of, recording)
-    return Evaluation({name: float(np.mean(found)) for name, found in scalars.items()}, images, audio, alignments)
+    return Evaluation({name: float(np.mean(values)) for name, values in scalars.items()}, images, audio, alignments)
 
 
 def still(generator: Generator, batch: Batch, seed: int, number: int) -> TrainingNoise:
-    """No noise at all, and slices that begin where the seed and the utterance's number say."""
+    """Return zeros as noise, and slices whose starts depend on the seed and the utterance's number alone."""
     rows, phones = batch.phones.shape
     silence = batch.spectrogram.new_zeros(rows, generator.inter_channels, batch.spectrogram.shape[2])
     quiet = batch.spectrogram.new_zeros(rows, 2, phones)
@@ -79,7 +78,7 @@ def still(generator: Generator, batch: Batch, seed: int, number: int) -> Trainin
 
 
 def still_noise(batch: Batch) -> Callable[[tuple[int, ...]], Tensor]:
-    """What `Generator.infer` draws from when nothing is to be left to chance."""
+    """Return a `draw(shape)` for `Generator.infer` that returns zeros."""
     return lambda shape: batch.spectrogram.new_zeros(shape)
 
 

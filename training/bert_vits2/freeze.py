@@ -1,4 +1,4 @@
-"""Which parameters train: all that no pattern freezes."""
+"""The choice of parameters to train: all except those that a pattern freezes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tritone.errors import ConfigError
 
 
 def freeze(networks: Mapping[str, nn.Module], patterns: Sequence[str]) -> list[str]:
-    """Return the names frozen: `<network>.<parameter>` that a pattern with `*` and `?` matches (`G.enc_p.bert_proj.*`).
+    """Freeze parameters `<network>.<parameter>` that match a pattern (`G.enc_p.bert_proj.*`); return their names.
 
-    Raises ConfigError for a pattern that matches nothing, naming the parts there are.
+    Raises ConfigError for a pattern without a match; the message lists the parts of the networks.
     """
     parameters = {f"{n}.{key}": p for n, network in networks.items() for key, p in network.named_parameters()}
     frozen: dict[str, nn.Parameter] = {}
@@ -23,7 +23,7 @@ def freeze(networks: Mapping[str, nn.Module], patterns: Sequence[str]) -> list[s
             parts = sorted({".".join(name.split(".")[:2]) for name in parameters})
             raise ConfigError(
                 f"train.freeze has {pattern!r}, which matches no parameter. A pattern is a network, a dot and a "
-                f"parameter's name, with * for anything; there are {', '.join(f'{part}.*' for part in parts)}."
+                f"parameter's name, with * for anything; the parts are {', '.join(f'{part}.*' for part in parts)}."
             )
         frozen |= matched
     for parameter in frozen.values():
@@ -33,7 +33,7 @@ def freeze(networks: Mapping[str, nn.Module], patterns: Sequence[str]) -> list[s
 
 def trainable(name: str, network: nn.Module) -> list[nn.Parameter]:
     """Return the parameters for the network's optimiser; ConfigError when everything is frozen."""
-    found = [p for p in network.parameters() if p.requires_grad]
-    if not found:
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    if not parameters:
         raise ConfigError(f"train.freeze leaves nothing to train in {name}; leave at least one parameter out of it.")
-    return found
+    return parameters

@@ -1,7 +1,7 @@
-"""Trains Bert-VITS2, `--config config.json --out runs/name`: alone, or with others under torchrun.
+"""Trains Bert-VITS2 (`--config config.json --out runs/name`) in one process, or in several under torchrun.
 
-The configuration is the one that `python -m training.bert_vits2.preprocess` wrote; `--set` changes it for this run, and
-`--out` keeps what was used. Started again with the same `--out`, training goes on where it stopped.
+`python -m training.bert_vits2.preprocess split` writes the configuration; `--set` overrides it for this run, and
+`--out` records the values used. Started again with the same `--out`, training resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tritone.errors import ConfigError
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of this recipe; what others take from the command line is in the configuration here."""
-    parser.add_argument("--config", type=Path, required=True, help="config.json; only read")
+    """Add the options of this recipe; its other settings are in the configuration."""
+    parser.add_argument("--config", type=Path, required=True, help="config.json; it is not changed")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="such as train.lr=1e-4; may be repeated"
     )
@@ -33,17 +33,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Trains to the configured number of epochs, or `--steps`, or for `--minutes`; the number of steps done."""
+    """Train for the configured epochs, `--steps` or `--minutes`, and return the number of steps done."""
     if args.data is not None or args.smoke:
         raise ConfigError("bert_vits2 takes its data and its sizes from --config; leave out --data and --smoke.")
-    given = {"seed": args.seed, "eval_interval": args.eval_every, "save_interval": args.save_every}
-    named = [f"train.{name}={value}" for name, value in given.items() if value is not None]
-    settings = read(args.config, [*args.set, *named])
+    options = {"seed": args.seed, "eval_interval": args.eval_every, "save_interval": args.save_every}
+    overrides = [f"train.{name}={value}" for name, value in options.items() if value is not None]
+    settings = read(args.config, [*args.set, *overrides])
     out = args.out or Path("runs/bert_vits2")
     config, log = settings.train, open_log(out)
     try:
         document, before = settings.document(), last_config(out)
-        distributed.barrier()  # every process has read the last start before this one is written
+        distributed.barrier()  # every process reads the last start before this one is written
         changes = differences(before, document) if before else []
         if changes:
             log.warning("the configuration has changed since %s was last started: %s", out, "; ".join(changes))
@@ -56,7 +56,7 @@ def main(args: argparse.Namespace) -> int:
         run, data = build(settings, args.device, fresh=not sets(out))
         text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
         store = CheckpointSets(out, config.keep, text, data.order, config.skip_optimizer)
-        seed_everything(config.seed + 1 + distributed.rank())  # equal weights, but noise of its own for each process
+        seed_everything(config.seed + 1 + distributed.rank())  # equal weights, but different noise in each process
         return train(
             run, out, args.steps, args.minutes, config.eval_interval, config.save_interval,
             log_every=config.log_interval, store=store,
