@@ -1,6 +1,7 @@
-"""Arrays in files that say what they were computed from: complete or absent, and never taken for another's.
+"""Arrays in files together with a description of their origin, so that an outdated file is never used.
 
-A file is an uncompressed `.npz` of the array and a JSON text about it; zip checksums tell damage from data.
+A file is an uncompressed `.npz` with the array and a JSON text, written completely or not at all; the checksums of the
+zip format detect damage.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from tritone.build.files import write_atomic
 from tritone.errors import ArtifactError, EnvironmentProblem
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""What the system answers when a disk or a quota has no room."""
+"""Error numbers of a full disk or an exhausted quota."""
 
 
 def write_array(path: Path, array: np.ndarray, about: Mapping[str, object]) -> None:
-    """Keeps `array` with what it was made from, atomically; EnvironmentProblem when the disk is full."""
-    buffer = io.BytesIO()  # zip files complain for themselves when a disk is full
+    """Write `array` with its origin `about`, atomically; raise EnvironmentProblem if the disk is full."""
+    buffer = io.BytesIO()  # zip files raise errors of their own when a disk is full
     text = np.array(json.dumps(dict(about), sort_keys=True))
     np.savez(buffer, array=np.ascontiguousarray(array), about=text)
     with room(path):
@@ -33,17 +34,17 @@ def write_array(path: Path, array: np.ndarray, about: Mapping[str, object]) -> N
 
 
 def read_array(path: Path, about: Mapping[str, object]) -> np.ndarray | None:
-    """Return the array kept in `path`; None when there is none, or when it was made from anything else than `about`.
+    """Return the array in `path`; None if the file is missing or was made from something other than `about`.
 
-    Keys that `about` does not name may have any value.
+    Keys missing in `about` may have any value.
 
     Raises:
         ArtifactError: the file is damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            found = json.loads(str(file["about"]))
-            if any(found.get(name) != value for name, value in json.loads(json.dumps(dict(about))).items()):
+            origin = json.loads(str(file["about"]))
+            if any(origin.get(name) != value for name, value in json.loads(json.dumps(dict(about))).items()):
                 return None
             array: np.ndarray = file["array"]
             return array
@@ -59,18 +60,18 @@ def read_array(path: Path, about: Mapping[str, object]) -> np.ndarray | None:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); delete it and make it again.") from error
+        raise ArtifactError(f"{path} is damaged ({error}); delete it and run the same command again.") from error
 
 
 @contextmanager
 def room(path: Path) -> Iterator[None]:
-    """Turns a full disk, met while writing `path`, into a sentence."""
+    """Turn the error of a full disk while writing `path` into an EnvironmentProblem."""
     try:
         yield
     except OSError as error:
         if error.errno not in FULL:
             raise
         raise EnvironmentProblem(
-            f"the disk is full: {path} could not be written. What was finished is kept; "
+            f"the disk is full: {path} could not be written. Finished files are kept; "
             "free some space and run the same command again."
         ) from error

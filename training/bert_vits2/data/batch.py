@@ -1,4 +1,4 @@
-"""What one training step is given: a padded batch of utterances, and the random numbers of its forward pass."""
+"""The inputs of a training step: a padded batch of utterances, and the random numbers of its forward pass."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from tritone.families.bert_vits2.networks.generator import Text, TrainingNoise
 
 @dataclass(frozen=True)
 class Batch:
-    """Utterances padded with zeros behind their ends.
+    """Utterances, padded with zeros after their ends.
 
     Args:
-        phones, tones, languages: ids with blanks, int64 `[batch, phones]`; phone_lengths: `[batch]`.
+        phones, tones, languages: ids with blanks, int64 `[batch, phones]`.
+        phone_lengths: number of phones of each row, `[batch]`.
         bert, ja_bert, en_bert: text features `[batch, 1024, phones]`.
-        speaker: int64 `[batch]`.
-        spectrogram: linear magnitudes `[batch, bins, frames]`; frames: `[batch]`.
-        wave: `[batch, samples]` in -1..1, hop samples for each frame.
+        speaker: ids, int64 `[batch]`.
+        spectrogram: linear magnitudes `[batch, bins, frames]`.
+        frames: number of frames of each row, `[batch]`.
+        wave: `[batch, samples]` in -1..1, `hop` samples per frame.
     """
 
     phones: Tensor
@@ -35,27 +37,27 @@ class Batch:
     wave: Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """Return the same batch on a device, copied beside running work where memory is pinned."""
+        """Return the batch on a device; from pinned memory, the copy overlaps with running work."""
         return Batch(**{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
 
     def pin_memory(self) -> Batch:
-        """Return the same batch in page-locked memory; a DataLoader calls this when told to pin."""
+        """Return the batch in page-locked memory; a DataLoader with `pin_memory` calls this."""
         return Batch(**{f.name: getattr(self, f.name).pin_memory() for f in fields(self)})
 
 
 def text_of(batch: Batch) -> Text:
-    """Return the batch's text as the generator takes it."""
+    """Return the generator's input for the batch's text."""
     return Text(
         batch.phones, batch.phone_lengths, batch.tones, batch.languages, batch.bert, batch.ja_bert, batch.en_bert
     )
 
 
 def draw_noise(batch: Batch, channels: int, align: bool = True) -> TrainingNoise:
-    """Return fresh random numbers for a training pass, from torch's own generator of the batch's device.
+    """Return fresh random numbers for a training pass, from torch's generator of the batch's device.
 
     Args:
         channels: width of the latent frames.
-        align: whether the scores of the alignment get noise.
+        align: whether to draw noise for the scores of the alignment.
     """
     rows, phones = batch.phones.shape
     frames, device = batch.spectrogram.shape[2], batch.spectrogram.device

@@ -1,4 +1,4 @@
-"""Batches of similar length: which utterances an epoch trains on together, in which order, on which process."""
+"""Batches of similar lengths: the order of an epoch's batches, and their distribution over processes."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tritone.errors import ConfigError
 BOUNDARIES = (32, 300, 400, 500, 600, 700, 800, 900, 1000)
 """Lengths in spectrogram frames between which utterances share a batch, as published."""
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
 class BucketSampler:
     """Batches of indices whose lengths lie in one bucket: `batches(epoch, skip)` is a function of its arguments alone.
 
-    A bucket holds the lengths above one boundary and up to the next; what lies outside all of them is left out, which
-    `dropped` tells. Each bucket is filled up with its own utterances to a multiple of `batch_size` x `replicas`, so
-    that all processes make equally many steps of full batches.
+    A bucket contains the lengths above one boundary and up to the next; lengths outside all buckets are left out and
+    counted in `dropped`. Each bucket is filled up with repeated utterances to a multiple of `batch_size` x `replicas`,
+    so that all processes make the same number of steps with full batches.
 
     Args:
-        lengths: of every utterance, in the unit of `boundaries`; not changed.
+        lengths: length of each utterance, in the unit of `boundaries`.
         boundaries: at least two, ascending.
-        replicas, rank: of how many processes, and which, this one is.
+        replicas, rank: number of processes, and the number of this process.
         seed: added to the epoch's number; 0 is the published order.
-        shuffle: False takes utterances and batches in their given order.
+        shuffle: False keeps the given order of utterances and batches.
 
     Raises:
-        ConfigError: sizes that cannot be, boundaries that do not ascend, no utterance within them.
+        ConfigError: a size is invalid, the boundaries do not ascend, or no utterance lies between them.
     """
 
     def __init__(
@@ -58,19 +58,19 @@ class BucketSampler:
         self.too_short = int((sizes <= self.boundaries[0]).sum())
         self.too_long = int((sizes > self.boundaries[-1]).sum())
         if not self.buckets:
-            raise ConfigError(f"no utterance can be trained on: {self.report()}. Change train.bucket_boundaries.")
+            raise ConfigError(f"there is no utterance to train on: {self.report()}. Change train.bucket_boundaries.")
 
     def __len__(self) -> int:
-        """Return how many batches an epoch has for each process."""
+        """Return the number of batches of an epoch for each process."""
         return sum(-(-len(bucket) // self._multiple) for bucket in self.buckets)
 
     @property
     def dropped(self) -> int:
-        """How many utterances are in no batch."""
+        """The number of utterances that are in no batch."""
         return self.too_short + self.too_long
 
     def report(self) -> str:
-        """What was left out and by which bound, in words."""
+        """Return how many utterances are used, and how many are left out at each end."""
         low, high = self.boundaries[0], self.boundaries[-1]
         return (
             f"{self.total - self.dropped} of {self.total} utterances are between {low} and {high} frames; "
@@ -80,31 +80,29 @@ class BucketSampler:
     def batches(self, epoch: int, skip: int = 0) -> Iterator[list[int]]:
         """Yield this process's batches of that epoch, as indices, without the first `skip`."""
         generator = torch.Generator().manual_seed(self.seed + epoch)
-        found: list[list[int]] = []
+        chunks: list[list[int]] = []
         for members in [self._order(bucket, generator) for bucket in self.buckets]:
             count = -(-len(members) // self._multiple) * self._multiple
             mine = [members[i % len(members)] for i in range(self.rank, count, self.replicas)]
-            found += [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
-        yield from self._order(found, generator)[skip:]
+            chunks += [mine[i : i + self.batch_size] for i in range(0, len(mine), self.batch_size)]
+        yield from self._order(chunks, generator)[skip:]
 
     @property
     def _multiple(self) -> int:
         return self.batch_size * self.replicas
 
-    def _order(self, things: list[Thing], generator: torch.Generator) -> list[Thing]:
+    def _order(self, items: list[Item], generator: torch.Generator) -> list[Item]:
         if not self.shuffle:
-            return things
-        return [things[i] for i in torch.randperm(len(things), generator=generator).tolist()]
+            return items
+        return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]
 
 
 def check_boundaries(boundaries: Sequence[int]) -> tuple[int, ...]:
-    """Return the boundaries; ConfigError unless there are two or more, none negative, each larger than the one
-    before.
-    """
-    found = tuple(int(b) for b in boundaries)
-    if len(found) < 2 or found[0] < 0 or any(low >= high for low, high in pairwise(found)):
+    """Return the boundaries; raise ConfigError unless there are at least two, ascending from 0 or more."""
+    checked = tuple(int(b) for b in boundaries)
+    if len(checked) < 2 or checked[0] < 0 or any(low >= high for low, high in pairwise(checked)):
         raise ConfigError(
             f"train.bucket_boundaries is {list(boundaries)}; it needs at least two frame counts, "
             f"from 0 up, each larger than the one before, such as {list(BOUNDARIES)}."
         )
-    return found
+    return checked

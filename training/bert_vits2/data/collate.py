@@ -1,4 +1,4 @@
-"""From utterances to batches, and the epochs of them that a training loop asks for."""
+"""Batches of utterances, and epochs of batches for the training loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.bert_vits2.data.dataset import Item, SpeechDataset
 
 
 def collate(items: Sequence[Item]) -> Batch:
-    """Return the batch of these utterances, the longest first; equally long ones keep their order."""
+    """Return the batch of these utterances, the longest first; utterances of equal length keep their order."""
     items = sorted(items, key=lambda item: -item.spectrogram.shape[1])
     phones, spectrograms = [item.phones for item in items], [item.spectrogram for item in items]
     bert, ja_bert, en_bert = (pad([item.bert[i] for item in items]) for i in range(3))
@@ -35,7 +35,7 @@ def collate(items: Sequence[Item]) -> Batch:
 
 
 def pad(tensors: Sequence[Tensor]) -> Tensor:
-    """`[batch, ..., longest]`: the tensors, which differ in their last size alone, with zeros behind them."""
+    """Return `[batch, ..., longest]`: the tensors, which may differ in their last size, followed by zeros."""
     padded = tensors[0].new_zeros(len(tensors), *tensors[0].shape[:-1], max(t.shape[-1] for t in tensors))
     for row, tensor in zip(padded, tensors, strict=True):
         row[..., : tensor.shape[-1]] = tensor
@@ -43,17 +43,17 @@ def pad(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def sizes(tensors: Sequence[Tensor]) -> Tensor:
-    """Last sizes of the tensors, int64 `[batch]`."""
+    """Return the last size of each tensor, int64 `[batch]`."""
     return torch.tensor([t.shape[-1] for t in tensors])
 
 
 class Epochs:
-    """`batches(epoch, skip)`: that epoch's batches of this process from number `skip` on, loaded by worker processes.
+    """The batches of each epoch for this process, loaded by worker processes.
 
-    The global random generators are neither read nor moved, so that a resumed run draws what an uninterrupted one does.
+    The global random generators are not used, so that a resumed run draws the same numbers as an uninterrupted one.
 
     Args:
-        workers: processes that load ahead; 0 loads in this one.
+        workers: processes that load batches ahead; 0 loads them in this process.
         prefetch: batches each worker keeps ready.
         pin: whether batches go to a GPU.
     """
@@ -74,13 +74,13 @@ class Epochs:
         return len(self._sampler)
 
     def batches(self, epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """That epoch's batches without the first `skip`, which are not loaded either."""
+        """Return the batches of an epoch without the first `skip`, which are not loaded."""
         self._plan.batches = [[(epoch, i) for i in batch] for batch in self._sampler.batches(epoch, skip)]
         return iter(self._loader)
 
 
 class _Plan:
-    """What the workers are told to load next: a batch sampler whose batches are set before each epoch."""
+    """A batch sampler for the workers whose batches are set before each epoch."""
 
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, int]]] = []

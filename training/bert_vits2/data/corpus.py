@@ -1,4 +1,4 @@
-"""The two filelists of a configuration as batches: epochs to train on, and single utterances to be judged by."""
+"""The two filelists of a configuration as batches: epochs for training, and single utterances for evaluation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tritone.families.bert_vits2.text.filler import BY_VERSION
 class Training:
     """This process's share of the training list.
 
-    `epochs.batches(epoch, skip)` are its batches; `order` holds what their order depends on.
+    `epochs.batches(epoch, skip)` returns its batches; `order` contains the values that determine their order.
     """
 
     def __init__(self, settings: Settings, pin: bool = False) -> None:
@@ -47,22 +47,19 @@ class Training:
 
 
 def validation(settings: Settings, device: torch.device) -> list[Batch]:
-    """Return the first utterances of the validation list, each a batch.
-
-    Of the training list where none are held out.
-    """
+    """Return the first utterances of the validation list, or of the training list if it is empty, each as a batch."""
     data, train = settings.family.data, settings.train
     path, name = data.validation_files, "validation_files"
     if not path or not Path(path).is_file() or not Path(path).read_text(encoding="utf-8").strip():
-        LOG.warning("data.validation_files names no utterance: the training list is evaluated on instead")
+        LOG.warning("data.validation_files has no utterances: evaluating on the training list instead")
         path, name = data.training_files, "training_files"
-    found = dataset(settings, path, name)
+    candidates = dataset(settings, path, name)
     frames = train.segment_size // data.hop_length
-    lengths = speakable(found, data.add_blank)
+    lengths = speakable(candidates, data.add_blank)
     chosen = [i for i, length in enumerate(lengths) if length >= frames][: train.eval_utterances]
     if not chosen:
         raise ConfigError(f"{path} has no utterance of at least {frames} frames to evaluate on; see data.{name}.")
-    return [collate([found[i]]).to(device) for i in chosen]
+    return [collate([candidates[i]]).to(device) for i in chosen]
 
 
 def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
@@ -71,7 +68,7 @@ def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
     if not path:
         raise ConfigError(f"data.{name} is not set. Run `python -m training.bert_vits2.preprocess split` first.")
     fewest, most = train.phone_limits
-    found = SpeechDataset(
+    utterances = SpeechDataset(
         read_utterances(Path(path)),
         family.data,
         bert=train.bert_languages,
@@ -80,15 +77,15 @@ def dataset(settings: Settings, path: str, name: str) -> SpeechDataset:
         cache=train.spectrogram_cache,
         seed=train.seed,
     )
-    for reason in found.left_out:
+    for reason in utterances.left_out:
         LOG.info("left out: %s", reason)
-    return found
+    return utterances
 
 
-def speakable(found: SpeechDataset, add_blank: bool) -> np.ndarray:
-    """Return every utterance's frames, 0 for those with fewer frames than phones, which no alignment fits; logged."""
-    phones = np.array([len(u.phones) * (1 + add_blank) + add_blank for u in found.utterances])
-    fits = found.lengths >= phones
+def speakable(dataset: SpeechDataset, add_blank: bool) -> np.ndarray:
+    """Return the frames of each utterance, 0 with a warning if it has fewer frames than phones and so no alignment."""
+    phones = np.array([len(u.phones) * (1 + add_blank) + add_blank for u in dataset.utterances])
+    fits = dataset.lengths >= phones
     for i in np.flatnonzero(~fits):
-        LOG.warning("left out: %s: %d frames for %d phones", found.utterances[i].wav, found.lengths[i], phones[i])
-    return np.where(fits, found.lengths, 0)
+        LOG.warning("left out: %s: %d frames for %d phones", dataset.utterances[i].wav, dataset.lengths[i], phones[i])
+    return np.where(fits, dataset.lengths, 0)

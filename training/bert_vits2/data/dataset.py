@@ -1,4 +1,4 @@
-"""Utterances as the networks take them: ids, tones, languages, BERT features, spectrogram and samples."""
+"""Utterances as inputs of the networks: ids, tones, languages, BERT features, spectrogram and samples."""
 
 from __future__ import annotations
 
@@ -44,24 +44,23 @@ class Item:
 
 
 class SpeechDataset(Dataset[Item]):
-    """The utterances of a cleaned filelist; files are looked at once at the start and read when asked for.
+    """The utterances of a cleaned filelist; files are checked once at the start and read on access.
 
     `dataset[epoch, index]` is an `Item`, a function of the files, the seed and its arguments alone; `dataset[index]` is
-    that of epoch 0. `lengths` counts every utterance's frames, `left_out` says which ones the phone limits removed.
+    that of epoch 0. `lengths` has the frames of each utterance, `left_out` those that the phone limits removed.
 
     Args:
         data: sample rate, transform, blanks between phones, and the ids of speakers.
-        bert: languages whose features are read from files; utterances in others get filler in place of them. Empty is
-            the mode without BERT.
-        filler: what stands for the features of the other languages (`bert_vits2/text/filler.py`), drawn from
-            the seed, the epoch and the index.
-        phone_limits: fewest and most phones, blanks not counted, of the utterances to keep.
+        bert: languages whose features are read from files; utterances in other languages get filler. Empty trains
+            without BERT.
+        filler: kind of the filler (`text/filler.py`), drawn from the seed, the epoch and the index.
+        phone_limits: smallest and largest number of phones, without blanks, of the utterances to keep.
         cache: keep computed spectrograms beside the recordings.
 
     Raises:
-        ArtifactError: recordings or BERT files that are missing or unusable, phones or tones the networks do not know;
-            up to ten of them are named.
-        ConfigError: a speaker without id, an unknown filler or language, limits that leave nothing.
+        ArtifactError: a recording or BERT file is missing or unusable, or a phone or tone is unknown; up to ten
+            problems are listed.
+        ConfigError: a speaker has no id, a filler or language is unknown, or the limits exclude every utterance.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class SpeechDataset(Dataset[Item]):
         )  # fmt: skip
 
     def _look(self) -> np.ndarray:
-        """Return frames of every utterance, int64; raises when files are missing or unusable."""
+        """Return the frames of each utterance, int64; raise ArtifactError if files are missing or unusable."""
         problems: list[str] = []
         lengths = np.zeros(len(self.utterances), np.int64)
         for i, utterance in enumerate(self.utterances):
@@ -137,7 +136,7 @@ class SpeechDataset(Dataset[Item]):
             if self.cache:
                 try:
                     keep_spectrogram(path, spectrogram, self.data)
-                except (TritoneError, OSError) as error:  # training goes on without a cache
+                except (TritoneError, OSError) as error:  # training continues without a cache
                     LOG.warning("no spectrogram cache: %s", error)
         return torch.from_numpy(samples[: spectrogram.shape[1] * self.data.hop_length]), spectrogram
 
@@ -149,10 +148,13 @@ class SpeechDataset(Dataset[Item]):
 
 
 def encode(utterance: Utterance, add_blank: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """Return Ids of its phones, tones and language, int64 `[phones]` each, with blanks around every phone if asked for.
+    """Return the ids of an utterance's phones, tones and language, int64 `[phones]` each.
+
+    Args:
+        add_blank: whether every phone has blanks around it.
 
     Raises:
-        InvalidRequest: a phone or tone the model has no id for.
+        InvalidRequest: a phone or tone is unknown.
     """
     from tritone.families.bert_vits2.text.symbols import Cleaned, to_ids
 

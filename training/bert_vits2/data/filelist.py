@@ -1,7 +1,7 @@
-"""Filelists as published: transcripts to be cleaned and cleaned utterances, one a line, columns between `|`.
+"""Filelists in the published format: transcripts and cleaned utterances, one per line, with columns separated by `|`.
 
 transcript  `wav|speaker|language|text`
-cleaned     `wav|speaker|language|text|phones|tones|word2ph`, the last three lists with spaces, without blanks
+cleaned     `wav|speaker|language|text|phones|tones|word2ph`, the last three separated by spaces, without blanks
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tritone.errors import ConfigError
 
 LANGUAGES = ("ZH", "JP", "EN")
 SHOWN = 10
-"""How many of a file's problems an error lists."""
+"""The number of problems of a file that an error lists."""
 
 Row = TypeVar("Row", "Transcript", "Utterance")
 
 
 @dataclass(frozen=True)
 class Transcript:
-    """One line to clean: which recording, who speaks it, in which language, and what is said."""
+    """A line to clean: recording, speaker, language and text."""
 
     wav: str
     speaker: str
@@ -31,13 +31,13 @@ class Transcript:
     text: str
 
     def line(self) -> str:
-        """Return the line of the filelist, without its end."""
+        """Return the line of the filelist, without line break."""
         return "|".join((self.wav, self.speaker, self.language, self.text))
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One cleaned line: phones and their tones, and how many phones each character or token of the text has."""
+    """A cleaned line, with phones, their tones, and the number of phones of each character or token of the text."""
 
     wav: str
     speaker: str
@@ -54,24 +54,24 @@ class Utterance:
             raise ValueError(f"has {len(self.phones)} phones and {len(self.tones)} tones; there must be equally many")
         if min(self.word2ph, default=0) < 0 or sum(self.word2ph) != len(self.phones):
             raise ValueError(
-                f"has {len(self.phones)} phones, but its word2ph shares out {sum(self.word2ph)}"
+                f"has {len(self.phones)} phones, but its word2ph sums to {sum(self.word2ph)}"
                 f"{' and has a negative number' if min(self.word2ph, default=0) < 0 else ''}"
             )
 
     def line(self) -> str:
-        """Return the line of the filelist, without its end."""
+        """Return the line of the filelist, without line break."""
         spaced = (" ".join(map(str, column)) for column in (self.phones, self.tones, self.word2ph))
         return "|".join((self.wav, self.speaker, self.language, self.text, *spaced))
 
 
 def parse_transcript(line: str) -> Transcript:
-    """Return the line's record; ValueError says what is wrong with it."""
+    """Return the record of a line; raise ValueError if it is invalid."""
     wav, speaker, language, text = _columns(line, ("wav", "speaker", "language", "text"))
     return Transcript(wav, speaker, _language(language), text)
 
 
 def parse_utterance(line: str) -> Utterance:
-    """Return the line's record, its lengths checked against each other; ValueError says what is wrong with it."""
+    """Return the record of a line; raise ValueError if it is invalid or its lengths do not fit."""
     names = ("wav", "speaker", "language", "text", "phones", "tones", "word2ph")
     wav, speaker, language, text, phones, tones, word2ph = _columns(line, names)
     return Utterance(
@@ -81,17 +81,17 @@ def parse_utterance(line: str) -> Utterance:
 
 
 def read_transcripts(path: Path) -> list[Transcript]:
-    """Return all records of a transcript; ConfigError lists the lines that are none, by number."""
+    """Return all records of a transcript; raise ConfigError with the numbers of invalid lines."""
     return [row for _, row in _read(path, parse_transcript, "a transcript")]
 
 
 def read_utterances(path: Path) -> list[Utterance]:
-    """Return all records of a cleaned filelist; ConfigError lists the lines that are none, by number."""
+    """Return all records of a cleaned filelist; raise ConfigError with the numbers of invalid lines."""
     return [row for _, row in _read(path, parse_utterance, "a cleaned filelist")]
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes a text file of these lines, complete or not at all."""
+    """Write a text file of these lines, atomically."""
     text = "".join(f"{line}\n" for line in lines)
     write_atomic(path, lambda file: file.write(text.encode()))
 
@@ -133,7 +133,7 @@ def _columns(line: str, names: tuple[str, ...]) -> list[str]:
 
 def _language(name: str) -> str:
     if name.upper() not in LANGUAGES:
-        raise ValueError(f"is in language {name!r}; known are {', '.join(LANGUAGES)}")
+        raise ValueError(f"is in the unknown language {name!r}; the languages are {', '.join(LANGUAGES)}")
     return name.upper()
 
 

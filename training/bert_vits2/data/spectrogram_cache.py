@@ -1,6 +1,6 @@
-"""The posterior encoder's input, the linear spectrogram, and the files that keep it beside the recordings.
+"""Linear spectrograms, the posterior encoder's input, and their cache files beside the recordings.
 
-A file belongs to one recording (its size and time of change) and one set of parameters; any other is as good as none.
+A file is valid for one recording (by size and modification time) and one set of parameters; otherwise it is ignored.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from tritone.families.bert_vits2.config import DataConfig
 
 LOG = logging.getLogger("training")
 FLOOR = 1e-6
-"""What is added to the power before its root."""
+"""Added to the power before the square root."""
 
 
 def linear_spectrogram(path: Path, wav: np.ndarray, data: DataConfig) -> Tensor:
-    """Magnitudes of the samples read from `path`, float32 `[filter_length / 2 + 1, frames]`.
+    """Return the magnitudes of the samples read from `path`, float32 `[filter_length / 2 + 1, frames]`.
 
-    There are samples // hop_length frames: the signal is mirrored by (filter_length - hop_length) / 2 at both ends.
+    There are samples // hop_length frames: both ends are mirrored by (filter_length - hop_length) / 2 samples.
 
     Args:
         wav: `[samples]` in -1..1.
 
     Raises:
-        ArtifactError: fewer samples than the mirror needs.
+        ArtifactError: there are too few samples to mirror.
     """
     padding = (data.filter_length - data.hop_length) // 2
     if len(wav) <= padding:
         raise ArtifactError(
-            f"{path} has {len(wav)} samples; a spectrogram needs more than {padding}. Take it out of the filelist."
+            f"{path} has {len(wav)} samples; a spectrogram needs more than {padding}. Remove it from the filelist."
         )
     with torch.no_grad():
         spectrogram: Tensor = _transform(data.filter_length, data.hop_length, data.win_length).linear(
@@ -54,16 +54,15 @@ def _transform(n_fft: int, hop: int, win: int) -> MelSpectrogram:
 
 
 def cache_path(wav: Path) -> Path:
-    """Where the spectrogram of a recording is kept: `x.wav` -> `x.spec.npz`."""
+    """Return the path of a recording's cached spectrogram: `x.wav` -> `x.spec.npz`."""
     return wav.with_suffix(".spec.npz")
 
 
 def cached_spectrogram(wav: Path, data: DataConfig) -> Tensor | None:
-    """Return the recording's kept spectrogram; None when it is absent, damaged, of an older recording or other
-    parameters.
+    """Return a recording's cached spectrogram; None if it is missing, damaged or outdated.
 
     Raises:
-        OSError: the recording is gone.
+        OSError: the recording is missing.
     """
     try:
         array = read_array(cache_path(wav), _key(wav, data))
@@ -74,10 +73,11 @@ def cached_spectrogram(wav: Path, data: DataConfig) -> Tensor | None:
 
 
 def make_spectrogram(wav: Path, data: DataConfig) -> bool:
-    """Return whether the recording's spectrogram had to be computed (and is kept now), or was there already.
+    """Compute and cache a recording's spectrogram; return False if it was cached already.
 
     Raises:
-        ArtifactError: the recording is unusable or too short. EnvironmentProblem: the disk is full.
+        ArtifactError: the recording is unusable or too short.
+        EnvironmentProblem: the disk is full.
     """
     if wav.is_file() and cached_spectrogram(wav, data) is not None:
         return False
@@ -86,7 +86,7 @@ def make_spectrogram(wav: Path, data: DataConfig) -> bool:
 
 
 def keep_spectrogram(wav: Path, spectrogram: Tensor, data: DataConfig) -> None:
-    """Writes the spectrogram of a recording beside it, atomically."""
+    """Write the spectrogram of a recording beside it, atomically."""
     write_array(cache_path(wav), spectrogram.numpy(), _key(wav, data))
 
 

@@ -1,6 +1,6 @@
-"""The duration discriminator: does this phone's log-duration come from the alignment or from a predictor?
+"""The duration discriminator, which judges whether a log duration comes from the alignment or from a predictor.
 
-Source: Kong et al., "VITS2" (2023), section 2.1: conditional on the text, one judgement for each phone.
+Source: Kong et al., "VITS2" (2023), section 2.1: conditioned on the text, with one judgement for each phone.
 """
 
 from __future__ import annotations
@@ -15,15 +15,19 @@ from tritone.families.bert_vits2.networks.encoder import ChannelNorm
 
 
 class DurationDiscriminator(nn.Module):
-    """Probabilities that log-durations are the alignment's.
+    """Returns the probability of each log duration to come from the alignment.
 
-    Two layouts: "lstm" (version 2.3) reads the phones with a bidirectional LSTM; "conv" (2.0 to 2.2) with two more
-    convolutions, whose keys and order could not be compared with a file of those versions. Text and speaker are taken
-    without their gradients: only durations are to be moved by what it says.
+    Two layouts: "lstm" (version 2.3) has a bidirectional LSTM over the phones; "conv" (2.0 to 2.2) has two more
+    convolutions, whose keys and order have not been checked against a file of those versions. Text and speaker are
+    detached: the loss moves durations only.
 
     Args:
-        hidden: width of the text encoder's output. width: of the layers within. speaker: width of its vector, or 0.
-        kernel: of the convolutions. dropout: after each normalisation. layout: "lstm" or "conv".
+        hidden: width of the text encoder's output.
+        width: width of the inner layers.
+        speaker: width of the speaker embedding, 0 for none.
+        kernel: width of the convolutions.
+        dropout: rate after each normalisation.
+        layout: "lstm" or "conv".
     """
 
     def __init__(
@@ -53,12 +57,13 @@ class DurationDiscriminator(nn.Module):
         self.output_layer = nn.Sequential(nn.Linear(2 * width if layout == "lstm" else width, 1), nn.Sigmoid())
 
     def forward(self, x: Tensor, mask: Tensor, durations: Sequence[Tensor], speaker: Tensor | None) -> list[Tensor]:
-        """For each of the `durations`, probabilities `[batch, phones, 1]`; the text is read once.
+        """Return probabilities `[batch, phones, 1]` for each of the `durations`; the text is encoded once.
 
         Args:
-            x: encoded phones `[batch, hidden, phones]`; mask: 1 where there is one, `[batch, 1, phones]`.
+            x: encoded phones `[batch, hidden, phones]`.
+            mask: 1 where a phone exists, `[batch, 1, phones]`.
             durations: natural logarithms of frames, each `[batch, 1, phones]`.
-            speaker: `[batch, speaker, 1]`, or None for a network without.
+            speaker: `[batch, speaker, 1]`, or None for a network without speakers.
         """
         x = x.detach()
         if speaker is not None:

@@ -1,4 +1,4 @@
-"""Discriminators of raw waveforms at full size: one on the wave itself, one for each of five periods.
+"""Discriminators of waveforms in the published sizes: one of the wave itself, and one for each of five periods.
 
 Source: Kong et al., "HiFi-GAN" (2020), with a single scale as in VITS (Kim et al., 2021).
 """
@@ -16,10 +16,10 @@ from tritone.nn.weight_norm import weight_norm
 
 PERIODS = (2, 3, 5, 7, 11)
 WIDTHS = (32, 128, 512, 1024, 1024)
-"""Channels of a period's layers."""
+"""Channels of the layers of a period's discriminator."""
 
 Judgement = tuple[list[Tensor], list[list[Tensor]]]
-"""Scores `[batch, places]` of every judge, and all of its layers (the scores' own last)."""
+"""Scores `[batch, places]` of each judge, and the outputs of all its layers, the scores last."""
 
 
 class ConvJudge(nn.Module):
@@ -31,7 +31,7 @@ class ConvJudge(nn.Module):
         self.conv_post = weight_norm(conv_post)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Scores `[batch, places]` and every layer's output, from `[batch, channels, ...]`."""
+        """Return scores `[batch, places]` and the output of every layer, from `[batch, channels, ...]`."""
         layers = []
         for conv in self.convs:
             x = F.leaky_relu(conv(x), SLOPE)
@@ -41,7 +41,7 @@ class ConvJudge(nn.Module):
 
 
 def scale_judge(shrink: int = 1) -> ConvJudge:
-    """Judges the wave `[batch, 1, samples]` in steps of 256 samples."""
+    """Return the judge of waves `[batch, 1, samples]`, with one score per 256 samples."""
     widths = [width // shrink for width in (16, 64, 256, 1024, 1024)]
     strided = zip(pairwise(widths), (4, 16, 64, 256), strict=True)
     return ConvJudge(
@@ -55,7 +55,7 @@ def scale_judge(shrink: int = 1) -> ConvJudge:
 
 
 def period_judge(shrink: int = 1) -> ConvJudge:
-    """Judges a wave folded to `[batch, 1, samples / period, period]`, along time alone."""
+    """Return a judge of waves folded to `[batch, 1, samples / period, period]`, with convolutions along time alone."""
     strides = (3, 3, 3, 3, 1)
     widths = [width // shrink for width in WIDTHS]
     convs = [
@@ -66,10 +66,10 @@ def period_judge(shrink: int = 1) -> ConvJudge:
 
 
 class MultiPeriodDiscriminator(nn.Module):
-    """Scores and layers of every judge of a wave `[batch, samples]`; recordings and copies are judged alone.
+    """Returns scores and layers of every judge for waves `[batch, samples]`.
 
     Args:
-        shrink: how many times narrower all layers are than published, 1 to 16 in powers of two.
+        shrink: factor by which all layers are narrower than published, 1 to 16 in powers of two.
     """
 
     def __init__(self, shrink: int = 1) -> None:

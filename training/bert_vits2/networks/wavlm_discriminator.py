@@ -1,6 +1,6 @@
-"""What a speech model hears in a wave, and a discriminator of that.
+"""The features of a speech model for a wave, and a discriminator of these features.
 
-Source: Chen et al., "WavLM" (2022) for the model; Li et al., "StyleTTS 2" (2023) for judging its features.
+Source: Chen et al., "WavLM" (2022) for the model; Li et al., "StyleTTS 2" (2023) for the discriminator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tritone.nn.weight_norm import weight_norm
 
 
 class Resample(nn.Module):
-    """`sinc_resample` of `tritone.audio` in torch, with gradients: `[batch, samples]` at `from_rate` to `to_rate`."""
+    """Resamples `[batch, samples]` from `from_rate` to `to_rate`: `tritone.audio.resample` in torch, with gradients."""
 
     kernels: Tensor
 
@@ -37,55 +37,55 @@ class Resample(nn.Module):
     def forward(self, wave: Tensor) -> Tensor:
         if self.step == self.phases:
             return wave
-        with torch.autocast(wave.device.type, enabled=False):  # eight bits of a sample are noise
+        with torch.autocast(wave.device.type, enabled=False):  # samples of eight bits would be noisy
             padded = F.pad(wave.float()[:, None], (self.reach, self.reach + self.step))
-            found = F.conv1d(padded, self.kernels, stride=self.step).mT.flatten(1)
-        return found[:, : -(-wave.shape[1] * self.phases // self.step)]
+            resampled = F.conv1d(padded, self.kernels, stride=self.step).mT.flatten(1)
+        return resampled[:, : -(-wave.shape[1] * self.phases // self.step)]
 
 
 class WavLM(nn.Module):
-    """Every hidden state of a frozen WavLM for waves at the voice's rate: `[batch, layers, frames, hidden]`.
+    """Returns all hidden states `[batch, layers, frames, hidden]` of a frozen WavLM for waves at the voice's rate.
 
-    Its weights belong to no checkpoint of ours and never train; gradients pass through it to the wave.
+    Its weights are not trained and not stored in checkpoints; gradients pass through it to the wave.
 
     Args:
         model: a `transformers.WavLMModel`.
-        rate: of the waves given, Hz. heard: the rate the model was trained at.
+        rate: sampling rate of the waves in Hz.
+        model_rate: sampling rate of the model.
     """
 
-    def __init__(self, model: Any, rate: int, heard: int = 16000) -> None:
+    def __init__(self, model: Any, rate: int, model_rate: int = 16000) -> None:
         super().__init__()
-        self.resample = Resample(rate, heard)
+        self.resample = Resample(rate, model_rate)
         self.model = model.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> WavLM:
-        """Stays as it is: dropout and masking would make the same wave sound different to it each time."""
+        """Keep eval mode: with dropout and masking, equal waves would have different features."""
         return self
 
     def forward(self, wave: Tensor) -> Tensor:
-        """Hidden states of waves `[batch, samples]` as they are: the model is given no normalised input.
+        """Return the hidden states of waves `[batch, samples]`, which are not normalised.
 
         Raises:
-            ConfigError: waves too short for one frame (at 16 kHz, 400 samples).
+            ConfigError: the waves are too short for one frame (400 samples at 16 kHz).
         """
-        heard = self.resample(wave)
-        places = heard.shape[1]
+        resampled = self.resample(wave)
+        places = resampled.shape[1]
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             places = (places - kernel) // stride + 1
         if places < 1:
             raise ConfigError(
-                f"slices of {wave.shape[1]} samples are {heard.shape[1]} at WavLM's rate, too few for a frame; "
+                f"slices of {wave.shape[1]} samples are {resampled.shape[1]} at WavLM's rate, too few for a frame; "
                 "raise train.segment_size, or train without the WavLM loss."
             )
-        return torch.stack(self.model(heard, output_hidden_states=True).hidden_states, dim=1)
+        return torch.stack(self.model(resampled, output_hidden_states=True).hidden_states, dim=1)
 
 
 def load_wavlm(folder: Path, rate: int) -> WavLM:
-    """Return the WavLM in a local folder of the Hugging Face layout (`config.json` and weights), for waves at `rate`
-    Hz.
+    """Return the WavLM in a local Hugging Face folder (`config.json` and weights), for waves at `rate` Hz.
 
     Raises:
-        CheckpointError: no such folder, another kind of model, or weights that do not fill it.
+        CheckpointError: the folder is missing or has another kind of model, or weights are missing.
     """
     from safetensors import SafetensorError
     from transformers import WavLMModel
@@ -97,7 +97,7 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
         )
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
     if kind != "wavlm":
-        raise CheckpointError(f"{folder} holds a {kind!r} model, not a WavLM.")
+        raise CheckpointError(f"{folder} has a {kind!r} model, not a WavLM.")
     try:
         loaded: Any = WavLMModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -110,10 +110,11 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
 
 
 class WavLMDiscriminator(nn.Module):
-    """Scores `[batch, frames]` of hidden states `[batch, layers, frames, hidden]`.
+    """Returns scores `[batch, frames]` of hidden states `[batch, layers, frames, hidden]`.
 
     Args:
-        hidden, layers: what WavLM gives. width: channels of the first layer; the others are multiples of it.
+        hidden, layers: width and number of WavLM's hidden states.
+        width: channels of the first layer; the others have multiples of it.
     """
 
     def __init__(self, hidden: int = 768, layers: int = 13, width: int = 64) -> None:

@@ -149,7 +149,7 @@ def test_another_order_of_batches_restarts_the_epoch(tmp_path: Path, caplog: pyt
     Toy().train(tmp_path, 7, order={"batch_size": 8})
     toy = Toy().train(tmp_path, 8, order={"batch_size": 4})
     assert len(toy.loaded) >= 1 and toy.loaded[0] == (1, int(np.random.default_rng([7, 1]).permutation(5)[0]))
-    assert "epoch 1 starts again, its batches are others now (batch_size 8 -> 4)" in caplog.text
+    assert "epoch 1 starts again, because the order of its batches has changed (batch_size 8 -> 4)" in caplog.text
 
 
 HARM = {
@@ -270,8 +270,8 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(checkpoints, "open", full, raising=False)
     says = (
-        r"could not be written to .*: the disk is full \(\d+ MB free\)\. Complete sets left there: step-00000004\. "
-        r"Make room .* it goes on from step-00000004\."
+        r"could not be written to .*: the disk is full \(\d+ MB free\)\. Complete sets in that folder: step-00000004\. "
+        r"Make room .* training resumes from step-00000004\."
     )
     with pytest.raises(EnvironmentProblem, match=says):
         Toy().train(out, 10)
@@ -286,7 +286,7 @@ def child(out: Path, code: str) -> subprocess.Popen[str]:
     script = (
         "import os, sys, signal, torch; from pathlib import Path\n"
         "sys.path.insert(0, 'tests/unit')\n"
-        "from test_bert_vits2_training_sets import Toy\n"
+        "from test_bv2_checkpoint_sets import Toy\n"
         f"toy = Toy(); {code}\n"
         f"toy.train(Path({str(out)!r}), 40, save_every=3)\n"
     )

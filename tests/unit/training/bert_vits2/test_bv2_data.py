@@ -80,9 +80,9 @@ def test_a_cleaned_line_is_read_as_it_is_written(tmp_path: Path) -> None:
             "a.wav|ben|EN",
             "line 2 has 3 columns separated by '|', needs 7: wav|speaker|language|text|phones|tones|word2ph",
         ),
-        (GOOD.replace("EN", "FR"), "line 2 is in language 'FR'; known are ZH, JP, EN"),
+        (GOOD.replace("EN", "FR"), "line 2 is in the unknown language 'FR'; the languages are ZH, JP, EN"),
         (GOOD.replace("0 3 2 0 0", "0 3 2"), "line 2 has 5 phones and 3 tones; there must be equally many"),
-        (GOOD.replace("1 2 1 1", "1 2 1"), "line 2 has 5 phones, but its word2ph shares out 4"),
+        (GOOD.replace("1 2 1 1", "1 2 1"), "line 2 has 5 phones, but its word2ph sums to 4"),
         (GOOD.replace("1 2 1 1", "1 3 -1 2"), "and has a negative number"),
         (GOOD.replace("1 2 1 1", "1 2 x"), "line 2 has word2ph that are not whole numbers: '1 2 x'"),
         (GOOD.replace("ben", " "), "line 2 has an empty speaker"),
@@ -132,7 +132,7 @@ def test_what_buckets_leave_out_is_told() -> None:
         "4 of 7 utterances are between 32 and 1000 frames; left out are 1 of at most 32 frames and 2 of more than 1000"
     )
     assert {i for batch in sampler.batches(0) for i in batch} == {1, 2, 3, 4}
-    with pytest.raises(ConfigError, match="no utterance can be trained on: 0 of 2 utterances"):
+    with pytest.raises(ConfigError, match="there is no utterance to train on: 0 of 2 utterances"):
         BucketSampler([3, 4], 2)
 
 
@@ -184,11 +184,11 @@ def test_recordings_that_cannot_be_trained_on(tmp_path: Path) -> None:
     (tmp_path / "text.wav").write_text("no sound")
     command = "Run `python -m training.bert_vits2.preprocess resample --in FOLDER --out FOLDER --rate 44100`"
     for name, message in {
-        "slow": f"slow.wav is sampled at 16000 Hz, the model wants 44100 Hz. {command}",
-        "stereo": f"stereo.wav has 2 channels, the model wants one. {command}",
+        "slow": f"slow.wav is sampled at 16000 Hz; the model needs 44100 Hz. {command}",
+        "stereo": f"stereo.wav has 2 channels; the model needs one. {command}",
         "empty": "empty.wav has no samples",
         "text": "text.wav is not a sound file that can be read",
-        "absent": f"there is no recording {tmp_path / 'absent.wav'}",
+        "absent": f"the recording {tmp_path / 'absent.wav'} is missing",
     }.items():
         with pytest.raises(ArtifactError) as caught:
             read_recording(tmp_path / f"{name}.wav", 44100)
@@ -288,17 +288,17 @@ def test_features_are_read_or_filled(copied: list[Utterance], tmp_path: Path) ->
 
 
 def test_features_that_do_not_fit(copied: list[Utterance]) -> None:
-    with pytest.raises(ArtifactError, match=r"there is no .*zh0.bert.zh.npz \(nor zh0.bert.pt\)") as caught:
+    with pytest.raises(ArtifactError, match=r"zh0.bert.zh.npz is missing \(and zh0.bert.pt too\)") as caught:
         SpeechDataset(copied, DATA)
     assert "preprocess bert --list FILELIST --model ZH=FOLDER" in str(caught.value)
     for utterance in copied:
         keep_bert(utterance)
     dataset, path = SpeechDataset(copied, DATA), bert_path(Path(copied[0].wav), "ZH")
     keep_bert(copied[0], 5)
-    with pytest.raises(ArtifactError, match=r"holds features of shape \[1024, 5\], the text needs \[1024, 25\]"):
+    with pytest.raises(ArtifactError, match=r"has features of shape \[1024, 5\]; the text needs \[1024, 25\]"):
         dataset[0]
     write_array(path, np.zeros((1024, 25), np.float32), {"text": "other", "word2ph": [25]})
-    with pytest.raises(ArtifactError, match="was made of another text or word2ph than the filelist has"):
+    with pytest.raises(ArtifactError, match="was made from another text or word2ph than that of the filelist"):
         dataset[0]
     path.write_bytes(b"PK\3\4 torn")
     with pytest.raises(ArtifactError, match=r"zh0.bert.zh.npz is damaged"):
@@ -315,7 +315,7 @@ def test_missing_and_wrong_files_are_told_before_training(copied: list[Utterance
     write_wav(Path(copied[1].wav), np.zeros(9000), 22050)
     with pytest.raises(ArtifactError, match="the data is not complete") as caught:
         SpeechDataset([*copied, lost, odd], DATA, bert=())
-    for text in ("zh1.wav is sampled at 22050 Hz", "there is no recording /nowhere/x.wav", "zh0.wav: ", "'quack'"):
+    for text in ("zh1.wav is sampled at 22050 Hz", "the recording /nowhere/x.wav is missing", "zh0.wav: ", "'quack'"):
         assert text in str(caught.value)
 
 
@@ -327,7 +327,7 @@ def test_settings_that_leave_nothing(corpus: list[Utterance]) -> None:
         SpeechDataset(corpus, DATA, bert=(), phone_limits=(1, 2))
     with pytest.raises(ConfigError, match=r"no id for speaker anna; .*spk2id has 1 speakers"):
         SpeechDataset(corpus, replace(DATA, spk2id={"ben": 0}), bert=())
-    with pytest.raises(ConfigError, match="no BERT filler 'noise'"):
+    with pytest.raises(ConfigError, match="unknown BERT filler 'noise'"):
         SpeechDataset(corpus, DATA, bert=(), filler="noise")
     with pytest.raises(ConfigError, match=r"unknown BERT languages \['FR'\]"):
         SpeechDataset(corpus, DATA, bert=("FR",))

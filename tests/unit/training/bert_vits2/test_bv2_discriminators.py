@@ -163,7 +163,7 @@ def test_folders_without_a_wavlm_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"lacks \d+ of WavLM's weights: encoder.layers.3"):
         load_wavlm(tmp_path, tiny.RATE)
     (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
-    with pytest.raises(CheckpointError, match="holds a 'bert' model, not a WavLM"):
+    with pytest.raises(CheckpointError, match="has a 'bert' model, not a WavLM"):
         load_wavlm(tmp_path, tiny.RATE)
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").write_bytes(b"torn")

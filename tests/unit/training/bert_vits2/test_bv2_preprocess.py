@@ -152,7 +152,7 @@ def test_shards_are_disjoint_and_whole() -> None:
     assert sorted(i for part in parts for i in part) == items
     assert parts == [Shard(i, 4).take(items) for i in range(4)]
     for wrong in ("4/4", "1", "-1/4", "a/b", "1/0"):
-        with pytest.raises(ConfigError, match="is no shard; write i/n"):
+        with pytest.raises(ConfigError, match="is invalid; write i/n"):
             Shard.parse(wrong)
 
 
@@ -321,7 +321,7 @@ def test_engines_give_what_one_process_gives(tmp_path: Path, engine: str) -> Non
     assert run(*resample, 2, "--out", tmp_path / "two", "--engine", engine) == 0
     one, two = (sorted((tmp_path / name).rglob("*.wav")) for name in ("one", "two"))
     assert len(one) == 9 and [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
-    with pytest.raises(ArtifactError, match="there is no recording nowhere"):
+    with pytest.raises(ArtifactError, match="the recording nowhere"):
         list(mapped(partial(read_recording, rate=RATE), [Path("nowhere")], engine, 2))
 
 
@@ -332,5 +332,5 @@ def test_engines_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(EnvironmentProblem, match=f"--engine {engine} needs .*{command}"):
             list(mapped(len, [""], engine))
-    with pytest.raises(ConfigError, match="no engine is called 'dask'; there are local, ray, spark"):
+    with pytest.raises(ConfigError, match="unknown engine 'dask'; the engines are local, ray, spark"):
         mapped(len, [""], "dask")
