@@ -1,10 +1,9 @@
-"""What the alignment search of a training batch costs: one compiled call beside a Python loop over rows and frames.
+"""The time of the alignment search of a training batch, compared with a Python loop over rows and frames.
 
     python benchmarks/bert_vits2/alignment.py [--batch 16] [--frames 600] [--phones 200] [--repeats 7]
 
-The loop is NumPy as one would write it: row by row, one vector operation over the phones for each frame. Both find the
-same paths, which is checked. Prints milliseconds for each batch (the fastest of the repeats) and writes them into
-benchmarks/results/.
+The loop is plain NumPy: row by row, with one vector operation over the phones for each frame. Both must find the same
+paths. The script prints milliseconds per batch (the fastest of the repeats) and writes them into benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.report import Table, write_report
 from training.bert_vits2.alignment import monotonic_path
 
-WANTED = 5.0
-"""How many times as fast as the loop the search has to be."""
+SPEEDUP = 5.0
+"""The search must be this many times as fast as the loop."""
 RANDOM_SHARE = 0.25
-"""Rows are shorter than the longest by up to this much, as in a bucket of a corpus."""
+"""The largest share by which rows are shorter than the longest, as in a bucket of a corpus."""
 
 
 def python_loop(scores: np.ndarray, frames: np.ndarray, phones: np.ndarray) -> np.ndarray:
@@ -48,7 +47,7 @@ def python_loop(scores: np.ndarray, frames: np.ndarray, phones: np.ndarray) -> n
 
 
 def fastest(call: Callable[[], object], repeats: int) -> float:
-    """Milliseconds of the fastest of so many calls."""
+    """Return the milliseconds of the fastest of `repeats` calls."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
@@ -58,7 +57,7 @@ def fastest(call: Callable[[], object], repeats: int) -> float:
 
 
 def measure(batch: int, frames: int, phones: int, repeats: int) -> dict[str, float]:
-    """Milliseconds of both for one batch, and how many times as fast the search is."""
+    """Return the milliseconds of search and loop for one batch, and their ratio."""
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(batch, frames, phones)).astype(np.float32)
     shorter = 1 - RANDOM_SHARE * rng.random(batch)
@@ -81,13 +80,13 @@ def main() -> None:
     args = parser.parse_args()
     sizes = [(1, args.frames, args.phones), (args.batch, args.frames, args.phones)]
     results = {f"{b} x {y} x {x}": measure(b, y, x, args.repeats) for b, y, x in sizes}
-    rows = [[name, *found.values()] for name, found in results.items()]
+    rows = [[name, *values.values()] for name, values in results.items()]
     table = Table("Alignment search", ("batch x frames x phones", "search ms", "Python loop ms", "times as fast"), rows)
     write_report("alignment", "Monotonic alignment search", results, [table])
-    for name, found in results.items():
-        print(f"{name}: search {found['search_ms']:.2f} ms, loop {found['loop_ms']:.1f} ms, {found['times']:.1f} x")
-    if any(found["times"] < WANTED for found in results.values()):
-        raise SystemExit(f"the search must be {WANTED:g} times as fast as the loop")
+    for name, values in results.items():
+        print(f"{name}: search {values['search_ms']:.2f} ms, loop {values['loop_ms']:.1f} ms, {values['times']:.1f} x")
+    if any(values["times"] < SPEEDUP for values in results.values()):
+        raise SystemExit(f"the search must be {SPEEDUP:g} times as fast as the loop")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python benchmarks/bert_vits2/inference.py [CHECKPOINT] [--build FOLDER] [--repeats 5]
 
-Without a checkpoint one of the published sizes is written with random weights. Three ways are timed in turns, so that
-a busy machine slows all of them: the generator's own modules in eager torch, as they are trained and as published code
-runs them; the stages in torch; the exported stages in onnxruntime. Processor time of the fastest repeat counts. Random
-weights decide no durations, so every phone is held for three frames.
+Without a checkpoint, one of the published sizes is written with random weights. Three variants are timed in turns, so
+that a busy machine slows all of them: the generator's own modules in eager torch, as in training and in the published
+code; the stages in torch; the exported stages in onnxruntime. The result is the CPU time of the fastest repeat. With
+random weights, durations would be meaningless, so every phone has three frames.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def random_checkpoint(folder: Path) -> Path:
 
 
 def inputs(family: Family) -> dict[str, Arrays]:
-    """Random inputs of each stage at the sizes of the utterance."""
+    """Return random inputs of each stage at the sizes of the utterance."""
     sizes = {"batch": 1, "phones": PHONES, "frames": PHONES * HELD, "window_frames": PHONES * HELD}
     return {stage.name: stage.example(sizes) for stage in family.stages}
 
@@ -88,7 +88,7 @@ def eager(folder: Path) -> Call:
 
 
 def measure(calls: dict[str, Call], given: dict[str, Arrays], repeats: int) -> list[dict[str, Any]]:
-    """CPU seconds of each stage by each call, the fastest of `repeats` turns after one that is not counted."""
+    """Return the CPU seconds of each stage and call: the fastest of `repeats` turns after a warm-up turn."""
     rows = []
     for stage, arrays in given.items():
         best = dict.fromkeys(calls, float("inf"))
@@ -104,7 +104,7 @@ def measure(calls: dict[str, Call], given: dict[str, Arrays], repeats: int) -> l
 
 
 def build_onnx(folder: Path, build: Path) -> None:
-    """Export the checkpoint's stages where that has not been done."""
+    """Export the checkpoint's stages unless they are in the build folder."""
     from tritone.export import build_engines
 
     if not all(stage_path(build, stage.name).is_file() for stage in open_family(folder).stages):
@@ -112,7 +112,7 @@ def build_onnx(folder: Path, build: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure as the command line says; 0, or 1 with a sentence on stderr."""
+    """Run the command line; return 0, or 1 after an error on stderr."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--build", type=Path, help="folder of the exported files (default: a temporary one)")

@@ -1,13 +1,13 @@
-"""`python -m training.bert_vits2.example`: a corpus in three languages by three speakers, ready to train on.
+"""`python -m training.bert_vits2.example`: a corpus in three languages by three speakers, ready for training.
 
-Debian's flite speaks English, espeak-ng English, Mandarin and Japanese with one and the same voice; nothing is
-downloaded. The steps of `training.bert_vits2.preprocess` do the rest:
+Debian's flite speaks English; espeak-ng speaks English, Mandarin and Japanese with a single voice. Nothing is
+downloaded. The steps of `training.bert_vits2.preprocess` follow:
 
-recordings/, transcript.list         spoken here        -> wavs/ at the configuration's rate, cleaned.list
-train.list, val.list, config.json    what `python -m training bert_vits2 --config config.json` trains on
+recordings/, transcript.list         synthesised here -> wavs/ at the configuration's rate, cleaned.list
+train.list, val.list, config.json    the input of `python -m training bert_vits2 --config config.json`
 
-`--smoke` makes a few utterances, trains networks of nothing for a few steps and speaks a sentence in each language: it
-shows that everything works together.
+`--smoke` makes a few utterances, trains tiny networks for a few steps and synthesises a sentence in each language, to
+check that everything works together.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "bert_vits2_small.json"
 ESPEAK = "espeak"
-"""Name of espeak-ng's voice as a speaker; flite's voices have their own."""
+"""Speaker name of espeak-ng's voice; flite's voices keep their names."""
 ESPEAK_VOICES = {"ZH": "cmn-latn-pinyin", "JP": "ja", "EN": "en-us"}
-"""Of the Mandarin ones, the one that reads characters with Mandarin sounds throughout."""
+"""The Mandarin voice is the one that reads all characters with Mandarin sounds."""
 SHARES = {("EN", "slt"): 0.5, ("EN", "rms"): 0.2, ("EN", ESPEAK): 0.1, ("ZH", ESPEAK): 0.1, ("JP", ESPEAK): 0.1}
-"""How much of the corpus each language and speaker have."""
+"""The share of each language and speaker in the corpus."""
 SPOKEN = {
     "ZH": "今天我们去公园散步。",
     "JP": "今日は公園を歩きます。",
     "EN": "The birch canoe slid on the smooth planks.",
 }
-"""What a smoke run says."""
+"""The sentences of a smoke run."""
 
 
 class Line(NamedTuple):
-    """One recording to make."""
+    """A recording to synthesise."""
 
     path: Path
     language: str
@@ -59,30 +59,30 @@ class Line(NamedTuple):
 
 
 def check_programs() -> None:
-    """Raises EnvironmentProblem naming the programs that are missing, with the command that installs them."""
+    """Raise EnvironmentProblem unless flite and espeak-ng are installed."""
     missing = [name for name in ("flite", "espeak-ng") if shutil.which(name) is None]
     if missing:
         raise EnvironmentProblem(
-            f"{' and '.join(missing)} not found: the example's corpus is spoken by flite and espeak-ng. "
+            f"missing: {' and '.join(missing)}. The example's corpus is synthesised by flite and espeak-ng. "
             f"Run: apt-get install {' '.join(missing)}"
         )
     flite.check_voices(sorted({speaker for _, speaker in SHARES if speaker != ESPEAK}))
 
 
 def plan(folder: Path, count: int, english: Sequence[str] = ()) -> list[Line]:
-    """`count` recordings below `folder`, shared out as `SHARES` says, every sentence of a language once.
+    """Return `count` recordings below `folder`, distributed by `SHARES`, with every sentence of a language once.
 
     Args:
-        english: sentences to take for English; none: made-up ones, as in the other languages.
+        english: the English sentences; by default generated, as in the other languages.
     """
     counts = {key: max(1, round(share * count)) for key, share in SHARES.items()}
     texts: dict[str, list[str]] = {}
     for language in ("ZH", "JP", "EN"):
         needed = sum(n for (name, _), n in counts.items() if name == language)
-        found = list(english)[:needed] if language == "EN" and english else made_up(language, needed)
-        if len(found) < needed:
-            raise ConfigError(f"--utterances {count} needs {needed} sentences in {language}; there are {len(found)}.")
-        texts[language] = found
+        texts[language] = list(english)[:needed] if language == "EN" and english else made_up(language, needed)
+        available = len(texts[language])
+        if available < needed:
+            raise ConfigError(f"--utterances {count} needs {needed} sentences in {language}; there are {available}.")
     return [
         Line(folder / f"{speaker}_{language.lower()}_{number:05d}.wav", language, speaker, texts[language].pop())
         for (language, speaker), n in counts.items()
@@ -91,17 +91,17 @@ def plan(folder: Path, count: int, english: Sequence[str] = ()) -> list[Line]:
 
 
 def english_sentences(exclude: Sequence[Path]) -> list[str]:
-    """Sentences of three to nine words from Debian's fortunes, none of them in the files `exclude`, shuffled."""
+    """Return shuffled sentences of three to nine words from Debian's fortunes, without those in the files `exclude`."""
     files = fortune_files()
     if not files:
-        raise EnvironmentProblem("there is no English text to speak: run apt-get install fortunes.")
+        raise EnvironmentProblem("missing: English texts. Run: apt-get install fortunes")
     excluded = [line for path in exclude for line in path.read_text(encoding="utf-8").splitlines()]
-    found = sentences(read_texts(files), 3, 9, excluded)
-    return [found[i] for i in np.random.default_rng(0).permutation(len(found))]
+    texts = sentences(read_texts(files), 3, 9, excluded)
+    return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
 
 
 def speak(line: Line) -> None:
-    """Makes the recording, 16 kHz, unless it is there."""
+    """Write the recording at 16 kHz, unless it exists."""
     if line.path.exists():
         return
     wav = espeak(line.text, line.language) if line.speaker == ESPEAK else flite.synthesize(line.text, line.speaker)
@@ -111,7 +111,7 @@ def speak(line: Line) -> None:
 
 
 def espeak(text: str, language: str) -> np.ndarray:
-    """espeak-ng's reading, float32 `[samples]` at 16 kHz; it is given the readings of Japanese characters."""
+    """Return the audio of espeak-ng, float32 `[samples]` at 16 kHz; Japanese text is converted to kana first."""
     if language == "JP":
         import pyopenjtalk
 
@@ -122,10 +122,11 @@ def espeak(text: str, language: str) -> np.ndarray:
 
 
 def make_corpus(lines: Sequence[Line], folder: Path, config: Path, processes: int = 2) -> Path:
-    """Speaks and preprocesses; the `config.json` to train with. What is done already is kept.
+    """Synthesise and preprocess the corpus, and return the `config.json` for training; finished files are kept.
 
     Args:
-        config: what files and speakers are put into. processes: beside this one; 0 does all in this one.
+        config: the configuration to which files and speakers are added.
+        processes: number of worker processes; 0 uses this process alone.
     """
     check_programs()
     (folder / "recordings").mkdir(parents=True, exist_ok=True)
@@ -145,12 +146,12 @@ def make_corpus(lines: Sequence[Line], folder: Path, config: Path, processes: in
         text, complete = preprocess.run_step(preprocess.parse(step))
         print(text, flush=True)
         if not complete:
-            raise TritoneError(f"`preprocess {step[0]}` left something out; see above.")
+            raise TritoneError(f"`preprocess {step[0]}` left items out; see above.")
     return folder / "config.json"
 
 
 def smoke(folder: Path, steps: int = 4) -> dict[str, np.ndarray]:
-    """Corpus, training, checkpoint, speech in each language (float32 `[samples]`), all below `folder`."""
+    """Make a corpus, train and synthesise below `folder`; return the speech of each language, float32 `[samples]`."""
     from training.__main__ import main as train
     from tritone.load import load_model
 
@@ -172,7 +173,7 @@ def smoke(folder: Path, steps: int = 4) -> dict[str, np.ndarray]:
 
 
 def tiny(document: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Return the example's configuration with networks of nothing, all of them in use from the middle of `steps` on."""
+    """Return the example's configuration with tiny networks, which are all in use after half of the `steps`."""
     model = {
         "hidden_channels": 16, "inter_channels": 16, "filter_channels": 16, "n_layers": 3, "n_flow_layer": 1,
         "gin_channels": 8, "upsample_initial_channel": 16, "use_duration_discriminator": True,
@@ -189,7 +190,7 @@ def tiny(document: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bert_vits2.example",
         description=__doc__,
@@ -199,15 +200,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--out", type=Path, help="folder (default: data/bert_vits2, with --smoke runs/bert_vits2_smoke)"
     )
     parser.add_argument("--utterances", type=int, default=2000)
-    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="files of English sentences never to speak")
-    parser.add_argument("--config", type=Path, default=CONFIG, help="what to put files and speakers into")
+    parser.add_argument("--exclude", type=Path, nargs="*", default=[], help="files of English sentences to leave out")
+    parser.add_argument(
+        "--config", type=Path, default=CONFIG, help="configuration to start from (default: %(default)s)"
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--smoke", action="store_true")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line says; 0, or 1 with a sentence on stderr."""
+    """Run the command line; return 0, or 1 after an error on stderr."""
     args = parse(arguments)
     try:
         if args.smoke:

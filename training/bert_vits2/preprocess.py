@@ -1,4 +1,4 @@
-"""`python -m training.bert_vits2.preprocess`: from recordings and a transcript to what training reads.
+"""`python -m training.bert_vits2.preprocess`: prepare recordings and a transcript for training.
 
 resample      recordings as mono 16-bit wav at the model's rate        -> FOLDER/**/*.wav
 clean         `wav|speaker|language|text` into phones                  -> cleaned filelist, rejected lines
@@ -6,8 +6,8 @@ bert          features of the texts by BERT encoders                   -> x.bert
 spectrograms  linear spectrograms ahead of training                    -> x.spec.npz beside each x.wav
 split         validation utterances, speakers, configuration           -> FOLDER/train.list, val.list, config.json
 
-Every step leaves out what it cannot use and says why, goes on where it was interrupted, and runs in shards
-(`--shard 0/4` on one machine, `--shard 1/4` on the next; the last to finish has the whole) or on an engine.
+Every step skips unusable items and reports the reason, resumes after an interruption, and runs in shards (`--shard 0/4`
+on one machine, `--shard 1/4` on the next; the last one completes the result) or on Ray or Spark (`--engine`).
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from tritone.families.bert_vits2.config import DataConfig, read_config
 from tritone.families.bert_vits2.text.bert import BertEncoder
 
 Run = Callable[[Callable[[Any], Outcome], Sequence[Any]], Iterable[Outcome]]
-"""Maps a function over items, in order, wherever the command line says."""
+"""Maps a function over items, in order, in the processes chosen by the command line."""
 
 
 def recordings(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Return every sound file below `source` with the `.wav` below `target` it becomes, in alphabetic order.
+    """Return every recording below `source` with its `.wav` below `target`, in alphabetic order.
 
-    Raises ConfigError when there is none, when two would become one file, or one would become itself.
+    Raises ConfigError without any recording, if two have the same target, or if `target` is inside `source`.
     """
-    found = sorted(p for p in source.rglob("*") if p.suffix.lower() in items.SUFFIXES and p.is_file())
-    if not found:
+    paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in items.SUFFIXES and p.is_file())
+    if not paths:
         raise ConfigError(f"{source} has no sound files ({', '.join(items.SUFFIXES)}).")
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise ConfigError(f"--out {target} is inside --in {source}; resampled recordings need a folder of their own.")
-    pairs = [(path, (target / path.relative_to(source)).with_suffix(".wav")) for path in found]
+    pairs = [(path, (target / path.relative_to(source)).with_suffix(".wav")) for path in paths]
     twice = [str(path) for path, count in Counter(goal for _, goal in pairs).items() if count > 1]
     if twice:
         raise ConfigError(f"several recordings would become {twice[0]}: rename all but one of them.")
@@ -65,9 +65,9 @@ def recordings(source: Path, target: Path) -> list[tuple[Path, Path]]:
 def clean(
     rows: Sequence[Transcript], out: Path, run: Run, shard: Shard, tokenizer: Path | None = None, redo: bool = False
 ) -> str:
-    """Cleans this shard's rows and, once all shards have theirs, writes `out`; what was done, in words.
+    """Clean this shard's rows; write `out` once all shards are done; return a summary.
 
-    What cannot be used goes to `<out>.rejected`, as `wav: reason`.
+    Unusable rows are written to `<out>.rejected`, as `wav: reason`.
     """
     journal = Journal(out, shard, by=f"tokens of {tokenizer.name}" if tokenizer else "words")
     if redo:
@@ -77,26 +77,27 @@ def clean(
         by_wav.setdefault(row.wav, row)
     first = list(by_wav.values())
     mine = [row for row in shard.take(first) if not ((known := journal.get(row.line())) and known.line)]
-    found = run(partial(items.clean, tokenizer=tokenizer), mine)
-    journal.add((row.line(), outcome) for row, outcome in zip(mine, found, strict=True))
+    results = run(partial(items.clean, tokenizer=tokenizer), mine)
+    journal.add((row.line(), outcome) for row, outcome in zip(mine, results, strict=True))
     outcomes = [journal.get(row.line()) for row in first]
     left = outcomes.count(None)
     if left:
-        return f"shard {shard}: {len(mine)} lines done; {left} of {len(first)} are with other shards, so no {out} yet"
+        rest = f"{left} of {len(first)} belong to other shards, so {out} is not written yet"
+        return f"shard {shard}: {len(mine)} lines done; {rest}"
     lines = [o.line for o in outcomes if o and o.line]
     rejected = [f"{o.name}: {o.problem}" for o in outcomes if o and not o.line]
     counts = Counter(row.wav for row in rows)
-    rejected += [f"{wav}: named by {n} lines, of which the first is used" for wav, n in counts.items() if n > 1]
+    rejected += [f"{wav}: has {n} lines; the first is used" for wav, n in counts.items() if n > 1]
     with room(out):
         write_lines(out.with_name(f"{out.name}.rejected"), rejected)
         if not lines:
-            raise ConfigError(f"none of {len(rows)} lines can be used:{_listed(rejected)}")
+            raise ConfigError(f"none of the {len(rows)} lines is usable:{_listed(rejected)}")
         write_lines(out, lines)
     return f"{out}: {len(lines)} of {len(rows)} lines{_listed(rejected)}"
 
 
 def report(outcomes: Iterable[Outcome], what: str) -> tuple[str, bool]:
-    """What was done, in words, and whether nothing was left out."""
+    """Return a summary of the outcomes, and whether all items are usable."""
     counts, problems = Counter[str](), []
     for outcome in outcomes:
         counts["left out" if outcome.problem else "made" if outcome.made else "there already"] += 1
@@ -106,12 +107,14 @@ def report(outcomes: Iterable[Outcome], what: str) -> tuple[str, bool]:
 
 
 def encoders(options: Sequence[str]) -> dict[str, Path]:
-    """Folder of each language's encoder, from `LANGUAGE=FOLDER`; ConfigError for anything else."""
+    """Return the folder of each language's encoder, from options `LANGUAGE=FOLDER`; ConfigError for any other form."""
     folders = {}
     for option in options:
         language, _, folder = option.partition("=")
         if language.upper() not in LANGUAGES or not folder:
-            raise ConfigError(f"--model {option}: write LANGUAGE=FOLDER; languages are {', '.join(LANGUAGES)}.")
+            raise ConfigError(
+                f"--model {option} is invalid; write LANGUAGE=FOLDER; the languages are {', '.join(LANGUAGES)}."
+            )
         folders[language.upper()] = BertEncoder(folder, language).folder
     return folders
 
@@ -122,7 +125,7 @@ def _listed(problems: Sequence[str]) -> str:
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line."""
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training.bert_vits2.preprocess",
         description=__doc__,
@@ -131,16 +134,20 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="step", required=True)
     step = {name: commands.add_parser(name) for name in ("resample", "clean", "bert", "spectrograms", "split")}
     step["resample"].add_argument("--in", dest="source", type=Path, required=True, metavar="FOLDER")
-    step["resample"].add_argument("--rate", type=int, help="instead of the configuration's")
+    step["resample"].add_argument("--rate", type=int, help="sampling rate in Hz (default: the configuration's)")
     step["clean"].add_argument("--transcript", type=Path, required=True, help="lines of wav|speaker|language|text")
-    step["clean"].add_argument("--redo", action="store_true", help="clean lines again that are done")
+    step["clean"].add_argument("--redo", action="store_true", help="clean finished lines again")
     step["clean"].add_argument(
-        "--tokenizer", type=Path, metavar="FOLDER", help="the English BERT encoder, if there will be features of it"
+        "--tokenizer", type=Path, metavar="FOLDER", help="the English BERT encoder, if its features will be used"
     )
     step["bert"].add_argument(
-        "--model", action="append", required=True, metavar="LANGUAGE=FOLDER", help="once for each language"
+        "--model",
+        action="append",
+        required=True,
+        metavar="LANGUAGE=FOLDER",
+        help="BERT encoder of a language; repeat for each language",
     )
-    step["bert"].add_argument("--half", action="store_true", help="keep float16")
+    step["bert"].add_argument("--half", action="store_true", help="store float16 (default: float32)")
     step["split"].add_argument("--val-per-language", type=int, default=4)
     step["split"].add_argument("--val-total", type=int, default=12)
     step["split"].add_argument("--seed", type=int, default=0)
@@ -154,7 +161,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             "--config", type=Path, required=name == "split", help="config.json (default: the published sizes)"
         )
     for name in ("resample", "clean", "bert", "spectrograms"):
-        step[name].add_argument("--shard", default="0/1", metavar="I/N", help="do only this part, counted from 0")
+        step[name].add_argument("--shard", default="0/1", metavar="I/N", help="process only this part, counted from 0")
         step[name].add_argument("--engine", choices=ENGINES, default="local")
         workers = 0 if name == "bert" else os.cpu_count() or 0
         step[name].add_argument("--workers", type=int, default=workers, help=f"processes (default {workers})")
@@ -162,7 +169,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run_step(args: argparse.Namespace) -> tuple[str, bool]:
-    """What the step did, in words, and whether nothing was left out that should be there."""
+    """Run a step, and return a summary and whether everything that training needs is there."""
     data = read_config(args.config).data if getattr(args, "config", None) else DataConfig()
     if args.step == "split":
         held = (args.val_per_language, args.val_total, args.seed)
@@ -191,7 +198,7 @@ def run_step(args: argparse.Namespace) -> tuple[str, bool]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a step; 0 if all is well, 1 if something that training needs could not be made."""
+    """Run a step; return 0, or 1 after an error or if something that training needs is missing."""
     try:
         text, complete = run_step(parse(arguments))
     except TritoneError as error:

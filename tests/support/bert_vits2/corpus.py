@@ -17,7 +17,7 @@ TEXTS = {
 
 
 def write_corpus(folder: Path, rate: int = RATE) -> Path:
-    """Return the nine recordings of 0.5 to 1.3 s by two speakers, in `folder/wavs`, and their transcript."""
+    """Write nine recordings of 0.5 to 1.3 s by two speakers to `folder/wavs`, and return their transcript."""
     (folder / "wavs").mkdir(parents=True)
     rng, lines = np.random.default_rng(0), []
     for language, texts in TEXTS.items():
@@ -31,7 +31,7 @@ def write_corpus(folder: Path, rate: int = RATE) -> Path:
 
 
 def write_bert(folder: Path, characters: str, layers: int = 2) -> Path:
-    """Return a Hugging Face folder with a BERT of 1024 channels whose tokens are characters."""
+    """Write and return a Hugging Face folder with a BERT of 1024 channels whose tokens are characters."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 

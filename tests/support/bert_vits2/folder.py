@@ -15,7 +15,7 @@ SPEAKERS = ("anna", "ben", "chen", "dai", "eri")
 
 
 def write_tiny(folder: Path, step: int = 300, **data: Any) -> Path:
-    """Return the folder with `config.json` and `G_<step>.pth`.
+    """Write `config.json` and `G_<step>.pth` to the folder, and return it.
 
     `data` replaces keys of the configuration's data section.
     """

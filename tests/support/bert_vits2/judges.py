@@ -33,7 +33,7 @@ def waves() -> MultiPeriodDiscriminator:
 
 
 class OneJudge(MultiPeriodDiscriminator):
-    """A judge of waves that costs nothing, for steps whose numbers do not matter."""
+    """A cheap wave discriminator, for steps whose numbers do not matter."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)

@@ -24,7 +24,7 @@ def tiny_config() -> BertVits2Config:
 
 
 def tiny_generator() -> Generator:
-    """Return a new one each time, without dropout, as the numbers were made."""
+    """Return a new generator with the weights of the golden numbers, without dropout."""
     generator = Generator(tiny_config())
     generator.load_state_dict(key_state(generator.state_dict()), strict=True)
     for module in generator.modules():
@@ -55,13 +55,13 @@ def cut(text: Text, row: int) -> Text:
 
 @functools.cache
 def manifest(name: str) -> dict[str, list[int]]:
-    """Return the published key -> shape; "full", "full_gin256", "full_refenc" or "tiny"."""
+    """Return the published keys with their shapes; `name` is "full", "full_gin256", "full_refenc" or "tiny"."""
     content: dict[str, dict[str, list[int]]] = json.loads(gzip.decompress((FOLDER / "manifests.json.gz").read_bytes()))
     return content[name]
 
 
 def replay(*noises: Tensor) -> Callable[[tuple[int, ...]], Tensor]:
-    """Return `draw(shape)` that hands out stored noise, in order."""
+    """Return `draw(shape)`, which returns the stored noises in order."""
     waiting = iter(noises)
 
     def draw(shape: tuple[int, ...]) -> Tensor:

@@ -1,6 +1,6 @@
 """A corpus of seconds and networks of thousands of parameters, to train Bert-VITS2 through its own command line.
 
-Run as a script this is `python -m training` with those networks: what a test starts, kills and starts again.
+As a script, this is `python -m training` with these networks, for tests that start, kill and restart it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ RATE, HOP = 44100, 32
 
 
 def small_judges(shrink: int = 1) -> nn.Module:
-    """Return discriminators of waves with the published structure and four channels; the published ones weigh 47
-    million.
-    """
+    """Return wave discriminators with the published structure and four channels instead of 47 million parameters."""
     from training.bert_vits2.networks.waveform_discriminators import PERIODS, ConvJudge, MultiPeriodDiscriminator
 
     judges = MultiPeriodDiscriminator.__new__(MultiPeriodDiscriminator)
@@ -36,10 +34,9 @@ def small_judges(shrink: int = 1) -> nn.Module:
 
 
 def write_corpus(folder: Path, utterances: int = 9, equal: bool = False) -> dict[str, Any]:
-    """Return the sung vowels in `folder`, their filelists, and a configuration of tiny networks trained without BERT
-    and WavLM.
+    """Write tones, filelists and a configuration of tiny networks without BERT and WavLM; return the configuration.
 
-    The last recording is held out. With `equal` all have as many phones and frames.
+    The last recording is held out. With `equal`, all have the same numbers of phones and frames.
     """
     from tritone.audio.wav import write_wav
 
@@ -71,19 +68,19 @@ def write_corpus(folder: Path, utterances: int = 9, equal: bool = False) -> dict
 
 
 def write_config(folder: Path, document: dict[str, Any], **train: Any) -> Path:
-    """Return the document as `folder/config.json`, with changes to its `train`."""
+    """Write the document with changes to its `train` as `folder/config.json`, and return the path."""
     path = folder / "config.json"
     path.write_text(json.dumps(document | {"train": document["train"] | train}))
     return path
 
 
 def environment() -> dict[str, str]:
-    """Return the for processes that run this file."""
+    """Return the environment of processes that run this file."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 
 
 def noise_of_rows(batch: Any, channels: int, align: bool = True) -> Any:
-    """What `draw_noise` gives, but every utterance's is a function of the utterance, whichever batch it is in."""
+    """Return noise like `draw_noise`, except that each row's noise depends on its utterance alone."""
     import torch
 
     from tritone.families.bert_vits2.networks.generator import TrainingNoise

@@ -1,4 +1,4 @@
-"""Sentences of the example in three languages, put together from a few words: nobody's text, as many as are needed."""
+"""Sentences of the example in three languages, generated from a few words."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ ORDER = {"ZH": "{who}{when}{what}。", "JP": "{who}は{when}、{what}。", "EN":
 
 
 def made_up(language: str, count: int, seed: int = 0) -> list[str]:
-    """`count` different sentences in "ZH", "JP" or "EN", the same ones for the same arguments; at most 1200."""
-    found = [
+    """Return `count` different sentences (at most 1200) in "ZH", "JP" or "EN", equal for equal arguments."""
+    texts = [
         ORDER[language].format(who=who, when=when, what=what)
         for who, when, what in product(WHO[language], WHEN[language], WHAT[language])
     ]
-    random.Random(seed).shuffle(found)
-    return found[:count]
+    random.Random(seed).shuffle(texts)
+    return texts[:count]

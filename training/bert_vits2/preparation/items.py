@@ -1,7 +1,7 @@
-"""What preprocessing does to one recording or one line, in whatever process, and how it answers.
+"""Preprocessing of a single item, a recording or a line, in any process.
 
-Each function leaves finished files alone, so that a run that was interrupted goes on where it was. What is wrong with
-an item is an answer; what is wrong with the machine or an encoder is raised, and ends the run.
+Functions skip finished files, so that an interrupted run continues where it stopped. A problem of an item is returned
+in its outcome; a problem of the machine or of an encoder is raised and ends the run.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from tritone.families.bert_vits2.config import DataConfig
 from tritone.families.bert_vits2.text.bert import BertEncoder
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""Sound files that are looked for; libsndfile reads them all."""
+"""Suffixes of recordings; libsndfile reads all of them."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item: `made` now or there already, or left out for a `problem`; a cleaned one is a `line`."""
+    """The result of an item: `made` now or present before, or left out because of a `problem`.
+
+    `line` is the line of a cleaned filelist.
+    """
 
     name: str
     made: bool = False
@@ -38,7 +41,7 @@ class Outcome:
 
 
 def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
-    """Return a recording (the first path) as 16-bit mono at `rate` (the second)."""
+    """Write a recording (first path) as 16-bit mono at `rate` (second path)."""
     import soundfile
 
     from tritone.audio.wav import read_wav
@@ -51,7 +54,7 @@ def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
         if not len(wav):
             return Outcome(str(source), problem="has no samples")
         if not np.isfinite(wav).all():
-            return Outcome(str(source), problem="has samples that are no finite numbers")
+            return Outcome(str(source), problem="has samples that are not finite numbers")
         buffer = io.BytesIO()
         pcm = np.round(np.clip(wav, -1.0, 1.0) * 32767.0).astype(np.int16)
         soundfile.write(buffer, pcm, rate, format="WAV", subtype="PCM_16")
@@ -65,15 +68,15 @@ def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
 
 
 def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
-    """Return a line of a cleaned filelist for a line of a transcript, if its recording exists.
+    """Return the line of a cleaned filelist for a line of a transcript, if its recording exists.
 
     Args:
-        tokenizer: folder of the BERT encoder whose tokens English phones are counted by; words without one.
+        tokenizer: folder of the BERT encoder whose tokens count English phones; without one, words count them.
     """
     from tritone.families.bert_vits2.text import frontend
 
     if not Path(row.wav).is_file():
-        return Outcome(row.wav, problem="there is no such file")
+        return Outcome(row.wav, problem="the recording is missing")
     try:
         text = frontend.clean(row.text, row.language, _tokenize(tokenizer) if row.language == "EN" else None)
         utterance = Utterance(row.wav, row.speaker, row.language, text.text, text.phones, text.tones, text.word2ph)
@@ -83,7 +86,7 @@ def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
 
 
 def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = True, half: bool = False) -> Outcome:
-    """Return the kept BERT features of a text, by the encoder of its language."""
+    """Write the BERT features of a text by the encoder of its language."""
     try:
         folder = folders[utterance.language]
         return Outcome(utterance.wav, made=bert_files.make_bert(utterance, folder, add_blank, half))
@@ -92,7 +95,7 @@ def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = Tr
 
 
 def spectrogram(utterance: Utterance, data: DataConfig) -> Outcome:
-    """Return the kept spectrogram of a recording."""
+    """Write the spectrogram of a recording."""
     try:
         return Outcome(utterance.wav, made=make_spectrogram(Path(utterance.wav), data))
     except ArtifactError as error:

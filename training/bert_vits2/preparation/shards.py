@@ -1,7 +1,7 @@
-"""Work on many items: which share of them is ours, and where it is done: worker processes, Ray or Spark.
+"""Work on many items: shards of the items, and the processes that run them: local, Ray or Spark.
 
-Shares are disjoint and depend on the items' order alone. Every engine runs the same function on the same items and
-answers in their order, so that what is written does not depend on who wrote it.
+Shards are disjoint and depend on the order of the items alone. Everywhere the same function runs on the same items, and
+the results arrive in the order of the items, so that the output does not depend on where it was computed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
 
 ENGINES = ("local", "ray", "spark")
 AHEAD = 4
-"""Tasks handed to Ray for each worker before the first of them is answered, and parts of a Spark job for each core."""
+"""Tasks submitted to Ray per worker before the first result is awaited, and partitions of a Spark job per core."""
 BLOCK = 8192
-"""Items of one Spark job; what earlier jobs answered is not lost when a later one fails."""
+"""Items of one Spark job; the results of earlier jobs are kept when a later job fails."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Shard:
-    """Part `index` of `count`, counted from 0; the default is everything."""
+    """Part `index` of `count`, counted from 0; the default is all items."""
 
     index: int = 0
     count: int = 1
@@ -40,34 +40,35 @@ class Shard:
         """Return the shard written as `i/n`; ConfigError unless 0 <= i < n."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if not match or not int(match[1]) < int(match[2]):
-            raise ConfigError(f"--shard {text} is no shard; write i/n with i from 0 to n - 1, such as 0/4.")
+            raise ConfigError(f"--shard {text} is invalid; write i/n with i from 0 to n - 1, such as 0/4.")
         return Shard(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
     def take(self, items: Sequence[Item]) -> list[Item]:
-        """Return its items: every `count`-th, in order."""
+        """Return the items of this shard: every `count`-th, in order."""
         return list(items[self.index :: self.count])
 
 
 def mapped(
     function: Callable[[Item], Result], items: Sequence[Item], engine: str = "local", workers: int = 0
 ) -> Iterator[Result]:
-    """`function` of every item, in order, as they become known; an exception in one ends the work.
+    """Yield `function` of every item, in order, as soon as it is computed; an exception ends the work.
 
     Args:
-        function: a function of a module (or a partial of one), so that other processes can be told its name.
-        engine: one of `ENGINES`. "ray" and "spark" use the cluster their own environment variables name, or start one
-            on this machine; files are then where every machine of it sees them under the same path.
-        workers: processes of "local" (0: this one alone), and at most so many tasks at once of "ray"; "spark" runs as
-            many as it has cores.
+        function: a module-level function (or a partial of one), which other processes can import.
+        engine: one of `ENGINES`. "ray" and "spark" use the cluster given by their environment variables, or start one
+            on this machine; all machines of a cluster need the files under the same path.
+        workers: number of processes of "local" (0 uses this process alone), limit of concurrent tasks of "ray";
+            "spark" uses all its cores.
 
     Raises:
-        ConfigError: no such engine. EnvironmentProblem: the engine is not installed.
+        ConfigError: the engine is unknown.
+        EnvironmentProblem: the engine is not installed.
     """
     if engine not in ENGINES:
-        raise ConfigError(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}.")
+        raise ConfigError(f"unknown engine {engine!r}; the engines are {', '.join(ENGINES)}.")
     runs = {"local": _local, "ray": _ray, "spark": _spark}
     return runs[engine](function, items, workers)
 
@@ -81,7 +82,7 @@ def _local(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 
 
 def _one_thread() -> None:
-    """Leaves the cores to the other processes."""
+    """Use one thread, because the other processes use the other cores."""
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
@@ -130,7 +131,7 @@ def _spark(function: Callable[[Item], Result], items: Sequence[Item], workers: i
 
 
 def _guarded(function: Callable[[Item], Result], item: Item) -> Result | _Failure:
-    """Return the result, or the error: engines would wrap it in one of their own."""
+    """Return the result, or the error as a value: engines would wrap a raised error in their own types."""
     try:
         return function(item)
     except (TritoneError, OSError) as error:

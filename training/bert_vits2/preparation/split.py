@@ -1,4 +1,4 @@
-"""Which utterances are held out for validation, and the configuration that names files and speakers."""
+"""The split into training and validation utterances, and the configuration with their files and speakers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from tritone.families.bert_vits2.config import parse_config
 def split(
     utterances: Sequence[Utterance], per_language: int = 4, total: int = 12, seed: int = 0
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """(training, validation) in the given order: of each language, the first `per_language` of a seeded ranking.
+    """Return (training, validation) utterances in the given order.
 
-    Languages take turns until `total` are held out, and each keeps at least one utterance to train on. A recording's
-    rank depends on the seed and its name alone: what is held out hardly changes when a corpus grows.
+    The first `per_language` of a seeded ranking are held out of each language; languages take turns until `total` are
+    held out, and each keeps at least one utterance to train on. A recording's rank depends on the seed and its name
+    alone, so the validation utterances hardly change when a corpus grows.
     """
     if per_language < 0 or total < 0:
         raise ConfigError(f"cannot hold out {per_language} utterances per language, {total} in total.")
@@ -40,9 +41,7 @@ def split(
 
 
 def speaker_ids(names: Sequence[str], known: Mapping[str, int]) -> dict[str, int]:
-    """Return an id for each name: those `known` keep theirs, new ones get the smallest that are free, in alphabetic
-    order.
-    """
+    """Return an id for each name: known names keep theirs, new ones get the smallest free ids in alphabetic order."""
     ids = dict(known)
     free = (i for i in range(len(ids) + len(names) + 1) if i not in set(known.values()))
     for name in sorted(set(names) - set(ids)):
@@ -53,16 +52,16 @@ def speaker_ids(names: Sequence[str], known: Mapping[str, int]) -> dict[str, int
 def write_split(
     utterances: Sequence[Utterance], out: Path, config: Path, per_language: int = 4, total: int = 12, seed: int = 0
 ) -> str:
-    """Writes `train.list`, `val.list` and `config.json` into `out`; what was done, in words.
+    """Write `train.list`, `val.list` and `config.json` into `out`, and return a summary.
 
-    The new configuration is `config` with files and speakers: `n_speakers` grows when there are more speakers than
-    before and stays otherwise, as it is the size of a base model's table.
+    The new configuration is `config` with files and speakers. `n_speakers` grows if there are more speakers than
+    before, and otherwise stays the same, because it is the size of a base model's table.
     """
     try:
         document: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
         before = parse_config(document).data
     except FileNotFoundError as error:
-        raise ConfigError(f"{config} does not exist; give the configuration to start from with --config.") from error
+        raise ConfigError(f"{config} does not exist; --config takes the configuration to start from.") from error
     except ValueError as error:
         raise ConfigError(f"{config} is not valid JSON: {error}.") from error
     training, validation = split(utterances, per_language, total, seed)

@@ -64,7 +64,7 @@ def test_a_missing_program_is_one_sentence(
     monkeypatch.setattr(shutil, "which", lambda name: None if name == "espeak-ng" else name)
     assert example.main(["--out", str(tmp_path / "corpus")]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("error: espeak-ng not found") and said.endswith("Run: apt-get install espeak-ng\n")
+    assert said.startswith("error: missing: espeak-ng. ") and said.endswith("Run: apt-get install espeak-ng\n")
     assert not (tmp_path / "corpus").exists()
 
 

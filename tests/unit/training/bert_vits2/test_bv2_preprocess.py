@@ -53,12 +53,12 @@ def test_a_corpus_becomes_batches(
     assert "wavs: 10 made, 0 there already, 0 left out" in capsys.readouterr().out
     assert clean(Path("transcript.list"), Path("cleaned.list"), "--tokenizer", encoders["EN"]) == 0
     out = capsys.readouterr().out
-    assert "cleaned.list: 9 of 12 lines" in out and "wavs/no.wav: there is no such file" in out
+    assert "cleaned.list: 9 of 12 lines" in out and "wavs/no.wav: the recording is missing" in out
     rejected = Path("cleaned.list.rejected").read_text(encoding="utf-8")
     assert rejected.splitlines() == [
-        "wavs/no.wav: there is no such file",
+        "wavs/no.wav: the recording is missing",
         "wavs/en9.wav: target_text: nothing in '…' has a known sound in EN",
-        "wavs/zh0.wav: named by 2 lines, of which the first is used",
+        "wavs/zh0.wav: has 2 lines; the first is used",
     ]
     assert [u.wav for u in read_utterances(Path("cleaned.list"))] == [line.split("|")[0] for line in lines.splitlines()]
 
@@ -140,7 +140,7 @@ def test_shards_merge_to_what_one_run_gives(tmp_path: Path, capsys: pytest.Captu
     for i in (2, 0):
         assert clean(transcript, out, "--shard", f"{i}/3") == 0
         assert not out.exists()
-    assert "are with other shards, so no" in capsys.readouterr().out
+    assert "belong to other shards, so " in capsys.readouterr().out
     assert clean(transcript, out, "--shard", "1/3") == 0
     assert out.read_bytes() == (tmp_path / "whole.list").read_bytes()
     assert Path(f"{out}.rejected").read_bytes() == (tmp_path / "whole.list.rejected").read_bytes()
@@ -184,7 +184,7 @@ def test_cleaning_goes_on_where_it_was_interrupted(tmp_path: Path, monkeypatch: 
 def test_no_usable_line_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "t.list").write_text("nowhere.wav|ben|EN|Lost.\n")
     assert clean(tmp_path / "t.list", tmp_path / "c.list") == 1
-    assert "none of 1 lines can be used:\n  nowhere.wav: there is no such file" in capsys.readouterr().err
+    assert "none of the 1 lines is usable:\n  nowhere.wav: the recording is missing" in capsys.readouterr().err
     assert not (tmp_path / "c.list").exists()
 
 
@@ -208,7 +208,7 @@ def test_features_follow_text_and_encoder(
     assert run("bert", "--list", out, f"--model=EN={encoders['EN']}") == 1
     assert "clean the text with the tokenizer in" in capsys.readouterr().out
     assert run("bert", "--list", out, "--model", "FR=x") == 1
-    assert "write LANGUAGE=FOLDER; languages are ZH, JP, EN" in capsys.readouterr().err
+    assert "write LANGUAGE=FOLDER; the languages are ZH, JP, EN" in capsys.readouterr().err
     assert run("bert", "--list", out, "--model", f"ZH={tmp_path / 'no'}") == 1
     assert "the BERT encoder for ZH should be in" in capsys.readouterr().err
 
