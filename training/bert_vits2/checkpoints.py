@@ -145,7 +145,7 @@ def best_set(out: Path) -> Path | None:
 
 
 def incomplete(folder: Path) -> str:
-    """Return what is missing in a set as a message, "" if every file is present in its full size."""
+    """Return a message about the first missing or short file of a set, "" if it is complete."""
     try:
         contents = json.loads((folder / CONTENTS).read_text())["files"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -89,7 +89,7 @@ def test_the_small_voice_is_served_with_the_filler_it_was_trained_with() -> None
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `--smoke` leaves."""
+    """Return the folder of a `--smoke` run."""
     folder = tmp_path_factory.mktemp("example")
     line = [sys.executable, "-m", "training.bert_vits2.example", "--smoke", "--out", str(folder)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=280, cwd=ROOT)

@@ -29,7 +29,7 @@ SCRIPT = str(Path(helpers.__file__))
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the processes that are started: sums of two threads are rounded otherwise."""
+    """Use one thread, like the started processes: sums of two threads have other roundings."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
