@@ -113,8 +113,8 @@ def test_requests_that_arrive_together_get_what_they_get_alone(client: grpc.Infe
     for _ in range(12):
         index, answer = answers.get(timeout=120)
         assert not isinstance(answer, Exception), answer
-        wanted = alone[index % 3]
-        np.testing.assert_allclose(answer.as_numpy("waveform")[0], wanted, atol=1e-4 * np.abs(wanted).max())
+        expected = alone[index % 3]
+        np.testing.assert_allclose(answer.as_numpy("waveform")[0], expected, atol=1e-4 * np.abs(expected).max())
 
 
 def test_every_control_changes_the_audio(client: grpc.InferenceServerClient) -> None:
@@ -157,7 +157,11 @@ BAD: list[tuple[str, str, Inputs]] = [
     ("word2ph", "has a value that is not a whole number", say("", **(PHONES | {"word2ph": "1 two 1"}))),
     ("phones", "unknown phone 'zz' in '.*'; the 112 known phones", say("", **(PHONES | {"phones": "_ zz ay _"}))),
     ("tones", "unknown tone 9 in '.*'; the tones of EN are 0 to 3", say("", **(PHONES | {"tones": "0 3 9 0"}))),
-    ("language", "unknown language 'none'", say("", **{k: v for k, v in PHONES.items() if k != "language"})),
+    (
+        "language",
+        "is missing; phones need one of ZH, JP, EN",
+        say("", **{k: v for k, v in PHONES.items() if k != "language"}),
+    ),
     ("tones", "came without phones", say("Hi.", tones="0 0")),
     ("sdp_ratio", "the range is 0 to 1", say("Hi.", sdp_ratio=1.5)),
     ("noise_scale", "not a finite number", say("Hi.", noise_scale=float("nan"))),

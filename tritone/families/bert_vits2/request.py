@@ -138,21 +138,25 @@ def read_phones(request: Arrays) -> Cleaned:
 
     `target_text` is then the input of the BERT encoder.
     """
-    language = language_of(read_text(request, "language") or "none")
+    language = read_text(request, "language")
+    if not language.strip():
+        raise InvalidRequest("language", f"is missing; phones need one of {', '.join(LANGUAGES)}")
     phones = tuple(read_text(request, "phones").split())
     counts: dict[str, tuple[int, ...]] = {}
     for name in ("tones", "word2ph"):
+        values = read_text(request, name).split()
         try:
-            counts[name] = tuple(map(int, read_text(request, name).split()))
-        except ValueError as error:
+            counts[name] = tuple(map(int, values))
+        except ValueError:
+            text = " ".join(values)[:40]
             raise InvalidRequest(
-                name, f"has a value that is not a whole number: {error}; send numbers separated by spaces"
+                name, f"has a value that is not a whole number, in {text!r}; send numbers separated by spaces"
             ) from None
         if not counts[name]:
             raise InvalidRequest(name, "is missing; send phones, tones and word2ph together")
         if min(counts[name]) < 0:
             raise InvalidRequest(name, f"has the negative number {min(counts[name])}; the numbers are 0 or more")
-    return Cleaned(read_text(request, "target_text"), language, phones, counts["tones"], counts["word2ph"])
+    return Cleaned(read_text(request, "target_text"), language_of(language), phones, counts["tones"], counts["word2ph"])
 
 
 def text_arrays(prepared: Prepared, index: int, voice: Voice) -> Arrays:

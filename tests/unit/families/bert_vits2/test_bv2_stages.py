@@ -68,9 +68,9 @@ def test_the_flat_decoder_computes_what_the_decoder_computes() -> None:
     generator = fold_weight_norm(tiny_generator())
     z, g = torch.randn(2, 8, 23), torch.randn(2, 12, 1)
     with torch.inference_mode():
-        flat, wanted = Waveform(generator)(z, g), generator.dec(z, g)[:, 0]
-    assert flat.shape == wanted.shape == (2, 23 * 32)
-    torch.testing.assert_close(flat, wanted, rtol=0, atol=1e-6)
+        flat, expected = Waveform(generator)(z, g), generator.dec(z, g)[:, 0]
+    assert flat.shape == expected.shape == (2, 23 * 32)
+    torch.testing.assert_close(flat, expected, rtol=0, atol=1e-6)
 
 
 def test_the_newest_generator_speaks_unless_one_is_named(tmp_path: Path) -> None:
@@ -175,5 +175,5 @@ def test_serving_a_damaged_generator_ends_with_a_sentence(content: str, tmp_path
     whole = (folder / "G_300.pth").read_bytes()
     (folder / "G_300.pth").write_bytes(whole[: len(whole) // 2] if content == "cut" else content.encode())
     assert serve.main([str(folder), "--build-dir", str(tmp_path / "build"), "--check"]) == 1
-    told = capfd.readouterr().err
-    assert "G_300.pth" in told and "Traceback" not in told
+    output = capfd.readouterr().err
+    assert "G_300.pth" in output and "Traceback" not in output

@@ -46,9 +46,9 @@ def request(**fields: Any) -> Arrays:
     return {k: kinds.get(type(v), lambda v: np.array([[v]], np.float32))(v) for k, v in fields.items()}
 
 
-def relative(found: np.ndarray, wanted: np.ndarray) -> float:
-    assert found.shape == wanted.shape
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+def relative(found: np.ndarray, expected: np.ndarray) -> float:
+    assert found.shape == expected.shape
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["det1", "noisy1"])
@@ -228,11 +228,11 @@ def test_a_cancelled_stream_computes_nothing_more(model: Model) -> None:
         asked.append(stage)
         return model.call(stage, **given)
 
-    gone = False
-    chunks = model.family.synthesize(call, None, request(target_text="One two three. " * 30), lambda: gone)
+    cancelled = False
+    chunks = model.family.synthesize(call, None, request(target_text="One two three. " * 30), lambda: cancelled)
     next(chunks)
     before = len(asked)
-    gone = True
+    cancelled = True
     assert list(chunks) == [] and len(asked) == before
 
 

@@ -299,9 +299,9 @@ def test_killed_at_a_random_moment_and_resumed_is_bit_identical(tmp_path: Path) 
     whole = Toy().train(tmp_path / "whole", 40, save_every=3)
     out = tmp_path / "cut"
     process = child(out, "toy.delay = 0.05")
-    wanted = int(np.random.default_rng().integers(6, 30))
+    target_step = int(np.random.default_rng().integers(6, 30))
     until = time.monotonic() + 120
-    while time.monotonic() < until and process.poll() is None and not any(step >= wanted for step, _ in sets(out)):
+    while time.monotonic() < until and process.poll() is None and not any(step >= target_step for step, _ in sets(out)):
         time.sleep(0.01)
     time.sleep(float(np.random.default_rng().random()) * 0.15)  # anywhere between two saves
     process.send_signal(signal.SIGKILL)

@@ -200,9 +200,9 @@ def test_recordings_that_cannot_be_trained_on(tmp_path: Path) -> None:
 def test_the_cache_knows_its_parameters_and_its_recording(copied: list[Utterance]) -> None:
     wav = Path(copied[0].wav)
     assert make_spectrogram(wav, DATA) and not make_spectrogram(wav, DATA)
-    wanted = linear_spectrogram(wav, read_recording(wav, 44100), DATA)
+    expected = linear_spectrogram(wav, read_recording(wav, 44100), DATA)
     kept = cached_spectrogram(wav, DATA)
-    assert kept is not None and torch.equal(kept, wanted)
+    assert kept is not None and torch.equal(kept, expected)
     for other in (replace(DATA, hop_length=256), replace(DATA, filter_length=1024, win_length=1024)):
         assert cached_spectrogram(wav, other) is None
     os.utime(wav, ns=(0, 12345))
@@ -347,9 +347,9 @@ def test_a_batch_is_sorted_and_padded_with_zeros(corpus: list[Utterance]) -> Non
         pairs = [(batch.phones, item.phones), (batch.tones, item.tones), (batch.languages, item.languages)]
         pairs += list(zip((batch.bert, batch.ja_bert, batch.en_bert), item.bert, strict=True))
         pairs += [(batch.spectrogram, item.spectrogram), (batch.wave, item.wave)]
-        for padded, wanted in pairs:
-            assert torch.equal(padded[row, ..., : wanted.shape[-1]], wanted)
-            assert not padded[row, ..., wanted.shape[-1] :].any()
+        for padded, expected in pairs:
+            assert torch.equal(padded[row, ..., : expected.shape[-1]], expected)
+            assert not padded[row, ..., expected.shape[-1] :].any()
         assert batch.wave.shape[1] == 512 * batch.spectrogram.shape[2] and frames <= batch.spectrogram.shape[2]
 
 

@@ -37,9 +37,9 @@ def full_size() -> dict[str, nn.Module]:
 
 @pytest.mark.parametrize("name", ["D_full", "DUR_full", "DUR_tiny", "WD_full", "WD_tiny"])
 def test_keys_and_shapes_are_the_published_ones(name: str) -> None:
-    wanted = json.loads(gzip.decompress((FOLDER / "judges_manifests.json.gz").read_bytes()))[name]
+    expected = json.loads(gzip.decompress((FOLDER / "judges_manifests.json.gz").read_bytes()))[name]
     found = {key: list(value.shape) for key, value in older_layout(full_size()[name].state_dict()).items()}
-    assert found == wanted
+    assert found == expected
 
 
 @pytest.mark.parametrize("shrink", SHRINKS)
@@ -50,9 +50,9 @@ def test_narrower_judges_differ_in_width_alone(shrink: int) -> None:
         scores, layers = judges(wave)
         wanted_scores, wanted_layers = published(wave)
     assert [s.shape for s in scores] == [s.shape for s in wanted_scores]
-    for made, wanted in zip(layers, wanted_layers, strict=True):
+    for made, expected in zip(layers, wanted_layers, strict=True):
         sizes = [(layer.shape[1] * shrink, *layer.shape[2:]) for layer in made[:-1]]
-        assert sizes == [tuple(layer.shape[1:]) for layer in wanted[:-1]]
+        assert sizes == [tuple(layer.shape[1:]) for layer in expected[:-1]]
 
 
 def test_scores_and_layers_of_waves() -> None:
@@ -65,8 +65,8 @@ def test_scores_and_layers_of_waves() -> None:
         assert peak_error(score, GOLDEN[f"d_r{number}"]) < 1e-5
         assert peak_error(alone[number], GOLDEN[f"d_r{number}"][1:]) < 1e-5
         for layer, hidden in enumerate(some):
-            wanted = float(GOLDEN[f"fmap_r{number}_{layer}_sum"])
-            assert float(hidden.double().sum()) == pytest.approx(wanted, rel=1e-4, abs=1e-2)
+            expected = float(GOLDEN[f"fmap_r{number}_{layer}_sum"])
+            assert float(hidden.double().sum()) == pytest.approx(expected, rel=1e-4, abs=1e-2)
 
 
 @pytest.mark.parametrize("layout", ["lstm", "conv"])
@@ -140,8 +140,8 @@ def test_resampling_is_the_published_one() -> None:
         assert torch.equal(Resample(44100, 16000)(golden["wave"]), found)
     for rate, samples in [(44100, 5000), (24000, 4801), (16000, 777), (8000, 300)]:
         wave = np.random.default_rng(1).normal(size=samples).astype(np.float32)
-        wanted = torch.from_numpy(sinc_resample(wave, rate, 16000))[None]
-        torch.testing.assert_close(Resample(rate, 16000)(torch.from_numpy(wave)[None]), wanted, rtol=1e-4, atol=1e-5)
+        expected = torch.from_numpy(sinc_resample(wave, rate, 16000))[None]
+        torch.testing.assert_close(Resample(rate, 16000)(torch.from_numpy(wave)[None]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_wavlm_is_read_from_a_folder(tmp_path: Path) -> None:

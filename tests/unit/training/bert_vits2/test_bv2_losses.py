@@ -84,8 +84,8 @@ def test_kl_of_samples_is_that_of_the_distributions() -> None:
     z = 0.3 + spread * torch.randn(shape)
     m_p, logs_p, logs_q = torch.full(shape, 1.0), torch.full(shape, 0.2), torch.full(shape, spread).log()
     normal = torch.distributions.Normal
-    wanted = torch.distributions.kl_divergence(normal(0.3, spread), normal(1.0, torch.tensor(0.2).exp()))
-    assert float(kl_loss(z, logs_q, m_p, logs_p, torch.ones(shape))) == pytest.approx(float(wanted), rel=0.01)
+    expected = torch.distributions.kl_divergence(normal(0.3, spread), normal(1.0, torch.tensor(0.2).exp()))
+    assert float(kl_loss(z, logs_q, m_p, logs_p, torch.ones(shape))) == pytest.approx(float(expected), rel=0.01)
 
 
 def test_wavlm_loss_sums_layers_and_moves_the_copy_alone() -> None:

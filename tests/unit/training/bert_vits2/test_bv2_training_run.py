@@ -101,12 +101,12 @@ def test_killed_at_a_random_step_and_resumed_is_bit_identical(
     corpus: tuple[Path, dict[str, Any]], whole: Path, tmp_path: Path
 ) -> None:
     config, out = corpus[0] / "config.json", tmp_path / "cut"
-    wanted = int(np.random.default_rng().integers(2, 10))
+    target_step = int(np.random.default_rng().integers(2, 10))
     command = [sys.executable, SCRIPT, "bert_vits2", "--config", str(config), "--out", str(out), "--steps", "12"]
     process = subprocess.Popen([*command, "--device", "cpu"], env=helpers.environment(), stderr=subprocess.PIPE)
     log, until = out / "train.rank0.log", time.monotonic() + 200
     while time.monotonic() < until and process.poll() is None:
-        if log.exists() and f"step {wanted} " in log.read_text() and sets(out):
+        if log.exists() and f"step {target_step} " in log.read_text() and sets(out):
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -214,8 +214,8 @@ def test_a_base_model_starts_a_run(corpus: tuple[Path, dict[str, Any]], whole: P
     options = {"base_model": {"folder": str(base)}, "lr": 1e-12, "weight_decay": 0.0, "eps": 1.0}
     config = helpers.write_config(tmp_path, corpus[1], **options)
     assert train(config, tmp_path / "out", "--steps", "1") == 1
-    found, wanted = weights(tmp_path / "out"), weights(whole)
-    assert max(float((found[k] - wanted[k]).abs().max()) for k in found if not k.startswith("DUR")) < 1e-9
+    found, target_step = weights(tmp_path / "out"), weights(whole)
+    assert max(float((found[k] - target_step[k]).abs().max()) for k in found if not k.startswith("DUR")) < 1e-9
     log = (tmp_path / "out/train.rank0.log").read_text()
     assert "has no DUR_*.pth: DUR starts from fresh weights" in log and "G starts from" in log
 
