@@ -67,7 +67,7 @@ def test_overrides_win_and_the_file_is_never_written(tmp_path: Path) -> None:
     ("overrides", "says"),
     [
         (["train.lerning_rate=1"], r"train has unknown keys: lerning_rate; the known keys are base_model, "),
-        (["optimizer.lr=1"], r"configuration has unknown keys: optimizer; the known keys are data, model, train, version"),
+        (["optimizer.lr=1"], r"has unknown keys: optimizer; the known keys are data, model, train, version"),
         (["train.lr"], r"--set train\.lr is invalid; write it like --set train\.lr=1e-4\."),
         (["train.lr=fast"], r"train\.lr is 'fast'; expected float\."),
         (["train.betas=[0.8]"], r"train\.betas is \[0\.8\]; AdamW takes two"),
