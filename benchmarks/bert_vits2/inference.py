@@ -32,7 +32,7 @@ from tritone.engines.torch import torch_call
 from tritone.errors import TritoneError
 from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
-from tritone.stage import Arrays, Call, Family
+from tritone.stage import Arrays, Call, Family, Scaled
 
 PHONES, HELD = 161, 3
 """80 phones with blanks, and the frames of each: 483 frames of 512 samples are 5.6 s."""
@@ -67,7 +67,7 @@ def eager(folder: Path) -> Call:
 
     generator = load_generator(generator_file(folder), read_config(folder / "config.json"))
 
-    def call(name: str, **arrays: np.ndarray) -> Arrays:
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
         given = {key: torch.from_numpy(value) for key, value in arrays.items()}
         g, x = given.get("g"), given.get("x")
         mask = torch.ones(1, 1, next(iter(given.values())).shape[-1])
@@ -81,7 +81,7 @@ def eager(folder: Path) -> Call:
             "dec": lambda: generator.dec(given["z_in"], g),
         }
         with torch.inference_mode():
-            runs[name]()
+            runs[stage_name]()
         return {}
 
     return call
@@ -89,7 +89,7 @@ def eager(folder: Path) -> Call:
 
 def measure(calls: dict[str, Call], given: dict[str, Arrays], repeats: int) -> list[dict[str, Any]]:
     """Return the CPU seconds of each stage and call: the fastest of `repeats` turns after a warm-up turn."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for stage, arrays in given.items():
         best = dict.fromkeys(calls, float("inf"))
         for turn in range(repeats + 1):
@@ -137,7 +137,9 @@ def main(arguments: list[str] | None = None) -> int:
         except TritoneError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-    seconds = PHONES * HELD * family.response[0].shape[1].factor / family.settings["sample_rate"]
+    samples = family.response[0].shape[1]
+    assert isinstance(samples, Scaled)
+    seconds = PHONES * HELD * samples.factor / family.settings["sample_rate"]
     settings = {"phones": PHONES, "seconds_of_speech": round(seconds, 2), "threads": 1, "repeats": options.repeats}
     cells = [[row["stage"], *(row[name] for name in calls)] for row in rows]
     table = Table("CPU seconds on one thread", ["stage", *calls], cells)

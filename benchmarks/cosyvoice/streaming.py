@@ -73,11 +73,11 @@ class Timer:
     def __init__(self, call: Call) -> None:
         self._call, self.seconds = call, 0.0
 
-    def __call__(self, name: str, **arrays: np.ndarray) -> Arrays:
+    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
         start = time.process_time()
-        found = self._call(name, **arrays)
-        self.seconds += time.process_time() - start if name.startswith("flow_estimator") else 0.0
-        return found
+        outputs = self._call(stage_name, **arrays)
+        self.seconds += time.process_time() - start if stage_name.startswith("flow_estimator") else 0.0
+        return outputs
 
 
 def timed(chunks: Iterator[np.ndarray], timer: Timer) -> tuple[list[np.ndarray], np.ndarray]:

@@ -107,7 +107,7 @@ def solve(flow: Flow, batch: Batch, streaming: bool) -> np.ndarray:
     estimator = FlowEstimator(flow)
     tokens, frames = chunks(flow.config, streaming, device)
 
-    def call(stage: str, **arrays: np.ndarray) -> Arrays:
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
         order = ("x", "mask", "mu", "t", "spks", "cond", "chunk_size")
         return {"velocity": estimator(*(torch.from_numpy(arrays[key]).to(device) for key in order)).cpu().numpy()}
 
