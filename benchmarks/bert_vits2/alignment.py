@@ -80,11 +80,7 @@ def main() -> None:
     args = parser.parse_args()
     sizes = [(1, args.frames, args.phones), (args.batch, args.frames, args.phones)]
     results = {f"{b} x {y} x {x}": measure(b, y, x, args.repeats) for b, y, x in sizes}
-<<<<<<< HEAD
-    rows = [[name, *values.values()] for name, values in results.items()]
-=======
-    rows: list[list[str | float]] = [[name, *times.values()] for name, times in results.items()]
->>>>>>> 5cbabe4 (Types are checked in export, client, benchmarks and training too)
+    rows: list[list[str | float]] = [[name, *values.values()] for name, values in results.items()]
     table = Table("Alignment search", ("batch x frames x phones", "search ms", "Python loop ms", "times as fast"), rows)
     write_report("alignment", "Monotonic alignment search", results, [table])
     for name, values in results.items():
