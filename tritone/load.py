@@ -102,7 +102,7 @@ def load_model(
         fp16: float16 arithmetic inside the networks: autocast on torch, the fp16 files elsewhere.
         device: "cpu", "cuda", or "cuda:1" for a certain GPU.
         engine: "torch" needs the checkpoint alone; "torchscript", "onnxruntime" and "tensorrt" run what
-            `export/build_engines.py` built. On a GPU the language model runs on torch, on a CPU on onnxruntime-genai.
+            `tritone build` wrote. On a GPU the language model runs on torch, on a CPU on onnxruntime-genai.
         build_dir: folder of the exported networks (default: build/<checkpoint name>).
         threads: of each network on the CPU.
 
@@ -186,9 +186,9 @@ def selection(engine: str, fp16: bool, index: int | None, build: Path) -> Select
 
 def engines_platform(build: Path, index: int) -> str:
     """Return the platform of the build folder's plans if this GPU runs them, else the one to build them for."""
-    found = gpu.found_platform(index)
+    here = gpu.found_platform(index)
     recorded = {entry.identity.platform for entry in manifest.read_manifest(build).values()} - {""}
-    return next((name for name in sorted(recorded) if not gpu.mismatch(name, found)), "") or gpu.target_platform()
+    return next((name for name in sorted(recorded) if not gpu.mismatch(name, here)), "") or gpu.target_platform()
 
 
 def read_request(family: Family, text: str, speaker: str, others: dict[str, Any]) -> Arrays:

@@ -91,8 +91,8 @@ def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str
     missing, unexpected = list(result.missing_keys), list(result.unexpected_keys)
     if missing or unexpected:
         foreign = " It looks like the file of another model." if len(missing) > len(own) // 2 else ""
-        found = [_listed("missing keys", missing), _listed("unexpected keys", unexpected)]
-        raise CheckpointError(f"{path} does not fit its network: {'; '.join(part for part in found if part)}.{foreign}")
+        parts = [_listed("missing keys", missing), _listed("unexpected keys", unexpected)]
+        raise CheckpointError(f"{path} does not fit its network: {'; '.join(part for part in parts if part)}.{foreign}")
 
 
 def write_state(path: Path, state: Mapping[str, Tensor]) -> None:

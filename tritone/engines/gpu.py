@@ -126,18 +126,18 @@ def found_platform(device: int = 0) -> str:
     return f"{package(trt)} {here}"
 
 
-def mismatch(built: str, found: str) -> str:
+def mismatch(built: str, platform: str) -> str:
     """Return the reason why a plan of one platform cannot run on another, as the end of a sentence; empty if it can."""
     if len(built.split()) < 3:
         return f"does not say what it was built for (found {built or 'nothing'!r})"
     *package_built, target = built.split()[:3]
-    *package_found, here = found.split()
+    *package_here, here = platform.split()
     number = int(here.removeprefix("sm"))
     served = target == PORTABLE and (number in PORTABLE_TARGETS or number >= PORTABLE_FROM)
-    if package_built == package_found and (served or here in target.split("+")):
+    if package_built == package_here and (served or here in target.split("+")):
         return ""
     return (
-        f"was built for {target} with {' '.join(package_built)}, this machine has {here} and {' '.join(package_found)}"
+        f"was built for {target} with {' '.join(package_built)}, this machine has {here} and {' '.join(package_here)}"
     )
 
 

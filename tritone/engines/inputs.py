@@ -43,20 +43,19 @@ def check_inputs(stage: Stage, arrays: Mapping[str, np.ndarray]) -> None:
     sizes: dict[str, tuple[int, str]] = {}
     for tensor in stage.inputs:
         array = arrays[tensor.name]
-        found = f"{array.dtype} {list(array.shape)}"
-        wanted = f"stage {stage.name} takes {tensor_text(tensor)}, got {found}"
+        problem = f"stage {stage.name} takes {tensor_text(tensor)}, got {array.dtype} {list(array.shape)}"
         if str(array.dtype) != tensor.dtype or array.ndim != len(tensor.shape):
-            raise InvalidRequest(tensor.name, wanted)
+            raise InvalidRequest(tensor.name, problem)
         for dim, actual in zip(tensor.shape, array.shape, strict=True):
             if isinstance(dim, int):
                 if actual != dim:
-                    raise InvalidRequest(tensor.name, wanted)
+                    raise InvalidRequest(tensor.name, problem)
                 continue
             axis, factor, offset = (dim.axis, dim.factor, dim.offset) if isinstance(dim, Scaled) else (dim, 1, 0)
             value, rest = divmod(actual - offset, factor)
             known, source = sizes.setdefault(axis.name, (value, tensor.name))
             if rest or value != known:
-                raise InvalidRequest(tensor.name, f"{wanted}; {axis.name} is {known} by input {source}")
+                raise InvalidRequest(tensor.name, f"{problem}; {axis.name} is {known} by input {source}")
 
 
 def known_stage(by_name: Mapping[str, Stage], name: str) -> Stage:

@@ -38,13 +38,13 @@ def read_label(path: Path) -> Label | None:
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             match = re.search(re.escape(MARK.encode()) + rb"(\{[^{}]*\})", content)
-            found = match[1] if match else b"{}"
+            label = match[1] if match else b"{}"
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist; run: tritone build") from error
     except ValueError:  # an empty file cannot be mapped
         return None
     try:
-        return Label(**json.loads(found))
+        return Label(**json.loads(label))
     except (TypeError, ValueError):
         return None
 

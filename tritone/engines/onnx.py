@@ -71,14 +71,14 @@ def check_signature(stage: Stage, session: Any, path: Path) -> None:
     Compared are names and their order, dtypes, ranks, fixed sizes and the symbolic names of the axes. Of a ready-made
     file, whose tensors go by position, only how many it has and their dtypes and ranks.
     """
-    for kind, declared, found in (
+    for kind, declared, values in (
         ("inputs", stage.inputs, session.get_inputs()),
         ("outputs", stage.outputs, session.get_outputs()),
     ):
-        names, wanted = [value.name for value in found], [tensor.name for tensor in declared]
-        if len(names) != len(wanted) or (not stage.file and names != wanted):
-            raise ArtifactError(f"{path} has the {kind} {listed(names)}, stage {stage.name} declares {listed(wanted)}")
-        for tensor, value in zip(declared, found, strict=True):
+        names, stated = [value.name for value in values], [tensor.name for tensor in declared]
+        if len(names) != len(stated) or (not stage.file and names != stated):
+            raise ArtifactError(f"{path} has the {kind} {listed(names)}, stage {stage.name} declares {listed(stated)}")
+        for tensor, value in zip(declared, values, strict=True):
             shape = [str(dim) for dim in value.shape]
             same = len(shape) == len(tensor.shape) if stage.file else shape == [dim_text(d) for d in tensor.shape]
             if value.type != ONNX_TYPES[tensor.dtype] or not same:
@@ -101,7 +101,7 @@ def onnx_call(
     """Return a Call on onnxruntime.
 
     Args:
-        folder: a build folder, as `export/build_engines.py` writes it.
+        folder: a build folder.
         threads: of each session.
         eager: open every session now, so that a bad file is reported before the first request.
         precision: "fp32", or "fp16" for the mixed-precision files (the CPU rounds their values, but is not faster).

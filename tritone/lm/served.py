@@ -149,8 +149,8 @@ class ServedLlm:
         with self._lock:
             if not self._name:
                 with closing(self.ask("GET", "/v1/models", CONNECT_TIMEOUT)) as answer:
-                    found = json.loads(answer.read()).get("data") or [{}]
-                self._name = str(found[0].get("id", ""))
+                    models = json.loads(answer.read()).get("data") or [{}]
+                self._name = str(models[0].get("id", ""))
                 if not self._name:
                     raise LlmFailed(f"{self} serves no model")
             return self._name
@@ -267,7 +267,7 @@ def served_llm(build: str | Path, url: str, engine: str) -> ServedLlm:
     """
     folder = llm_path(build, HUGGINGFACE)
     ids, always = read_json(folder / IDS), read_json(folder / REQUEST)
-    for name, found in ((IDS, ids), (REQUEST, always)):
-        if not found:
+    for name, content in ((IDS, ids), (REQUEST, always)):
+        if not content:
             raise ArtifactError(f"{folder / name} does not exist; run: tritone build --target gpu")
     return ServedLlm(url, engine, ids, always)
