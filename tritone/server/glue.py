@@ -1,4 +1,4 @@
-"""The Python model behind every `1/model.py`: hands Triton's tensors to `tritone.server.steps` and returns the results.
+"""The Python model behind every `1/model.py`: hands Triton's tensors to `tritone.server.models` and returns results.
 
 Parameters in its config say what to serve and where it lies; `$NAME` in them is read from the server's environment.
 """
@@ -12,8 +12,8 @@ from typing import Any
 import triton_python_backend_utils as pb  # exists only in a process that Triton starts
 
 from tritone.server.bls import Cancelled, status
+from tritone.server.models import StreamModel, open_model
 from tritone.server.pieces import ArrivingText, ArrivingTexts
-from tritone.server.steps import open_step
 from tritone.stage import Arrays
 
 
@@ -28,29 +28,29 @@ class TritonPythonModel:
         about = {"name": "tritone_lm_tokens_total", "description": "Tokens the language model decoded"}
         self.metric, self.counting = pb.MetricFamily(kind=pb.MetricFamily.COUNTER, **about), threading.Lock()
         self.tokens = self.metric.Metric(labels={"model": args["model_name"]})
-        self.step: Any = open_step(values, on_token=self.count)
+        self.model = open_model(values, on_token=self.count)
         self.pool, self.texts = ThreadPoolExecutor(int(values.get("streams", "1"))), ArrivingTexts(values)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Return the responses in the order of the requests; None for the streaming model, which sends its own."""
         arrays = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
-        if not self.step.streams:
-            return [self.response(result) for result in self.step.run(arrays)]
+        if not isinstance(self.model, StreamModel):
+            return [self.response(result) for result in self.model.run(arrays)]
         for request, values in zip(requests, arrays, strict=True):
             sender = request.get_response_sender()
             begins, text, error = self.texts.receive(request.correlation_id(), request.flags(), values)
             if begins:
-                self.pool.submit(self.stream, sender, values, text)
+                self.pool.submit(self.stream, self.model, sender, values, text)
             else:
                 self.end(sender, error)
         return None
 
-    def stream(self, sender: Any, arrays: Arrays, text: ArrivingText | None) -> None:
+    def stream(self, model: StreamModel, sender: Any, arrays: Arrays, text: ArrivingText | None) -> None:
         """Send each chunk when it is ready; stop the work as soon as the client has gone."""
         error: Exception | None = None
         pieces = text.pieces(sender.is_cancelled) if text else None
         try:
-            for chunk in self.step.stream(arrays, sender.is_cancelled, pieces):
+            for chunk in model.stream(arrays, sender.is_cancelled, pieces):
                 sender.send(self.response({self.outputs[0]: chunk[None]}))
         except Exception as caught:
             error = caught

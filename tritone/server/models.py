@@ -1,7 +1,7 @@
-"""One step of a family as a server process runs it: its networks opened once, then lists of requests in, results out.
+"""The models of a server, as its Python processes run them: a host step, the stream, or a single stage.
 
-The networks run in the process itself on onnxruntime, or as models of the same server, whatever the config says.
-The checkpoint's torch weights are not touched unless the config asks for torch.
+Networks are opened once. They run in the process itself (on onnxruntime, TorchScript or torch) or as stage models of
+the same server; the model's config says which. Torch weights are opened only if the config asks for torch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tritone.lm.genai import genai_llm
 from tritone.lm.protocols import Llm
 from tritone.lm.served import served_llm
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
-from tritone.stage import Arrays, Call, Family
+from tritone.stage import Arrays, Call, Family, Host
 
 STREAM = "stream"
 STAGES = ("onnxruntime", "torchscript", "torch", "triton")
@@ -32,8 +32,8 @@ LLMS = ("onnxruntime-genai", "served")
 WARM_UP_TEXT = "Ready."
 
 
-class Step:
-    """A host step of the ensemble, or the streaming entry when `step` is "stream".
+class FamilyModel:
+    """A family with its networks and language model opened as the parameters of a model's config ask.
 
     Args:
         values: `step`, `model_dir`, `build_dir`, and optionally `threads` per network (default: TRITONE_THREADS or 1),
@@ -44,8 +44,7 @@ class Step:
 
     def __init__(self, values: Mapping[str, str], on_token: Callable[[], None] = lambda: None) -> None:
         self.family = open_family(Path(values["model_dir"]))
-        self.streams = values["step"] == STREAM
-        self._host = None if self.streams else find_host(self.family, values["step"])
+        uses = self._uses(values["step"])
         stages, build = chosen(values, "stages", STAGES), Path(values["build_dir"])
         self._stages_elsewhere = stages == "triton"
         if self._stages_elsewhere:
@@ -53,18 +52,33 @@ class Step:
         else:
             run = TorchRun(threads=threads(values))
             self._call = open_call(stages, self.family.stages, build, run, Path(values["model_dir"]))
-        self._llm: Llm = MissingLm("this step uses the language model without declaring it in `uses`")
-        if self._host is None or "llm" in self._host.uses:
+        self._llm: Llm = MissingLm("this host step uses the language model without declaring it in `uses`")
+        if "llm" in uses:
             self._llm = open_llm(self.family, self._call, lambda _lm: causal_llm(values))
         self._llm.count(on_token)
         self.warm_up()
 
+    def _uses(self, step: str) -> tuple[str, ...]:
+        """Return the stages the model calls, and "llm" if it needs the language model."""
+        raise NotImplementedError
+
     def warm_up(self) -> None:
-        """Open and run every network of this step once; the server itself warms up those that are its models."""
-        if self._host is None and not self._stages_elsewhere:
-            next(self.stream({"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}), None)
-            return
-        for name in ("llm",) if self._host is None else self._host.uses:
+        """Run every network once; the server itself warms up those that are its own models."""
+        raise NotImplementedError
+
+
+class HostModel(FamilyModel):
+    """A host step of the ensemble, or a service: answers lists of whole requests."""
+
+    streams = False
+
+    def _uses(self, step: str) -> tuple[str, ...]:
+        self._host = find_host(self.family, step)
+        return self._host.uses
+
+    def warm_up(self) -> None:
+        """Run each network of the host step once, and the language model if the step uses it."""
+        for name in self._host.uses:
             if name == "llm":
                 self._llm.warm_up()
             elif not self._stages_elsewhere:
@@ -72,7 +86,7 @@ class Step:
                 self._call(name, **stage.example(stage.sizes("opt")))
 
     def run(self, requests: list[Arrays]) -> list[Any]:
-        """Return a result or an exception for each request; one at fault does not disturb the others."""
+        """Return a result or an exception for each request; an invalid one does not affect the others."""
         results: list[Any] = [refuse_batches(request) for request in requests]
         good = [index for index, result in enumerate(results) if result is None]
         for index, answer in zip(good, self._answers([requests[index] for index in good]), strict=True):
@@ -80,8 +94,7 @@ class Step:
         return results
 
     def _answers(self, requests: list[Arrays]) -> list[Any]:
-        """Return the host step's results; when a batch fails as a whole, each of its requests is tried alone."""
-        assert self._host is not None
+        """Return the host step's results; when a batch fails as a whole, try each of its requests alone."""
         if not requests:
             return []
         try:
@@ -93,12 +106,29 @@ class Step:
                 traceback.print_exc()
             return [error]
 
+
+class StreamModel(FamilyModel):
+    """The streaming entry: answers each request with waveform chunks."""
+
+    streams = True
+
+    def _uses(self, step: str) -> tuple[str, ...]:
+        return (*(stage.name for stage in self.family.stages), "llm")
+
+    def warm_up(self) -> None:
+        """Speak one word; if the stages are other models, which may not be loaded yet, only decode a few tokens."""
+        if self._stages_elsewhere:
+            self._llm.warm_up()
+        else:
+            next(self.stream({"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}), None)
+
     def stream(
         self, request: Arrays, cancelled: Callable[[], bool] = lambda: False, pieces: Iterable[str] | None = None
     ) -> Iterator[np.ndarray]:
-        """Yield waveform chunks `[samples]` of one request; the work ends soon after `cancelled` says so.
+        """Yield the waveform chunks `[samples]` of one request; end soon after `cancelled()` returns True.
 
-        With `pieces` these are the text, which may still be arriving.
+        Args:
+            pieces: the text, if it arrives in several requests; it may be incomplete when speech begins.
         """
         problem = refuse_batches(request)
         if problem is not None:
@@ -111,7 +141,7 @@ class Step:
             if self.family.synthesize_pieces is None:
                 raise InvalidRequest(
                     "sequence_id",
-                    f"was sent, but {self.family.name} reads a text at once; send it in one request without",
+                    f"was sent, but {self.family.name} needs the whole text at once; send one request without it",
                 )
             yield from self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled)
         except Cancelled:
@@ -124,18 +154,17 @@ class Step:
 
 
 class StageModel:
-    """A single stage on onnxruntime as a model of its own, with its tensors just as declared.
+    """A single stage on onnxruntime, with its tensors as declared.
 
     Args:
-        values: as for a step; `step` is "stage:" and the stage's name.
+        values: as for a host step; `step` is "stage:" and the stage's name.
     """
 
     streams = False
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        name = values["step"].removeprefix(STAGE)
-        self._name = name
-        stage = open_family(Path(values["model_dir"])).stage(name)
+        self._name = values["step"].removeprefix(STAGE)
+        stage = open_family(Path(values["model_dir"])).stage(self._name)
         self._call = onnx_call(Path(values["build_dir"]), [stage], threads=threads(values), eager=True)
 
     def run(self, requests: list[Arrays]) -> list[Any]:
@@ -149,21 +178,22 @@ class StageModel:
             return error
 
 
-def open_step(values: Mapping[str, str], on_token: Callable[[], None] = lambda: None) -> Step | StageModel:
-    """Open what the config's parameters name: a host step, the streaming entry or a single stage."""
-    return StageModel(values) if values["step"].startswith(STAGE) else Step(values, on_token)
+def open_model(
+    values: Mapping[str, str], on_token: Callable[[], None] = lambda: None
+) -> HostModel | StreamModel | StageModel:
+    """Return the model that the parameter `step` names: "stream", "stage:" and a stage's name, or a host step."""
+    if values["step"] == STREAM:
+        return StreamModel(values, on_token)
+    return StageModel(values) if values["step"].startswith(STAGE) else HostModel(values, on_token)
 
 
 def threads(values: Mapping[str, str]) -> int:
-    """Threads of each network."""
+    """Return the number of threads of each network."""
     return int(values.get("threads") or os.environ.get("TRITONE_THREADS", "1"))
 
 
 def chosen(values: Mapping[str, str], key: str, known: tuple[str, ...]) -> str:
-    """Return the value of a parameter with a few possible ones, the first when it is left out.
-
-    ConfigError lists them.
-    """
+    """Return the parameter's value, or the first known one by default; ConfigError lists the known values."""
     value = values.get(key) or known[0]
     if value not in known:
         raise ConfigError(f"the parameter {key} is {value!r}; it can be {', '.join(known)}")
@@ -178,18 +208,18 @@ def causal_llm(values: Mapping[str, str]) -> Llm:
     return served_llm(build, values.get("llm_url", ""), values.get("llm_engine", ""))
 
 
-def find_host(family: Family, name: str) -> Any:
+def find_host(family: Family, name: str) -> Host:
     """Return the family's host step of that name; ConfigError lists those that exist."""
     hosts = (*family.hosts, *family.services)
     for host in hosts:
         if host.name == name:
             return host
     names = ", ".join([*(host.name for host in hosts), STREAM])
-    raise ConfigError(f"{family.name} has no step {name!r}; its steps are {names}")
+    raise ConfigError(f"{family.name} has no host step {name!r}; it has {names}")
 
 
 def refuse_batches(request: Arrays) -> InvalidRequest | None:
-    """Return the error for a request that carries more than one utterance; the server forms batches itself."""
+    """Return the error for a request of several rows, or None: a request is one utterance, Triton forms the batches."""
     for name, array in request.items():
         if array.ndim == 0 or array.shape[0] != 1:
             rows = array.shape[0] if array.ndim else 0

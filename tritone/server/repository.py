@@ -34,7 +34,7 @@ class Target:
 
     Args:
         stages: backend of the stages' own models; empty where steps run their networks themselves.
-        parameters: what each step's config says about it, as `tritone.server.steps` reads it.
+        parameters: what each step's config says about it, as `tritone.server.models` reads it.
         llm_instances: sequences of the language model that are decoded side by side, if each has a process.
         committed: rendered into `model_repository/` and checked there.
     """
@@ -65,7 +65,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
 
     Args:
         overrides: folder of `<model>.pbtxt` texts merged into the rendered configs (default: the target's own).
-        stages: what runs the networks of each step, as `tritone.server.steps` reads it (default: the target's own).
+        stages: what runs the networks of each step, as `tritone.server.models` reads it (default: the target's own).
     """
     if target not in TARGETS:
         raise ConfigError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")

@@ -151,18 +151,18 @@ def test_errors_have_tritons_codes() -> None:
 def test_streaming_entry_hands_pieces_on_only_where_they_are_understood() -> None:
     from types import SimpleNamespace
 
-    from tritone.server.steps import Step
+    from tritone.server.models import StreamModel
 
     def speak(call: Any, llm: Any, request: Any, pieces: Iterator[str], cancelled: Any) -> Iterator[np.ndarray]:
         for piece in pieces:
             yield np.full(len(piece), 0.5, np.float32)
 
     family = SimpleNamespace(name="toy", synthesize_pieces=None)
-    step = object.__new__(Step)
+    step = object.__new__(StreamModel)
     step.family = family  # type: ignore[assignment]
     step._call = step._llm = lambda *_: {}  # type: ignore[assignment]
     run: Callable[..., Iterator[np.ndarray]] = step.stream
-    with pytest.raises(InvalidRequest, match="sequence_id: was sent, but toy reads a text at once"):
+    with pytest.raises(InvalidRequest, match="sequence_id: was sent, but toy needs the whole text at once"):
         next(run({}, never, ["ab"]))
     family.synthesize_pieces = speak
     assert [chunk.size for chunk in run({}, never, ["ab", "c"])] == [2, 1]
@@ -198,8 +198,8 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
         heard.append((response, texts.receive(7, 0, said("more"))))
 
     model, texts = module.TritonPythonModel(), ArrivingTexts({})
-    model.texts, model.step = texts, types.SimpleNamespace(stream=stream)
-    model.stream(types.SimpleNamespace(send=send, is_cancelled=never), {}, opened(texts))
+    model.texts, streaming = texts, types.SimpleNamespace(stream=stream)
+    model.stream(streaming, types.SimpleNamespace(send=send, is_cancelled=never), {}, opened(texts))
     ((response, (_, _, refusal)),) = heard
     if fails:
         assert "speaker: unknown 'nobody'" in response and refusal is None

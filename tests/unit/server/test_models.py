@@ -1,4 +1,4 @@
-"""A step inside a server process: requests at fault are answered alone, batches are refused, tokens are counted."""
+"""Models inside a server process: invalid requests are answered alone, batches are refused, tokens are counted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.lm.description import NoLm
 from tritone.lm.logits import LogitsLm
-from tritone.server import steps
-from tritone.server.steps import Step, refuse_batches
+from tritone.server import models
+from tritone.server.models import HostModel, StreamModel, open_model, refuse_batches
 from tritone.stage import Arrays, Family, Host, Tensor
 
 VALUE = Tensor("value", "float32", (1, 1))
@@ -34,31 +34,36 @@ def speak(_call: Any, _llm: Any, request: Arrays, cancelled: Callable[[], bool])
         yield np.zeros(2, np.float32)
 
 
+def without_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in (HostModel, StreamModel):
+        monkeypatch.setattr(kind, "warm_up", lambda _self: None)
+
+
 @pytest.fixture
-def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Step]:
+def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     family = Family("toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve),))
-    monkeypatch.setattr(steps, "open_family", lambda _folder: family)
-    monkeypatch.setattr(Step, "warm_up", lambda _self: None)
-    return lambda name: Step({"step": name, "model_dir": "m", "build_dir": "b"})
+    monkeypatch.setattr(models, "open_family", lambda _folder: family)
+    without_warm_up(monkeypatch)
+    return lambda name: open_model({"step": name, "model_dir": "m", "build_dir": "b"})
 
 
 def values(*numbers: float) -> list[Arrays]:
     return [{"value": np.array([[number]], np.float32)} for number in numbers]
 
 
-def test_one_bad_request_leaves_the_others_alone(step: Callable[[str], Step]) -> None:
+def test_one_bad_request_leaves_the_others_alone(step: Callable[[str], Any]) -> None:
     first, second, third = step("halve").run(values(4, -1, 6))
     assert first["value"] == 2 and third["value"] == 3
     assert str(second) == "INVALID_ARGUMENT: value: is negative"
 
 
-def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(step: Callable[[str], Step]) -> None:
+def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(step: Callable[[str], Any]) -> None:
     first, second, third = step("halve").run(values(4, 13, 6))
     assert first["value"] == 2 and third["value"] == 3
     assert isinstance(second, RuntimeError)
 
 
-def test_request_with_two_rows_is_refused_by_name(step: Callable[[str], Step]) -> None:
+def test_request_with_two_rows_is_refused_by_name(step: Callable[[str], Any]) -> None:
     two = {"value": np.zeros((2, 1), np.float32)}
     refused, good = step("halve").run([two, *values(8)])
     assert "INVALID_ARGUMENT: value: has 2 rows; send one utterance per request" in str(refused)
@@ -66,12 +71,12 @@ def test_request_with_two_rows_is_refused_by_name(step: Callable[[str], Step]) -
     assert refuse_batches(values(1)[0]) is None
 
 
-def test_unknown_step_lists_those_that_exist(step: Callable[[str], Step]) -> None:
-    with pytest.raises(ConfigError, match="toy has no step 'third'; its steps are halve, stream"):
+def test_unknown_step_lists_those_that_exist(step: Callable[[str], Any]) -> None:
+    with pytest.raises(ConfigError, match="toy has no host step 'third'; it has halve, stream"):
         step("third")
 
 
-def test_stream_ends_when_cancelled(step: Callable[[str], Step]) -> None:
+def test_stream_ends_when_cancelled(step: Callable[[str], Any]) -> None:
     answers = iter([False, False, False, True])
     assert len(list(step("stream").stream(values(1)[0], lambda: next(answers)))) == 3
 
@@ -100,8 +105,8 @@ def test_every_decoded_token_is_counted() -> None:
 
 def test_parameters_with_unknown_values_list_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="the parameter stages is 'jax'; it can be onnxruntime, torchscript, torch"):
-        steps.chosen({"stages": "jax"}, "stages", steps.STAGES)
-    assert steps.chosen({}, "stages", steps.STAGES) == "onnxruntime"
+        models.chosen({"stages": "jax"}, "stages", models.STAGES)
+    assert models.chosen({}, "stages", models.STAGES) == "onnxruntime"
 
 
 def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,19 +114,19 @@ def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -
     family = Family(
         "toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve, ("absent",)),)
     )
-    monkeypatch.setattr(steps, "open_family", lambda _folder: family)
-    monkeypatch.setattr(steps, "open_call", lambda *_: pytest.fail("opened an engine"))
-    monkeypatch.setattr(steps, "bls_call", lambda _stages, prefix: prefix)
-    opened = steps.open_step({"step": "halve", "model_dir": "m", "build_dir": "b", "stages": "triton"})
-    assert isinstance(opened, Step) and opened._call == "toy_stage_"
+    monkeypatch.setattr(models, "open_family", lambda _folder: family)
+    monkeypatch.setattr(models, "open_call", lambda *_: pytest.fail("opened an engine"))
+    monkeypatch.setattr(models, "bls_call", lambda _stages, prefix: prefix)
+    opened = open_model({"step": "halve", "model_dir": "m", "build_dir": "b", "stages": "triton"})
+    assert isinstance(opened, HostModel) and opened._call == "toy_stage_"
 
 
 @pytest.mark.parametrize("stages", ["torch", "torchscript"])
 def test_networks_run_on_what_the_config_says(monkeypatch: pytest.MonkeyPatch, tiny_v2: Path, stages: str) -> None:
-    monkeypatch.setattr(Step, "warm_up", lambda _self: None)
+    without_warm_up(monkeypatch)
     monkeypatch.setattr("tritone.engines.open.onnx_call", lambda *_, **__: pytest.fail("opened onnxruntime"))
     values = {"step": "vocoder", "model_dir": str(tiny_v2), "build_dir": "nowhere", "stages": stages}
-    step = steps.Step(values)
+    step = HostModel(values)
     frames = {"mel": np.zeros((1, 80, 4), np.float32), "mel_len": np.array([4], np.int32)}
     if stages == "torch":
         assert step._call("f0_predictor", **frames)["f0"].shape == (1, 4)
@@ -130,7 +135,7 @@ def test_networks_run_on_what_the_config_says(monkeypatch: pytest.MonkeyPatch, t
             step._call("f0_predictor", **frames)
 
 
-def test_stream_stops_between_two_networks_when_cancelled(step: Callable[[str], Step]) -> None:
+def test_stream_stops_between_two_networks_when_cancelled(step: Callable[[str], Any]) -> None:
     opened = step("stream")
     asked: list[str] = []
 
@@ -160,15 +165,15 @@ def test_single_stage_answers_each_request_as_it_is_sent(monkeypatch: pytest.Mon
 
         return call
 
-    monkeypatch.setattr(steps, "open_family", lambda _folder: SimpleNamespace(stage=lambda name: name))
-    monkeypatch.setattr(steps, "onnx_call", opened)
-    stage = steps.open_step({"step": "stage:double", "model_dir": "m", "build_dir": "b"})
+    monkeypatch.setattr(models, "open_family", lambda _folder: SimpleNamespace(stage=lambda name: name))
+    monkeypatch.setattr(models, "onnx_call", opened)
+    stage = open_model({"step": "stage:double", "model_dir": "m", "build_dir": "b"})
     first, second = stage.run([{"x": np.ones((2, 3))}, {"x": np.ones((5, 2))}])
     assert str(first) == "INVALID_ARGUMENT: x: is odd"
     assert second["y"].shape == (5, 2) and not stage.streams
 
 
-def test_language_model_must_be_declared(step: Callable[[str], Step]) -> None:
+def test_language_model_must_be_declared(step: Callable[[str], Any]) -> None:
     with pytest.raises(ConfigError, match="without declaring it"):
         step("halve")._llm.generate([1], 1, None, 0, lambda: False)
 
@@ -177,6 +182,8 @@ def test_server_side_imports_neither_torch_nor_transformers() -> None:
     import subprocess
     import sys
 
-    code = "import sys, tritone.server.steps; print([n for n in ('torch', 'transformers', 'onnx') if n in sys.modules])"
+    code = (
+        "import sys, tritone.server.models; print([n for n in ('torch', 'transformers', 'onnx') if n in sys.modules])"
+    )
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root).stdout == "[]\n"

@@ -17,9 +17,9 @@ from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.torch import torch_call
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.lm.description import StageLm
-from tritone.server import steps
+from tritone.server import models
+from tritone.server.models import HostModel, StreamModel
 from tritone.server.repository import render
-from tritone.server.steps import Step
 from tritone.stage import Arrays, Family
 
 MODES = {
@@ -123,12 +123,12 @@ def listening(family: Family, version: int) -> object:
 def test_a_step_counts_the_tokens_of_a_language_model_made_of_stages(
     tiny_v1: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, "open_call", lambda *_: listening(open_family(tiny_v1), 1))
-    monkeypatch.setattr(steps, "genai_llm", lambda *_, **__: pytest.fail("asked for another language model"))
-    monkeypatch.setattr(Step, "warm_up", lambda _self: None)
+    monkeypatch.setattr(models, "open_call", lambda *_: listening(open_family(tiny_v1), 1))
+    monkeypatch.setattr(models, "genai_llm", lambda *_, **__: pytest.fail("asked for another language model"))
+    monkeypatch.setattr(StreamModel, "warm_up", lambda _self: None)
     counted: list[int] = []
     values = {"step": "stream", "model_dir": str(tiny_v1), "build_dir": "unused"}
-    step = Step(values, lambda: counted.append(1))
+    step = StreamModel(values, lambda: counted.append(1))
     request = {"target_text": text("Hi."), "speaker": text("a")}
     samples = sum(len(chunk) for chunk in step.stream(request))
     frames = samples / 256
@@ -137,10 +137,10 @@ def test_a_step_counts_the_tokens_of_a_language_model_made_of_stages(
 
 def test_what_hears_is_served_alone(version: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family = open_family(folder)
-    monkeypatch.setattr(steps, "open_call", lambda *_: listening(family, version))
-    monkeypatch.setattr(Step, "warm_up", lambda _self: None)
+    monkeypatch.setattr(models, "open_call", lambda *_: listening(family, version))
+    monkeypatch.setattr(HostModel, "warm_up", lambda _self: None)
     tokenizer, embedder = (
-        Step({"step": name, "model_dir": str(folder), "build_dir": "unused"})
+        HostModel({"step": name, "model_dir": str(folder), "build_dir": "unused"})
         for name in ("speech_tokenizer", "speaker_embedding")
     )
     good, short = recording(32000), recording(1000)
