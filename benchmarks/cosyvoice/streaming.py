@@ -33,12 +33,14 @@ from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.v1.stream import HOP
 from tritone.families.cosyvoice.speak.request import Prepared, registered
-from tritone.families.cosyvoice.speak.synthesize import never, speech_tokens, stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.speak.tokens import segment_tokens, token_request
+from tritone.families.cosyvoice.speak.whole import render, vocode
 from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.genai import genai_llm
-from tritone.stage import Arrays, Call, Stage
+from tritone.stage import Arrays, Call
 
 TEXT = "The small boat drifted far beyond the harbour while the evening light was fading."
 SEED = 1
@@ -53,7 +55,7 @@ def long_speech(build: Path, checkpoint: Path, config: CosyVoiceConfig, voice: V
     speech: list[int] = []
     while len(speech) < count:
         prepared = Prepared([text], voice, 1.0, SEED + len(speech))
-        speech += speech_tokens(llm, text, prepared, 0, config, never)
+        speech += segment_tokens(llm, token_request(prepared, config), 0, config)
     return speech[:count]
 
 
@@ -98,20 +100,12 @@ def timed(chunks: Iterator[np.ndarray], timer: Timer) -> tuple[list[np.ndarray],
 
 
 def measure(
-    call: Call,
-    stages: dict[str, Stage],
-    config: CosyVoiceConfig,
-    speech: list[int],
-    voice: Voice,
-    hop: int,
-    repeats: int,
+    synthesizer: Synthesizer, speech: list[int], voice: Voice, hop: int, repeats: int
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the streamed waveform and the cost of its chunks: for every chunk the fastest of the repeats."""
-    timer = Timer(call)
-    runs = [
-        timed(stream_waveform(timer, stages, config, iter(speech), voice, seed=SEED, hop=hop), timer)
-        for _ in range(repeats)
-    ]
+    config, timer = synthesizer.config, Timer(synthesizer.call)
+    stream = replace(synthesizer, call=timer, hop=hop)
+    runs = [timed(stream.waveform(iter(speech), voice, SEED), timer) for _ in range(repeats)]
     parts = runs[0][0]
     wall, cpu, steps = np.min([seconds for _, seconds in runs], axis=0)
     late = min(LATE, len(speech) // hop - 1)
@@ -133,9 +127,7 @@ def measure(
 
 
 def compare(
-    call: Call,
-    stages: dict[str, Stage],
-    config: CosyVoiceConfig,
+    synthesizer: Synthesizer,
     speech: list[int],
     voice: Voice,
     hops: Sequence[int],
@@ -145,16 +137,17 @@ def compare(
     """Return a streamed waveform, and for each hop and bound the cost of chunks and the difference from one pass."""
     whole: np.ndarray | None = None
     rows: list[dict[str, Any]] = []
+    config = synthesizer.config
     own, chunked = config.flow.left_chunks, config.flow.estimator_chunk is not None
     for left in left_chunks:
         config = replace(config, flow=replace(config.flow, stream_left_chunks=left))
         for hop in hops:
-            streamed, row = measure(call, stages, config, speech, voice, hop, repeats)
+            streamed, row = measure(replace(synthesizer, config=config), speech, voice, hop, repeats)
             row["largest_difference"] = None
             if chunked and (left < 0 or own >= 0):
                 if whole is None:
-                    mel = whole_mel(call, config, speech, voice, streaming_mask=True)
-                    whole = whole_waveform(call, config, mel, SEED)
+                    mels = render(synthesizer.call, config, [(speech, voice)], streaming_mask=True)
+                    (whole,) = vocode(synthesizer.call, config.hift, mels, [SEED])
                 if streamed.shape != whole.shape:
                     raise TritoneError(f"hop {hop}: {len(streamed)} samples streamed, {len(whole)} in one pass")
                 row["largest_difference"] = float(np.abs(streamed - whole).max())
@@ -229,12 +222,12 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             speech = np.random.default_rng(SEED).integers(0, config.flow.vocab_size, count).tolist()
         call = open_call(args.engine, family.stages, build, TorchRun(threads=args.threads), args.checkpoint)
-        stages = {stage.name: stage for stage in family.stages}
+        synthesizer = Synthesizer(call, {stage.name: stage for stage in family.stages}, config)
         hops = numbers(args.hops or ("25,50,100" if config.flow.estimator_chunk else str(HOP)))
         left_chunks = numbers(args.left_chunks or str(config.flow.stream_left_chunks))
         # Networks are opened when first used, and the first runs are slower.
-        next(stream_waveform(call, stages, config, iter(speech), voice, seed=SEED, hop=hops[0]))
-        streamed, rows = compare(call, stages, config, speech, voice, hops, left_chunks, args.repeats)
+        next(replace(synthesizer, hop=hops[0]).waveform(iter(speech), voice, SEED))
+        streamed, rows = compare(synthesizer, speech, voice, hops, left_chunks, args.repeats)
     except (TritoneError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -23,10 +23,11 @@ from tritone.client.speech_client import SpeechClient
 from tritone.engines.onnx import onnx_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.lm.bistream import bistream
+from tritone.families.cosyvoice.lm.mixing import TurnPrompt
 from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.speak.request import stored
-from tritone.families.cosyvoice.speak.synthesize import stream_waveform
+from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.families.cosyvoice.voices.voice import Voice
@@ -84,11 +85,11 @@ def offline(served: Served, pieces: list[str], seed: int) -> np.ndarray:
         [front.encode(piece) for piece in pieces],
         config.lm,
         seeded_draw(int(np.random.SeedSequence([seed, 0]).generate_state(1)[0])),
-        instruction=front.encode(front.system_prompt + END_OF_PROMPT) if front.system_prompt else (),
+        TurnPrompt(front.encode(front.system_prompt + END_OF_PROMPT) if front.system_prompt else ()),
     )
     speech = without_long_silence(codes, config.version.silent_tokens)
     stages = {stage.name: stage for stage in family.stages}
-    return np.concatenate(list(stream_waveform(call, stages, config, speech, voice, seed=seed)))
+    return np.concatenate(list(Synthesizer(call, stages, config).waveform(speech, voice, seed=seed)))
 
 
 def test_speech_begins_before_the_text_ends_and_equals_the_generator(served: Served) -> None:

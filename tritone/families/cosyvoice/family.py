@@ -15,17 +15,18 @@ from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.v1.session import stage_llm
 from tritone.families.cosyvoice.published import PUBLISHED
-from tritone.families.cosyvoice.speak.hosts import MEL, hosts
+from tritone.families.cosyvoice.speak.hosts import hosts, waveform_tensor
 from tritone.families.cosyvoice.speak.pieces import speak_pieces, takes_pieces
 from tritone.families.cosyvoice.speak.request import REQUEST, prepare
-from tritone.families.cosyvoice.speak.synthesize import never, synthesize
+from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.speak.tokens import never
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.families.cosyvoice.voices.services import services
 from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.lm.description import CausalLm, StageLm
 from tritone.lm.protocols import SpeechLm
-from tritone.stage import Arrays, Axis, Call, Family, Scaled, Stage, Tensor
+from tritone.stage import Arrays, Axis, Call, Family, Stage, Tensor
 
 if TYPE_CHECKING:
     from torch import nn
@@ -119,23 +120,23 @@ def family(model_dir: str | Path) -> Family:
         call: Call, llm: SpeechLm, request: Arrays, cancelled: Callable[[], bool] = never
     ) -> Iterator[np.ndarray]:
         prepared = prepare(call, request, config, front, voices)
-        return synthesize(call, llm, prepared, by_name, config, cancelled)
+        return Synthesizer(call, by_name, config, voices.prompts).speak(llm, prepared, cancelled)
 
     def speak_arriving(
         call: Call, llm: SpeechLm, request: Arrays, pieces: Iterable[str], cancelled: Callable[[], bool] = never
     ) -> Iterator[np.ndarray]:
         prepared = prepare(call, request, config, front, voices, in_pieces=True)
-        return speak_pieces(call, llm, prepared, pieces, by_name, config, front, cancelled)
+        synthesizer = Synthesizer(call, by_name, config, voices.prompts)
+        return speak_pieces(synthesizer, llm, prepared, pieces, front, cancelled)
 
-    samples = Scaled(config.hift.hop, MEL)
     return Family(
         name=config.version.name,
         stages=stages,
         lm=language_model(checkpoint, front, stages),
         request=REQUEST,
-        response=(Tensor("waveform", "float32", (1, samples)),),
+        response=(waveform_tensor(stages, config),),
         synthesize=speak,
-        hosts=hosts(config, front, voices),
+        hosts=hosts(stages, config, front, voices),
         settings={
             "sample_rate": config.sample_rate,
             "speakers": voices.names,
@@ -205,6 +206,6 @@ def published(yaml: str) -> Family:
         stages=stages,
         lm=StageLm(no_weights) if lm_stages(stages) else causal,
         request=REQUEST,
-        response=(Tensor("waveform", "float32", (1, Scaled(config.hift.hop, MEL))),),
+        response=(waveform_tensor(stages, config),),
         synthesize=no_weights,
     )

@@ -18,12 +18,14 @@ from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.family import family
-from tritone.families.cosyvoice.lm.bistream import UnexpectedId, bistream
+from tritone.families.cosyvoice.lm.bistream import bistream
+from tritone.families.cosyvoice.lm.mixing import TurnPrompt, UnexpectedId
+from tritone.families.cosyvoice.lm.published_bistream import published_bistream
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.lm.v2.network import SpeechLM, load_lm
 from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
-from tritone.families.cosyvoice.speak import pieces
+from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.lm.logits import LogitsLm
 from tritone.lm.served import ServedLlm
@@ -71,15 +73,12 @@ def spoken(version: str, lm: SpeechLM, published: bool) -> Iterator[int]:
     prompt = known["prompt_text"][0].tolist()
     head = prompt.index(END_OF_PROMPT_ID) + 1 if version == "v3" else 0
     torch.manual_seed(1234)
-    return bistream(
+    return (published_bistream if published else bistream)(
         TorchSession(lm),
         ([token] for token in known["text"][0].tolist()),
         lm.config,
         multinomial,
-        instruction=prompt[:head],
-        prompt_text=prompt[head:],
-        prompt_speech=known["prompt_speech_token"][0].tolist(),
-        published=published,
+        TurnPrompt(prompt[:head], prompt[head:], known["prompt_speech_token"][0].tolist()),
     )
 
 
@@ -105,9 +104,7 @@ def test_turns_of_text_and_speech(config: LmConfig) -> None:
     prompt_speech = [1] * 22
     pieces = [list(range(100, 103)), [], list(range(103, 112)), list(range(112, 117))]
     codes = []
-    for code in bistream(
-        session, pieces, config, likeliest, instruction=[9], prompt_text=[50, 51], prompt_speech=prompt_speech
-    ):
+    for code in bistream(session, pieces, config, likeliest, TurnPrompt([9], [50, 51], prompt_speech)):
         codes.append(code)
         if len(codes) == 40:
             break
@@ -134,10 +131,10 @@ def test_speech_begins_as_soon_as_one_turn_of_text_is_there() -> None:
 
 def test_text_that_is_too_short_for_a_turn_or_for_the_prompt() -> None:
     session, v = Script(V2), vocabulary(V2)
-    codes = list(islice(bistream(session, [[4], [5]], V2, likeliest, prompt_speech=[7] * 20), 2))
+    codes = list(islice(bistream(session, [[4], [5]], V2, likeliest, TurnPrompt(speech=[7] * 20)), 2))
     assert session.given == [v.sos, *v.text_ids([4, 5]), v.task_id, *[7] * 20, codes[0]]
     published = Script(V2)
-    next(bistream(published, [[4], [5]], V2, likeliest, prompt_speech=[7] * 20, published=True))
+    next(published_bistream(published, [[4], [5]], V2, likeliest, TurnPrompt(speech=[7] * 20)))
     assert published.given == [v.sos, *v.text_ids([4, 5]), v.task_id]  # which drops the prompt's speech
 
 
@@ -161,13 +158,13 @@ def test_it_always_ends() -> None:
         seen.append(code)
     assert len(seen) == 18
     with pytest.raises(InvalidRequest, match="target_text: no speech fits: 0 text tokens"):
-        list(bistream(Script(V2), [[], []], V2, likeliest, prompt_text=[1, 2]))
+        list(bistream(Script(V2), [[], []], V2, likeliest, TurnPrompt(text=[1, 2])))
 
 
 def test_ids_without_a_meaning_are_not_sampled_unless_as_published() -> None:
     assert len(list(islice(bistream(Script(V2, [V2.end_id, 6562]), [range(9)], V2, likeliest), 16))) == 16
     with pytest.raises(UnexpectedId, match="sampled id 6562 where speech was to end; only 6561 may"):
-        list(bistream(Script(V2, [6562]), [[1]], V2, likeliest, published=True))
+        list(published_bistream(Script(V2, [6562]), [[1]], V2, likeliest))
     late = Script(V2, [*range(16), 6562, 6563])
     assert len(list(islice(bistream(late, [range(9)], V2, likeliest), 20))) == 20
 
@@ -206,7 +203,7 @@ def test_what_each_mode_reads_before_and_between(
     version: int, mode: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In v3 what goes up to <|endofprompt|> is read at once, in v2 all is divided into turns."""
-    monkeypatch.setattr(pieces, "audible", lambda *given, **_: iter([np.array(list(given[3]))]))
+    monkeypatch.setattr(Synthesizer, "audible", lambda _, speech, *__: iter([np.array(list(speech))]))
     end = 6561 if version == 2 else 6562
     speaker = Speaker(request.getfixturevalue(f"tiny_v{version}"), [*range(100, 200), end])
     inputs, instruction, transcript = PIECES[mode]

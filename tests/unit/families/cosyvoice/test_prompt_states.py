@@ -15,7 +15,7 @@ from support.stream_helpers import Opened, opened, random_speech, random_voice
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.flow.prompt_states import MEGABYTES, FlowState, PromptStates
 from tritone.families.cosyvoice.flow.stream import FlowStream
-from tritone.families.cosyvoice.speak.synthesize import stream_waveform
+from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.voices.cache import Recent
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Arrays
@@ -55,7 +55,8 @@ def test_the_second_request_of_a_voice_computes_none_of_its_prompt(tiny: Opened)
         (voice, None),
     ):
         before = call.steps
-        chunks = stream_waveform(call, tiny.stages, tiny.config, random_speech(70), speaker, seed=1, prompts=kept)
+        synthesizer = Synthesizer(call, tiny.stages, tiny.config, kept)
+        chunks = synthesizer.waveform(random_speech(70), speaker, seed=1)
         waves.append(np.concatenate(list(chunks)))
         taken.append(call.steps - before)
     # Of 130 tokens in chunks of 25, two lie in the prompt with all their lookahead.

@@ -15,7 +15,7 @@ from tritone.families.cosyvoice.flow.stream import FlowStream
 from tritone.families.cosyvoice.flow.v2 import estimator
 from tritone.families.cosyvoice.flow.v3 import estimator as dit
 from tritone.families.cosyvoice.flow.window import stream_window, turn
-from tritone.families.cosyvoice.speak.synthesize import whole_mel
+from tritone.families.cosyvoice.speak.whole import render
 from tritone.nn.attention import MASKED
 from tritone.nn.rotary import Rotary, rotate
 from tritone.stage import Arrays
@@ -39,7 +39,7 @@ def stream_mel(tiny: Opened, tokens: int, prompt: int, left: int, hop: int = 25)
 
 
 def one_pass(tiny: Opened, tokens: int, prompt: int) -> np.ndarray:
-    return whole_mel(tiny.call, tiny.config, random_speech(tokens), random_voice(prompt), streaming_mask=True)
+    return render(tiny.call, tiny.config, [(random_speech(tokens), random_voice(prompt))], streaming_mask=True)[0]
 
 
 def bounded(monkeypatch: pytest.MonkeyPatch, tiny: Opened, prompt: int, left: int) -> None:

@@ -14,8 +14,10 @@ from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.flow.noise import noise_frames, published_noise
-from tritone.families.cosyvoice.flow.stream import FlowStream, SpeedStream
-from tritone.families.cosyvoice.speak.synthesize import stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.flow.speed import SpeedStream, at_speed
+from tritone.families.cosyvoice.flow.stream import FlowStream
+from tritone.families.cosyvoice.speak.stream import Synthesizer
+from tritone.families.cosyvoice.speak.whole import render, vocode
 from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.families.cosyvoice.voices.voice import Voice
 
@@ -42,9 +44,9 @@ def test_stream_equals_one_pass(tiny: tuple, speech: list[int], hop: int, prompt
     model, call, config, voice = tiny
     voice = with_prompt(voice, prompt)
     stages = {stage.name: stage for stage in model.stages}
-    chunks = list(stream_waveform(call, stages, config, iter(speech), voice, seed=7, speed=speed, hop=hop))
-    mel = whole_mel(call, config, speech, voice, streaming_mask=True, speed=speed)
-    whole = whole_waveform(call, config, mel, seed=7)
+    chunks = list(Synthesizer(call, stages, config, hop=hop).waveform(iter(speech), voice, seed=7, speed=speed))
+    (mel,) = render(call, config, [(speech, voice)], streaming_mask=True)
+    (whole,) = vocode(call, config.hift, [at_speed(mel, speed)], [7])
     streamed = np.concatenate(chunks)
     assert len(chunks) > 1 or hop == 75
     assert streamed.shape == whole.shape == (int(2 * len(speech) / speed) * 480,)
@@ -53,8 +55,8 @@ def test_stream_equals_one_pass(tiny: tuple, speech: list[int], hop: int, prompt
 
 def test_the_streaming_mask_matters(tiny: tuple, speech: list[int]) -> None:
     _, call, config, voice = tiny
-    masked = whole_mel(call, config, speech, voice, streaming_mask=True)
-    full = whole_mel(call, config, speech, voice, streaming_mask=False)
+    (masked,) = render(call, config, [(speech, voice)], streaming_mask=True)
+    (full,) = render(call, config, [(speech, voice)])
     assert np.abs(masked - full).max() > 1e-2
 
 
@@ -71,7 +73,7 @@ def test_work_per_chunk_does_not_grow(tiny: tuple) -> None:
 
     stages = {stage.name: stage for stage in model.stages}
     tokens = np.random.default_rng(0).integers(0, 6561, 250).tolist()
-    list(stream_waveform(counting, stages, bounded, iter(tokens), voice, seed=0))
+    list(Synthesizer(counting, stages, bounded).waveform(iter(tokens), voice, seed=0))
     for name in ("vocoder", "f0_predictor"):
         widths = [width for kind, width in seen if kind == name]
         assert len(widths) >= 9 and max(widths[2:-1]) == min(widths[2:-1])
@@ -138,6 +140,6 @@ def test_the_solver_keeps_one_state_of_each_step_and_copies_none(tiny: tuple) ->
     gone: list[weakref.ref[np.ndarray]] = []
     stages = {stage.name: stage for stage in model.stages}
     config = replace(config, flow=replace(config.flow, stream_left_chunks=-1))  # a bound cuts them
-    for _ in stream_waveform(watching, stages, config, iter(range(120)), voice, seed=0):
+    for _ in Synthesizer(watching, stages, config).waveform(iter(range(120)), voice, seed=0):
         assert sum(reference() is not None for reference in gone) == 0
     assert calls == 5 * steps

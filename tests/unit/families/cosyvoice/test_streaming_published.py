@@ -7,7 +7,8 @@ import pytest
 from support.golden_weights import golden
 from support.stream_helpers import Opened, opened, random_speech, random_voice, recorded_voice
 
-from tritone.families.cosyvoice.speak.synthesize import flow_stream, stream_waveform, whole_mel
+from tritone.families.cosyvoice.speak.stream import Synthesizer
+from tritone.families.cosyvoice.speak.whole import render
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -18,7 +19,7 @@ def tiny(request: pytest.FixtureRequest) -> Opened:
 def test_published_streams_reproduce_the_published_mel(tiny: Opened) -> None:
     known = golden("stream", f"v{tiny.config.version.number}")
     config = tiny.configured(published_stream=True)
-    stream = flow_stream(tiny.call, tiny.stages, config, recorded_voice(known), seed=0)
+    stream = Synthesizer(tiny.call, tiny.stages, config).mel_stream(recorded_voice(known), seed=0)
     found = [*stream.push(known["token"][0].tolist()), *stream.finish()]
     first = known["mel_0"].shape[2]  # what is recorded of the last chunk begins with the frames before it
     wanted = [known["mel_0"], known["mel_1"][:, :, first:]]
@@ -41,13 +42,13 @@ def test_published_streams_reproduce_the_published_mel(tiny: Opened) -> None:
 def test_chunks_double_up_to_a_hundred_tokens(tiny: Opened, prompt: int, tokens: int, chunks: list[int]) -> None:
     config = tiny.configured(published_stream=True, steps=1)
     voice, speech = random_voice(prompt), random_speech(tokens)
-    stream = flow_stream(tiny.call, tiny.stages, config, voice, seed=0)
+    stream = Synthesizer(tiny.call, tiny.stages, config).mel_stream(voice, seed=0)
     found = [*stream.push(speech), *stream.finish()]
     assert [mel.shape[2] for mel in found] == [2 * count for count in chunks]
     if len(chunks) < 3:
         return
     # Under the mask without a bound but for the last, which sees everything: another mask, another sound.
-    masked, full = (whole_mel(tiny.call, config, speech, voice, streaming_mask=mask) for mask in (True, False))
+    masked, full = (render(tiny.call, config, [(speech, voice)], mask)[0] for mask in (True, False))
     last = 2 * chunks[-1]
     for mel, wanted in ((np.concatenate(found[:-1], axis=2), masked[:, :, :-last]), (found[-1], full[:, :, -last:])):
         assert np.abs(mel - wanted).max() < 1e-4 * np.abs(wanted).max()
@@ -62,7 +63,7 @@ def test_the_waveform_of_v3_is_the_published_one(tiny: Opened) -> None:
     known = golden("stream", f"v{tiny.config.version.number}")
     config, voice = tiny.configured(published_stream=True), recorded_voice(known)
     tokens = known["token"][0].tolist()
-    chunks = stream_waveform(tiny.call, tiny.stages, config, tokens, voice, seed=1)
+    chunks = Synthesizer(tiny.call, tiny.stages, config).waveform(tokens, voice, seed=1)
     found = np.concatenate(list(chunks))
     assert len(found) == 480 * 2 * len(tokens)
     if tiny.config.version.number == 3:

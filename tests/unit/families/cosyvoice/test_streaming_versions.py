@@ -16,12 +16,14 @@ from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.flow.inputs import starting_noise
-from tritone.families.cosyvoice.flow.stream import VocoderStream
+from tritone.families.cosyvoice.flow.speed import at_speed
 from tritone.families.cosyvoice.flow.v1 import stream as streaming_v1
 from tritone.families.cosyvoice.flow.v1.cache import empty_cache
 from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
 from tritone.families.cosyvoice.flow.v1.stream import InterpolatingStream, fades
-from tritone.families.cosyvoice.speak.synthesize import stream_waveform, whole_mel, whole_waveform
+from tritone.families.cosyvoice.speak.stream import Synthesizer
+from tritone.families.cosyvoice.speak.whole import render, vocode
+from tritone.families.cosyvoice.vocoder.stream import VocoderStream
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Arrays, Call, Stage
 
@@ -66,8 +68,9 @@ def with_prompt(voice: Voice, tokens: int) -> Voice:
 def test_a_v3_stream_equals_one_pass(versions: Callable[[int], Version], hop: int, prompt: int, speed: float) -> None:
     config, call, stages = versions(3)
     voice, tokens = with_prompt(recorded_voice(golden("stream", "v3")), prompt), speech(3, 83)
-    chunks = list(stream_waveform(call, stages, config, iter(tokens), voice, seed=7, speed=speed, hop=hop))
-    whole = whole_waveform(call, config, whole_mel(call, config, tokens, voice, streaming_mask=True, speed=speed), 7)
+    chunks = list(Synthesizer(call, stages, config, hop=hop).waveform(iter(tokens), voice, seed=7, speed=speed))
+    (mel,) = render(call, config, [(tokens, voice)], streaming_mask=True)
+    (whole,) = vocode(call, config.hift, [at_speed(mel, speed)], [7])
     streamed = np.concatenate(chunks)
     assert len(chunks) > 1 and streamed.shape == whole.shape == (int(2 * len(tokens) / speed) * 480,)
     assert np.abs(streamed - whole).max() < 1e-3  # phase integrates the last bits of f0
@@ -81,8 +84,8 @@ def test_published_chunks_are_slices_of_one_pass_but_for_the_last(
     config, call, _ = versions(number)
     known = golden("stream", f"v{number}")
     tokens, voice = known["token"][0].tolist(), recorded_voice(known)
-    masked = whole_mel(call, config, tokens, voice, streaming_mask=True)
-    full = whole_mel(call, config, tokens, voice, streaming_mask=False)
+    (masked,) = render(call, config, [(tokens, voice)], streaming_mask=True)
+    (full,) = render(call, config, [(tokens, voice)])
     first = known["mel_0"].shape[2]
     assert np.abs(masked[:, :, :first] - known["mel_0"]).max() < 1e-4
     assert np.abs(full - known["mel_1"]).max() < 1e-4
@@ -124,7 +127,7 @@ def test_chunks_of_v1_begin_as_a_whole_pass_and_agree_where_they_meet(
 ) -> None:
     config, call, _ = versions(1)
     voice, noise = recorded_voice(golden("stream", "v1")), starting_noise(config, 5)
-    whole = whole_mel(call, config, speech(1, 120), voice, streaming_mask=False, draw=noise)
+    (whole,) = render(call, config, [(speech(1, 120), voice)], draws=[noise])
     shared = config.flow.frames(EDGE)
     first, second = list(v1_stream(versions(1), 220, 5))[:2]
     np.testing.assert_array_equal(first, whole[:, :, :-shared])
@@ -156,7 +159,7 @@ def test_every_chunk_of_v1_costs_the_same(versions: Callable[[int], Version]) ->
         return call(name, **arrays)
 
     voice = recorded_voice(golden("stream", "v1"))
-    chunks = list(stream_waveform(counting, stages, config, iter(speech(1, 750)), voice, seed=0))
+    chunks = list(Synthesizer(counting, stages, config).waveform(iter(speech(1, 750)), voice, seed=0))
     assert len(chunks) == 9  # the last is what the vocoder held back
     for name, sizes in seen.items():
         usual = sizes[10:60] if name == "flow_estimator" else sizes[1:6]
@@ -169,7 +172,7 @@ def test_v1_speech_has_no_seams_in_the_vocoder(versions: Callable[[int], Version
     mel = (np.random.default_rng(6).standard_normal((1, 80, 160)) - 5).astype(np.float32)
     stream = VocoderStream(call, config.hift, 9)
     pieces = [stream.push(mel[:, :, start : start + 45], last=start == 135) for start in (0, 45, 90, 135)]
-    whole = whole_waveform(call, config, mel, 9)
+    (whole,) = vocode(call, config.hift, [mel], [9])
     assert np.abs(np.concatenate(pieces) - whole).max() < 1e-3
 
 

@@ -19,8 +19,9 @@ from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak.modes import ModeInputs
-from tritone.families.cosyvoice.speak.synthesize import conditioning, whole_mel, whole_waveform
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.speak.tokens import conditioning
+from tritone.families.cosyvoice.speak.whole import render, vocode
 from tritone.families.cosyvoice.voices.reference import reference_voice
 from tritone.lm.description import StageLm
 from tritone.lm.logits import LogitsLm
@@ -91,12 +92,12 @@ def test_every_mode_gives_the_published_ids_and_mel(versions: Callable[[int], Ve
     speech = sampled(inputs, config, llm)
     assert speech == want["flow_token"][0].tolist()
     # v1's noise continues the stream that the sampling drew from; the others' is a table.
-    draw = normal if number == 1 else None
-    mel = whole_mel(call, config, speech, inputs.voice, streaming_mask=False, draw=draw)
+    draws = [normal] if number == 1 else None
+    (mel,) = render(call, config, [(speech, inputs.voice)], draws=draws)
     assert mel.shape == want["flow_mel"].shape
     assert np.abs(mel - want["flow_mel"]).max() <= 1e-3
     if "wav" in want:  # of v3, whose vocoder's noise is a table too
         # Of the published mel: over seconds, phase tells two mels apart that differ by rounding.
-        wave = whole_waveform(call, config, want["flow_mel"], 0)
+        (wave,) = vocode(call, config.hift, [want["flow_mel"]], [0])
         assert wave.shape == want["wav"][0].shape
         assert np.abs(wave - want["wav"][0]).max() <= 1e-3 * np.abs(want["wav"]).max()

@@ -10,20 +10,20 @@ from tritone.families.cosyvoice.flow.noise import Draw
 from tritone.stage import Arrays
 
 
-class Row(NamedTuple):
-    """Sizes of one utterance: tokens and mel frames of its prompt, and tokens to be spoken."""
+class Sizes(NamedTuple):
+    """The lengths of one row: tokens and mel frames of its prompt, and tokens to be spoken."""
 
     prompt_tokens: int
     prompt_frames: int
     tokens: int
 
 
-def frame_count(config: CosyVoiceConfig, row: Row) -> int:
+def frame_count(config: CosyVoiceConfig, sizes: Sizes) -> int:
     """Return mel frames of prompt and speech together."""
-    return config.flow.total_frames(*row)
+    return config.flow.total_frames(*sizes)
 
 
-def encoder_inputs(config: CosyVoiceConfig, rows: Sequence[Row], streaming_mask: bool = False) -> Arrays:
+def encoder_inputs(config: CosyVoiceConfig, rows: Sequence[Sizes], streaming_mask: bool = False) -> Arrays:
     """Return the inputs of `flow_encoder` besides tokens and speaker, for a padded batch of utterances.
 
     v1's are the positions of its frames, v2's is the chunk of its mask; v3 has none.

@@ -7,82 +7,77 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from tritone.errors import TritoneError
-from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.bistream import bistream
+from tritone.families.cosyvoice.lm.mixing import TurnPrompt
 from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.speak.request import Prepared
-from tritone.families.cosyvoice.speak.synthesize import audible, never, segment_seed
+from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.families.cosyvoice.speak.tokens import never, segment_seed
+from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.protocols import SpeechLm
 from tritone.lm.sampling import seeded_draw
-from tritone.stage import Call, Stage
 from tritone.text.split import check_text
 
 
 def takes_pieces(front: TextFrontend) -> bool:
-    """Return True of language models trained on text and speech in turns.
-
-    Those of the v2 and v3 layouts that read text.
-    """
+    """Return True for a language model trained on text and speech in turns: that of v2 or v3, if it reads text."""
     return front.alternates
 
 
 def speak_pieces(
-    call: Call,
+    synthesizer: Synthesizer,
     llm: SpeechLm,
     prepared: Prepared,
     pieces: Iterable[str],
-    stages: dict[str, Stage],
-    config: CosyVoiceConfig,
     front: TextFrontend,
     cancelled: Callable[[], bool] = never,
 ) -> Iterator[np.ndarray]:
-    """Yield waveform chunks `[samples]`, the first as soon as two turns of text have come.
+    """Yield waveform chunks `[samples]`, the first as soon as two turns of text have arrived.
 
-    Pieces are spoken as they are, joined without a space: numbers are not put in words, and where the text is cut does
-    not matter but for how the tokenizer divides the letters around a cut. All is one sequence of the language model,
-    which bounds its length.
+    Pieces are spoken as they are, joined without a space: numbers are not put in words, and the borders of pieces
+    matter only where they divide a word that the tokenizer would have kept together. All pieces are one sequence of
+    the language model, which bounds their length.
 
     Args:
         prepared: voice, speed and seed of the request; it has no segments.
-        pieces: waiting for one blocks.
+        pieces: parts of the text; waiting for the next one blocks.
 
     Raises:
-        InvalidRequest: the pieces together hold nothing to speak, or the language model takes only whole prompts.
+        InvalidRequest: the pieces together contain nothing to speak, or the language model takes only whole prompts.
     """
-    instruction, prompt_text = prompts(front, prepared.voice.prompt_ids.tolist())
+    config = synthesizer.config
     session = llm.session()
     try:
         codes = bistream(
             session,
             text_ids(front, pieces, cancelled),
             config.lm,
-            seeded_draw(segment_seed(prepared, 0)),
-            instruction=instruction,
-            prompt_text=prompt_text,
-            prompt_speech=prepared.voice.llm_speech_token.tolist(),
-            cancelled=cancelled,
+            seeded_draw(segment_seed(prepared.seed, 0)),
+            turn_prompt(front, prepared.voice),
+            cancelled,
         )
         speech = without_long_silence(codes, config.version.silent_tokens)
         silence = TritoneError("the text produced no speech; try another seed")
-        yield from audible(call, stages, config, speech, prepared, silence, cancelled)
+        yield from synthesizer.audible(speech, prepared, silence, cancelled)
     finally:
         session.close()
 
 
-def prompts(front: TextFrontend, ids: list[int]) -> tuple[list[int], list[int]]:
-    """What of a prompt is read before text and speech alternate, and what takes part in the turns.
+def turn_prompt(front: TextFrontend, voice: Voice) -> TurnPrompt:
+    """Return the voice's prompt, divided into the part before the turns and the part that takes turns itself.
 
-    As published: of v3 all up to `<|endofprompt|>` comes first, of v2 nothing does.
+    As published: in v3 everything up to `<|endofprompt|>` comes first, in v2 nothing does.
     """
+    ids = voice.prompt_ids.tolist()
     end = front.tokenizer.token_to_id(END_OF_PROMPT)
     head = ids.index(end) + 1 if front.system_prompt and end in ids else 0
-    return ids[:head], ids[head:]
+    return TurnPrompt(ids[:head], ids[head:], voice.llm_speech_token.tolist())
 
 
 def text_ids(front: TextFrontend, pieces: Iterable[str], cancelled: Callable[[], bool]) -> Iterator[list[int]]:
-    """Yield Ids of each piece as it comes; InvalidRequest after the last when there was nothing to speak."""
+    """Yield the ids of each piece as it arrives; raise InvalidRequest after the last if there was nothing to speak."""
     text = ""
     for piece in pieces:
         text += piece

@@ -8,7 +8,6 @@ import numpy as np
 
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.flow.prompt_states import PromptStates
 from tritone.families.cosyvoice.speak.modes import Mode, find_mode, mode_inputs, usual_mode
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.voices.reference import reference_voice, source_tokens
@@ -42,8 +41,7 @@ REQUEST = (
 class Prepared:
     """What synthesis needs of a request: text tokens of each segment, the voice, speed and seed.
 
-    `source` are the speech tokens of voice conversion, which has no text; int64 `[speech_tokens]`. `prompts` keeps
-    what streams know after a voice's prompt.
+    `source` are the speech tokens of voice conversion, which has no text; int64 `[speech_tokens]`.
     """
 
     segments: list[list[int]]
@@ -51,7 +49,6 @@ class Prepared:
     speed: float
     seed: int
     source: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    prompts: PromptStates | None = None
 
 
 def prepare(
@@ -97,7 +94,7 @@ def prepare(
         instruct_text=instruct,
         source=source,
     )
-    return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source, voices.prompts)
+    return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source)
 
 
 def check_fields(mode: Mode, request: Arrays) -> None:

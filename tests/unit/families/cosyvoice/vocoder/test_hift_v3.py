@@ -12,11 +12,11 @@ from support.v3_helpers import tiny_config, tiny_hift, tiny_stages
 
 from tritone.engines.torch import torch_call
 from tritone.families.cosyvoice.flow.noise import PublishedUniforms
-from tritone.families.cosyvoice.flow.stream import VocoderStream
 from tritone.families.cosyvoice.published import V3
-from tritone.families.cosyvoice.speak.synthesize import whole_mel, whole_waveform
+from tritone.families.cosyvoice.speak.whole import render, vocode
 from tritone.families.cosyvoice.vocoder.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.vocoder.source import SteppedSource, excitation, harmonics
+from tritone.families.cosyvoice.vocoder.stream import VocoderStream
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.nn.weight_norm import fold_weight_norm
 from tritone.stage import Arrays
@@ -166,7 +166,7 @@ def test_unfinished_waveform_is_a_prefix_as_published(numbers: Arrays) -> None:
     kept = numbers["wav_f0"].shape[1]
     assert kept == (64 - 8) * HOP and wave.shape[0] >= kept
     assert relative(wave[None, :kept], numbers["wav_f0"]) < 1e-4
-    whole = whole_waveform(call, tiny_config(), numbers["mel"], seed=0)
+    (whole,) = vocode(call, tiny_config().hift, [numbers["mel"]], [0])
     assert relative(wave, whole[: len(wave)]) < 1e-5
 
 
@@ -180,9 +180,9 @@ def test_a_published_utterance_from_its_tokens() -> None:
         speech_token=known["flow_prompt_token"][0].astype(np.int64),
         mel=known["flow_prompt_feat"][0],
     )
-    mel = whole_mel(call, config, known["flow_token"][0].tolist(), voice, streaming_mask=False)
+    (mel,) = render(call, config, [(known["flow_token"][0].tolist(), voice)])
     assert relative(mel, known["flow_mel"]) < 1e-5
-    assert relative(whole_waveform(call, config, mel, seed=0)[None], known["wav"]) < 5e-4
+    assert relative(vocode(call, config.hift, [mel], [0])[0][None], known["wav"]) < 5e-4
 
 
 @torch.no_grad()

@@ -13,11 +13,10 @@ import numpy as np
 
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
-from tritone.families.cosyvoice.flow import cfm
-from tritone.families.cosyvoice.flow.inputs import Row, encoder_inputs, frame_count
 from tritone.families.cosyvoice.flow.noise import Draw
 from tritone.families.cosyvoice.flow.v1.cache import continued, empty_cache, next_cache
 from tritone.families.cosyvoice.flow.v1.interpolation import EDGE
+from tritone.families.cosyvoice.speak.whole import Features, decode, encode, prompt_mel, tokens_of
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.stage import Call
 
@@ -70,36 +69,15 @@ class InterpolatingStream:
             self._tokens = []
 
     def _chunk(self, last: bool) -> np.ndarray:
-        voice, known = self._voice, len(self._voice.mel)
-        sequence = np.concatenate([voice.speech_token, np.array(self._tokens, np.int64)])
-        row = Row(len(voice.speech_token), known, len(self._tokens))
-        encoded = self._call(
-            "flow_encoder",
-            speech_token=sequence[None],
-            speech_token_len=np.array([len(sequence)], np.int32),
-            embedding=voice.embedding[None],
-            **encoder_inputs(self._config, [row]),
-        )
-        frames = frame_count(self._config, row)
-        noise, mu = continued(self._draw(frames), encoded["mu"], self._cache)
-        cond = np.zeros_like(mu)
-        cond[0, :, :known] = voice.mel.T
-        mel = cfm.solve(
-            self._call,
-            mu,
-            encoded["spks"],
-            cond,
-            np.ones((1, 1, frames), np.float32),
-            noise,
-            chunk_size=None,
-            steps=self._flow.steps,
-            cfg_rate=self._flow.cfg_rate,
-        )[:, :, known:]
+        (encoded,) = encode(self._call, self._config, [tokens_of(self._tokens, self._voice)])
+        noise, mu = continued(self._draw(encoded.mu.shape[2]), encoded.mu, self._cache)
+        features = Features(mu, encoded.spks)
+        (mel,) = decode(self._call, self._config, [features], [prompt_mel(self._voice)], [noise])
         shared = self._tail.shape[2]
         mel[:, :, :shared] = self._fade_in[:shared] * mel[:, :, :shared] + self._fade_out[:shared] * self._tail
         if last:
             return mel
-        self._cache = next_cache(self._flow, noise, mu, known)
+        self._cache = next_cache(self._flow, noise, mu, len(self._voice.mel))
         keep = mel.shape[2] - len(self._fade_in)
         self._tail = mel[:, :, keep:]
         return mel[:, :, :keep]
