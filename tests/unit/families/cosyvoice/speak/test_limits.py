@@ -1,4 +1,4 @@
-"""Sizes between the ensemble's host steps: the largest outputs fit the stages they feed, and larger ones are refused."""
+"""Sizes between the host steps: the largest outputs fit the stages they feed, and larger ones are refused."""
 
 from __future__ import annotations
 
