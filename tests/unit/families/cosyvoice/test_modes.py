@@ -156,7 +156,7 @@ def test_the_usual_mode_is_told_by_what_a_request_brings() -> None:
         ("zero_shot", {"speech_token": np.zeros(0)}, "speaker: 'reference' has an embedding but no recording"),
         ("cross_lingual", {"speech_token": np.zeros(0)}, "mode cross_lingual needs reference_wav or a speaker"),
         ("zero_shot", {}, "reference_text: is missing; zero_shot needs what reference_wav says"),
-        ("instruct2", {}, "instruct_text: is missing; mode instruct2 needs to be told how to speak"),
+        ("instruct2", {}, "instruct_text: is missing; mode instruct2 needs a description of the manner of speaking"),
         ("vc", {}, "source_wav: is missing; voice conversion needs the recording to convert"),
     ],
 )

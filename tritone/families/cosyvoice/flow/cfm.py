@@ -13,28 +13,28 @@ import numpy as np
 from tritone.stage import Arrays, Axis, Call, Dim, Stage
 
 FULL_ATTENTION = 1 << 30
-"""A chunk larger than any sequence: every position sees every other."""
+"""A chunk larger than any sequence, in which every position attends to every other."""
 
 Velocity = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
 
 
 def t_span(steps: int) -> np.ndarray:
-    """Flow times float32 `[steps + 1]` from 0 to 1 on the cosine schedule, denser near the noise."""
+    """Return the flow times, float32 `[steps + 1]`, from 0 to 1 on the cosine schedule, denser near the noise."""
     return np.float32(1) - np.cos(np.linspace(0, 1, steps + 1, dtype=np.float32) * np.float32(0.5 * np.pi))
 
 
 def guide(rows: np.ndarray) -> np.ndarray:
-    """Conditioning of the guided batch `[2 x batch, ...]`: the given rows, then as many zeros."""
+    """Return the conditioning of the guided batch, `[2 x batch, ...]`: the given rows, then as many rows of zeros."""
     return np.concatenate([rows, np.zeros_like(rows)])
 
 
 def twice(rows: np.ndarray) -> np.ndarray:
-    """What both halves of the guided batch share, `[2 x batch, ...]`."""
+    """Return rows that both halves of the guided batch share, `[2 x batch, ...]`."""
     return np.concatenate([rows, rows])
 
 
 def euler(velocity: Velocity, noise: np.ndarray, steps: int, cfg_rate: float) -> np.ndarray:
-    """Return mel `[batch, 80, frames]` at the end of the flow; `velocity(step, x, t)` is asked for the guided batch."""
+    """Return mel `[batch, 80, frames]` at the end of the flow; `velocity(step, x, t)` is of the guided batch."""
     span, x = t_span(steps), noise.astype(np.float32)
     t = span[0]
     for step in range(steps):
@@ -60,7 +60,7 @@ def solve(
     """Return mel `[batch, 80, frames]` of whole utterances.
 
     Args:
-        mu, cond, noise: `[batch, 80, frames]`; cond is the known mel at the front, zero elsewhere.
+        mu, cond, noise: `[batch, 80, frames]`; `cond` is the mel of the prompt at the front, zero elsewhere.
         spks: `[batch, 80]`; mask: `[batch, 1, frames]`, 1 on frames that exist.
         chunk_size: frames per chunk of the attention mask; None for an estimator that has none.
     """
@@ -83,11 +83,11 @@ def solve_chunk(
     steps: int = 10,
     cfg_rate: float = 0.7,
 ) -> tuple[np.ndarray, list[Arrays]]:
-    """Return mel `[batch, 80, frames]` of the next frames, and the state after them: the same list, brought up to date.
+    """Return mel `[batch, 80, frames]` of the next frames, and the state after them: the same list, updated.
 
     The arguments are those of `solve` for these frames. Steps begin on the chunk grid; only the last may end off it.
-    `state` holds one state per Euler step, `[2 x batch, ...]` (see `initial_solver_state`). Together they may be
-    gigabytes, so each goes as soon as its successor is there.
+    `state` holds one state per Euler step, `[2 x batch, ...]` (see `initial_solver_state`). Together they may take
+    gigabytes, so each is dropped as soon as its successor exists.
     """
     fixed = _conditions(mu, spks, cond, chunk_size)
 
@@ -100,10 +100,9 @@ def solve_chunk(
 
 
 def initial_state(stage: Stage, batch: int = 1) -> Arrays:
-    """Return the state inputs (named `..._state`) of a stage at the start of a stream: zeros, and nothing along a past
-    axis.
+    """Return the state inputs (named `..._state`) of a stage at the start of a stream: zeros, with empty past axes.
 
-    A past axis is one that may be empty (lo 0); the only other that varies is the batch.
+    A past axis is one whose smallest size is 0; the only other axis that varies is the batch.
     """
 
     def size(dim: Dim) -> int:
@@ -116,12 +115,12 @@ def initial_state(stage: Stage, batch: int = 1) -> Arrays:
 
 
 def initial_solver_state(stage: Stage, steps: int, batch: int = 1) -> list[Arrays]:
-    """`initial_state` of the estimator's guided batch for every Euler step."""
+    """Return the `initial_state` of the estimator's guided batch for every Euler step."""
     return [initial_state(stage, 2 * batch) for _ in range(steps)]
 
 
 def next_state(outputs: Arrays) -> Arrays:
-    """State inputs of a stage's next call, from the `next_..._state` outputs of this one."""
+    """Return the state inputs of a stage's next call, from the `next_..._state` outputs of this one."""
     return {name.removeprefix("next_"): array for name, array in outputs.items() if name.startswith("next_")}
 
 

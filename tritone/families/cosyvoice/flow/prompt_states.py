@@ -1,4 +1,4 @@
-"""What a stream knows after its voice's prompt, kept for the next stream of that voice."""
+"""The states of streams after their voices' prompts, kept for later streams of the same voices."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from tritone.families.cosyvoice.voices.voice import Voice
 
 MEGABYTES = "TRITONE_PROMPT_CACHE_MB"
-"""Environment variable of the memory these may take together, by default 4096; 0 keeps none."""
+"""Environment variable with the memory that all states may take together, by default 4096; 0 keeps none."""
 
 
 class FlowState(NamedTuple):
-    """Where a stream stands: states of encoder and of each Euler step, waiting tokens, frames done."""
+    """The state of a stream: that of the encoder and of each Euler step, the waiting tokens, the frames done."""
 
     encoder: Arrays
     solver: list[Arrays]
@@ -26,19 +26,19 @@ class FlowState(NamedTuple):
     frame: int
 
     def copied(self) -> FlowState:
-        """Return one that may go on by itself: the arrays, which nobody changes, are shared."""
+        """Return an independent copy; it shares the arrays, which are never modified."""
         return FlowState(dict(self.encoder), list(self.solver), list(self.tokens), self.frame)
 
     @property
     def size(self) -> int:
-        """Bytes of the arrays."""
+        """The size of the arrays in bytes."""
         return sum(array.nbytes for arrays in (self.encoder, *self.solver) for array in arrays.values())
 
 
 class PromptStates:
-    """States behind the prompts used last, of one set of networks; for any number of threads.
+    """The states after the most recent prompts, for one set of networks and any number of threads.
 
-    A state is found by the prompt itself, never by a name, and by all settings it was computed under.
+    A state is found by the prompt itself, never by a name, and by all settings it was computed with.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -49,8 +49,8 @@ class PromptStates:
         return len(self._states)
 
     def get(self, voice: Voice, config: CosyVoiceConfig, hop: int, make: Callable[[], FlowState]) -> FlowState:
-        """Return the state after the voice's prompt, computed at its first use; the caller's own to go on with."""
-        # The noise is the published table's from its start; everything else that matters is in the flow's settings.
+        """Return the state after the voice's prompt, computed at its first use; the caller may advance it."""
+        # The noise is the published table's from its start; all other inputs are in the flow's settings.
         key = content_hash(voice.speech_token, voice.mel, voice.embedding, repr(config.flow), str(hop))
         return self._states.get(key, make).copied()
 

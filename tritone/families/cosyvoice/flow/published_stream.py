@@ -1,7 +1,7 @@
-"""The published chunk schedule of v2 and v3, number for number: growing chunks, and a last one that sees everything.
+"""The published chunk schedule of v2 and v3, number for number: growing chunks, and a last one with full attention.
 
-Chunks but the last are parts of one pass under the mask without a bound, so they come from a stream with state; the
-published code computes everything so far anew for each.
+All chunks but the last are parts of one pass under the mask without a bound, so they come from a stream with state; the
+published code computes everything so far again for each chunk.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from tritone.families.cosyvoice.flow.stream import FlowStream
 from tritone.families.cosyvoice.voices.voice import Voice
 
 LONGEST = 100
-"""Tokens up to which the published chunks grow, each twice as long as the one before."""
+"""The longest published chunk in tokens; each is twice as long as the one before up to this."""
 
 
 class PublishedStream:
-    """Mel frames from speech tokens as they arrive, as `FlowStream` has them.
+    """A `MelStream` on the published schedule.
 
     Args:
         flow: a new stream in steps of one chunk, its mask without a bound.

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class SpeedStream:
-    """Mel frames resampled in time by linear interpolation: `speed` 2 halves the duration.
+    """Resamples mel frames in time by linear interpolation; `speed` 2 halves the duration.
 
     Output frame j lies at input position `(j + 0.5) * speed - 0.5`, held at both ends; the total is
     `floor(frames / speed)`. Cutting the input differently never changes the output.
@@ -19,7 +19,7 @@ class SpeedStream:
         self._done = 0
 
     def push(self, mel: np.ndarray, last: bool = False) -> np.ndarray:
-        """Return mel `[1, 80, frames]` of every output frame now determined."""
+        """Return the mel `[1, 80, frames]` of every output frame that is now determined."""
         if self._speed == 1.0:
             return mel
         held = mel if self._held.shape[1] == 0 else np.concatenate([self._held, mel], axis=2)

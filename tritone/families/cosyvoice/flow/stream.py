@@ -1,7 +1,7 @@
-"""Speech tokens to waveform, chunk by chunk at constant cost, equal to one pass under the streaming mask.
+"""Speech tokens to mel in chunks, at constant cost, equal to one pass under the streaming mask.
 
-Each class holds the state of one request: tokens wait for their lookahead, mel frames for the vocoder's context. All
-network work goes through `call`, so the same code runs on torch in tests and on any engine in a server.
+A stream holds the state of one request, and its tokens wait for their lookahead. All network work goes through `call`,
+so the same code runs on torch in tests and on any engine in a server.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class MelStream(Protocol):
 
 
 class FlowStream:
-    """Mel frames from speech tokens as they arrive.
+    """A `MelStream` that carries the state of both networks from step to step (v2, v3).
 
     Args:
         call: runs `flow_encoder_chunk` and `flow_estimator_chunk`.
         stages: the declarations of those two, from which the empty states are made.
         voice: its prompt tokens and prompt mel come first and are not part of the output.
         hop: tokens per step after the prompt; a multiple of the encoder's chunk, so that steps end on its grid.
-        prompts: where the state after the prompt is found or left; it must be of the networks that `call` runs.
+        prompts: keeps the state after the prompt for later streams on the same networks; None computes it anew.
     """
 
     def __init__(
@@ -71,14 +71,11 @@ class FlowStream:
             self._after_prompt()
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
-        """Return mel `[1, 80, frames]` of every step the tokens complete (three more tokens must follow a step)."""
+        """Return the mel `[1, 80, frames]` of every step that the tokens complete, three tokens later."""
         return self._render(tokens, last=False)
 
     def finish(self) -> Iterator[np.ndarray]:
-        """Return mel of the tokens still waiting.
-
-        Nothing follows them, so their lookahead is silence in feature space.
-        """
+        """Return the mel of the tokens still waiting, with zeros as their lookahead."""
         return self._render((), last=True)
 
     def _after_prompt(self) -> FlowState:
@@ -117,7 +114,7 @@ class FlowStream:
             yield mel[:, :, known.shape[2] :]
 
     def _solve(self, mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Return mel of a step's frames: at once, or chunk by chunk where each sees another part of the past."""
+        """Return the mel of a step's frames: at once, or chunk by chunk if each attends to another part of the past."""
         solver, size, mels = self._state.solver, mu.shape[2] if self._window is None else self._window.chunk, []
         for start in range(0, mu.shape[2], size):
             part = np.s_[:, :, start : start + size]

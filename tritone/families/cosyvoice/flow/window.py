@@ -1,7 +1,7 @@
-"""How far back a streaming estimator looks: to the voice's prompt, and to the last chunks.
+"""The past that a streaming estimator attends to: the voice's prompt and the last chunks.
 
-The published mask has no bound, so that every chunk of a long sentence costs more than the one before. Where neither
-the checkpoint nor `flow.stream_left_chunks` asks for that, keys between prompt and last chunks leave the state.
+The published mask has no bound, so every chunk of a long sentence costs more than the one before. Unless the checkpoint
+or `flow.stream_left_chunks` decides otherwise, keys between the prompt and the last chunks are dropped from the state.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tritone.stage import Arrays
 
 
 class Window(NamedTuple):
-    """What is kept of the estimator's past, in frames on its chunk grid.
+    """The part of the estimator's past that is kept, in frames on its chunk grid.
 
     Args:
-        chunk: frames of a chunk, which is what the state grows by between two cuts.
-        prompt: frames of the chunks in which the prompt lies; they are seen by all that follow.
-        last: frames before a chunk that it sees besides.
+        chunk: frames of a chunk, by which the state grows between two cuts.
+        prompt: frames of the chunks that contain the prompt; all later chunks attend to them.
+        last: frames before a chunk that it attends to as well.
         turned: leading channels of the first head's keys that have rotary positions, 0 for none.
     """
 
@@ -30,25 +30,23 @@ class Window(NamedTuple):
     turned: int
 
     def cut(self, state: Arrays) -> Arrays:
-        """Return the state of one Euler step without the keys the next chunk does not see.
+        """Return the state of one Euler step without the keys that the next chunk does not attend to.
 
-        Itself while there are none.
+        The state itself is returned if it has none.
         """
         past = state["att_state"]
         extra = past.shape[3] - self.prompt - self.last
         if extra <= 0:
             return state
         kept = np.concatenate([past[:, :, :, : self.prompt], past[:, :, :, self.prompt + extra :]], axis=3)
-        # Positions are counted in the state, where the prompt has just come closer: its keys are turned back as far.
+        # Positions are counted within the state, where the prompt is now closer to the end: its keys turn with it.
         first = kept[:, :, 0, : self.prompt, : self.turned]
         first[...] = turn(first, -extra)
         return {**state, "att_state": kept}
 
 
 def stream_window(config: CosyVoiceConfig, prompt_tokens: int) -> Window | None:
-    """Return the window of a stream; None where the checkpoint's own mask decides (it has a bound, or is to have
-    none).
-    """
+    """Return the window of a stream; None if the checkpoint's own mask is used, with its bound or without one."""
     flow, estimator = config.flow, cast("ChunkedFlow", config.flow).estimator
     if estimator.left_chunks >= 0 or flow.stream_left_chunks < 0:
         return None
@@ -58,7 +56,7 @@ def stream_window(config: CosyVoiceConfig, prompt_tokens: int) -> Window | None:
 
 
 def turn(keys: np.ndarray, positions: int) -> np.ndarray:
-    """Keys `[..., dim]` as if they stood so many positions later, turned as `tritone.nn.rotary` turns."""
+    """Return keys `[..., dim]` moved by a number of positions, with the rotation of `tritone.nn.rotary`."""
     dim = keys.shape[-1]
     angle = positions * 10000.0 ** (-np.arange(0, dim, 2) / max(dim, 1))
     turned = (keys[..., 0::2] + 1j * keys[..., 1::2]) * np.exp(1j * angle)

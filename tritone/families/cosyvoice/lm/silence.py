@@ -1,4 +1,4 @@
-"""Runs of silence in CosyVoice 3's speech tokens, cut to a bearable length before they reach the flow."""
+"""Runs of silence in CosyVoice 3's speech tokens, shortened before they reach the flow."""
 
 from __future__ import annotations
 

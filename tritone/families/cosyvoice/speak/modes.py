@@ -1,7 +1,7 @@
-"""The ways to ask for speech, and which inputs of the networks each of them fills.
+"""The modes of synthesis, and the inputs of the networks that each of them fills.
 
-A mode is a row of `MODES`; `mode_inputs` applies it. Which modes a model has depends on its version: instruct is v1's
-(a fine-tuned speaker reads in the manner described), instruct2 that of v2 and v3 (a recorded voice does).
+A mode is a row of `MODES`; `mode_inputs` applies it. A version has some of them: instruct belongs to v1 (a fine-tuned
+speaker reads in the manner described), instruct2 to v2 and v3 (a recorded voice does).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tritone.families.cosyvoice.voices.voice import Voice
 
 @dataclass(frozen=True)
 class Mode:
-    """What a mode needs and what it passes on.
+    """One way to ask for speech: the fields it needs, and the parts of a voice it passes to the networks.
 
     Args:
-        needs: fields of a request it cannot do without; "voice" is a recording or a speaker stored with one.
-        prompt: what the language model reads before the text: the voice's "transcript", an "instruction", or nothing.
+        needs: required fields of a request; "voice" is a recording or a speaker stored with one.
+        prompt: the text before the target text: the voice's "transcript", an "instruction", or nothing.
         llm_speech: the language model continues the voice's own speech.
-        llm_embedding: the language model hears the speaker embedding (only v1's listens).
+        llm_embedding: the language model is conditioned on the speaker embedding (v1 only).
         flow_prompt: the flow continues the voice's own mel.
     """
 
@@ -58,13 +58,13 @@ MODES: dict[str, Mode] = {
 
 @dataclass(frozen=True, eq=False)
 class ModeInputs:
-    """What the networks take for one request.
+    """The inputs of the networks for one request.
 
     Args:
         segments: text ids of each segment; empty for voice conversion.
         voice: its prompts reduced to what the mode passes on; `prompt_ids` is the whole prompt in text ids, and
             `llm_embedding` is `[192]` or `[0]`.
-        source: speech tokens to be spoken in the place of the language model's, int64 `[speech_tokens]`.
+        source: speech tokens spoken instead of the language model's, int64 `[speech_tokens]`.
     """
 
     segments: list[list[int]]
@@ -73,7 +73,7 @@ class ModeInputs:
 
 
 def find_mode(name: str, version: Version) -> Mode:
-    """Return the mode of that name; InvalidRequest lists those the version has."""
+    """Return the mode of that name; InvalidRequest lists the modes of the version."""
     if name not in version.modes:
         model = f"CosyVoice {version.number}"
         problem = f"{model} has no mode" if name in MODES else "there is no mode"
@@ -82,7 +82,7 @@ def find_mode(name: str, version: Version) -> Mode:
 
 
 def usual_mode(version: Version, voice: Voice, transcript: str, instruct_text: str, converts: bool = False) -> str:
-    """Return the mode a request means that names none, told by what it brings."""
+    """Return the mode that the inputs of a request imply when it names none."""
     if converts:
         return "vc"
     if instruct_text:
@@ -103,18 +103,17 @@ def mode_inputs(
     source: np.ndarray | None = None,
     normalize: bool = True,
 ) -> ModeInputs:
-    """Return the networks' inputs of one request; InvalidRequest names the field that is missing or does not fit the
-    mode.
+    """Return the networks' inputs of one request; InvalidRequest names a field that is missing or not of the mode.
 
     v3 gets the prompt it was trained with where the request has no `<|endofprompt|>`, and an instruction that lacks
     the marker gets one, in every version. A prompt at the head of the text is moved to where prompts stand, which is
-    the same sequence of ids, so that long text can still be divided.
+    the same sequence of ids, so long text can still be divided.
 
     Args:
         voice: a registered voice, or `reference_voice` of a recording.
-        text: what to say; None where it comes later, for which only the prompt is made.
-        transcript: what the recording says; "" uses what a registered voice has stored.
-        source: for voice conversion, the speech tokens of the words to say.
+        text: the target text; None if it arrives later, in which case only the prompt is made.
+        transcript: the words of the recording; "" uses the transcript stored with a registered voice.
+        source: for voice conversion, the speech tokens of the source recording.
         normalize: put numbers and symbols in words and divide the text; text with `<|...|>` is left alone anyway.
     """
     check_voice(mode, voice)
@@ -123,7 +122,9 @@ def mode_inputs(
             raise InvalidRequest("source_wav", "is missing; voice conversion needs the recording to convert")
         return ModeInputs([], passed_on(mode, voice, []), source.astype(np.int64))
     if mode.prompt == "instruction" and not instruct_text.strip():
-        raise InvalidRequest("instruct_text", f"is missing; mode {mode.name} needs to be told how to speak")
+        raise InvalidRequest(
+            "instruct_text", f"is missing; mode {mode.name} needs a description of the manner of speaking"
+        )
     if text is None:
         prompt = prompt_ids(mode, front, voice, transcript, instruct_text, "", normalize)
         return ModeInputs([], passed_on(mode, voice, prompt))
@@ -156,7 +157,7 @@ def check_voice(mode: Mode, voice: Voice) -> None:
 def prompt_ids(
     mode: Mode, front: TextFrontend, voice: Voice, transcript: str, instruct_text: str, head: str, normalize: bool
 ) -> list[int]:
-    """Return text ids the language model reads before the text; `head` is a prompt that the text itself began with."""
+    """Return the text ids before the target text; `head` is a prompt that the text itself began with."""
     if mode.prompt == "instruction":
         ids = front.encode_prompt(instruction(instruct_text, front.version.system_prompt))
     elif mode.prompt == "transcript":
@@ -169,7 +170,7 @@ def prompt_ids(
 
 
 def transcript_ids(front: TextFrontend, voice: Voice, transcript: str, normalize: bool) -> list[int]:
-    """Return text ids of what the voice's recording says: as sent with the request, or as stored with the voice."""
+    """Return the text ids of the recording's transcript: as sent with the request, or as stored with the voice."""
     if transcript.strip():
         return front.encode_prompt(front.normalize(transcript.strip()) if normalize else transcript)
     if voice.prompt_text is not None:
@@ -181,7 +182,7 @@ def transcript_ids(front: TextFrontend, voice: Voice, transcript: str, normalize
 
 
 def instruction(text: str, system_prompt: str) -> str:
-    """Return the instruction as the models were trained to read it; one that has the marker already is left alone."""
+    """Return the instruction in the form used in training; one that already has the marker is unchanged."""
     text = text.strip()
     if END_OF_PROMPT in text or text.endswith("<endofprompt>"):  # v1's first release spelled it so
         return text
@@ -192,13 +193,13 @@ def instruction(text: str, system_prompt: str) -> str:
 
 def passed_on(mode: Mode, voice: Voice, prompt: list[int]) -> Voice:
     """Return the voice with only those of its prompts that the mode gives to the networks."""
-    heard = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
+    embedding = voice.embedding if voice.llm_embedding is None else voice.llm_embedding
     return replace(
         voice,
         prompt_text=None,
         prompt_ids=np.array(prompt, np.int64),
         llm_speech_token=voice.llm_speech_token if mode.llm_speech else voice.llm_speech_token[:0],
-        llm_embedding=heard if mode.llm_embedding else heard[:0],
+        llm_embedding=embedding if mode.llm_embedding else embedding[:0],
         speech_token=voice.speech_token if mode.flow_prompt else voice.speech_token[:0],
         mel=voice.mel if mode.flow_prompt else voice.mel[:0],
     )

@@ -1,4 +1,4 @@
-"""A request's tensors turned into what the networks take: text tokens per segment, a voice, speed and seed."""
+"""A request's tensors turned into inputs of the networks: text tokens per segment, a voice, speed and seed."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ REQUEST = (
     Tensor("speed", "float32", (1, 1), optional=True),
     Tensor("seed", "int64", (1, 1), optional=True),
 )
-"""What a mode needs of these is checked when the mode is known; only voice conversion goes without text."""
+"""The fields that a mode requires are checked once the mode is known; only voice conversion has no text."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What synthesis needs of a request: text tokens of each segment, the voice, speed and seed.
+    """A valid request: text tokens of each segment, the voice, speed and seed.
 
     `source` are the speech tokens of voice conversion, which has no text; int64 `[speech_tokens]`.
     """
@@ -61,8 +61,8 @@ def prepare(
 ) -> Prepared:
     """Return text tokens, voice and controls of one request; InvalidRequest names the field at fault.
 
-    The mode is the one asked for or else, by what the request brings, the usual one. Of text that comes `in_pieces`,
-    `target_text` is not looked at, and there are no segments.
+    A request without a mode gets the one its inputs imply. If the text arrives `in_pieces`, `target_text` is ignored
+    and there are no segments.
     """
     check_known(request, REQUEST)
     asked = read_text(request, "mode").strip()
@@ -79,7 +79,7 @@ def prepare(
     transcript = read_text(request, "reference_text").strip()
     instruct = read_text(request, "instruct_text").strip()
     if asked:
-        find_mode(asked, config.version)  # before anything is heard
+        find_mode(asked, config.version)  # before any network runs
     voice = read_voice(call, request, config, voices)
     check_codes(voice, config, "reference_wav" if sound_length(request, "reference_wav") else "speaker")
     mode = find_mode(asked or usual_mode(config.version, voice, transcript, instruct, converts), config.version)
@@ -98,7 +98,7 @@ def prepare(
 
 
 def check_fields(mode: Mode, request: Arrays) -> None:
-    """Raise InvalidRequest for a field that the mode would leave unheard, or needs otherwise than it was sent."""
+    """Raise InvalidRequest for a field without effect in the mode, or a required field that is missing."""
     if "instruct_text" not in mode.needs and read_text(request, "instruct_text").strip():
         raise InvalidRequest("instruct_text", f"has no effect in mode {mode.name}; send it in an instruct mode")
     if "instruct_text" in mode.needs:
@@ -126,17 +126,17 @@ def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voi
         return stored(name, voices)
     if name:
         raise InvalidRequest("speaker", "came together with reference_wav; send one of the two")
-    heard = read_sound(request, "reference_wav")
+    recording = read_sound(request, "reference_wav")
     return voices.recent.get(
-        heard,
+        recording,
         REFERENCE_RATE,
         read_text(request, "reference_text"),
-        lambda: reference_voice(call, heard, REFERENCE_RATE, config),
+        lambda: reference_voice(call, recording, REFERENCE_RATE, config),
     )
 
 
 def check_codes(voice: Voice, config: CosyVoiceConfig, field: str) -> None:
-    """Raise InvalidRequest for a voice whose prompt has codes that the networks have no row for."""
+    """Raise InvalidRequest for a voice whose prompt has codes outside the checkpoint's vocabulary."""
     codes = np.concatenate([voice.speech_token, voice.llm_speech_token])
     foreign = codes[(codes < 0) | (codes >= config.flow.vocab_size)]
     if len(foreign):
@@ -148,14 +148,14 @@ def check_codes(voice: Voice, config: CosyVoiceConfig, field: str) -> None:
 
 
 def stored(name: str, voices: Voices) -> Voice:
-    """Return the registered voice of that name, of "" the first there is."""
+    """Return the registered voice of that name; "" means the first one."""
     if not name and not voices.names:
         raise InvalidRequest("speaker", "this checkpoint has no registered speakers; send reference_wav")
     return voices.get(name or voices.names[0])
 
 
 def registered(name: str, front: TextFrontend, voices: Voices) -> Voice:
-    """Return the voice of that name ("" for the first there is) with its prompt text in ids."""
+    """Return the voice of that name ("" means the first one) with its prompt text in ids."""
     voice = stored(name, voices)
     if voice.prompt_text is None:
         return voice

@@ -29,7 +29,7 @@ _LEADING_TAGS = re.compile(r"(?:<\|[^|<>]+\|>)*")
 
 
 class TextFrontend:
-    """Request text to text ids `[0, vocabulary)` of the checkpoint's language model.
+    """Turns request text into text ids `[0, vocabulary)` of the checkpoint's language model.
 
     `kind` is "whisper" (v1), "qwen" (v2, v3) or "phonemes" (checkpoints of our own recipe in the v2 layout).
 
@@ -73,16 +73,16 @@ class TextFrontend:
         return tokenizer
 
     def normalize(self, text: str) -> str:
-        """Return the text in words, where numbers and symbols stand for them; unchanged when it holds `<|...|>`."""
+        """Return the text with numbers and symbols put in words; unchanged if it contains `<|...|>`."""
         return text if self.kind == "phonemes" else spoken_form(text)
 
     def segments(self, text: str, normalize: bool = True) -> list[list[int]]:
-        """Return Ids of the text's segments, each to be spoken on its own, in order.
+        """Return the ids of the text's segments in order; each is synthesised on its own.
 
         As published, text with `<|...|>` is neither rewritten nor divided, unless it is longer than any segment may be.
 
         Args:
-            normalize: put the text in words and divide it; False treats it like text with `<|...|>`.
+            normalize: put numbers in words and divide the text; False treats it like text with `<|...|>`.
         """
         if self.kind == "phonemes":
             return [self.encode(segment) for segment in split_text(text)]
@@ -98,26 +98,21 @@ class TextFrontend:
         return [self.encode(piece) for piece in pieces]
 
     def stream(self, parts: Iterable[str]) -> Iterator[int]:
-        """Yield Ids of text that arrives in parts, one by one and as it is.
-
-        No part is rewritten or joined to the next.
-        """
+        """Yield the ids of text that arrives in pieces; no piece is rewritten or joined to the next."""
         for part in parts:
             yield from self.encode(part)
 
     def encode(self, text: str) -> list[int]:
-        """Return Ids of the text to speak.
+        """Return the ids of the text to speak.
 
-        Raises InvalidRequest when the phoneme front end finds nothing it can speak.
+        Raises InvalidRequest when the phoneme front end finds nothing to speak.
         """
         if self.kind == "phonemes":
             return encode_symbols(self.tokenizer, phonemize(text))
         return list(self.tokenizer.encode(text))
 
     def encode_prompt(self, text: str) -> list[int]:
-        """Return Ids of a prompt: special tokens such as `<|name|><|endofprompt|>` in front count as such, then
-        text.
-        """
+        """Return the ids of a prompt, which may begin with special tokens such as `<|name|><|endofprompt|>`."""
         if self.kind != "phonemes":
             return self.encode(text)
         tags = _LEADING_TAGS.match(text)
@@ -144,7 +139,7 @@ def check_base(directory: Path, tokenizer: TextTokenizer, own: Sequence[str]) ->
 
 
 def encode_symbols(tokenizer: TextTokenizer, symbols: Sequence[str]) -> list[int]:
-    """Return Ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
+    """Return the ids of phoneme symbols; KeyError names one that the tokenizer does not have."""
     ids = [tokenizer.token_to_id(f"[{symbol}]") for symbol in symbols]
     for symbol, index in zip(symbols, ids, strict=True):
         if index is None:
@@ -160,14 +155,14 @@ def speaker_tag(name: str) -> str:
 def build_phoneme_tokenizer(
     model_dir: Path | str, speakers: Sequence[str], backbone: dict[str, Any], symbols: Sequence[str] = SYMBOLS
 ) -> dict[str, Any]:
-    """Writes `CosyVoice-BlankEN/` with a phoneme tokenizer and the backbone's config.json; returns that config.
+    """Write `CosyVoice-BlankEN/` with a phoneme tokenizer and the backbone's config.json; return that configuration.
 
     The vocabulary is the 256 bytes (so any text has ids), the published special tokens, one token per phoneme symbol
     and one tag per speaker; `vocab_size` is rounded up to a multiple of 64.
 
     Args:
         backbone: sizes of the Qwen2 network: hidden_size, num_hidden_layers, num_attention_heads,
-            num_key_value_heads, intermediate_size (and whatever else Qwen2's config.json may say).
+            num_key_value_heads, intermediate_size (and any other key of Qwen2's config.json).
     """
     directory = Path(model_dir) / BACKBONE
     directory.mkdir(parents=True, exist_ok=True)

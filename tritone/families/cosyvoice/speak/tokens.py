@@ -56,7 +56,7 @@ def token_request(prepared: Prepared, config: CosyVoiceConfig) -> TokenRequest:
 
 
 def conditioning(voice: Voice, config: CosyVoiceConfig) -> np.ndarray | None:
-    """Return what the language model takes besides ids: v1's the speaker, `[1, 192]` or `[0, 192]`; others None."""
+    """Return the speaker that v1's language model takes, `[1, 192]`, or `[0, 192]` for none; None elsewhere."""
     if not config.lm.spk_embed_dim:
         return None
     embedding = voice.embedding if voice.llm_embedding is None else voice.llm_embedding

@@ -11,10 +11,11 @@ from tritone.stage import Call
 
 
 class VocoderStream:
-    """Waveform from mel frames as they arrive, without seams.
+    """Turns mel frames into a waveform as they arrive, without seams.
 
-    The vocoder has no state: it runs on the new frames with its receptive field of context on both sides and the middle
-    is kept. f0 is settled first, so that the excitation's phase is integrated over exact values only.
+    The vocoder has no state: it runs on the new frames with its receptive field as context on both sides, and the
+    middle is kept. f0 is computed first with its own context, so the excitation's phase is integrated over exact
+    values.
     """
 
     def __init__(self, call: Call, config: HiftConfig, seed: int) -> None:
@@ -28,7 +29,7 @@ class VocoderStream:
         self._done = 0
 
     def push(self, mel: np.ndarray, last: bool = False) -> np.ndarray:
-        """Return waveform `[samples]` of every frame whose context is complete; all the rest when `last`."""
+        """Return the waveform `[samples]` of the frames with complete context, or of all the rest if `last`."""
         self._mel = np.concatenate([self._mel, mel], axis=2)
         total = self._first + self._mel.shape[2]
         self._extend_source(total, last)

@@ -1,4 +1,4 @@
-"""What was made for recent voices and is wanted again, kept by content, so that no caller gets another's."""
+"""Values computed for recent voices, kept by content, so that no caller receives those of another voice."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 
 class Recent(Generic[T]):
-    """The things used last, up to `capacity` of them and together `limit` bytes; for any number of threads.
+    """The values used last, up to `capacity` of them and `limit` bytes together; for any number of threads.
 
     Args:
-        size: bytes of one thing; what alone is larger than the limit is made each time and not kept.
+        size: bytes of one value; one that alone exceeds the limit is made each time and not kept.
     """
 
     def __init__(self, capacity: int, limit: float = float("inf"), size: Callable[[T], int] = lambda _: 0) -> None:
@@ -36,43 +36,43 @@ class Recent(Generic[T]):
         return len(self._kept)
 
     def get(self, key: bytes, make: Callable[[], T]) -> T:
-        """Return the thing of that key, made at its first use; who asks meanwhile waits for the same one.
+        """Return the value of that key, made at its first use; concurrent callers wait for the same one.
 
-        An error of `make` is raised to its caller alone. Those who waited try themselves: what ended the other's
-        attempt may have been a cancelled request.
+        An error of `make` is raised to its caller alone. The callers that waited then try themselves, because the
+        first attempt may have ended with a cancelled request.
         """
         while True:
             with self._lock:
-                found = self._kept.get(key)
-                mine = found is None
-                if found is None:
-                    found = self._kept[key] = Future()
+                future = self._kept.get(key)
+                mine = future is None
+                if future is None:
+                    future = self._kept[key] = Future()
                 self._kept.move_to_end(key)
                 self._shrink()
             if mine:
-                return self._made(key, found, make)
-            if found.exception() is None:
-                return found.result()
+                return self._made(key, future, make)
+            if future.exception() is None:
+                return future.result()
 
     def _made(self, key: bytes, future: Future[T], make: Callable[[], T]) -> T:
         try:
-            thing = make()
+            value = make()
         except BaseException as error:
             with self._lock:
                 if self._kept.get(key) is future:
                     del self._kept[key]
             future.set_exception(error)
             raise
-        future.set_result(thing)
+        future.set_result(value)
         with self._lock:
-            if self._size(thing) > self.limit and self._kept.get(key) is future:
+            if self._size(value) > self.limit and self._kept.get(key) is future:
                 del self._kept[key]
             self._shrink()
-        return thing
+        return value
 
     def _shrink(self) -> None:
-        """Drop what was used longest ago until both bounds hold; what is still being made has no size."""
-        sizes = {key: self._size(one.result()) if one.done() else 0 for key, one in self._kept.items()}
+        """Drop the least recently used values until both bounds hold; a value still being made has no size."""
+        sizes = {key: self._size(future.result()) if future.done() else 0 for key, future in self._kept.items()}
         total = sum(sizes.values())
         for key, size in sizes.items():
             if len(self._kept) <= self.capacity and total <= self.limit:

@@ -1,7 +1,7 @@
 """The voices stored with a checkpoint: `tritone voices checkpoints/nano list`.
 
-    list                                  every voice and what it can be used for
-    add NAME --wav FILE [--text WORDS]    a voice from a recording of 0.5 to 30 s and what it says
+    list                                  every voice and the modes it supports
+    add NAME --wav FILE [--text WORDS]    a voice from a recording of 0.5 to 30 s and its transcript
     remove NAME
 
 Without `--text` a voice can speak cross-lingually and by instruction, not zero-shot. With `--embedding-only` just the
@@ -40,22 +40,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(prog="tritone voices", description=__doc__)
     parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every voice and what it can be used for")
+    commands.add_parser("list", help="every voice and the modes it supports")
     add = commands.add_parser("add", help="a voice from a recording")
     add.add_argument("name", help="name of the voice")
     add.add_argument("--wav", type=Path, required=True, help="the recording (wav, flac, ogg or mp3), 16 kHz or more")
-    add.add_argument("--text", default="", help="what the recording says, word for word")
-    add.add_argument("--embedding-only", action="store_true", help="keep the speaker embedding, no prompt (mode sft)")
-    add.add_argument("--replace", action="store_true", help="overwrite a voice of that name")
+    add.add_argument("--text", default="", help="transcript of the recording, word for word (default: none)")
     add.add_argument(
-        "--format", default="", choices=("", *FORMATS), help="file to write (default: the one there is, or safetensors)"
+        "--embedding-only", action="store_true", help="keep the speaker embedding without a prompt, for mode sft"
+    )
+    add.add_argument("--replace", action="store_true", help="overwrite a voice of that name (default: refuse)")
+    add.add_argument(
+        "--format",
+        default="",
+        choices=("", *FORMATS),
+        help="format of a new file (default: the existing file's, or safetensors)",
     )
     commands.add_parser("remove", help="remove a voice").add_argument("name", help="name of the voice")
     return parser.parse_args(arguments)
 
 
 def recording_call(model_dir: Path, config: CosyVoiceConfig) -> Call:
-    """Return a Call of the two networks that hear recordings, from the checkpoint's own ONNX files."""
+    """Return a Call of the two networks that take recordings, from the checkpoint's own ONNX files."""
     stages = {stage.name: stage for stage in ready_made_stages(config)}
 
     def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
@@ -74,7 +79,7 @@ def record(model_dir: Path, wav: Path, text: str) -> Voice:
     if not text.strip():
         return voice
     front = TextFrontend(model_dir, config)
-    # Any text will do for the target: only the prompt is kept.
+    # The target text has no effect: only the prompt is kept.
     return mode_inputs(find_mode("zero_shot", config.version), front, voice, text="a", transcript=text).voice
 
 
@@ -93,7 +98,7 @@ def uses(voice: Voice, version: Version) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Does what the command line asks for; problems are TritoneErrors."""
+    """Run the command; problems are TritoneErrors."""
     if args.command == "list":
         voices = read_voices(args.checkpoint)
         version = load_config(args.checkpoint).version
@@ -110,7 +115,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Edit or show the voices; returns the exit status."""
+    """Edit or list the voices; return the exit status."""
     try:
         run(parse(arguments))
     except TritoneError as error:

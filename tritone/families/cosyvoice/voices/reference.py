@@ -17,7 +17,7 @@ from tritone.stage import Call
 
 TOKENIZER_RATE = 16000
 PROMPT_MEL_RATE = 24000
-"""The prompt's mel is taken from sound at this rate whatever the checkpoint's own.
+"""The prompt's mel is taken from sound at this rate, regardless of the checkpoint's own.
 
 For v1, whose filters are those of 22050 Hz, the mel is thereby 9 % too long and too low. Its weights are used that way
 everywhere, so it is kept.
@@ -27,7 +27,7 @@ everywhere, so it is kept.
 def reference_voice(
     call: Call, wav: np.ndarray, rate: int, config: CosyVoiceConfig, prompt_ids: Sequence[int] = ()
 ) -> Voice:
-    """Return the voice of a recording with all that any mode may take of it; the modes choose.
+    """Return the voice of a recording with everything that any mode uses; the modes choose from it.
 
     Where a token is a whole number of mel frames (v2, v3) tokens and mel are cut to the same length, in every mode;
     the published code does so in all but voice conversion, where prompt and speech would then slip by a frame.
@@ -38,8 +38,8 @@ def reference_voice(
     """
     check_rate(rate)
     wav = check_reference(wav, rate=rate)
-    heard = sinc_resample(wav, rate, TOKENIZER_RATE)
-    speech = speech_tokens(call, heard)
+    resampled = sinc_resample(wav, rate, TOKENIZER_RATE)
+    speech = speech_tokens(call, resampled)
     mel = mel_spectrogram(sinc_resample(wav, rate, PROMPT_MEL_RATE), config.mel).T
     ratio = config.flow.token_mel_ratio
     if ratio:
@@ -47,7 +47,7 @@ def reference_voice(
         speech, mel = speech[:count], mel[: count * ratio]
     return Voice(
         "reference",
-        speaker_embedding(call, heard),
+        speaker_embedding(call, resampled),
         prompt_ids=np.array(prompt_ids, np.int64),
         speech_token=speech,
         llm_speech_token=speech,
@@ -57,7 +57,7 @@ def reference_voice(
 
 
 def source_tokens(call: Call, wav: np.ndarray, rate: int) -> np.ndarray:
-    """Speech tokens int64 `[speech_tokens]` of a recording whose words another voice is to say.
+    """Return the speech tokens, int64 `[speech_tokens]`, of a recording whose words another voice is to say.
 
     The limits are those of a reference; the field they name is `source_wav`.
     """
@@ -75,6 +75,6 @@ def speech_tokens(call: Call, wav: np.ndarray) -> np.ndarray:
 
 
 def speaker_embedding(call: Call, wav: np.ndarray) -> np.ndarray:
-    """Return the published embedding, float32 `[192]`, of who speaks in sound `[samples]` at 16 kHz."""
+    """Return the published embedding, float32 `[192]`, of the speaker in sound `[samples]` at 16 kHz."""
     fbank = kaldi_fbank(wav, subtract_mean=True)
     return call("speaker_embedding", input=fbank[None])["output"].reshape(-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What hears a recording, served by itself under the tensor names that published recipes use."""
+"""The networks that take a recording, each served on its own under the tensor names of published recipes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tritone.stage import Arrays, Axis, Call, Host, Tensor
 INPUTS = tuple(tensor for tensor in REQUEST if tensor.name in ("reference_wav", "reference_wav_len"))
 TOKENS = Tensor("prompt_speech_tokens", "int32", (1, Axis("heard_tokens", 1, 125, 1500)))
 EMBEDDING = Tensor("prompt_spk_embedding", "float16", (1, 192))
-"""In the published type; what the ensemble hands from step to step stays float32."""
+"""In the published type; between the host steps of the ensemble it stays float32."""
 
 
 def services() -> tuple[Host, ...]:
-    """`speech_tokenizer` and `speaker_embedding`: a recording at 16 kHz in, its speech tokens or its embedding out."""
+    """Return `speech_tokenizer` and `speaker_embedding`, which give a 16 kHz recording's speech tokens or embedding."""
 
     def tokenize(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return [answer(tokens_of, call, request) for request in requests]
@@ -35,10 +35,10 @@ def services() -> tuple[Host, ...]:
 
 
 def tokens_of(call: Call, request: Arrays) -> Arrays:
-    """`prompt_speech_tokens` of one request."""
+    """Return the `prompt_speech_tokens` of one request."""
     return {TOKENS.name: speech_tokens(call, read_sound(request, "reference_wav")).astype(np.int32)[None]}
 
 
 def embedding_of(call: Call, request: Arrays) -> Arrays:
-    """`prompt_spk_embedding` of one request."""
+    """Return the `prompt_spk_embedding` of one request."""
     return {EMBEDDING.name: speaker_embedding(call, read_sound(request, "reference_wav")).astype(np.float16)[None]}

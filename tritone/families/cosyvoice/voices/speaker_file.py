@@ -26,17 +26,17 @@ Entry = dict[str, Any]
 
 
 def find_file(model_dir: Path | str) -> Path | None:
-    """Return the directory's file of voices, None without one; two of them are a CheckpointError."""
-    found = [Path(model_dir) / name for name in FORMATS.values() if (Path(model_dir) / name).exists()]
-    if len(found) > 1:
+    """Return the directory's file of voices, or None if it has none; two of them are a CheckpointError."""
+    files = [Path(model_dir) / name for name in FORMATS.values() if (Path(model_dir) / name).exists()]
+    if len(files) > 1:
         raise CheckpointError(
-            f"{model_dir} has both {' and '.join(path.name for path in found)}, which may disagree; keep one of them."
+            f"{model_dir} has both {' and '.join(path.name for path in files)}, which may disagree; keep one of them."
         )
-    return found[0] if found else None
+    return files[0] if files else None
 
 
 def read_entries(model_dir: Path | str) -> dict[str, Entry]:
-    """Return the entries by voice name in the order of the file, none when there is no file.
+    """Return the entries by voice name in the order of the file; empty without a file.
 
     Raises CheckpointError when the file is damaged, holds code, or is not a dict of dicts.
     """
@@ -85,7 +85,7 @@ def edit_entries(model_dir: Path | str, kind: str = "") -> Iterator[dict[str, En
 
 
 def _torch_bytes(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
-    """What `torch.load(weights_only=True)` reads as a dict of dicts of tensors and text."""
+    """Return bytes that `torch.load(weights_only=True)` reads as a dict of dicts of tensors and text."""
     import io
 
     try:

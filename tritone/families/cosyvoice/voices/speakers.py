@@ -22,7 +22,7 @@ from tritone.families.cosyvoice.voices.voice import Voice
 class Voices:
     """The voices of one checkpoint by name; a checkpoint without the file has none.
 
-    `recent` keeps those of the recordings that came with requests, `prompts` what streams know after a voice's prompt.
+    `recent` keeps the voices of recordings sent with requests, `prompts` the states of streams after their prompts.
     """
 
     def __init__(self, voices: Iterable[Voice] = ()) -> None:
@@ -43,7 +43,7 @@ class Voices:
 
 
 def read_voices(model_dir: Path | str) -> Voices:
-    """Return the voices in the directory's `spk2info.pt` or `spk2info.safetensors`, none when there is no such file."""
+    """Return the voices in the directory's `spk2info.pt` or `spk2info.safetensors`, or no voices if neither exists."""
     path = find_file(model_dir)
     return (
         Voices(read_voice(name, entry, path) for name, entry in read_entries(model_dir).items()) if path else Voices()
@@ -51,12 +51,12 @@ def read_voices(model_dir: Path | str) -> Voices:
 
 
 def write_voices(model_dir: Path | str, voices: Iterable[Voice]) -> None:
-    """Writes `spk2info.pt` with the given voices and no others, in the order of their names."""
+    """Write `spk2info.pt` with the given voices and no others, in the order of their names."""
     write_entries(model_dir, {voice.name: plain_entry(voice) for voice in sorted(voices, key=lambda v: v.name)}, "pt")
 
 
 def add_voice(model_dir: Path | str, name: str, entry: Entry, *, replace: bool = False, kind: str = "") -> None:
-    """Adds one entry, leaving the others as they are; CheckpointError if the name is taken and not to be replaced."""
+    """Add one entry, leaving the others unchanged; CheckpointError if the name is taken and not to be replaced."""
     if not name.strip():
         raise CheckpointError("a voice needs a name.")
     with edit_entries(model_dir, kind) as entries:
@@ -66,7 +66,7 @@ def add_voice(model_dir: Path | str, name: str, entry: Entry, *, replace: bool =
 
 
 def remove_voice(model_dir: Path | str, name: str) -> None:
-    """Removes one entry; CheckpointError lists the names there are if it is not among them."""
+    """Remove one entry; CheckpointError lists the existing names if it is not among them."""
     with edit_entries(model_dir) as entries:
         if name not in entries:
             known = ", ".join(sorted(entries)) or "none"
@@ -75,7 +75,7 @@ def remove_voice(model_dir: Path | str, name: str) -> None:
 
 
 def plain_entry(voice: Voice) -> Entry:
-    """Return the layout of `embedding` with the prompt as text, where the voice has one."""
+    """Return an entry with `embedding`, and with the prompt as text if the voice has one."""
     entry: Entry = {"embedding": voice.embedding.astype(np.float32)[None]}
     if voice.prompt_text is not None:
         entry["prompt_text"] = voice.prompt_text
@@ -87,10 +87,9 @@ def plain_entry(voice: Voice) -> Entry:
 
 
 def zero_shot_entry(voice: Voice) -> Entry:
-    """Return the layout in which the published tools keep a zero-shot voice: everything but the text, ready for the
-    networks.
+    """Return an entry in the published layout of a zero-shot voice: everything but the text, ready for the networks.
 
-    It has no `embedding`, so that it cannot be taken for a fine-tuned speaker.
+    It has no `embedding`, so it cannot be mistaken for a fine-tuned speaker.
     """
     entry: Entry = {}
     for key, value in (
@@ -106,7 +105,7 @@ def zero_shot_entry(voice: Voice) -> Entry:
 
 
 def read_voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
-    """Return a voice from an entry of any of the three layouts; CheckpointError names what does not fit."""
+    """Return a voice from an entry of any of the three layouts; CheckpointError names a value that does not fit."""
 
     def array(keys: tuple[str, ...], dtype: type, shape: tuple[int, ...]) -> np.ndarray:
         for key in keys:

@@ -1,4 +1,4 @@
-"""One voice: what the networks hear of a speaker."""
+"""One voice: the inputs by which the networks are conditioned on a speaker."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _no_frames() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Voice:
-    """What makes a voice: float32 `embedding` `[192]`, and optionally the prompt every sentence continues.
+    """A speaker's `embedding`, float32 `[192]`, and optionally the prompt that every sentence continues.
 
     Args:
         prompt_text: text before the target text; may begin with special tokens (`<|name|><|endofprompt|>`).
@@ -25,8 +25,8 @@ class Voice:
         speech_token: the prompt's speech tokens for the flow, int64 `[speech_tokens]`.
         llm_speech_token: the prompt's speech tokens for the language model; usually the same.
         mel: the prompt's mel, float32 `[frames, 80]`.
-        llm_embedding: what the language model hears of the voice, where it hears one (v1): float32 `[192]`, or `[0]`
-            for nothing; None means `embedding`.
+        llm_embedding: the embedding for the language model of v1, float32 `[192]`, or `[0]` for none; None means
+            `embedding`.
         trained: the entry has an `embedding` of its own, as the speakers a model was fine-tuned on do.
     """
 
