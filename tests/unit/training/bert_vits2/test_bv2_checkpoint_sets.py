@@ -285,7 +285,7 @@ def child(out: Path, code: str) -> subprocess.Popen[str]:
     root = Path(__file__).parents[4]
     script = (
         "import os, sys, signal, torch; from pathlib import Path\n"
-        "sys.path.insert(0, 'tests/unit')\n"
+        "sys.path[:0] = ['tests', 'tests/unit/training/bert_vits2']\n"
         "from test_bv2_checkpoint_sets import Toy\n"
         f"toy = Toy(); {code}\n"
         f"toy.train(Path({str(out)!r}), 40, save_every=3)\n"
