@@ -1,7 +1,7 @@
 """Install the pinned torch as its CPU build, whatever package index this machine uses.
 
-pip's own sources are asked first. Where they offer the CUDA build (gigabytes of NVIDIA libraries), the CPU wheel is
-taken from TORCH_INDEX instead. Needs the standard library only, because it runs before anything else is installed.
+pip's own sources are tried first. If they offer the CUDA build (gigabytes of NVIDIA libraries), the CPU wheel
+comes from TORCH_INDEX instead. Uses the standard library only, because it runs before anything else is installed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ FAIL_FAST = ["--retries", "1", "--timeout", "60"]
 def pinned() -> str:
     """Return the requirement as pyproject.toml states it, such as "torch==2.13.0"."""
     text = (Path(__file__).resolve().parents[1] / "pyproject.toml").read_text()
-    found = re.search(r'"(torch==[^"]+)"', text)
-    if found is None:
+    match = re.search(r'"(torch==[^"]+)"', text)
+    if match is None:
         sys.exit("error: pyproject.toml does not pin torch")
-    return found.group(1)
+    return match.group(1)
 
 
 def offered(requirement: str) -> dict[str, object]:
-    """Metadata of the wheel pip would choose from its configured sources; empty when it finds none."""
+    """Return the metadata of the wheel that pip would choose from its sources; empty if it does not find one."""
     command = [
         *PIP,
         "install",
@@ -46,7 +46,7 @@ def offered(requirement: str) -> dict[str, object]:
 
 
 def is_cpu_build(metadata: dict[str, object]) -> bool:
-    """Return True for a wheel marked +cpu, or one that asks for no NVIDIA libraries."""
+    """Return True for a wheel marked +cpu, or one that does not depend on NVIDIA libraries."""
     if str(metadata.get("version", "")).endswith("+cpu"):
         return True
     needs = metadata.get("requires_dist") or []
@@ -55,7 +55,7 @@ def is_cpu_build(metadata: dict[str, object]) -> bool:
 
 
 def main() -> int:
-    """Install torch; returns pip's exit status."""
+    """Install torch and return pip's exit status."""
     requirement = pinned()
     if is_cpu_build(offered(requirement)):
         return subprocess.run([*PIP, "install", requirement], check=False).returncode

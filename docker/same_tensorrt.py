@@ -1,6 +1,6 @@
 """Fail unless the installed tensorrt package is the version of the TensorRT library the Triton server will load.
 
-An engine of another version is refused by the server only when it starts; this says it while the image is built.
+Triton refuses a plan of another version only when it loads it; this check fails while the image is built.
 Standard library only.
 """
 
@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 
 LIBRARIES = ("/usr/lib/*-linux-gnu", "/usr/local/tensorrt/lib", "/opt/tritonserver/lib")
-"""Where containers have the library, tried in order."""
+"""Folders of the library in NVIDIA's containers, tried in order."""
 
 
 def library(folders: tuple[str, ...] = LIBRARIES) -> Path:
     """Return the system's libnvinfer."""
     for pattern in folders:
-        found = sorted(path for path in Path("/").glob(f"{pattern.lstrip('/')}/libnvinfer.so.*"))
-        if found:
-            return found[0]
+        paths = sorted(path for path in Path("/").glob(f"{pattern.lstrip('/')}/libnvinfer.so.*"))
+        if paths:
+            return paths[0]
     sys.exit(f"error: no libnvinfer.so in {', '.join(folders)}; is this a tritonserver image?")
 
 
@@ -31,7 +31,7 @@ def version_text(number: int) -> str:
 
 
 def problem(package: str, of_library: str) -> str:
-    """What to change when the package's version (four parts) is not the library's (three); empty when it is."""
+    """Return how to fix a package version (four parts) that is not the library's (three); "" if they agree."""
     if re.match(r"\d+\.\d+\.\d+", package) and ".".join(package.split(".")[:3]) == of_library:
         return ""
     return (
@@ -41,12 +41,12 @@ def problem(package: str, of_library: str) -> str:
 
 
 def main() -> int:
-    """Compare; returns the exit status."""
+    """Compare the versions and return the exit status."""
     path = library()
-    found = problem(importlib.metadata.version("tensorrt"), version_text(ctypes.CDLL(str(path)).getInferLibVersion()))
-    if found:
-        print(f"error: {path}: {found}", file=sys.stderr)
-    return 1 if found else 0
+    message = problem(importlib.metadata.version("tensorrt"), version_text(ctypes.CDLL(str(path)).getInferLibVersion()))
+    if message:
+        print(f"error: {path}: {message}", file=sys.stderr)
+    return 1 if message else 0
 
 
 if __name__ == "__main__":

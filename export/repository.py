@@ -1,8 +1,8 @@
-"""Render the committed Triton model repositories of a checkpoint.
+"""Render the committed Triton model repositories.
 
     python export/repository.py [--target cpu|gpu] [--check] [checkpoint]
 
-The trees in `model_repository/<target>/` are committed; `--check` fails when one differs from what would be rendered.
+The trees in `model_repository/<target>/` are committed; `--check` fails if one differs from its rendering.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMITTED = [name for name, target in TARGETS.items() if target.committed]
 
 
 def main() -> int:
-    """Render, or with --check say what differs and return 1."""
+    """Render the repositories; with --check, only print the differences. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", type=Path, default=ROOT / "checkpoints" / "nano")
     parser.add_argument("--target", choices=COMMITTED, help="only this one (default: all of them)")

@@ -33,35 +33,39 @@ from tritone.server.stage_models import link_plans
 from tritone.stage import Family
 
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
-"""What the server is told on a GPU: the resources in the stages' configs count."""
+"""Options of the server on a GPU: its rate limiter applies the resources in the stages' configs."""
 LLM_URL = "http://127.0.0.1:8355"
 FORMATS_ON_CPU = {"onnxruntime": ("onnx", "llm"), "torchscript": ("torchscript", "llm"), "torch": ("llm",)}
 """The engines of the cpu target, and the formats each needs."""
-"""What may run the networks of the cpu target, and the formats to be built for it."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the command line as a namespace."""
     parser = Parser(prog="tritone serve", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint directory in its publisher's layout")
-    parser.add_argument("--target", default="cpu", choices=TARGETS, help="which rendered model repository to serve")
+    parser.add_argument("checkpoint", type=Path, help="checkpoint folder in its publisher's layout")
+    parser.add_argument(
+        "--target", default="cpu", choices=TARGETS, help="what the server runs on (default: %(default)s)"
+    )
     parser.add_argument(
         "--engine",
         type=engine_name,
         choices=tuple(FORMATS_ON_CPU),
-        help="cpu: what runs the networks in each model (default: onnxruntime)",
+        help="cpu: engine that runs the stages (default: onnxruntime)",
     )
     parser.add_argument(
-        "--build-dir", type=Path, help="folder of the exported networks (default: build/<checkpoint name>)"
+        "--build-dir", type=Path, help="build folder of the exported artifacts (default: build/<checkpoint name>)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     for name, port in vars(Ports()).items():
         parser.add_argument(f"--{name}-port", type=int, default=port, help="default: %(default)s")
     parser.add_argument(
-        "--threads", type=int, default=min(4, os.cpu_count() or 1), help="per network (default: %(default)s)"
+        "--threads",
+        type=int,
+        default=min(4, os.cpu_count() or 1),
+        help="threads of each network (default: %(default)s)",
     )
     parser.add_argument(
-        "--timeout", type=float, default=600, help="seconds to wait for the models (default: %(default)g)"
+        "--timeout", type=float, default=600, help="seconds to wait until all models are loaded (default: %(default)g)"
     )
     parser.add_argument(
         "--llm-url", default=os.environ.get("TRITONE_LLM_URL", LLM_URL),
@@ -69,7 +73,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--llm-engine", default=os.environ.get("TRITONE_LLM_ENGINE", "trtllm"), choices=tuple(ENGINES),
-        help="gpu: what serves it (default: TRITONE_LLM_ENGINE or %(default)s)",
+        help="gpu: kind of that server (default: TRITONE_LLM_ENGINE or %(default)s)",
     )  # fmt: skip
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
@@ -78,27 +82,27 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def wanted(target: str, engine: str | None = None) -> Selection:
-    """What a server of the target loads on this machine.
+    """Return the artifacts that a server of the target loads on this machine.
 
     Args:
-        engine: of the cpu target, onnxruntime unless given; the gpu target has one of its own.
+        engine: engine of the cpu target (default: onnxruntime); the gpu target always runs TensorRT.
 
     Raises:
-        ConfigError: an engine was asked for on the gpu target.
-        ArtifactError: engines are wanted and this machine cannot have those that Triton loads.
+        ConfigError: an engine was given for the gpu target.
+        ArtifactError: the target needs TensorRT plans, and this machine cannot build those that Triton loads.
     """
     selection = for_target(target)
     if "tensorrt" not in selection.formats:
         return replace(selection, formats=FORMATS_ON_CPU[engine or "onnxruntime"])
     if engine:
         raise ConfigError(
-            f"engine {engine} was asked for on the {target} target, whose networks are TensorRT engines; leave out "
+            f"engine {engine} was asked for on the {target} target, whose stages are TensorRT plans; leave out "
             f"--engine, or choose --target cpu, which runs {', '.join(FORMATS_ON_CPU)}"
         )
     platform = gpu.target_platform()
     if platform.split()[0] != gpu.TENSORRT:
         raise ArtifactError(
-            f"Triton loads engines of {gpu.TENSORRT}, this machine has {platform}; serve this target in the container: "
+            f"Triton loads plans of {gpu.TENSORRT}, but this machine has {platform}; serve it in the container: "
             "docker compose --profile gpu up --build"
         )
     return replace(selection, platform=platform)
@@ -107,7 +111,7 @@ def wanted(target: str, engine: str | None = None) -> Selection:
 def export_if_needed(
     family: Family, checkpoint: Path, build: Path, target: str = "cpu", engine: str | None = None
 ) -> None:
-    """Make the build directory current, showing the exporter's own progress; nothing happens when it already is."""
+    """Export artifacts that are missing or stale, showing the exporter's progress."""
     selection = wanted(target, engine)
     try:
         manifest.verify(build, family, checkpoint, selection)
@@ -125,7 +129,7 @@ def export_if_needed(
         str(build),
         "--target",
         target,
-        # The largest sizes take most of the time and are the test suite's to check.
+        # The largest sizes take most of the time; the test suite checks them.
         "--quick",
         *(["--formats", ",".join(selection.formats)] if engine else []),
     ]
@@ -159,15 +163,15 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
 
 
 def repository(family: Family, target: str, build: Path, engine: str | None = None) -> Path:
-    """Return the committed model repository when it is this checkpoint's, else one rendered into the build directory.
+    """Return the committed model repository if it fits the checkpoint, otherwise one rendered into the build folder.
 
-    Engines lie beside their models' configs, so a repository with engines is always in the build directory.
+    Plans lie beside their models' configs, so a repository with plans is always in the build folder.
     """
-    other = "" if engine in (None, "onnxruntime") else engine
-    files = render(family, target, stages=other)
+    special = "" if engine in (None, "onnxruntime") else engine
+    files = render(family, target, stages=special)
     folder = REPOSITORY / target
     if target == "gpu" or differences(files, folder):
-        folder = build / "model_repository" / (f"{target}_{other}" if other else target)
+        folder = build / "model_repository" / (f"{target}_{special}" if special else target)
         write(files, folder)
     if target == "gpu":
         link_plans(folder, family, build)
@@ -175,14 +179,14 @@ def repository(family: Family, target: str, build: Path, engine: str | None = No
 
 
 def show(model: str, done: int, total: int) -> None:
-    """One line of progress per loaded model; a single rewritten line on a terminal."""
+    """Print one line of progress for each loaded model; on a terminal, rewrite a single line."""
     terminal = sys.stderr.isatty()
     clear, end = ("\033[K" if terminal else ""), ("\r" if terminal and done < total else "\n")
     print(f"{clear}[{done}/{total}] {model} loaded", end=end, file=sys.stderr, flush=True)
 
 
 def check(family: Family, port: int) -> None:
-    """Speak one word through the ensemble and through the streaming entry; TritoneError when either is silent."""
+    """Speak one word through the ensemble and the streaming entry; raise TritoneError if either returns no audio."""
     for name, speak in ((family.name, speak_whole), (f"{family.name}_stream", speak_stream)):
         began = time.monotonic()
         samples = speak(port, name)
@@ -192,7 +196,7 @@ def check(family: Family, port: int) -> None:
 
 
 def wait(server: Server) -> int:
-    """Block until a signal or the server's own end; returns the exit status."""
+    """Wait for a signal or the end of the server and return the exit status."""
     assert server.process is not None
     try:
         status = server.process.wait()
@@ -204,12 +208,12 @@ def wait(server: Server) -> int:
 
 
 def interrupt(_signal: int, _frame: object) -> None:
-    """SIGTERM ends the server as Ctrl-C does."""
+    """End the server on SIGTERM as on Ctrl-C."""
     raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve; returns the exit status."""
+    """Serve and return the exit status."""
     args = parse(arguments)
     signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -1,4 +1,4 @@
-"""A client that goes away stops the work it asked for."""
+"""A client that disconnects stops the work it asked for."""
 
 from __future__ import annotations
 

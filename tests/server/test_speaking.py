@@ -17,7 +17,7 @@ LENGTHS = ("Yes.", "A cup of tea, please.", SENTENCE)
 
 
 def sound(waveform: np.ndarray) -> None:
-    """What every answer must be."""
+    """Assert the properties of every waveform."""
     assert waveform.dtype == np.float32 and waveform.ndim == 1
     assert waveform.size > 1000
     assert np.isfinite(waveform).all() and np.abs(waveform).max() <= 1

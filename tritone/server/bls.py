@@ -1,6 +1,6 @@
-"""A Call over Triton BLS: each stage is a model of the same server, asked from inside a Python model's process.
+"""A `Call` over Triton BLS: each stage is a model of the same server, called from the process of a Python model.
 
-Stages call nobody, so a busy one only makes its callers wait; a time limit names the stage that never answers.
+Stages do not call other models, so a busy one only makes its callers wait; after a time limit, the error names it.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from tritone.errors import InvalidRequest, TritoneError
 from tritone.stage import Arrays, Axis, Call, Stage
 
 STAGE = "stage:"
-"""What the step's name begins with in the config of a Python model that runs a single stage."""
+"""Prefix of the parameter `step` in the config of a Python model that runs a single stage."""
 WAITING = 32
-"""Requests one process has under way at once; what Triton's Python backend serves side by side."""
+"""Most requests that one process sends at once; Triton's Python backend handles as many concurrently."""
 
 
 class StageFailed(TritoneError):
-    """A stage's model answered with an error, or not in time; the message names the stage."""
+    """A stage's model returned an error, or did not answer in time; the message names the stage."""
 
 
 class Cancelled(TritoneError):
-    """The client has gone; whatever was still to be computed is not."""
+    """The client has disconnected; the rest of its request is not computed."""
 
 
 class Busy(TritoneError):
-    """The model has as much to do as it takes; later there will be room."""
+    """The model has reached its limit of concurrent texts; the client may try again later."""
 
 
 def status(error: Exception) -> str:
@@ -41,7 +41,7 @@ def status(error: Exception) -> str:
 
 
 def stage_prefix(family: str) -> str:
-    """What the names of a family's stage models begin with."""
+    """Return the prefix of the names of a family's stage models."""
     return f"{family}_stage_"
 
 
@@ -51,19 +51,19 @@ def model_name(prefix: str, stage: str) -> str:
 
 
 def batch_axis(stage: Stage) -> Axis | None:
-    """Return the axis every tensor of the stage begins with, or None: only with one can Triton itself form batches."""
+    """Return the batch axis that every tensor of the stage begins with, or None; Triton can batch only with one."""
     axis = stage.inputs[0].shape[0]
     same = all(tensor.shape[0] == axis for tensor in (*stage.inputs, *stage.outputs))
     return axis if isinstance(axis, Axis) and same else None
 
 
 class BlsCall:
-    """`call(stage, **arrays)` that asks the server's own stage models.
+    """Runs `call(stage, **arrays)` on the stage models of the same server.
 
     Args:
-        stages: their declarations; what is sent is checked against them first.
-        prefix: what the models' names begin with.
-        timeout: seconds for one answer, waiting for a free instance included.
+        stages: the declarations that inputs are checked against.
+        prefix: prefix of the models' names.
+        timeout: seconds to wait for one response, including the wait for a free instance.
         backend: the module `triton_python_backend_utils`, which exists only inside a server's Python model.
     """
 
@@ -80,7 +80,7 @@ class BlsCall:
         response = self._ask(stage, arrays)
         if response.has_error():
             raise StageFailed(f"{self._named(stage)} failed: {response.error().message()}")
-        # The arrays lie in memory shared with the server, which is given back with the response.
+        # The arrays lie in memory shared with the server, which is freed with the response.
         return {tensor.name(): np.array(tensor.as_numpy()) for tensor in response.output_tensors()}
 
     def _ask(self, stage: Stage, arrays: Arrays) -> Any:
@@ -98,16 +98,16 @@ class BlsCall:
         except concurrent.futures.TimeoutError:
             waiting.cancel()
             raise StageFailed(
-                f"{self._named(stage)} gave no answer within {self._timeout:g} s; its queue is too long or it hangs"
+                f"{self._named(stage)} did not answer within {self._timeout:g} s; its queue is too long, or it hangs"
             ) from None
         except TritoneError:
             raise
         except Exception as error:
-            raise StageFailed(f"{self._named(stage)} could not be asked: {error}") from error
+            raise StageFailed(f"{self._named(stage)} could not be called: {error}") from error
 
     @staticmethod
     def _wire(stage: Stage, array: np.ndarray) -> np.ndarray:
-        """Return the array as Triton wants it: contiguous, and with a size besides the batch where it forms batches."""
+        """Return the array as Triton requires it: contiguous, and with a size besides the batch if it forms batches."""
         column = array.ndim == 1 and batch_axis(stage) is not None
         return np.ascontiguousarray(array[:, None] if column else array)
 
@@ -115,7 +115,7 @@ class BlsCall:
         return f"stage {stage.name} (model {model_name(self._prefix, stage.name)})"
 
     def close(self) -> None:
-        """Let no more requests start."""
+        """Cancel the requests that have not started."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -125,7 +125,7 @@ def bls_call(stages: Iterable[Stage], prefix: str, timeout: float = 60, backend:
 
 
 def stoppable(call: Call, cancelled: Callable[[], bool]) -> Call:
-    """Return the call of one request: raises Cancelled instead of starting another stage once the client has gone."""
+    """Return the call of one request, which raises Cancelled instead of starting a stage after a disconnect."""
 
     def checked(stage_name: str, **arrays: np.ndarray) -> Arrays:
         if cancelled():

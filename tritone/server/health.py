@@ -1,4 +1,4 @@
-"""Ask a running server over plain HTTP whether it speaks: used for warm-up and by `--check`, with no client package."""
+"""Checks over plain HTTP that a running server speaks, without a client package; used by `--check`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WARM_UP_TEXT = "Ready."
 
 
 def speak_whole(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
-    """Return samples the ensemble answers for the text, with the default speaker."""
+    """Return the number of samples the ensemble gives for the text, with the default speaker."""
     body = {"inputs": [{"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
     answer = json.loads(_post(f"http://{host}:{port}/v2/models/{model}/infer", body, timeout))
     return _samples(model, {output["name"]: output["data"] for output in answer["outputs"]})
 
 
 def speak_stream(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
-    """Return samples the streaming entry sends for the text, over all its chunks (server-sent events)."""
+    """Return the number of samples in all chunks that the streaming entry sends for the text (server-sent events)."""
     answer = _post(f"http://{host}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
     events = [json.loads(line[len("data: ") :]) for line in answer.splitlines() if line.startswith("data: ")]
     return sum(_samples(model, event) for event in events)

@@ -1,4 +1,4 @@
-"""Start a Triton server on a model repository, wait until it is ready, and stop it again."""
+"""Starts a Triton server on a model repository, waits until it is ready, and stops it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tritone.errors import TritoneError
 from tritone.server.locate import Ports, assemble, check_ports, libpython, wheel
 
 ROOT = Path(__file__).resolve().parents[2]
+"""The folder that contains the package `tritone`: a checkout, or site-packages."""
 Progress = Callable[[str, int, int], None]
 LOADED = re.compile(r"successfully loaded '([^']+)'")
 FAILED = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
@@ -27,7 +28,7 @@ DIE_WITH_PARENT = 1  # prctl(PR_SET_PDEATHSIG, ...)
 
 
 class ServerFailed(TritoneError):
-    """The server stopped or a model did not load; the message carries the first error of its log."""
+    """The server stopped or a model did not load; the message contains the first error of the log."""
 
 
 class Server:
@@ -36,9 +37,9 @@ class Server:
     Args:
         repository: folder of models, each with a config.pbtxt.
         build: folder for the assembled backend and the log.
-        env: variables the models' configs refer to (TRITONE_MODEL_DIR, ...), added to the process environment.
+        env: variables that the models' configs refer to (TRITONE_MODEL_DIR, ...), added to the process environment.
         home: folder of a server installation (bin, backends); None for the one in the nvidia-pytriton wheel.
-        options: further options of the command line, without dashes.
+        options: further command-line options of the server, without dashes.
     """
 
     def __init__(
@@ -58,10 +59,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def environment(self) -> dict[str, str]:
-        """Return the server's environment.
-
-        This interpreter's packages and repository, and the libraries the wheel needs.
-        """
+        """Return the server's environment: this one plus this interpreter's packages and the wheel's libraries."""
         env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "PYTHONSTARTUP"}}
         packages = [str(ROOT), *site.getsitepackages()]
         env["PYTHONPATH"] = os.pathsep.join(packages)
@@ -73,7 +71,7 @@ class Server:
         return env | self.env
 
     def command(self) -> list[str]:
-        """Return the command line; every setting that matters is spelled out in it."""
+        """Return the command line, with every relevant setting written out."""
         pairs = {
             "model-repository": self.repository,
             "backend-directory": self.home / "backends" if self.home else assemble(self.build / "tritonserver"),
@@ -89,7 +87,7 @@ class Server:
         ]
 
     def start(self, timeout: float = 120, progress: Progress | None = None) -> Server:
-        """Start and return once every model is ready; raises EnvironmentProblem or ServerFailed in a sentence."""
+        """Start the server and return it once every model is ready; raise EnvironmentProblem or ServerFailed."""
         check_ports(self.ports, self.host)
         command, env = self.command(), self.environment()
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -131,13 +129,13 @@ class Server:
             time.sleep(0.05)
 
     def first_error(self) -> str:
-        """Return the sentence in the log that explains the failure, with the log's path."""
+        """Return the message in the log that explains the failure, and the log's path."""
         return f"{explain(self.log.read_text(errors='replace'))} (full log: {self.log})"
 
     def stop(self, grace: float = 20) -> None:
-        """SIGTERM and up to `grace` seconds to end; then SIGKILL to whatever is left of the process group.
+        """Send SIGTERM, wait up to `grace` seconds, then send SIGKILL to the rest of the process group.
 
-        A server that crashed can leave model processes behind, so the group is always swept.
+        A server that crashed can leave model processes and shared memory behind, so both are always removed.
         """
         process, self.process = self.process, None
         if process is None:
@@ -153,7 +151,7 @@ class Server:
             region.unlink(missing_ok=True)
 
     def shared_memory(self) -> list[Path]:
-        """Return the shared memory regions this server's models talk through."""
+        """Return the shared memory regions that this server's models use."""
         return sorted(Path("/dev/shm").glob(f"{self._region}*"))
 
     def __enter__(self) -> Server:
@@ -166,7 +164,7 @@ class Server:
 
 
 def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
-    """Return True when the server (or the one model) says it can take requests."""
+    """Return True if the server, or the named model, is ready for requests."""
     path = f"models/{model}/ready" if model else "health/ready"
     try:
         with urllib.request.urlopen(f"http://{host}:{http_port}/v2/{path}", timeout=2) as answer:
@@ -176,7 +174,7 @@ def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
 
 
 def explain(log: str) -> str:
-    """Return the first real error of a Triton log: why a model did not load, else the first error line."""
+    """Return the first relevant error of a Triton log: the reason a model did not load, or the first error line."""
     failure = FAILED.search(log)
     if failure:
         reason = re.split(r"(?:\\n|\n)+At:", failure.group(2))[0].removeprefix("Internal: ")

@@ -1,4 +1,4 @@
-"""What a Triton server needs from this machine: its binary and Python backend, a libpython, and free ports.
+"""Finds the requirements of a Triton server on this machine: binary, Python backend, libpython and free ports.
 
 Nothing is written into site-packages: the backend folder is assembled from links below the build directory.
 """
@@ -22,12 +22,12 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 LIBPYTHON = f"libpython{PYTHON}.so.1.0"
 STUB = "triton_python_backend_stub"
 CONTAINER = Path("/opt/tritonserver")
-"""Where NVIDIA's container has its server; TRITONSERVER_DIR names another place."""
+"""The server's folder in NVIDIA's container; TRITONSERVER_DIR names another one."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """The three ports of one server, all on 127.0.0.1 unless told otherwise."""
+    """The three ports of one server."""
 
     http: int = 8000
     grpc: int = 8001
@@ -35,7 +35,7 @@ class Ports:
 
 
 def wheel() -> Path:
-    """Return the `tritonserver` folder inside the installed nvidia-pytriton wheel (found without importing it)."""
+    """Return the `tritonserver` folder inside the installed nvidia-pytriton wheel (without importing it)."""
     spec = importlib.util.find_spec("pytriton")
     places = list(spec.submodule_search_locations or []) if spec else []
     for place in places:
@@ -49,20 +49,20 @@ def wheel() -> Path:
 
 
 def complete_server(backend: str) -> Path:
-    """Return the folder of a Triton server with that backend besides Python's, which the wheel does not have."""
+    """Return the folder of a Triton server that has the backend; the wheel's server has Python's backend alone."""
     home = Path(os.environ.get("TRITONSERVER_DIR") or CONTAINER)
     missing = [path for path in (home / "bin" / "tritonserver", home / "backends" / backend) if not path.exists()]
     if missing:
         raise EnvironmentProblem(
             f"this target needs a Triton server with the {backend} backend, which nvidia-pytriton does not have; "
-            f"there is no {missing[0]}. Run it in the container: docker compose --profile gpu up --build "
+            f"{missing[0]} does not exist. Run it in the container: docker compose --profile gpu up --build "
             "(or name another installation with TRITONSERVER_DIR)"
         )
     return home
 
 
 def library_folders() -> list[Path]:
-    """Where a shared libpython may lie: the running interpreter's own folders first, then the system's."""
+    """Return the folders to search for a shared libpython: those of the running interpreter, then the system's."""
     own = [sysconfig.get_config_var("LIBDIR"), f"{sys.base_prefix}/lib"]
     listed = shutil.which("ldconfig") or "/sbin/ldconfig"
     cache: list[str] = []
@@ -83,15 +83,15 @@ def libpython(folders: Sequence[Path] | None = None) -> Path:
         if (folder / LIBPYTHON).is_file():
             return folder / LIBPYTHON
     raise EnvironmentProblem(
-        f"Triton's Python backend needs {LIBPYTHON}, which is in none of "
-        f"{', '.join(map(str, searched)) or 'no folder'}; "
+        f"Triton's Python backend needs {LIBPYTHON}, which was not found in "
+        f"{', '.join(map(str, searched)) or 'any folder'}; "
         f"on Debian or Ubuntu run: apt-get install libpython{PYTHON} "
         f"(elsewhere use a Python {PYTHON} built with --enable-shared)"
     )
 
 
 def assemble(into: Path) -> Path:
-    """`into/backends`: Triton's Python backend joined with the stub for this Python, as links; returns that folder."""
+    """Return `into/backends`, filled with links to Triton's Python backend and the stub for this version of Python."""
     source = wheel()
     stub = source / "python_backend_stubs" / PYTHON / STUB
     if not stub.is_file():
@@ -108,7 +108,7 @@ def assemble(into: Path) -> Path:
 
 
 def check_ports(ports: Ports, host: str = "127.0.0.1") -> None:
-    """Raise EnvironmentProblem naming the first port that another program holds and the option to choose another."""
+    """Raise EnvironmentProblem if a port is invalid or in use; the message names the option that changes it."""
     if len(set(astuple(ports))) != 3:
         raise EnvironmentProblem(f"the http, grpc and metrics ports must differ; asked for {astuple(ports)}")
     for name, port in vars(ports).items():
@@ -121,7 +121,7 @@ def check_ports(ports: Ports, host: str = "127.0.0.1") -> None:
             except OSError as error:
                 raise EnvironmentProblem(
                     f"{name} port {port} on {host} cannot be used ({error.strerror}); stop the program "
-                    f"that holds it or choose another with --{name}-port"
+                    f"that uses it, or choose another port with --{name}-port"
                 ) from error
 
 

@@ -1,4 +1,4 @@
-"""The parts Triton model configs are made of, as Triton's own protobuf messages."""
+"""Parts of Triton model configs, built as Triton's own protobuf messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DTYPES = {
     "int64": pb.TYPE_INT64, "bool": pb.TYPE_BOOL,
 }  # fmt: skip
 MAX_BATCH = 4
-"""Utterances run together at most; memory grows with the longest of them, and two cores gain nothing beyond."""
+"""Most utterances in one batch: memory grows with the longest, and two cores are no faster with more."""
 
 
 def python_model(
@@ -28,7 +28,7 @@ def python_model(
     outputs: tuple[Tensor, ...],
     parameters: Mapping[str, str],
 ) -> pb.ModelConfig:
-    """What every Python model has: tensors, one CPU instance, and where its checkpoint and exports are."""
+    """Return the config common to Python models: tensors, one CPU instance, and parameters with the paths."""
     config = pb.ModelConfig(name=name, backend="python", max_batch_size=MAX_BATCH)
     declare(config, inputs, outputs)
     one_on_cpu(config, step, parameters)
@@ -36,7 +36,7 @@ def python_model(
 
 
 def one_on_cpu(config: pb.ModelConfig, step: str, parameters: Mapping[str, str]) -> None:
-    """One CPU instance of the shared Python model, told which step it runs and how."""
+    """Add one CPU instance, and the parameters that say which host step or stage it runs, and how."""
     config.instance_group.add(count=1, kind=pb.ModelInstanceGroup.KIND_CPU)
     places = {"model_dir": "${TRITONE_MODEL_DIR}", "build_dir": "${TRITONE_BUILD_DIR}"}
     for key, value in {"step": step, **places, **parameters}.items():
@@ -44,13 +44,13 @@ def one_on_cpu(config: pb.ModelConfig, step: str, parameters: Mapping[str, str])
 
 
 def publish(config: pb.ModelConfig, settings: Mapping[str, Any]) -> None:
-    """Add what a client may ask an entry about: numbers and words as they are, lists as JSON."""
+    """Add the settings that clients read from an entry's config: numbers and words as they are, lists as JSON."""
     for key, value in sorted(settings.items()):
         config.parameters[key].string_value = str(value) if isinstance(value, str | int | float) else json.dumps(value)
 
 
 def declare(config: pb.ModelConfig, inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...]) -> None:
-    """Add inputs and outputs; the first size is the batch, sizes that vary become -1 and may differ within a batch."""
+    """Add inputs and outputs without the batch; sizes that vary become -1 and may differ within a batch."""
     for tensor in inputs:
         sizes = dims(tensor)
         config.input.add(
@@ -62,15 +62,15 @@ def declare(config: pb.ModelConfig, inputs: tuple[Tensor, ...], outputs: tuple[T
 
 
 def dims(tensor: Tensor) -> list[int]:
-    """Triton's dims of a request's or step's tensor: without the batch, -1 for every size that varies."""
+    """Return Triton's dims of a tensor: its sizes without the batch, -1 for every size that varies."""
     batch = tensor.shape[0]
     if not (batch == 1 or isinstance(batch, Axis)):
-        raise ConfigError(f"{tensor.name}: the first size of a served tensor is the batch, found {batch}")
+        raise ConfigError(f"{tensor.name}: the first size of a served tensor must be the batch, but is {batch}")
     return [dim if isinstance(dim, int) else -1 for dim in tensor.shape[1:]]
 
 
 def merge(config: pb.ModelConfig, text: Path) -> None:
-    """Merge a raw text override; its singular fields win, its `instance_group` replaces the rendered one."""
+    """Merge an override text: its singular fields win, its `instance_group` replaces the rendered one."""
     try:
         override = text_format.Parse(text.read_text(), pb.ModelConfig())
     except text_format.ParseError as error:

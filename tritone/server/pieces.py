@@ -1,8 +1,8 @@
-"""Texts that arrive in several requests of one gRPC stream, told apart by Triton's own sequence id.
+"""Texts that arrive in several requests of one gRPC stream, identified by Triton's sequence id.
 
 The first request (`sequence_start`) brings all inputs and is answered with the speech; each later one brings the next
-piece as `target_text` and is answered at once without audio; the last has `sequence_end`. No sequence batcher stands
-before the model: it would refuse requests that are no sequence, and Triton hands on a stream's requests in order.
+piece as `target_text` and is answered at once without audio; the last has `sequence_end`. No sequence batcher is
+needed: it would refuse requests outside a sequence, and Triton passes the requests of a stream in order anyway.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ POLL = 0.1
 
 
 class ArrivingText:
-    """The text of one sequence. `put` and `end` are called by the server, `pieces` is read by the one who speaks.
+    """The text of one sequence: the server adds pieces with `put`, the thread that speaks reads them from `pieces`.
 
     Args:
-        patience: seconds without a further piece after which the text is given up.
+        patience: seconds to wait for a further piece before the text is abandoned.
     """
 
     def __init__(self, key: int | str, patience: float) -> None:
@@ -37,12 +37,12 @@ class ArrivingText:
         self._waiting: queue.SimpleQueue[str | None] = queue.SimpleQueue()
 
     def put(self, piece: str, last: bool) -> None:
-        """One more piece; InvalidRequest, and nothing changes, when the text is too long or was complete."""
+        """Add a piece; raise InvalidRequest, and change nothing, if the text is too long or was complete."""
         if self.ended:
-            raise InvalidRequest("sequence_id", f"{self.key} has had its last piece; send more under another id")
+            raise InvalidRequest("sequence_id", f"{self.key} has had its last piece; send more with another id")
         if self._characters + len(piece) > MAX_CHARACTERS:
             raise InvalidRequest(
-                TEXT, f"{self._characters} + {len(piece)} characters; the limit is {MAX_CHARACTERS}, send it in parts"
+                TEXT, f"{self._characters} + {len(piece)} characters; the limit is {MAX_CHARACTERS}; split the text"
             )
         self._characters += len(piece)
         if piece:
@@ -52,10 +52,7 @@ class ArrivingText:
             self._waiting.put(None)
 
     def pieces(self, cancelled: Callable[[], bool]) -> Iterator[str]:
-        """Yield the pieces in order, waiting for each.
-
-        Ends early once `cancelled`, InvalidRequest after too long a wait.
-        """
+        """Yield the pieces in order, waiting for each, until `cancelled()`; after a long wait, raise InvalidRequest."""
         since = time.monotonic()
         while not cancelled():
             try:
@@ -63,7 +60,7 @@ class ArrivingText:
             except queue.Empty:
                 if time.monotonic() - since > self._patience:
                     raise InvalidRequest(
-                        TEXT, f"no piece came for {self._patience:g} s, nor sequence_end; the sequence is given up"
+                        TEXT, f"no piece came for {self._patience:g} s and no sequence_end; the sequence is abandoned"
                     ) from None
                 continue
             if piece is None:
@@ -76,8 +73,8 @@ class ArrivingTexts:
     """The texts being spoken while they arrive, by sequence id.
 
     Args:
-        values: parameters of the model's config, of which `sequences` says how many there may be at a time and
-            `sequence_patience` how many seconds each waits for its next piece.
+        values: parameters of the model's config: `sequences`, the limit of texts at the same time, and
+            `sequence_patience`, the seconds each waits for its next piece.
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
@@ -130,14 +127,14 @@ class ArrivingTexts:
             return text
 
     def close(self, text: ArrivingText | None) -> None:
-        """Forget a text that is spoken or given up; further pieces of it are refused."""
+        """Forget a text that is finished or abandoned; further pieces of it are refused."""
         if text is not None:
             with self._lock:
                 self._open.pop(text.key, None)
 
 
 def read_piece(request: Arrays) -> str:
-    """Return the request's text as it is, "" where it has none."""
+    """Return the request's text unchanged, or "" without one."""
     if TEXT not in request or request[TEXT].size == 0:
         return ""
     value = request[TEXT].reshape(-1)[0]

@@ -1,8 +1,7 @@
-"""A checkpoint's Triton model repository: one folder per step, the ensemble, and the streaming entry.
+"""Renders a checkpoint's Triton model repository: a model for each host step, the ensemble and the stream.
 
-Configs are built as Triton's own protobuf messages from the stage description; texts in
-`model_repository/overrides/<target>/` are merged last. On the cpu target a step runs its networks itself; on the others
-each stage is a model of its own, which the steps ask.
+Configs are built from the description as Triton's own protobuf messages; override texts are merged last. On the cpu
+target a host step runs its networks in its own process; on the others each stage is a model, called over BLS.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ from tritone.server.glue import TritonPythonModel as TritonPythonModel
 
 @dataclass(frozen=True)
 class Target:
-    """How the steps of one repository run.
+    """The way the models of one repository run.
 
     Args:
-        stages: backend of the stages' own models; empty where steps run their networks themselves.
-        parameters: what each step's config says about it, as `tritone.server.models` reads it.
-        llm_instances: sequences of the language model that are decoded side by side, if each has a process.
+        stages: backend of the stage models; empty if each process runs its networks itself.
+        parameters: parameters of each Python model's config, read by `tritone.server.models`.
+        llm_instances: instances of a language model that decodes each sequence alone.
         committed: rendered into `model_repository/` and checked there.
     """
 
@@ -51,46 +50,46 @@ LLM_QUEUE_DELAY = 20_000
 """Microseconds a request waits for others, if one loop decodes the sequences of all: the decoding takes seconds."""
 SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "${TRITONE_LLM_ENGINE}"}
 NO_LLM = ("stages",)
-"""Parameters of a step that say nothing about the language model."""
+"""Parameters that do not concern the language model."""
 TARGETS = {
     "cpu": Target(parameters={"stages": "onnxruntime"}, llm_instances=2),
     "gpu": Target(PLAN, {"stages": "triton", **SERVED_LLM}, llm_instances=4),
     "stages": Target(PYTHON, {"stages": "triton"}, llm_instances=4, committed=False),
 }
-"""The repositories there are; "stages" is the gpu one without a GPU, its stage models running on onnxruntime."""
+"""The repositories; "stages" is that of the gpu target with stage models on onnxruntime, for tests without a GPU."""
 
 
 def render(family: Family, target: str, overrides: Path | None = None, stages: str = "") -> dict[str, bytes]:
     """Return every file of the family's repository by relative path.
 
     Args:
-        overrides: folder of `<model>.pbtxt` texts merged into the rendered configs (default: the target's own).
-        stages: what runs the networks of each step, as `tritone.server.models` reads it (default: the target's own).
+        overrides: folder of `<model>.pbtxt` texts, merged last (default: `model_repository/overrides/<target>`).
+        stages: engine of the stages, as `tritone.server.models` reads it (default: the target's).
     """
     if target not in TARGETS:
-        raise ConfigError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
-    plan = TARGETS[target]
+        raise ConfigError(f"unknown target {target!r}; the targets are {', '.join(TARGETS)}")
+    runs = TARGETS[target]
     folder = REPOSITORY / "overrides" / target if overrides is None else overrides
-    # A language model made of stages runs where these run.
-    apart = family.causal_lm is not None
-    parameters = {key: value for key, value in plan.parameters.items() if apart or key in NO_LLM}
+    # A language model made of stages runs on the engine of the other stages.
+    whole_lm = family.causal_lm is not None
+    parameters = {key: value for key, value in runs.parameters.items() if whole_lm or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
     steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}
-    configs = {name: step(family, name, host, parameters, plan.llm_instances) for name, host in steps.items()}
+    configs = {name: step(family, name, host, parameters, runs.llm_instances) for name, host in steps.items()}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
     files: dict[str, bytes] = {}
-    if plan.stages:
-        configs |= stage_models(family, plan.stages)
+    if runs.stages:
+        configs |= stage_models(family, runs.stages)
         files |= warm_up_files(family)
     for text in sorted(folder.glob(f"{family.name}*.pbtxt")):
         if text.stem not in configs:
-            raise ConfigError(f"{text} overrides no model; the models are {', '.join(sorted(configs))}")
+            raise ConfigError(f"{text} does not belong to a model; the models are {', '.join(sorted(configs))}")
     for name, config in configs.items():
         text = folder / f"{name}.pbtxt"
         if text.is_file():
             merge(config, text)
         files[f"{name}/config.pbtxt"] = (HEADER + text_format.MessageToString(config)).encode()
-        # Triton asks for a version folder where there is nothing to put in, and git keeps no empty ones.
+        # Triton requires a version folder of every model, and git does not keep empty ones.
         files |= {f"{name}/1/model.py": MODEL.encode()} if config.backend == "python" else {f"{name}/1/.gitkeep": b""}
     return files
 
@@ -121,7 +120,7 @@ def takes_batches(family: Family, host: Host) -> bool:
 
 
 def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:
-    """Return the decoupled entry that runs the streaming order of calls."""
+    """Return the decoupled model that answers a request chunk by chunk."""
     config = python_model(f"{family.name}_stream", "stream", family.request, family.response, parameters)
     config.model_transaction_policy.decoupled = True
     config.parameters["streams"].string_value = "16"
@@ -130,9 +129,9 @@ def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:
 
 
 def ensemble(family: Family) -> pb.ModelConfig:
-    """Return the true ensemble: every host step in order, joined by tensor names.
+    """Return the ensemble: every host step in order, joined by tensor names.
 
-    All its inputs may be left out: for a missing one an ensemble would report a deadlock, while the step that reads it
+    All its inputs are optional: for a missing one an ensemble reports a deadlock, while the host step that reads it
     names the field.
     """
     config = pb.ModelConfig(name=family.name, platform="ensemble", max_batch_size=MAX_BATCH)
@@ -143,7 +142,7 @@ def ensemble(family: Family) -> pb.ModelConfig:
         missing = [tensor.name for tensor in host.inputs if tensor.name not in known]
         if missing:
             raise ConfigError(
-                f"{family.name}: step {host.name} needs {', '.join(missing)}, which no earlier step gives; "
+                f"{family.name}: host step {host.name} needs {', '.join(missing)}, which no earlier one gives; "
                 f"known: {', '.join(sorted(known))}"
             )
         entry = config.ensemble_scheduling.step.add(model_name=f"{family.name}_{host.name}", model_version=-1)
@@ -156,22 +155,22 @@ def ensemble(family: Family) -> pb.ModelConfig:
 
 
 def differences(files: dict[str, bytes], folder: Path) -> list[str]:
-    """What differs between the rendered files and the folder, one phrase each."""
-    found = {
+    """Return the differences between the rendered files and the folder, one phrase for each file."""
+    present = {
         str(path.relative_to(folder)): path
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    lines = [f"{name} is missing" for name in sorted(files.keys() - found.keys())]
-    lines += [f"{name} is not rendered from anything" for name in sorted(found.keys() - files.keys())]
+    lines = [f"{name} is missing" for name in sorted(files.keys() - present.keys())]
+    lines += [f"{name} is not a rendered file" for name in sorted(present.keys() - files.keys())]
     lines += [
-        f"{name} differs" for name in sorted(files.keys() & found.keys()) if found[name].read_bytes() != files[name]
+        f"{name} differs" for name in sorted(files.keys() & present.keys()) if present[name].read_bytes() != files[name]
     ]
     return lines
 
 
 def write(files: dict[str, bytes], folder: Path) -> None:
-    """Write the files and remove what is no longer rendered."""
+    """Write the files and remove those that are no longer rendered."""
     for line in differences(files, folder):
         name = line.split(" ", 1)[0]
         if name in files:

@@ -20,9 +20,9 @@ from tritone.stage import Family, Stage, Tensor
 PLAN = "tensorrt_plan"
 PYTHON = "python"
 QUEUE_DELAY = 500
-"""Microseconds a request waits for company: a chunk's own work takes several times as long."""
+"""Microseconds a request waits for others to form a batch: the work on a chunk takes several times as long."""
 QUEUE_TIMEOUT = 30_000_000
-"""Microseconds after which a request still in a stage's queue is refused instead of answered too late."""
+"""Microseconds after which a request that is still queued is refused, as its response would come too late."""
 WARM_UP = "usual_size"
 COMPUTE = "compute"
 """The resource of Triton's rate limiter that stages share: two units, as many as the most that one model asks for."""
@@ -55,9 +55,7 @@ def share_compute(config: pb.ModelConfig, whole_only: bool) -> None:
 
 
 def stage_model(prefix: str, stage: Stage, backend: str) -> pb.ModelConfig:
-    """Return one stage's model. Its tensors are batched by Triton where every one of them carries the same batch
-    axis.
-    """
+    """Return the config of a stage's model; Triton forms batches if every tensor begins with the same batch axis."""
     axis = batch_axis(stage)
     config = pb.ModelConfig(name=model_name(prefix, stage.name), max_batch_size=axis.hi if axis else 0)
     for tensor in stage.inputs:
@@ -82,7 +80,7 @@ def stage_model(prefix: str, stage: Stage, backend: str) -> pb.ModelConfig:
 
 
 def declare_stage_tensor(entry: pb.ModelInput | pb.ModelOutput, tensor: Tensor, batched: bool) -> None:
-    """Fill in dtype and sizes; a length per row, which has no size besides the batch, becomes a row of one."""
+    """Fill in dtype and sizes; lengths, which have no size besides the batch, get one of 1 and are reshaped."""
     entry.name, entry.data_type = tensor.name, DTYPES[tensor.dtype]
     sizes = [dim if isinstance(dim, int) else -1 for dim in tensor.shape[1 if batched else 0 :]]
     entry.dims.extend(sizes or [1])
@@ -109,14 +107,14 @@ def may_be_zero(tensor: Tensor) -> bool:
 
 
 def warm_up_array(stage: Stage, tensor: Tensor, batched: bool) -> np.ndarray:
-    """Return the tensor of the stage's example at its usual sizes, of one row where Triton batches."""
+    """Return an example of the tensor at its usual sizes, with a batch of one if Triton forms batches."""
     axes = stage.sizes("opt")
     axis = batch_axis(stage)
     return stage.example(axes | {axis.name: 1} if batched and axis else axes)[tensor.name]
 
 
 def warm_up_files(family: Family) -> dict[str, bytes]:
-    """Return the files the warm-ups read, by path in the repository."""
+    """Return the files that the warm-ups read, by path in the repository."""
     files = {}
     for stage in family.stages:
         folder = f"{model_name(stage_prefix(family.name), stage.name)}/warmup"
@@ -129,13 +127,13 @@ def warm_up_files(family: Family) -> dict[str, bytes]:
 def link_plans(folder: Path, family: Family, build: Path, precision: str = "fp16") -> None:
     """Make each stage model's `1/model.plan` in a rendered repository a link to the plan in the build folder.
 
-    Raises ArtifactError naming the plans that do not exist. The plans' identity is `artifacts.verify`'s to check.
+    Raises ArtifactError naming the plans that do not exist. `manifest.verify` checks that they are the right ones.
     """
     plans = {stage.name: build / plan_key(stage.name, precision) for stage in family.stages}
     missing = [str(path) for path in plans.values() if not path.is_file()]
     if missing:
         raise ArtifactError(
-            f"{', '.join(missing)} does not exist; build the engines on the GPU that will serve them: "
+            f"{', '.join(missing)} does not exist; build the plans on the GPU that will run them: "
             "tritone build --target gpu"
         )
     for name, plan in plans.items():

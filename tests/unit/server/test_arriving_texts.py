@@ -1,4 +1,4 @@
-"""Texts that arrive in requests of one stream: told apart, bounded, given up, refused in a sentence."""
+"""Texts that arrive in requests of one stream: identified, limited, abandoned, refused with a message."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_pieces_are_waited_for() -> None:
 def test_a_text_is_given_up_when_nothing_comes() -> None:
     pieces = opened(ArrivingTexts({"sequence_patience": "0.2"})).pieces(never)
     assert next(pieces) == "Hello "
-    message = r"target_text: no piece came for 0\.2 s, nor sequence_end; the sequence is given up"
+    message = r"target_text: no piece came for 0\.2 s and no sequence_end; the sequence is abandoned"
     with pytest.raises(InvalidRequest, match=message):
         next(pieces)
 
@@ -189,7 +189,7 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
 
     def stream(*_: Any) -> Iterator[np.ndarray]:
         if fails:
-            raise InvalidRequest("speaker", "unknown 'nobody'")
+            raise InvalidRequest("speaker", "unknown 'stranger'")
         yield from ()
 
     heard: list[Any] = []
@@ -202,7 +202,7 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
     model.stream(streaming, types.SimpleNamespace(send=send, is_cancelled=never), {}, opened(texts))
     ((response, (_, _, refusal)),) = heard
     if fails:
-        assert "speaker: unknown 'nobody'" in response and refusal is None
+        assert "speaker: unknown 'stranger'" in response and refusal is None
     else:
         assert response is None and "is not open" in str(refusal)
     assert "is not open" in str(refused(texts, 7, 0, said("more")))

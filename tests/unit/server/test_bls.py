@@ -118,7 +118,7 @@ def test_stage_that_cannot_be_asked_is_named() -> None:
     def answer(_request: Any) -> Arrays:
         raise RuntimeError("shared memory is full")
 
-    with pytest.raises(StageFailed, match=r"stage ragged \(.*\) could not be asked: shared memory is full"):
+    with pytest.raises(StageFailed, match=r"stage ragged \(.*\) could not be called: shared memory is full"):
         call(answer)("ragged", **mel())
 
 
@@ -131,7 +131,7 @@ def test_stage_that_hangs_is_named_after_the_time_limit() -> None:
 
     asked = call(answer, timeout=0.1)
     began = time.monotonic()
-    with pytest.raises(StageFailed, match=r"stage ragged \(.*\) gave no answer within 0\.1 s; its queue is too long"):
+    with pytest.raises(StageFailed, match=r"stage ragged \(.*\) did not answer within 0\.1 s; its queue is too long"):
         asked("ragged", **mel())
     assert time.monotonic() - began < 5
     release.set()

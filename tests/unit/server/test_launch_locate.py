@@ -1,4 +1,4 @@
-"""What the server needs from the machine, and the sentence for each thing that is missing."""
+"""The requirements of the server on the machine, and the message for each that is missing."""
 
 from __future__ import annotations
 

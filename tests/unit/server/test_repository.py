@@ -114,12 +114,12 @@ def test_entries_publish_the_settings(tmp_path: Path) -> None:
 
 def test_unconnected_step_is_an_error_that_lists_what_is_known(tmp_path: Path) -> None:
     other = Tensor("mel", "float32", (1, 80))
-    with pytest.raises(ConfigError, match=r"step speaker needs mel, .*known: reference_wav, target_text, tokens"):
+    with pytest.raises(ConfigError, match=r"host step speaker needs mel, .*known: reference_wav, target_text, tokens"):
         render(toy(other), "cpu", tmp_path)
 
 
 def test_first_size_must_be_the_batch(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="mel: the first size of a served tensor is the batch, found 80"):
+    with pytest.raises(ConfigError, match="mel: the first size of a served tensor must be the batch, but is 80"):
         render(toy(Tensor("mel", "float32", (80, WORDS))), "cpu", tmp_path)
 
 
@@ -151,7 +151,7 @@ def test_check_tells_stale_missing_and_left_over_files(tmp_path: Path) -> None:
     assert differences(files, tmp_path) == []
     (tmp_path / "a/config.pbtxt").write_text("x")
     (tmp_path / "b/config.pbtxt").rename(tmp_path / "b/old")
-    expected = ["b/config.pbtxt is missing", "b/old is not rendered from anything", "a/config.pbtxt differs"]
+    expected = ["b/config.pbtxt is missing", "b/old is not a rendered file", "a/config.pbtxt differs"]
     assert differences(files, tmp_path) == expected
     write(files, tmp_path)
     assert differences(files, tmp_path) == []
@@ -247,7 +247,7 @@ def test_stages_without_a_gpu_differ_from_the_gpu_targets_in_their_backend_alone
 
 
 def test_unknown_target_lists_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no target 'tpu'; there are cpu, gpu, stages"):
+    with pytest.raises(ConfigError, match="unknown target 'tpu'; the targets are cpu, gpu, stages"):
         render(toy(), "tpu", tmp_path)
 
 

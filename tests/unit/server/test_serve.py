@@ -82,7 +82,7 @@ def test_another_engine_gets_its_files_and_its_repository(
 
 
 def test_engine_on_the_gpu_target_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"torch was asked for on the gpu target, .* cpu, which runs onnx, torchscr"):
+    with pytest.raises(ConfigError, match=r"torch was asked for on the gpu target, .* cpu, which runs onnxruntime, torchscr"):
         serve.wanted("gpu", "torch")
 
 
@@ -122,7 +122,7 @@ def test_gpu_target_without_a_complete_server_says_where_to_run_it(
         serve.start(serve.parse(["voice", "--target", "gpu"]))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "tritonserver").touch()
-    with pytest.raises(EnvironmentProblem, match=r"there is no .*backends/tensorrt\."):
+    with pytest.raises(EnvironmentProblem, match=r"backends/tensorrt does not exist\."):
         locate.complete_server("tensorrt")
     (tmp_path / "backends" / "tensorrt").mkdir(parents=True)
     assert locate.complete_server("tensorrt") == tmp_path
@@ -140,7 +140,7 @@ def test_complete_server_is_run_as_it_is_installed(tmp_path: Path) -> None:
 
 def test_engines_of_tensorrt_rtx_are_refused_for_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve.gpu, "target_platform", lambda: "tensorrt_rtx 1.7.1.116 portable")
-    with pytest.raises(ArtifactError, match=r"Triton loads engines of tensorrt, this machine has tensorrt_rtx 1\.7"):
+    with pytest.raises(ArtifactError, match=r"Triton loads plans of tensorrt, but this machine has tensorrt_rtx 1\.7"):
         serve.wanted("gpu")
     monkeypatch.setattr(serve.gpu, "target_platform", lambda: "tensorrt 11.2.1.2 sm89")
     assert serve.wanted("gpu").platform == "tensorrt 11.2.1.2 sm89"
@@ -159,5 +159,5 @@ def test_gpu_repository_lies_in_the_build_folder_with_its_engines(tiny_v2: Path,
         linked = {path.parts[-3]: path.read_text() for path in folder.glob("*/1/model.plan")}
         assert linked == {f"{family.name}_stage_{stage.name}": stage.name for stage in family.stages}
     (tmp_path / plan_key("vocoder")).unlink()
-    with pytest.raises(ArtifactError, match=r"vocoder\.fp16\.plan does not exist; build the engines on the GPU"):
+    with pytest.raises(ArtifactError, match=r"vocoder\.fp16\.plan does not exist; build the plans on the GPU"):
         serve.repository(family, "gpu", tmp_path)
