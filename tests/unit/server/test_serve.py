@@ -82,7 +82,9 @@ def test_another_engine_gets_its_files_and_its_repository(
 
 
 def test_engine_on_the_gpu_target_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"torch was asked for on the gpu target, .* cpu, which runs onnxruntime, torchscr"):
+    with pytest.raises(
+        ConfigError, match=r"torch was asked for on the gpu target, .* cpu, which runs onnxruntime, torchscr"
+    ):
         serve.wanted("gpu", "torch")
 
 
