@@ -234,7 +234,7 @@ def test_another_choice_of_networks_is_an_error(tmp_path: Path) -> None:
     toy = Toy()
     del toy.networks["DUR"], toy.optimizers["DUR"]
     run = Run(**{**toy.run().__dict__, "rates": {}})
-    with pytest.raises(CheckpointError, match=r"has networks D, DUR, G, WD, this run D, G, WD: "):
+    with pytest.raises(CheckpointError, match=r"has networks D, DUR, G, WD, this run D, G, WD: continue with"):
         train(run, tmp_path, 4, store=CheckpointSets(tmp_path, 2))
 
 
