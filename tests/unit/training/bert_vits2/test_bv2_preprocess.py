@@ -220,7 +220,7 @@ def test_spectrograms_that_cannot_be_made_are_reported(tmp_path: Path, capsys: p
     for shard in ("0/2", "1/2"):
         assert run("spectrograms", "--list", out, "--workers", 0, "--shard", shard) == (shard == "0/2")
     assert len(list((tmp_path / "corpus" / "wavs").glob("*.spec.npz"))) == 8
-    assert "zh0.wav is sampled at 22050 Hz, the model wants 44100 Hz" in capsys.readouterr().out
+    assert "zh0.wav is sampled at 22050 Hz; the model needs 44100 Hz" in capsys.readouterr().out
 
 
 def utterance(name: str, language: str, speaker: str = "ben") -> Utterance:

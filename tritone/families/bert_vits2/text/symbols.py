@@ -91,7 +91,7 @@ def padded(text: str, language: str, units: Sequence[tuple[Sequence[str], Sequen
     """
     phones = [phone for unit, _ in units for phone in unit]
     if all(phone in PUNCTUATION for phone in phones):
-        raise InvalidRequest("target_text", f"is {text[:60]!r}, in which nothing has a known sound in {language}")
+        raise InvalidRequest("target_text", f"nothing in {text[:60]!r} has a known sound in {language}")
     tones = [tone for _, unit in units for tone in unit]
     word2ph = (1, *(len(unit) for unit, _ in units), 1)
     return Cleaned(text, language, (PAD, *phones, PAD), (0, *tones, 0), word2ph)
