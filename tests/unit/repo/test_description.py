@@ -9,7 +9,7 @@ import venv
 from pathlib import Path
 
 import pytest
-from support.bert_vits2_folder import write_tiny as write_bert_vits2
+from support.bert_vits2.folder import write_tiny as write_bert_vits2
 from support.moss_helpers import write_checkpoint as write_moss_ttsd
 
 from tritone.catalog import KINDS
