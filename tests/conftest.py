@@ -47,7 +47,7 @@ def tiny_v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same in the v3 layout."""
+    """The tiny checkpoint of the v3 layout."""
     from support.tiny_checkpoints import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny_v3", 3)

@@ -1,4 +1,4 @@
-"""What MOSS-TTSD's codec costs at its released size: ten seconds decoded, one second encoded, on one thread.
+"""The cost of MOSS-TTSD's codec at its released size: ten seconds decoded, one second encoded, on one thread.
 
     python benchmarks/moss_ttsd/codec.py [--only decode] [--rate 32000] [--repeats 5]
 

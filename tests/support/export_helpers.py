@@ -41,7 +41,7 @@ class Smooth(torch.nn.Module):
 
 
 class Baked(Smooth):
-    """The same with one length turned into a Python number, as careless code does under a tracer."""
+    """A module with one length turned into a Python number, as careless code does under a tracer."""
 
     def forward(self, x: torch.Tensor, x_len: torch.Tensor, state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         y, after = super().forward(x, x_len, state)

@@ -1,4 +1,4 @@
-"""What the front-end tests share: recorded inputs and outputs, a vocabulary file, and the networks that hear."""
+"""Shared by the front-end tests: recorded inputs and outputs, a vocabulary file, and networks for recordings."""
 
 from __future__ import annotations
 

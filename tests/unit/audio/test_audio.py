@@ -39,7 +39,7 @@ def test_mel_spectrogram_golden(golden: dict[str, np.ndarray]) -> None:
 
 
 def test_mel_formula_in_float32_is_the_golden_one(golden: dict[str, np.ndarray]) -> None:
-    """The same filters, window and padding with float32 rounding give the recorded numbers to the last bits."""
+    """Equal filters, window and padding with float32 rounding give the recorded numbers to the last bits."""
     torch = pytest.importorskip("torch")
     wav = torch.nn.functional.pad(torch.from_numpy(golden["wav24"]), (720, 720), mode="reflect")
     spectrum = torch.stft(wav, 1920, 480, 1920, torch.hann_window(1920), center=False, return_complex=True)

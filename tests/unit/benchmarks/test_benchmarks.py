@@ -49,7 +49,7 @@ def test_transcribe_refuses_what_is_no_recording() -> None:
 
 @needs_flite
 def test_transcription_understands_and_repeats_exactly() -> None:
-    """What was decoded before, the sample rate and the loudness leave no trace in the result."""
+    """Earlier recordings, the sample rate and the loudness do not change the result."""
     from training.corpus.flite import RATE, synthesize
 
     text = "Two blue fish swam in the tank."

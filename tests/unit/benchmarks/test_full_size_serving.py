@@ -44,7 +44,7 @@ def test_the_checkpoint_is_complete_and_speaks_as_long_as_asked(
 
 
 def test_the_sizes_are_the_official_ones() -> None:
-    """Of v1 and v3 other tests hold keys and shapes against the published lists; v2's count is checked here."""
+    """Other tests compare v1's and v3's keys and shapes with the published lists; v2's count is checked here."""
     import torch
 
     with torch.device("meta"):

@@ -30,7 +30,7 @@ INDEX = {"models": [{"name": "other", "state": "READY"}, {"name": "broken", "sta
 
 
 class FakeConnection:
-    """Stands for tritonclient's gRPC connection: answers what it is told to, and remembers how it was used."""
+    """Stands in for tritonclient's gRPC connection: gives the scripted answers and records its use."""
 
     def __init__(self, answers: list[Any] | None = None, parameters: dict[str, str] | None = None) -> None:
         self.answers = answers or []

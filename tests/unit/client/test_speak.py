@@ -40,7 +40,7 @@ def test_command_line_refuses_what_cannot_work(
 
 
 def test_command_line_has_every_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What it is given arrives as controls; standard input arrives as pieces, line by line."""
+    """Options arrive as controls; standard input arrives as pieces, line by line."""
     for name in ("voice", "words"):
         with WavWriter(tmp_path / f"{name}.wav", 16000) as writer:
             writer.write(np.zeros(1600))

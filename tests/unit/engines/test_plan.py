@@ -37,7 +37,7 @@ KEY = "tensorrt/smooth.fp32.plan"
 
 @pytest.fixture(autouse=True)
 def rtx_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests say what happens with TensorRT-RTX, also on machines that have TensorRT."""
+    """Make the tests run as with TensorRT-RTX, also on machines that have TensorRT."""
     monkeypatch.setitem(sys.modules, "tensorrt", None)
 
 

@@ -31,7 +31,7 @@ def llm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_an_export_leaves_no_weights_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is loaded next, the reference to compare with, needs the memory."""
+    """The memory is needed by the reference, which is loaded next."""
     made = []
 
     def remembered(llm: CausalLm) -> Any:

@@ -60,7 +60,7 @@ def test_a_loop_is_taken_back_and_another_seed_goes_on_from_before_it() -> None:
     (first, seed), (before, other) = model.asked
     assert (first, seed, other) == ([], 3, another(3)) and seed != other
     assert before == SPEECH
-    # What had been passed on before it looked like a loop cannot be taken back; the rest of it is not heard.
+    # Tokens passed on before the loop was recognised stay; the rest of the loop is dropped.
     loop = found[len(SPEECH) : -2]
     assert found[: len(SPEECH)] == SPEECH and found[-2:] == [5, 6] and set(loop) <= set(LOOP)
     assert len(loop) < SIGNS.doubt < model.drawn - len(SPEECH) - 2
@@ -129,7 +129,7 @@ class Stuck:
 
 @pytest.mark.parametrize(("window", "loops"), [(0, True), (10, False)])
 def test_with_a_cpu_engine_it_catches_what_repetition_aware_sampling_avoids(window: int, loops: bool) -> None:
-    """The same stuck model under the same nucleus: looping without the second draw, never with it."""
+    """A stuck model under one nucleus: looping without the second draw, never with it."""
     config = LmConfig(8, 100, 1, sampling=SamplingConfig(win_size=window), min_token_text_ratio=10)
 
     def attempt(spoken: Sequence[int], seed: int) -> Iterator[int]:

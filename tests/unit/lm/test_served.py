@@ -115,7 +115,7 @@ def spoken(*ids: int, finish: str = "stop") -> Events:
 
 
 def endless(handler: Handler) -> None:
-    """The same token until the client has gone."""
+    """Send one token until the client disconnects."""
     handler.begin()
     while True:
         handler.tokens(105)

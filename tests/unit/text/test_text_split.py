@@ -1,4 +1,4 @@
-"""What text is accepted, and how it is cut into segments."""
+"""Accepted text, and its division into segments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which optimiser gets which parameter, and that one step moves all of them."""
+"""Every parameter has its optimiser, and one step moves all of them."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_a_fill_of_the_models_own_begins_the_next_turn() -> None:
 
 
 def test_it_always_ends() -> None:
-    """Without a stop by the model: at twenty codes per text token, or at the limit; and when it is told to."""
+    """Without a stop by the model: at twenty codes per text token, or at the limit; and when it is cancelled."""
     assert len(list(bistream(Script(V2), [range(5), range(2)], V2, likeliest))) == 140
     assert len(list(bistream(Script(V2), [range(5), range(2)], V2, likeliest, limit=31))) == 31
     assert len(list(bistream(Script(V2), [range(5)], V2, likeliest, limit=4))) == 4
@@ -170,7 +170,7 @@ def test_ids_without_a_meaning_are_not_sampled_unless_as_published() -> None:
 
 
 class Speaker:
-    """A family of tiny networks whose language model is a script; recordings are heard as twenty codes."""
+    """A family of tiny networks whose language model is a script; recordings become twenty codes."""
 
     def __init__(self, folder: Path, ids: Sequence[int] = ()) -> None:
         self.family: Family = family(folder)

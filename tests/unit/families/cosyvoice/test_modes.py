@@ -87,7 +87,7 @@ def test_the_language_model_gets_the_published_sequence(
 
 @pytest.mark.parametrize("name", ["sft", "zero_shot", "cross_lingual", "instruct2"])
 def test_v3_is_given_the_prompt_it_needs(name: str, fronts: dict[int, TextFrontend], voices: dict[int, Voice]) -> None:
-    """The same request without any `<|endofprompt|>` gives the same inputs."""
+    """A request without any `<|endofprompt|>` gives the same inputs."""
     wanted = published(3, name, fronts[3], voices[3])
     speaker = Voice("spk_a", recorded(3)["spk_a"][0])
     found = mode_inputs(

@@ -77,7 +77,7 @@ def test_without_a_bound_it_equals_the_published_mask(tiny: Opened, hop: int) ->
 
 
 def test_the_prompt_stays_in_sight(tiny: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What follows long after the prompt is not what it would be without the prompt's keys."""
+    """Speech long after the prompt still depends on the prompt's keys."""
     found = stream_mel(tiny, 240, 50, left=1)
     bounded(monkeypatch, tiny, 0, 1)
     forgotten = one_pass(tiny, 240, 50)

@@ -35,7 +35,7 @@ Version = tuple[CosyVoiceConfig, TextFrontend, Call, SpeechLm]
 
 @pytest.fixture(scope="module")
 def versions(request: pytest.FixtureRequest) -> Callable[[int], Version]:
-    """What a version speaks with, opened once; loading weights draws random numbers, so all is loaded here."""
+    """A version's networks, opened once; loading weights draws random numbers, so all is loaded here."""
     opened: dict[int, Version] = {}
 
     def version(number: int) -> Version:

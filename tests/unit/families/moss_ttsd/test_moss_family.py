@@ -1,4 +1,4 @@
-"""MOSS-TTSD among the families: how its folders are told, what is published, how choices are compared."""
+"""MOSS-TTSD among the families: recognition of its folders, published sizes, comparison of choices."""
 
 from __future__ import annotations
 

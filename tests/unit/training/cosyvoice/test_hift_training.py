@@ -1,4 +1,4 @@
-"""What the vocoder's training is made of: f0 targets, spectral losses, discriminators, crops, and a whole tiny run."""
+"""The parts of the vocoder's training: f0 targets, spectral losses, discriminators, crops, and a whole tiny run."""
 
 from __future__ import annotations
 
