@@ -1,4 +1,4 @@
-"""Say a text through a running server.
+"""Speak a text through a running server.
 
 python client/speak.py "Good morning." --speaker rms -o out.wav [--stream] [--play]
 some_program | python client/speak.py - --reference voice.wav --play
@@ -33,7 +33,7 @@ PLAYERS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Speak as the command line says; 0, or 1 with a sentence on stderr."""
+    """Speak as the command line asks; return 0, or 1 after an error message."""
     options = parser().parse_args(arguments)
     try:
         speak(options)
@@ -46,19 +46,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(description="Say a text through a running Triton server.")
-    parser.add_argument("text", nargs="?", help="what to say; - speaks standard input line by line as it comes (gRPC)")
+    parser.add_argument(
+        "text", nargs="?", help="text to speak; - speaks standard input line by line as it arrives (gRPC)"
+    )
     parser.add_argument("--speaker", help="a registered speaker (see --speakers)")
     parser.add_argument("-o", "--output", type=Path, help="wav file to write")
-    parser.add_argument("--stream", action="store_true", help="take the audio in chunks as it is made (gRPC)")
+    parser.add_argument(
+        "--stream", action="store_true", help="receive the audio in chunks while it is synthesised (gRPC)"
+    )
     parser.add_argument("--play", action="store_true", help="play it with ffplay, aplay or paplay")
     parser.add_argument("--reference", type=Path, help="speak with the voice of this recording (wav, 0.5 to 30 s)")
-    parser.add_argument("--reference-text", help="what is said in the recording")
-    parser.add_argument("--instruct", help="how to speak, in words")
-    parser.add_argument("--source", type=Path, help="say what this recording says (voice conversion; no text then)")
-    parser.add_argument("--mode", help="how to use the inputs, by name; default: what they mean (see docs/serving.md)")
-    parser.add_argument("--speed", type=float, help="1 is the voice's own pace, 2 twice as fast")
+    parser.add_argument("--reference-text", help="transcript of the recording")
+    parser.add_argument("--instruct", help="instruction on how to speak")
+    parser.add_argument(
+        "--source", type=Path, help="recording to convert to the voice (voice conversion, without a text)"
+    )
+    parser.add_argument("--mode", help="name of the mode (default: the one that the inputs imply; see docs/serving.md)")
+    parser.add_argument("--speed", type=float, help="speed of speech; 2 is twice as fast (default: 1)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
     parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=VALUE",
@@ -73,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def speak(options: argparse.Namespace) -> None:
-    """Do what the options say; SpeechError if it cannot be done."""
+    """Carry out the options; SpeechError if that fails."""
     if not options.speakers and not options.text and not options.source:
         raise SpeechError('no text given; usage: python client/speak.py "Good morning." --speaker rms -o out.wav')
     if options.text and options.source:
@@ -114,7 +120,7 @@ def speak(options: argparse.Namespace) -> None:
 
 
 def further_input(given: str) -> tuple[str, Any]:
-    """(name, value) of NAME=VALUE: a recording from a file after @, else as it is written."""
+    """Return (name, value) of NAME=VALUE; after @ the value is a recording read from a file."""
     name, equals, value = given.partition("=")
     if not equals or not name:
         raise SpeechError(f"--input {given}: write NAME=VALUE, such as language=JP")
@@ -122,7 +128,7 @@ def further_input(given: str) -> tuple[str, Any]:
 
 
 def lines(source: Iterable[str]) -> Iterator[str]:
-    """Yield lines as pieces of one text: each with a space in the place of its end, empty ones left out."""
+    """Yield the lines as pieces of one text, each followed by a space; empty lines are left out."""
     for line in source:
         if line.strip():
             yield line.strip() + " "
@@ -134,7 +140,7 @@ def whole(client: SpeechClient, text: str | None, controls: dict[str, object]) -
 
 
 def deliver(chunks: Iterator[np.ndarray], rate: int, output: Path | None, player: str | None) -> None:
-    """Write and play chunks as they come, then print how long everything took."""
+    """Write and play chunks as they arrive, then print the timing."""
     start, first, samples = time.perf_counter(), 0.0, 0
     speaker = Player(player, rate) if player else None
     writer: WavWriter | None = None
@@ -164,7 +170,7 @@ def deliver(chunks: Iterator[np.ndarray], rate: int, output: Path | None, player
 
 
 class Player:
-    """Plays chunks in the background, so that listening does not slow down fetching.
+    """Plays chunks in the background, so that playing does not delay receiving.
 
     Args:
         name: a key of PLAYERS. rate: samples per second.
@@ -181,7 +187,7 @@ class Player:
         self._chunks.put(pcm16(chunk))
 
     def finish(self) -> None:
-        """Return when everything has been heard."""
+        """Return when everything has been played."""
         self._chunks.put(b"")
         self._thread.join()
         self._process.wait()
@@ -214,7 +220,7 @@ def find_player() -> str:
 
 @contextmanager
 def spinner(label: str) -> Iterator[None]:
-    """Yield a turning bar with the seconds passed, on a terminal's stderr; silent elsewhere."""
+    """Show a spinner with the elapsed seconds on a terminal's stderr; nothing elsewhere."""
     if not sys.stderr.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the speech server, each in a sentence that says what to do."""
+"""The client's errors; each message says what to do."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ LATE = ("deadline exceeded", "timed out", "timeout")
 
 
 class SpeechError(Exception):
-    """Base of every error a SpeechClient raises on purpose."""
+    """Base of the errors that a SpeechClient raises."""
 
 
 class ServerUnreachable(SpeechError):
-    """Nothing answers at the address, or what answers is not ready in time."""
+    """No server answers at the address, or it is not ready in time."""
 
     def __init__(self, url: str, protocol: str, detail: str) -> None:
         super().__init__(
@@ -32,7 +32,7 @@ class ServerNotReady(SpeechError):
 
 
 class ServerBusy(SpeechError):
-    """The server does as much as it can at a time; later it will take the request."""
+    """The server is at its limit; it will accept the request later."""
 
 
 class ModelNotFound(SpeechError):
@@ -44,21 +44,21 @@ class ModelNotFound(SpeechError):
 
 
 class ModelNotUsable(SpeechError):
-    """The model's config lacks something this client has to know."""
+    """The model's config lacks a parameter that the client needs."""
 
 
 class InvalidArgument(SpeechError):
-    """The server refused the request's content; the text is the server's own and names the field."""
+    """The server refused the request's content; its own message names the field."""
 
 
 class RequestFailed(SpeechError):
-    """The server accepted the request and failed, or took longer than the client waits."""
+    """The server accepted the request and failed, or exceeded the timeout."""
 
 
 def explain(
     error: Exception, model: str, url: str, protocol: str, timeout: float, loaded: Callable[[], list[str]]
 ) -> SpeechError:
-    """Return the error of this module that says the most about what went wrong; `loaded` names the server's models."""
+    """Return the most specific error of this module; `loaded` names the server's models."""
     text = str(error.message() if isinstance(error, InferenceServerException) else error)
     status = str(error.status() if isinstance(error, InferenceServerException) else "")
     if "INVALID_ARGUMENT:" in text:

@@ -1,4 +1,4 @@
-"""Sound files for the command line: reference recordings in, speech out, with nothing but the standard library."""
+"""Sound files for the command line, read and written with the standard library and NumPy."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def resample(wav: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
 
 
 def pcm16(wav: np.ndarray) -> bytes:
-    """16-bit little-endian samples of float `[samples]`, clipped to -1..1."""
+    """Return the 16-bit little-endian samples of float `[samples]`, clipped to -1..1."""
     return (np.clip(wav, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
 
 

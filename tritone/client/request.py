@@ -1,4 +1,4 @@
-"""The tensors of one request, made of Python values; what cannot be sent is refused in a sentence."""
+"""The tensors of one request, made from Python values; InvalidArgument for values that cannot be sent."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def request_arrays(
     speed: float | None = None,
     seed: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Return the tensors of one request by name; what is None is left out and the server's default holds.
+    """Return the tensors of one request by name; None leaves an input to the server's default.
 
     Texts are BYTES [1, 1]; recordings FP32 [1, samples] beside their lengths INT32 [1, 1]; `speed` FP32 [1, 1]; `seed`
-    INT64 [1, 1]. The server judges the values; refused here is only what no tensor can hold.
+    INT64 [1, 1]. The server checks the values; only what no tensor can hold is refused here.
 
     Args:
-        text: what to say; None for voice conversion alone.
+        text: the text; None for voice conversion.
         speaker: a registered voice.
-        reference: a recording at 16 kHz whose voice is to speak, float `[samples]` between -1 and 1.
-        reference_text: what it says.
-        instruct_text: how to speak.
-        source: a recording of the same kind whose words the voice is to say instead of a text.
-        mode: the mode by name; by default the one the other inputs mean.
+        reference: a recording at 16 kHz of the voice to speak with, float `[samples]` between -1 and 1.
+        reference_text: its transcript.
+        instruct_text: an instruction on how to speak.
+        source: a recording to convert to the voice, instead of a text.
+        mode: the mode's name; by default the one that the other inputs imply.
 
     Raises InvalidArgument, which names the argument.
     """
@@ -66,7 +66,7 @@ def request_arrays(
 
 
 def further_arrays(values: Mapping[str, Any], declared: Mapping[str, str]) -> dict[str, np.ndarray]:
-    """Return tensors of inputs that only some models have, such as the language of a multilingual one.
+    """Return the tensors of inputs that only some models have, such as the language of a multilingual one.
 
     Args:
         values: a text, a number, several of them (also written, with commas) or a recording, by name of the input.

@@ -4,7 +4,7 @@
 
     with SpeechClient("localhost:8001") as client:
         speech = client.synthesize("Good morning.", speaker="rms")      # the whole utterance
-        for chunk in client.stream("Good morning.", speaker="rms"):     # as it is made
+        for chunk in client.stream("Good morning.", speaker="rms"):     # while it is synthesised
             play(chunk, client.sample_rate)
         for chunk in client.speak_pieces(words_of_a_chat()):            # while its text is being written
             play(chunk, client.sample_rate)
@@ -64,7 +64,7 @@ class SpeechClient:
         url: "host:port"; default is localhost with the protocol's usual port (8001 gRPC, 8000 HTTP).
         protocol: "grpc", or "http" for whole utterances only.
         model: the whole-utterance model; its streaming twin is `<model>_stream`.
-        timeout: longest wait in seconds for one answer, and between two chunks.
+        timeout: longest wait in seconds for a response, and between two chunks.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SpeechClient:
         return int(value)
 
     def speakers(self) -> list[str]:
-        """Return names of the registered speakers, from the config's parameter `speakers`.
+        """Return the names of the registered speakers, from the config's parameter `speakers`.
 
         Empty if the model lists none.
         """
@@ -140,7 +140,7 @@ class SpeechClient:
         return self._config
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Return once the whole-utterance model is ready; an error says what is missing after `timeout` seconds."""
+        """Return once the whole-utterance model is ready; raise an error with the reason after `timeout` seconds."""
         deadline, alive, detail = time.monotonic() + timeout, False, "no answer"
         while True:
             try:
@@ -163,7 +163,7 @@ class SpeechClient:
         raise ServerNotReady(self.url, timeout)
 
     def loaded_models(self) -> list[str]:
-        """Return names of the models that are ready on the server; empty if it cannot be asked."""
+        """Return the names of the models that are ready on the server; empty if it cannot be asked."""
         try:
             if self.protocol == "grpc":
                 index = self._connection.get_model_repository_index(as_json=True).get("models", [])
@@ -190,18 +190,18 @@ class SpeechClient:
         return Speech(samples(result), rate, time.perf_counter() - start)
 
     def stream(self, text: str | None = None, **controls: Any) -> Iterator[np.ndarray]:
-        """Chunks of the utterance, float32 `[samples]` each, as the server makes them; gRPC only.
+        """Yield the utterance's chunks, float32 `[samples]` each, as the server sends them; gRPC only.
 
-        The request leaves with the first `next()`. Closing the generator early cancels the work on the server.
+        The request is sent by the first `next()`. Closing the generator early cancels the work on the server.
         """
         arrays = self._arrays(text, controls)
         return self._listen(lambda send, _stopped: send(arrays))
 
     def speak_pieces(self, pieces: Iterable[str], **controls: Any) -> Iterator[np.ndarray]:
-        """Return the same while the text is still coming: speech begins before the last piece is there.
+        """Yield chunks while the text is still arriving; speech begins before the last piece.
 
-        Pieces are joined as they are, so they bring their own spaces. They are read in a thread of their own, and an
-        error in reading them is raised here. `controls` as for `stream`.
+        Pieces are joined without added spaces. A thread of its own reads them, and an error in reading is raised
+        here. `controls` as for `stream`.
         """
         return self._listen(in_pieces(self._arrays("", controls), pieces))
 

@@ -1,4 +1,4 @@
-"""One gRPC stream: requests out from a thread of their own, chunks of speech in."""
+"""One gRPC stream: a thread sends requests, chunks of speech are received."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Ask = Callable[[Send, Callable[[], bool]], None]
 
 
 def in_pieces(first: Arrays, pieces: Iterable[str]) -> Ask:
-    """Asks for the speech of a text that is still coming: the first request has all inputs, the others bring text.
+    """Return the sender of a text that is still arriving: the first request has all inputs, the others only text.
 
-    They are a sequence of Triton's; an empty last piece ends it.
+    The requests form a Triton sequence, which an empty last piece ends.
     """
     sequence = secrets.randbits(63) | 1
 
@@ -54,12 +54,12 @@ def chunks(
     explain: Callable[[Exception], Exception],
     timeout: float,
 ) -> Iterator[np.ndarray]:
-    """Yield the speech that answers what `ask` sends, float32 `[samples]` each; closing it early cancels the work.
+    """Yield the speech for the requests that `ask` sends, float32 `[samples]` each; closing early cancels the work.
 
     Args:
         connection: carries one stream at a time, and is closed at the end.
-        inputs: makes tensors of arrays. explain: makes errors of the server's.
-        timeout: longest wait in seconds between two answers.
+        inputs: converts arrays to tensors. explain: converts the server's errors.
+        timeout: longest wait in seconds between two responses.
     """
     answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
     stopped = threading.Event()
@@ -96,6 +96,6 @@ def chunks(
 
 
 def samples(result: Any) -> np.ndarray:
-    """Return the samples of one answer, float32 `[samples]`; the empty answer that ends a stream has none."""
+    """Return the samples of one response, float32 `[samples]`; the last, empty response has none."""
     waveform = result.as_numpy("waveform")
     return np.zeros(0, np.float32) if waveform is None else waveform.reshape(-1).astype(np.float32, copy=False)

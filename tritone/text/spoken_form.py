@@ -46,7 +46,7 @@ def spoken_form(text: str) -> str:
     """
     if has_special_tokens(text):
         return text
-    # The language is told once for the whole: wetext by itself takes a lone number for Chinese.
+    # The language is set once for the whole text: wetext alone takes a lone number for Chinese.
     language = "zh" if has_chinese(text) else "en"
     parts = [part if index % 2 else _rewrite(part, language) for index, part in enumerate(_TAG.split(text.strip()))]
     if language == "zh":
