@@ -14,7 +14,7 @@ TIMES = 30
 LONG = " ".join([SENTENCE] * TIMES)
 
 
-def settled(server: Server, quiet: float = 1.0, timeout: float = 10.0) -> int:
+def settled(server: Server, quiet: float = 1.0, timeout: float = 60.0) -> int:
     """Return the token count once it has not moved for `quiet` seconds."""
     deadline, count, since = time.monotonic() + timeout, lm_tokens(server, STREAM), time.monotonic()
     while time.monotonic() - since < quiet:

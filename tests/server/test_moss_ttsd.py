@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +113,36 @@ def stream(server: Server, inputs: Inputs, most: int = 1 << 30) -> list[tuple[fl
         client.close()
 
 
-def joined(chunks: list[tuple[float, np.ndarray]]) -> np.ndarray:
+def burst(server: Server, requests: list[Inputs]) -> list[list[tuple[int, np.ndarray]]]:
+    """Return (place among all answers, chunk) of each request, all sent at once on one connection.
+
+    They reach the server together however slowly this process runs.
+    """
+    answers: queue.Queue[Any] = queue.Queue()
+    client = grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
+    client.start_stream(lambda result, error: answers.put(error or result))
+    chunks: list[list[tuple[int, np.ndarray]]] = [[] for _ in requests]
+    try:
+        for number, inputs in enumerate(requests):
+            options = {"request_id": str(number), "enable_empty_final_response": True}
+            client.async_stream_infer(STREAM, tensors(inputs), **options)
+        over = place = 0
+        while over < len(requests):
+            answer = answers.get(timeout=120)
+            if isinstance(answer, InferenceServerException):
+                raise answer
+            response, place = answer.get_response(), place + 1
+            if response.parameters["triton_final_response"].bool_param:
+                over += 1
+            else:
+                chunks[int(response.id)].append((place, answer.as_numpy("waveform").reshape(-1)))
+        return chunks
+    finally:
+        client.stop_stream()
+        client.close()
+
+
+def joined(chunks: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
     return np.concatenate([chunk for _, chunk in chunks])
 
 
@@ -171,15 +198,14 @@ def test_requests_that_arrive_together_share_steps(served: Server, client: grpc.
     before = lm_tokens(served, LLM)
     alone = [whole(client, request) for request in requests]
     one_by_one = lm_tokens(served, LLM) - before
-    before, barrier = lm_tokens(served, LLM), threading.Barrier(len(requests))
-
-    def ask(request: Inputs) -> np.ndarray:
-        connection = grpc.InferenceServerClient(f"127.0.0.1:{served.ports.grpc}")
-        barrier.wait()
-        return whole(connection, request)
-
-    with ThreadPoolExecutor(len(requests)) as pool:
-        together = list(pool.map(ask, requests))
+    before = lm_tokens(served, LLM)
+    answers: queue.Queue[Any] = queue.Queue()
+    for number, request in enumerate(requests):  # at once, however slowly this process runs
+        client.async_infer(
+            MODEL, tensors(request), lambda result, error: answers.put(error or result), request_id=str(number)
+        )
+    results = {int((answer := answers.get(timeout=120)).get_response().id): answer for _ in requests}
+    together = [results[number].as_numpy("waveform")[0] for number in range(len(requests))]
     for found, wanted in zip(together, alone, strict=True):
         assert_same(found, wanted)
     assert [len(wave) for wave in alone] == [2560 * codes for codes in (12, 50, 25, 38)]
@@ -194,8 +220,7 @@ def test_streams_share_steps(served: Server, count: int) -> None:
     alone = [joined(stream(served, request)) for request in requests]
     one_by_one = lm_tokens(served, STREAM) - before
     before = lm_tokens(served, STREAM)
-    with ThreadPoolExecutor(len(requests)) as pool:
-        together = list(pool.map(lambda request: stream(served, request), requests))
+    together = burst(served, requests)
     for chunks, wanted in zip(together, alone, strict=True):
         assert_same(joined(chunks), wanted)
     assert [len(wave) for wave in alone] == [2560 * round(12.5 * (10 + 2 * seed)) for seed in range(count)]

@@ -148,10 +148,9 @@ def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server
 
 
 def test_run_uses_the_server_that_is_there_and_returns_its_status(checkpoint: Path, server: Server) -> None:
-    began = time.monotonic()
     result = serve(str(checkpoint), *port_options(server.ports), "--run", sys.executable, "-c", "raise SystemExit(7)")
     assert result.returncode == 7
-    assert time.monotonic() - began < 10
+    assert "loaded" not in result.stderr and "ready after" not in result.stderr, "no other server was started"
 
 
 def test_memory_of_server_and_models_stays_below_three_gigabytes(server: Server) -> None:
