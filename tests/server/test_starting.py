@@ -128,14 +128,15 @@ def test_check_speaks_through_both_entries_and_leaves_nothing_running(checkpoint
     assert not ready(ports.http)
 
 
-def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server: Server) -> None:
+def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server: Server, tmp_path: Path) -> None:
     ports = free_ports()
     build = server.env["TRITONE_BUILD_DIR"]
     command = [sys.executable, "-m", "tritone.serve", str(checkpoint), f"--build-dir={build}", *port_options(ports)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr, subprocess.Popen(command, cwd=ROOT, stderr=stderr) as process:
         deadline = time.monotonic() + 90
         while not ready(ports.http):
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         children = descendants(process.pid)
         process.send_signal(signal.SIGTERM)

@@ -134,5 +134,5 @@ def test_exporter_errors_are_explained(tmp_path: Path) -> None:
         export_llm(toy_llm(), tmp_path / "llm", "int3")
     with pytest.raises(ConfigError, match="language model llm has no merged vocabulary"):
         export_llm(dataclasses.replace(toy_llm(), merged=None), tmp_path / "llm")
-    with pytest.raises(ConfigError, match="llm is a Smooth; this exporter knows Qwen2ForCausalLM"):
+    with pytest.raises(ConfigError, match="language model llm is a Smooth; only Qwen2ForCausalLM is supported"):
         export_llm(dataclasses.replace(toy_llm(), merged=lambda: (Smooth(), None)), tmp_path / "llm")

@@ -54,7 +54,7 @@ def test_sentences_kept_for_testing_are_never_spoken(tmp_path: Path, monkeypatch
     monkeypatch.setattr(example, "fortune_files", lambda: [tmp_path / "texts"])
     assert sorted(example.english_sentences([tmp_path / "kept"])) == ["The sun is warm today.", "We saw it all."]
     monkeypatch.setattr(example, "fortune_files", list)
-    with pytest.raises(EnvironmentProblem, match="run apt-get install fortunes"):
+    with pytest.raises(EnvironmentProblem, match="Run: apt-get install fortunes"):
         example.english_sentences([])
 
 

@@ -228,7 +228,7 @@ def test_a_base_model_starts_a_run(corpus: tuple[Path, dict[str, Any]], whole: P
     log = (tmp_path / "five/train.rank0.log").read_text()
     assert "G_0.pth: 1 keys kept fresh: emb_g.weight" in log and "1 keys not used: emb_g.weight" in log
     (base / "G_0.pth").unlink()
-    with pytest.raises(CheckpointError, match=r"base has no G_<number>\.pth to start from; it has D_0\.pth\."):
+    with pytest.raises(CheckpointError, match=r"base has no G_<number>\.pth to start from; found D_0\.pth\."):
         train(config, tmp_path / "six", "--steps", "1")
 
 
@@ -250,7 +250,7 @@ def test_changed_settings_are_told_and_take_effect(
 
 def test_errors_are_in_the_log(corpus: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     config = helpers.write_config(tmp_path, corpus[1], bucket_boundaries=[500, 600])
-    with pytest.raises(ConfigError, match=r"no utterance can be trained on: 0 of 8 .* Change train\.bucket_boundaries"):
+    with pytest.raises(ConfigError, match=r"no utterance to train on: 0 of 8 .* Change train\.bucket_boundaries"):
         train(config, tmp_path / "out")
     assert "ERROR\ttraining ended with an error" in (tmp_path / "out/train.rank0.log").read_text()
     document = json.loads(json.dumps(corpus[1]))
