@@ -78,8 +78,8 @@ def test_type_and_device_are_those_of_the_scores() -> None:
     [
         ((2, 3), [3], [3], r"needs scores \[batch, frames, phones\].* got \[2, 3\], \[1\] and \[1\]"),
         ((2, 3, 3), [3], [3, 3], r"got \[2, 3, 3\], \[1\] and \[2\]"),
-        ((1, 3, 3), [4], [3], "row 0 claims 4 frames, the scores have 1 to 3"),
-        ((1, 3, 3), [3], [0], "row 0 claims 0 phones, the scores have 1 to 3"),
+        ((1, 3, 3), [4], [3], "row 0 has 4 frames, but the scores have 1 to 3"),
+        ((1, 3, 3), [3], [0], "row 0 has 0 phones, but the scores have 1 to 3"),
     ],
 )
 def test_lengths_must_fit(shape: tuple[int, ...], frames: list[int], phones: list[int], message: str) -> None:
