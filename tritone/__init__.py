@@ -1,3 +1,3 @@
 """Tritone: text-to-speech checkpoints in, a Triton deployment out, proven stage by stage."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
