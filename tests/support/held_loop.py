@@ -34,7 +34,7 @@ def held(self, chosen):
             return 1 << 30
 
     while max(one.session._at - len(one.session.prompt) for one in chosen) >= limit():
-        (folder / f"open-{os.getpid()}").write_text(str(sum(not one.over for one in self._open)))
+        (folder / f"open-{os.getpid()}").write_text(str(len(self._open)))
         time.sleep(0.01)
     advance(self, chosen)
 
@@ -66,8 +66,8 @@ class HeldLoop:
                 path.unlink()
 
     def open(self) -> int:
-        """Return how many sequences are open in the held loop that has the most; -1 while none is held."""
-        return max((int(path.read_text() or 0) for path in self.folder.glob("open-*")), default=-1)
+        """Return how many sequences are open in the held loop that has the most."""
+        return max((int(path.read_text() or 0) for path in self.folder.glob("open-*")), default=0)
 
     def wait_for(self, reached: Callable[[], bool]) -> None:
         """Return when the condition holds, while the gate is closed."""
