@@ -24,11 +24,17 @@ ROOT = Path(__file__).resolve().parents[2]
 Progress = Callable[[str, int, int], None]
 LOADED = re.compile(r"successfully loaded '([^']+)'")
 FAILED = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
+ABORTED = "boost::interprocess::lock_exception"
+"""The exception of that race in the Python backend of Triton 2.51, seen in one of some twenty starts."""
 DIE_WITH_PARENT = 1  # prctl(PR_SET_PDEATHSIG, ...)
 
 
 class ServerFailed(TritoneError):
     """The server stopped or a model did not load; the message contains the first error of the log."""
+
+
+class ServerAborted(ServerFailed):
+    """Triton aborted in a race of its own between model processes that start at the same time."""
 
 
 class Server:
@@ -87,8 +93,19 @@ class Server:
         ]
 
     def start(self, timeout: float = 120, progress: Progress | None = None) -> Server:
-        """Start the server and return it once every model is ready; raise EnvironmentProblem or ServerFailed."""
+        """Start the server and return it once every model is ready; raise EnvironmentProblem or ServerFailed.
+
+        A server that Triton's own race aborts while it starts is started once more.
+        """
         check_ports(self.ports, self.host)
+        try:
+            self._launch(timeout, progress)
+        except ServerAborted as error:
+            print(f"{error}; starting it again", file=sys.stderr, flush=True)
+            self._launch(timeout, progress)
+        return self
+
+    def _launch(self, timeout: float, progress: Progress | None) -> None:
         command, env = self.command(), self.environment()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         libc = ctypes.CDLL(None)
@@ -102,7 +119,6 @@ class Server:
         except BaseException:
             self.stop()
             raise
-        return self
 
     def _wait(self, deadline: float, timeout: float, progress: Progress | None) -> None:
         assert self.process is not None
@@ -118,6 +134,8 @@ class Server:
             if up:
                 return
             if self.process.poll() is not None:
+                if self.process.returncode < 0 and ABORTED in self.log.read_text(errors="replace"):
+                    raise ServerAborted(f"the Triton server aborted while its models started ({ABORTED})")
                 raise ServerFailed(
                     f"the Triton server stopped with code {self.process.returncode}: {self.first_error()}"
                 )

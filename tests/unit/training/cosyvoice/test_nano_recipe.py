@@ -90,7 +90,9 @@ def test_runs_on_replaced_tokens_are_refused(smoke: Path, tmp_path: Path) -> Non
     store.mkdir()
     (store / "about.json").write_text("{}")
     os.utime(store / "about.json", (time.time() + 60,) * 2)
-    with pytest.raises(ConfigError, match=r"lm was trained on other speech tokens than those in .*tokens: delete it"):
+    with pytest.raises(
+        ConfigError, match=r"lm was trained on other speech tokens than those in .*tokens; delete the run"
+    ):
         cosyvoice.check_not_older(smoke / "runs" / "lm", store)
 
 
