@@ -29,7 +29,7 @@ from tritone.parity.engines import engine_call
 from tritone.stage import Arrays
 
 MARGIN = 0.02
-"""How far the two word error rates may lie apart."""
+"""The largest difference between the two word error rates."""
 
 
 def measure(model_dir: Path, build: Path, speakers: list[str], texts: list[str], threads: int) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from tritone.errors import ConfigError, TritoneError
 from tritone.load import Model, load_model
 
 MARGIN = 0.08
-"""How much more than its source voice a trained speaker may be misunderstood."""
+"""The largest word error rate of a trained speaker above its source voice's."""
 
 Say = Callable[[int, str], tuple[np.ndarray, int] | None]
 """`say(index, sentence) -> (samples, rate)`, or None where there is no recording."""

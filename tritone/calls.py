@@ -44,3 +44,8 @@ class SynthesizePieces(Protocol):
     ) -> Iterator[np.ndarray]:
         """Yield waveform chunks while pieces still arrive; waiting for a piece blocks."""
         ...
+
+
+def never() -> bool:
+    """Return False: the cancellation check of a request that nothing can cancel."""
+    return False

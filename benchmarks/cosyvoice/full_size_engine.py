@@ -29,7 +29,7 @@ from tritone.stage import Stage
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_engine.json"
 LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
-"""What compiling the flow estimator must stay below."""
+"""The limits on compiling the flow estimator."""
 
 
 def full_size(name: str) -> Stage:

@@ -39,7 +39,7 @@ PUBLISHED = {"decode": 3.9, "encode": 15.1}
 """CPU seconds of the published code for the same, eager torch on one thread of the machine the results are from; its
 encoder always hears 30 seconds."""
 TIMES = {"decode": 2.0, "encode": 5.0}
-"""How many times as fast the served engine has to be."""
+"""The factor by which the served engine has to be faster."""
 
 
 def random_codec(rate: int) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 PATIENCE = timedelta(minutes=30)
-"""How long other processes wait for rank 0 while it evaluates or writes a checkpoint."""
+"""The time that other processes wait for rank 0 while it evaluates or writes a checkpoint."""
 
 
 def start(device: torch.device) -> torch.device:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.checkpoint import open_checkpoint
 from tritone.families.bert_vits2.config import BertVits2Config
 from tritone.families.bert_vits2.hosts import hosts
 from tritone.families.bert_vits2.request import REQUEST
 from tritone.families.bert_vits2.stages import all_stages
-from tritone.families.bert_vits2.stream import never, synthesize
+from tritone.families.bert_vits2.stream import synthesize
 from tritone.families.bert_vits2.text.symbols import LANGUAGES
 from tritone.families.bert_vits2.voice import Voice
 from tritone.lm.description import NoLm

@@ -6,17 +6,13 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.families.bert_vits2.request import prepare, text_arrays
 from tritone.families.bert_vits2.stages import WINDOW
 from tritone.families.bert_vits2.voice import Voice
 from tritone.families.bert_vits2.whole import Place, decoded, durations, encode, latents, speakers
 from tritone.families.bert_vits2.windows import receptive_field, stream_windows
 from tritone.stage import Arrays, Call
-
-
-def never() -> bool:
-    """Return False: the request cannot be cancelled."""
-    return False
 
 
 def synthesize(

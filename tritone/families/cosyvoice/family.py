@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
@@ -20,7 +21,6 @@ from tritone.families.cosyvoice.speak.pieces import speak_pieces, takes_pieces
 from tritone.families.cosyvoice.speak.request import REQUEST, prepare
 from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
-from tritone.families.cosyvoice.speak.tokens import never
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.families.cosyvoice.voices.services import services
 from tritone.families.cosyvoice.voices.speakers import read_voices

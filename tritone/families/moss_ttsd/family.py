@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
 from tritone.families.moss_ttsd.codec.config import released
@@ -16,7 +17,7 @@ from tritone.families.moss_ttsd.hosts import hosts, waveform
 from tritone.families.moss_ttsd.lm.config import RELEASED
 from tritone.families.moss_ttsd.lm.stages import StageGroup, lm_stage
 from tritone.families.moss_ttsd.request import REQUEST, prepare
-from tritone.families.moss_ttsd.stream import never, synthesize
+from tritone.families.moss_ttsd.stream import synthesize
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
 from tritone.lm.description import StageLm
 from tritone.lm.protocols import RowSource

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.codec.windows import REFERENCE_CODES, STREAMING, WindowedDecoder
 from tritone.families.moss_ttsd.config import MossConfig
@@ -29,11 +30,6 @@ def no_speech() -> NoSpeech:
     return NoSpeech(
         "the language model ended before it had said anything; send another seed, or a longer text or reference"
     )
-
-
-def never() -> bool:
-    """Return False: the request cannot be cancelled."""
-    return False
 
 
 def synthesize(

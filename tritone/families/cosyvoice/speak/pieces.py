@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.lm.bistream import bistream
 from tritone.families.cosyvoice.lm.mixing import TurnPrompt
@@ -14,7 +15,7 @@ from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
-from tritone.families.cosyvoice.speak.tokens import never, segment_seed
+from tritone.families.cosyvoice.speak.tokens import segment_seed
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.protocols import SpeechLm
 from tritone.lm.sampling import seeded_draw

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.errors import TritoneError
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.grid import chunk_tokens
@@ -21,7 +22,7 @@ from tritone.families.cosyvoice.flow.speed import SpeedStream
 from tritone.families.cosyvoice.flow.stream import FlowStream, MelStream
 from tritone.families.cosyvoice.flow.v1.stream import HOP, InterpolatingStream
 from tritone.families.cosyvoice.speak.request import Prepared
-from tritone.families.cosyvoice.speak.tokens import never, segment_tokens, silent_segment, token_request
+from tritone.families.cosyvoice.speak.tokens import segment_tokens, silent_segment, token_request
 from tritone.families.cosyvoice.speak.whole import render
 from tritone.families.cosyvoice.vocoder.stream import VocoderStream
 from tritone.families.cosyvoice.voices.voice import Voice

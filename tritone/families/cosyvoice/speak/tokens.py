@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tritone.calls import never
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.silence import without_long_silence
@@ -14,11 +15,6 @@ from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.protocols import SpeechLm
-
-
-def never() -> bool:
-    """Return False: the check of a request that cannot be cancelled."""
-    return False
 
 
 @dataclass(frozen=True, eq=False)
