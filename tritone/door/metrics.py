@@ -26,7 +26,9 @@ class Metrics:
             buckets=FIRST_SOUND, registry=registry,
         )  # fmt: skip
         self.speech = Counter("tritone_speech_seconds", "Speech that was answered", ["model"], registry=registry)
-        self.speed = Gauge("tritone_speed", "Measured speed: seconds of speech a second, all streams", registry=registry)
+        self.speed = Gauge(
+            "tritone_speed", "Measured speed: seconds of speech a second, all streams", registry=registry
+        )
         self.streams = Gauge("tritone_stream_limit", "Streams admitted at a time", registry=registry)
         self.ready = Gauge("tritone_ready", "1 if every model answers", registry=registry)
         self.restarts = Counter(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from tritone.door.refusal import Refused
@@ -73,13 +73,3 @@ class Outbox(Generic[T]):
     def bytes(self) -> int:
         """Bytes that are ready and have not been read."""
         return self._bytes
-
-
-def pause_all(tickets: Callable[[], Iterable[T]], act: Callable[[T], None]) -> Callable[[], None]:
-    """Return a function that acts on every ticket that is open when it is called."""
-
-    def run() -> None:
-        for ticket in tickets():
-            act(ticket)
-
-    return run

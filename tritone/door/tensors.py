@@ -65,7 +65,9 @@ def check_names(names: Sequence[str]) -> None:
         raise Refused("INVALID_ARGUMENT", f"the request has {len(names)} tensors; the limit is {MAX_TENSORS}")
     for name in names:
         if not name or len(name) > NAME_LENGTH:
-            raise Refused("INVALID_ARGUMENT", f"a tensor's name has {len(name)} characters; 1 to {NAME_LENGTH} are valid")
+            raise Refused(
+                "INVALID_ARGUMENT", f"a tensor's name has {len(name)} characters; 1 to {NAME_LENGTH} are valid"
+            )
         if names.count(name) > 1:
             raise invalid(name, "was sent more than once")
 
