@@ -79,7 +79,7 @@ def check_parameters(owner: str, parameters: Sequence[str], known: tuple[str, ..
 def is_piece(request: pb.ModelInferRequest) -> bool:
     """Return True for a request that brings a further piece of a text which an earlier one began."""
     entry = request.parameters
-    sequence = entry["sequence_id"] if "sequence_id" in entry else None
+    sequence = entry.get("sequence_id")
     if sequence is None or not (sequence.int64_param or sequence.string_param or sequence.uint64_param):
         return False
     return not ("sequence_start" in entry and entry["sequence_start"].bool_param)

@@ -109,7 +109,8 @@ class Relay:
         ticket.lost.add_done_callback(self._lost)
         request.id = ticket.id
         parameters[EMPTY_FINAL].bool_param = True
-        await self._upstream.write(request)
+        # A write that has begun is finished even if the client leaves, so that the request is known to be inside.
+        await asyncio.shield(asyncio.ensure_future(self._upstream.write(request)))
 
     async def _pump(self) -> None:
         """Take Triton's answers until every request has ended and the client sends no more."""

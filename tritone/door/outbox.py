@@ -1,4 +1,4 @@
-"""The answers that are ready for one client: bounded, so that a client that does not read holds up its own work only."""
+"""The answers that are ready for one client: bounded, so that a client that does not read holds up only itself."""
 
 from __future__ import annotations
 
