@@ -31,6 +31,8 @@ class Ticket:
 
     Args:
         id: the id it has inside Triton.
+        piece: whether it brings a further piece of a text that another request began.
+        arriving: whether its text arrives in pieces, so that it may wait for its client.
         lost: set to the reason when the model's process has died; the request will never be answered.
     """
 
@@ -38,6 +40,7 @@ class Ticket:
     entry: Entry
     lost: asyncio.Future[str]
     piece: bool = False
+    arriving: bool = False
     paused: bool = False
     since: float = field(default_factory=time.monotonic)
     first: float = 0.0
@@ -68,6 +71,7 @@ class Desk:
         self._places = asyncio.Semaphore(limits.whole)
         self._long = asyncio.Semaphore(1)
         self._waiting = 0
+        self.draining = False
 
     @property
     def tickets(self) -> Iterable[Ticket]:
@@ -110,7 +114,7 @@ class Desk:
 
     def _check_room(self, entry: Entry) -> None:
         """Raise Refused if the machine cannot carry one more request of this kind."""
-        problem = self._memory()
+        problem = "the server is about to be started again" if self.draining else self._memory()
         if problem:
             raise busy(problem)
         if entry.kind != "stream":

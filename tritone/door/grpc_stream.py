@@ -105,6 +105,7 @@ class Relay:
         ticket = await place.enter_async_context(self._desk.admit(entry, text, piece))
         parameters = request.parameters
         wants_empty = EMPTY_FINAL in parameters and parameters[EMPTY_FINAL].bool_param
+        ticket.arriving = "sequence_id" in request.parameters
         self._jobs[ticket.id] = Job(ticket, request.id, wants_empty, place)
         ticket.lost.add_done_callback(self._lost)
         request.id = ticket.id
