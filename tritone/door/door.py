@@ -144,7 +144,9 @@ class Door:
         """Return True if a request that is not paused has waited so long without an answer."""
         now = time.monotonic()
         tickets = self._desk.tickets if self._desk else ()
-        return any(not (ticket.paused or ticket.piece or ticket.arriving) and now - ticket.last > seconds for ticket in tickets)
+        return any(
+            not (ticket.paused or ticket.piece or ticket.arriving) and now - ticket.last > seconds for ticket in tickets
+        )
 
     def drain(self) -> bool:
         """Admit nothing more, and return True once no request is inside."""

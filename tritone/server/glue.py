@@ -6,15 +6,21 @@ Parameters in its config say what to serve and where it lies; `$NAME` in them is
 import json
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import triton_python_backend_utils as pb  # exists only in a process that Triton starts
 
 from tritone.server.bls import Cancelled, status
+from tritone.server.flags import Flags
 from tritone.server.models import StreamModel, open_model
 from tritone.server.pieces import ArrivingText, ArrivingTexts
 from tritone.stage import Arrays
+
+PAUSE = 0.02
+"""Seconds between two looks at whether the client of a paused stream reads again."""
 
 
 class TritonPythonModel:
@@ -29,6 +35,7 @@ class TritonPythonModel:
         self.metric, self.counting = pb.MetricFamily(kind=pb.MetricFamily.COUNTER, **about), threading.Lock()
         self.tokens = self.metric.Metric(labels={"model": args["model_name"]})
         self.model = open_model(values, on_token=self.count)
+        self.flags = Flags.from_environment()
         self.pool, self.texts = ThreadPoolExecutor(int(values.get("streams", "1"))), ArrivingTexts(values)
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
@@ -40,21 +47,28 @@ class TritonPythonModel:
             sender = request.get_response_sender()
             begins, text, error = self.texts.receive(request.correlation_id(), request.flags(), values)
             if begins:
-                self.pool.submit(self.stream, self.model, sender, values, text)
+                self.pool.submit(self.stream, self.model, sender, values, text, request.request_id())
             else:
                 self.end(sender, error)
         return None
 
-    def stream(self, model: StreamModel, sender: Any, arrays: Arrays, text: ArrivingText | None) -> None:
-        """Send each chunk when it is ready; stop the work as soon as the client has gone."""
+    def stream(
+        self, model: StreamModel, sender: Any, arrays: Arrays, text: ArrivingText | None, request_id: str
+    ) -> None:
+        """Send each chunk when it is ready; stop the work as soon as the client has gone, pause if it does not read."""
+        # Behind the front door a file tells of a cancellation; asking Triton takes a hundred times as long.
+        known = self.flags.known(request_id)
+        cancelled = partial(self.flags.cancelled, request_id) if known else sender.is_cancelled
         error: Exception | None = None
-        pieces = text.pieces(sender.is_cancelled) if text else None
+        pieces = text.pieces(cancelled) if text else None
         try:
-            for chunk in model.stream(arrays, sender.is_cancelled, pieces):
+            for chunk in model.stream(arrays, cancelled, pieces):
                 sender.send(self.response({self.outputs[0]: chunk[None]}))
+                while self.flags.paused(request_id) and not cancelled():
+                    time.sleep(PAUSE)
         except Exception as caught:
             error = caught
-        error = error or (Cancelled("cancelled") if sender.is_cancelled() else None)
+        error = error or (Cancelled("cancelled") if cancelled() else None)
         self.texts.close(None if error else text)  # a failure is sent before later pieces are refused
         self.end(sender, error)
         self.texts.close(text)

@@ -46,6 +46,8 @@ class Target:
 
 LLM = "llm"
 """The entry in a host step's `uses` for the language model."""
+STREAMS = 64
+"""Streams open at a time, each with a thread: the front door admits fewer; those that are paused wait in theirs."""
 LLM_QUEUE_DELAY = 20_000
 """Microseconds a request waits for others, if one loop decodes the sequences of all: the decoding takes seconds."""
 SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "${TRITONE_LLM_ENGINE}"}
@@ -123,7 +125,7 @@ def stream(family: Family, parameters: Mapping[str, str]) -> pb.ModelConfig:
     """Return the decoupled model that answers a request chunk by chunk."""
     config = python_model(f"{family.name}_stream", "stream", family.request, family.response, parameters)
     config.model_transaction_policy.decoupled = True
-    config.parameters["streams"].string_value = "16"
+    config.parameters["streams"].string_value = str(STREAMS)
     publish(config, family.settings)
     return config
 
