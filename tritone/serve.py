@@ -23,12 +23,20 @@ from tritone.catalog import open_family
 from tritone.cli.parser import Parser
 from tritone.engines import gpu
 from tritone.engines.open import engine_name
-from tritone.errors import ArtifactError, ConfigError, TritoneError
+from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem, TritoneError
 from tritone.lm.served import ENGINES
-from tritone.server.health import speak_stream, speak_whole
-from tritone.server.launch import Server, ready
+from tritone.server.health import ready, speak_stream, speak_whole
+from tritone.server.launch import Server
 from tritone.server.locate import Ports, complete_server
+from tritone.server.preflight import (
+    check_ports,
+    check_server,
+    check_shared_memory,
+    missing_command,
+    model_processes,
+)
 from tritone.server.repository import REPOSITORY, differences, render, write
+from tritone.server.run_folder import RunFolder
 from tritone.server.stage_models import link_plans
 from tritone.stage import Family
 
@@ -78,7 +86,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
     mode.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run a command while the server is up")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    problem = missing_command(args.run) if args.run is not None else ""
+    if problem:
+        parser.error(problem)
+    return args
 
 
 def wanted(target: str, engine: str | None = None) -> Selection:
@@ -144,9 +156,13 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
+    ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
+    check_ports(ports, args.host)
+    check_server(home)
+    for warning in check_shared_memory(model_processes(render(family, args.target))):
+        print(warning, file=sys.stderr, flush=True)
     build = (args.build_dir or layout.default_folder(args.checkpoint)).resolve()
     export_if_needed(family, args.checkpoint.resolve(), build, args.target, args.engine)
-    ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     env = {
         "TRITONE_MODEL_DIR": str(args.checkpoint.resolve()),
         "TRITONE_BUILD_DIR": str(build),
@@ -172,7 +188,11 @@ def repository(family: Family, target: str, build: Path, engine: str | None = No
     folder = REPOSITORY / target
     if target == "gpu" or differences(files, folder):
         folder = build / "model_repository" / (f"{target}_{special}" if special else target)
-        write(files, folder)
+        try:
+            write(files, folder)
+        except OSError:  # a build folder that is complete may be read-only
+            folder = RunFolder().path / "model_repository"
+            write(files, folder)
     if target == "gpu":
         link_plans(folder, family, build)
     return folder
@@ -185,14 +205,22 @@ def show(model: str, done: int, total: int) -> None:
     print(f"{clear}[{done}/{total}] {model} loaded", end=end, file=sys.stderr, flush=True)
 
 
-def check(family: Family, port: int) -> None:
+def check(family: Family, port: int, host: str = "127.0.0.1") -> None:
     """Speak one word through the ensemble and the streaming entry; raise TritoneError if either returns no audio."""
     for name, speak in ((family.name, speak_whole), (f"{family.name}_stream", speak_stream)):
         began = time.monotonic()
-        samples = speak(port, name)
+        samples = speak(port, name, host=host)
         if samples == 0:
             raise TritoneError(f"{name} answered without audio")
         print(f"{name}: {samples} samples in {time.monotonic() - began:.2f} s", flush=True)
+
+
+def run_command(command: Sequence[str]) -> int:
+    """Run the command of `--run` and return its exit status."""
+    try:
+        return subprocess.run(command, check=False).returncode
+    except OSError as error:
+        raise EnvironmentProblem(f"--run {command[0]} cannot be run: {error.strerror}") from error
 
 
 def wait(server: Server) -> int:
@@ -203,7 +231,7 @@ def wait(server: Server) -> int:
     except KeyboardInterrupt:
         print("stopping", file=sys.stderr)
         return 0
-    print(f"error: the Triton server stopped with code {status}: {server.first_error()}", file=sys.stderr)
+    print(f"error: {server.ended(status)}", file=sys.stderr)
     return 1
 
 
@@ -218,12 +246,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, interrupt)
     try:
         if args.run and ready(args.http_port, args.host, open_family(args.checkpoint).name):
-            return subprocess.run(args.run, check=False).returncode
+            return run_command(args.run)
         began = time.monotonic()
         family, server = start(args)
         with server:
             if args.check:
-                check(family, args.http_port)
+                check(family, args.http_port, args.host)
                 return 0
             print(
                 f"{family.name} and {family.name}_stream are ready after {time.monotonic() - began:.1f} s: "
@@ -232,7 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
                 flush=True,
             )
-            return subprocess.run(args.run, check=False).returncode if args.run else wait(server)
+            return run_command(args.run) if args.run else wait(server)
     except KeyboardInterrupt:
         return 130
     except TritoneError as error:

@@ -37,7 +37,8 @@ from tritone.engines.open import engine_name
 from tritone.errors import ArtifactError, TritoneError
 from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.serve import FORMATS_ON_CPU
-from tritone.server.launch import ROOT, ready
+from tritone.server.health import ready
+from tritone.server.launch import ROOT
 from tritone.server.locate import Ports, free_ports
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_serving.json"

@@ -11,7 +11,8 @@ import pytest
 from server.conftest import SENTENCE, text
 
 from tritone.client.speech_client import SpeechClient
-from tritone.server.launch import Server, ready
+from tritone.server.health import ready
+from tritone.server.launch import Server
 
 LENGTHS = ("Yes.", "A cup of tea, please.", SENTENCE)
 

@@ -13,7 +13,8 @@ import pytest
 
 from tritone.errors import EnvironmentProblem
 from tritone.server import launch
-from tritone.server.launch import ROOT, Server, ServerFailed, ready
+from tritone.server.health import ready
+from tritone.server.launch import ROOT, Server, ServerFailed
 from tritone.server.locate import Ports, free_ports
 
 BROKEN = """
@@ -169,6 +170,10 @@ def test_models_import_no_training_packages(server: Server) -> None:
 
 
 def test_environment_reaches_the_models(tmp_path: Path) -> None:
-    env = Server(tmp_path, tmp_path, Ports(), {"TRITONE_MODEL_DIR": "x"}).environment()
-    assert env["TRITONE_MODEL_DIR"] == "x"
-    assert env["PYTHONPATH"].split(os.pathsep)[0] == str(launch.ROOT)
+    server = Server(tmp_path, tmp_path, Ports(), {"TRITONE_MODEL_DIR": str(tmp_path), "TRITONE_THREADS": "2"})
+    env = server.environment()
+    try:
+        assert env["TRITONE_THREADS"] == "2" and Path(env["TRITONE_MODEL_DIR"]).samefile(tmp_path)
+        assert Path(env["PYTHONPATH"].split(os.pathsep)[0], "tritone").samefile(launch.ROOT / "tritone")
+    finally:
+        server.stop()

@@ -1,27 +1,41 @@
-"""Checks over plain HTTP that a running server speaks, without a client package; used by `--check`."""
+"""Checks over plain HTTP that a running server is ready and speaks, without a client package and past every proxy."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from typing import Any
 
 from tritone.errors import TritoneError
+from tritone.server.preflight import in_url
 
 WARM_UP_TEXT = "Ready."
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs without the proxies of the environment, which cannot reach this machine's own addresses."""
+
+
+def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
+    """Return True if the server, or the named model, is ready for requests."""
+    path = f"models/{model}/ready" if model else "health/ready"
+    try:
+        with DIRECTLY.open(f"http://{in_url(host)}:{http_port}/v2/{path}", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def speak_whole(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
     """Return the number of samples the ensemble gives for the text, with the default speaker."""
     body = {"inputs": [{"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
-    answer = json.loads(_post(f"http://{host}:{port}/v2/models/{model}/infer", body, timeout))
+    answer = json.loads(_post(f"http://{in_url(host)}:{port}/v2/models/{model}/infer", body, timeout))
     return _samples(model, {output["name"]: output["data"] for output in answer["outputs"]})
 
 
 def speak_stream(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
     """Return the number of samples in all chunks that the streaming entry sends for the text (server-sent events)."""
-    answer = _post(f"http://{host}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
+    answer = _post(f"http://{in_url(host)}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
     events = [json.loads(line[len("data: ") :]) for line in answer.splitlines() if line.startswith("data: ")]
     return sum(_samples(model, event) for event in events)
 
@@ -36,7 +50,7 @@ def _samples(model: str, outputs: dict[str, Any]) -> int:
 def _post(url: str, body: dict[str, Any], timeout: float) -> str:
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with DIRECTLY.open(request, timeout=timeout) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         raise TritoneError(f"{url} answered {error.code}: {error.read().decode(errors='replace')}") from error

@@ -11,19 +11,21 @@ import site
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from tritone.errors import TritoneError
-from tritone.server.locate import Ports, assemble, check_ports, libpython, wheel
+from tritone.server.health import ready
+from tritone.server.locate import Ports, assemble, libpython, wheel
+from tritone.server.preflight import check_ports
+from tritone.server.reasons import ending
+from tritone.server.run_folder import RunFolder, link_python, open_log
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that contains the package `tritone`: a checkout, or site-packages."""
 Progress = Callable[[str, int, int], None]
 LOADED = re.compile(r"successfully loaded '([^']+)'")
-FAILED = re.compile(r"failed to load '([^']+)' version \d+: (.*)")
 ABORTED = "boost::interprocess::lock_exception"
 """The exception of that race in the Python backend of Triton 2.51, seen in one of some twenty starts."""
 DIE_WITH_PARENT = 1  # prctl(PR_SET_PDEATHSIG, ...)
@@ -42,8 +44,9 @@ class Server:
 
     Args:
         repository: folder of models, each with a config.pbtxt.
-        build: folder for the assembled backend and the log.
-        env: variables that the models' configs refer to (TRITONE_MODEL_DIR, ...), added to the process environment.
+        build: folder for the log; if it cannot be written, the log lies in the folder for temporary files.
+        env: variables that the models' configs refer to (TRITONE_MODEL_DIR, ...), added to the process environment;
+            those that end in _DIR are folders, handed on as links with plain names.
         home: folder of a server installation (bin, backends); None for the one in the nvidia-pytriton wheel.
         options: further command-line options of the server, without dashes.
     """
@@ -63,24 +66,37 @@ class Server:
         self._region = f"tritone-{ports.http}-"
         self.log = self.build / f"tritonserver-{ports.http}.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self._run: RunFolder | None = None
+
+    @property
+    def run(self) -> RunFolder:
+        """Return the folder of links that the server runs in, made when it is first needed."""
+        if self._run is None:
+            self._run = RunFolder()
+            self._run.link("tritone", ROOT / "tritone")
+        return self._run
 
     def environment(self) -> dict[str, str]:
         """Return the server's environment: this one plus this interpreter's packages and the wheel's libraries."""
         env = {key: value for key, value in os.environ.items() if key not in {"PYTHONHOME", "PYTHONSTARTUP"}}
-        packages = [str(ROOT), *site.getsitepackages()]
-        env["PYTHONPATH"] = os.pathsep.join(packages)
-        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
+        packages = [self.run.link(f"packages{i}", Path(path)) for i, path in enumerate(site.getsitepackages())]
+        env["PYTHONPATH"] = os.pathsep.join(map(str, [self.run.path, *packages]))
+        env |= {"LC_ALL": "C.UTF-8", "PYTHONUTF8": "1"}
+        env["PATH"] = f"{link_python(self.run)}{os.pathsep}{env.get('PATH', '')}"
         if self.home is None:
-            libraries = [libpython().parent, wheel().parents[1] / "nvidia_pytriton.libs"]
-            paths = [*map(str, libraries), env.get("LD_LIBRARY_PATH", "")]
+            libraries = {"libpython": libpython().parent, "libraries": wheel().parents[1] / "nvidia_pytriton.libs"}
+            paths = [*(str(self.run.link(*pair)) for pair in libraries.items()), env.get("LD_LIBRARY_PATH", "")]
             env["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
-        return env | self.env
+        folders = {
+            key: self.run.link(key.lower(), Path(value)) for key, value in self.env.items() if key[-4:] == "_DIR"
+        }
+        return env | self.env | {key: str(link) for key, link in folders.items()}
 
     def command(self) -> list[str]:
         """Return the command line, with every relevant setting written out."""
         pairs = {
-            "model-repository": self.repository,
-            "backend-directory": self.home / "backends" if self.home else assemble(self.build / "tritonserver"),
+            "model-repository": self.run.link("models", self.repository),
+            "backend-directory": self.home / "backends" if self.home else assemble(self.run.path),
             "http-address": self.host, "grpc-address": self.host, "metrics-address": self.host,
             "http-port": self.ports.http, "grpc-port": self.ports.grpc, "metrics-port": self.ports.metrics,
             "backend-config": f"python,shm-region-prefix-name={self._region}",
@@ -107,11 +123,11 @@ class Server:
 
     def _launch(self, timeout: float, progress: Progress | None) -> None:
         command, env = self.command(), self.environment()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
         libc = ctypes.CDLL(None)
-        with open(self.log, "wb") as log:
+        with open_log(self.log) as log:
+            self.log = Path(log.name)
             self.process = subprocess.Popen(
-                command, env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                command, env=env, cwd=self.run.path, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 start_new_session=True, preexec_fn=lambda: libc.prctl(DIE_WITH_PARENT, signal.SIGTERM),
             )  # fmt: skip
         try:
@@ -136,9 +152,7 @@ class Server:
             if self.process.poll() is not None:
                 if self.process.returncode < 0 and ABORTED in self.log.read_text(errors="replace"):
                     raise ServerAborted(f"the Triton server aborted while its models started ({ABORTED})")
-                raise ServerFailed(
-                    f"the Triton server stopped with code {self.process.returncode}: {self.first_error()}"
-                )
+                raise ServerFailed(self.ended(self.process.returncode))
             if time.monotonic() > deadline:
                 raise ServerFailed(
                     f"the Triton server was not ready after {timeout:g} s ({seen} of {total} models loaded); "
@@ -146,9 +160,10 @@ class Server:
                 )
             time.sleep(0.05)
 
-    def first_error(self) -> str:
-        """Return the message in the log that explains the failure, and the log's path."""
-        return f"{explain(self.log.read_text(errors='replace'))} (full log: {self.log})"
+    def ended(self, status: int) -> str:
+        """Return the sentence for a server that ended with this exit status, with the log's path."""
+        reason = self.run.told(ending(status, self.log.read_text(errors="replace")))
+        return f"the Triton server {reason} (full log: {self.log})"
 
     def stop(self, grace: float = 20) -> None:
         """Send SIGTERM, wait up to `grace` seconds, then send SIGKILL to the rest of the process group.
@@ -157,6 +172,7 @@ class Server:
         """
         process, self.process = self.process, None
         if process is None:
+            self._leave()
             return
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -167,6 +183,12 @@ class Server:
         process.wait()
         for region in self.shared_memory():
             region.unlink(missing_ok=True)
+        self._leave()
+
+    def _leave(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.remove()
 
     def shared_memory(self) -> list[Path]:
         """Return the shared memory regions that this server's models use."""
@@ -179,25 +201,3 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
-    """Return True if the server, or the named model, is ready for requests."""
-    path = f"models/{model}/ready" if model else "health/ready"
-    try:
-        with urllib.request.urlopen(f"http://{host}:{http_port}/v2/{path}", timeout=2) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def explain(log: str) -> str:
-    """Return the first relevant error of a Triton log: the reason a model did not load, or the first error line."""
-    failure = FAILED.search(log)
-    if failure:
-        reason = re.split(r"(?:\\n|\n)+At:", failure.group(2))[0].removeprefix("Internal: ")
-        return f"model {failure.group(1)} did not load: {reason.strip()}"
-    for line in log.splitlines():
-        if (re.match(r"E\d{4} ", line) and "CudaDriverHelper" not in line) or "error while loading" in line:
-            return line.split("]", 1)[-1].strip(' "')
-    return next(filter(None, map(str.strip, log.splitlines())), "its log is empty")

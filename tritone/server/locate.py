@@ -1,6 +1,6 @@
 """Finds the requirements of a Triton server on this machine: binary, Python backend, libpython and free ports.
 
-Nothing is written into site-packages: the backend folder is assembled from links below the build directory.
+Nothing is written into site-packages: the backend folder is assembled from links in a folder of the running server.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from tritone.errors import EnvironmentProblem
@@ -90,39 +90,25 @@ def libpython(folders: Sequence[Path] | None = None) -> Path:
     )
 
 
+def stub() -> Path:
+    """Return the program of the wheel that runs Python models in this version of Python."""
+    path = wheel() / "python_backend_stubs" / PYTHON / STUB
+    if not path.is_file():
+        have = ", ".join(sorted(other.name for other in path.parents[1].iterdir()))
+        raise EnvironmentProblem(f"nvidia-pytriton has no Python backend for Python {PYTHON}; it has {have}")
+    return path
+
+
 def assemble(into: Path) -> Path:
     """Return `into/backends`, filled with links to Triton's Python backend and the stub for this version of Python."""
-    source = wheel()
-    stub = source / "python_backend_stubs" / PYTHON / STUB
-    if not stub.is_file():
-        have = ", ".join(sorted(path.name for path in (source / "python_backend_stubs").iterdir()))
-        raise EnvironmentProblem(f"nvidia-pytriton has no Python backend for Python {PYTHON}; it has {have}")
     backend = into / "backends" / "python"
     backend.mkdir(parents=True, exist_ok=True)
-    for target in [*(source / "backends" / "python").iterdir(), stub]:
+    for target in [*(wheel() / "backends" / "python").iterdir(), stub()]:
         link = backend / target.name
         if not (link.is_symlink() and os.readlink(link) == str(target)):
             link.unlink(missing_ok=True)
             link.symlink_to(target)
     return backend.parent
-
-
-def check_ports(ports: Ports, host: str = "127.0.0.1") -> None:
-    """Raise EnvironmentProblem if a port is invalid or in use; the message names the option that changes it."""
-    if len(set(astuple(ports))) != 3:
-        raise EnvironmentProblem(f"the http, grpc and metrics ports must differ; asked for {astuple(ports)}")
-    for name, port in vars(ports).items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OverflowError as error:
-                raise EnvironmentProblem(f"{name} port {port} is not a port number (0 to 65535)") from error
-            except OSError as error:
-                raise EnvironmentProblem(
-                    f"{name} port {port} on {host} cannot be used ({error.strerror}); stop the program "
-                    f"that uses it, or choose another port with --{name}-port"
-                ) from error
 
 
 def free_ports(host: str = "127.0.0.1") -> Ports:

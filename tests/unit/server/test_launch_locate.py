@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
 
 from tritone.errors import EnvironmentProblem
 from tritone.server import locate
-from tritone.server.locate import Ports, assemble, check_ports, free_ports, libpython
+from tritone.server.locate import assemble, libpython
 
 
 def test_libpython_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None:
@@ -49,20 +48,3 @@ def test_wheel_without_this_python_says_which_it_has(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(locate, "PYTHON", "3.99")
     with pytest.raises(EnvironmentProblem, match=r"no Python backend for Python 3\.99; it has .*3\.11"):
         assemble(tmp_path)
-
-
-def test_taken_port_is_named_with_the_option_to_choose_another() -> None:
-    ports = free_ports()
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", ports.grpc))
-        holder.listen()
-        with pytest.raises(EnvironmentProblem, match=rf"grpc port {ports.grpc} .*--grpc-port"):
-            check_ports(ports)
-    check_ports(ports)
-
-
-def test_impossible_ports_are_refused() -> None:
-    with pytest.raises(EnvironmentProblem, match="http port 70000 is not a port number"):
-        check_ports(Ports(http=70000))
-    with pytest.raises(EnvironmentProblem, match="must differ"):
-        check_ports(Ports(8000, 8000, 8002))
