@@ -1,10 +1,16 @@
 # Everything a person types. Environments are made once per VENV and remembered by stamp files, so a second run is quick.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
-VENV ?= .venv
 CHECKPOINT ?= checkpoints/nano
 TEXT ?= The birch canoe slid on the smooth planks.
 SPEAKER ?= rms
 OUT ?= hello.wav
+# What a person typed stays as it is: make would put variables in place of $5 and run $(shell ...).
+override CHECKPOINT := $(value CHECKPOINT)
+override TEXT := $(value TEXT)
+override SPEAKER := $(value SPEAKER)
+override OUT := $(value OUT)
+export CHECKPOINT TEXT SPEAKER OUT
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
@@ -17,7 +23,7 @@ TEST_PROCESSES ?= 2
 
 PY := $(VENV)/bin/python
 PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
-export TEXT SPEAKER OUT TORCH_INDEX
+export TORCH_INDEX
 
 .DEFAULT_GOAL := help
 .PHONY: help say serve check test lint check-generated engines smoke train bench clean libpython flite espeak-ng fortunes libb64
@@ -26,14 +32,14 @@ help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 say: $(VENV)/.serve libpython ## speak: make say TEXT="..." SPEAKER=rms OUT=hello.wav
-	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) \
-		--run $(PY) client/speak.py "$$TEXT" --speaker "$$SPEAKER" -o "$$OUT" --url 127.0.0.1:$(GRPC_PORT)
+	@$(PY) -m tritone.serve "$$CHECKPOINT" --target cpu $(PORTS) \
+		--run $(PY) client/speak.py --speaker="$$SPEAKER" --output="$$OUT" --url 127.0.0.1:$(GRPC_PORT) -- "$$TEXT"
 
 serve: $(VENV)/.serve libpython ## a server on HTTP_PORT, GRPC_PORT and METRICS_PORT until Ctrl-C
-	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS)
+	@$(PY) -m tritone.serve "$$CHECKPOINT" --target cpu $(PORTS)
 
 check: $(VENV)/.serve libpython ## load every model, speak once through each entry, exit
-	@$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --check
+	@$(PY) -m tritone.serve "$$CHECKPOINT" --target cpu $(PORTS) --check
 
 test: $(VENV)/.test libpython flite espeak-ng ## every test that needs no GPU
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest -q -n $(TEST_PROCESSES) $(PYTEST)
@@ -48,22 +54,22 @@ check-generated: $(VENV)/.test ## the committed model repository and tables equa
 	$(PY) export/docs.py --check
 
 engines: $(VENV)/.test ## every format of the voice in both precisions, compared and spoken: build/engines, parity.html
-	$(PY) export/build_engines.py --model-dir $(CHECKPOINT) --out build/engines --quick \
+	$(PY) export/build_engines.py --model-dir "$$CHECKPOINT" --out build/engines --quick \
 		--formats torchscript,onnx,tensorrt,llm --precision fp32,fp16
-	$(PY) export/build_engines.py --model-dir $(CHECKPOINT) --out build/engines --quick --target gpu --formats llm
-	$(PY) export/parity.py --model-dir $(CHECKPOINT) --out build/engines --formats torchscript,onnx --precision fp16 --quick \
-		--say "$$TEXT" --json build/engines/parity.json --html build/engines/parity.html
+	$(PY) export/build_engines.py --model-dir "$$CHECKPOINT" --out build/engines --quick --target gpu --formats llm
+	$(PY) export/parity.py --model-dir "$$CHECKPOINT" --out build/engines --formats torchscript,onnx --precision fp16 --quick \
+		--say="$$TEXT" --json build/engines/parity.json --html build/engines/parity.html
 
 smoke: $(VENV)/.test flite fortunes ## the whole training recipe in miniature
 	$(PY) -m training cosyvoice --smoke
 
 train: $(VENV)/.test flite fortunes ## the nano voice from nothing, hours on two cores
-	$(PY) -m training cosyvoice --data data/nano --out $(CHECKPOINT) --exclude benchmarks/harvard.txt
+	$(PY) -m training cosyvoice --data data/nano --out "$$CHECKPOINT" --exclude benchmarks/harvard.txt
 
 bench: $(VENV)/.test libpython flite libb64 ## word error rate, load and streaming cost of a server of its own
-	$(PY) -m tritone.serve $(CHECKPOINT) --target cpu $(PORTS) --run sh -c \
+	$(PY) -m tritone.serve "$$CHECKPOINT" --target cpu $(PORTS) --run sh -c \
 		'$(PY) benchmarks/quality.py --url 127.0.0.1:$(GRPC_PORT) && $(PY) benchmarks/load.py --url 127.0.0.1:$(GRPC_PORT)'
-	$(PY) benchmarks/cosyvoice/streaming.py $(CHECKPOINT)
+	$(PY) benchmarks/cosyvoice/streaming.py "$$CHECKPOINT"
 
 clean: ## remove the environment, exports and caches; training runs and data stay
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache *.egg-info

@@ -24,6 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from tritonclient.utils import np_to_triton_dtype
 
+from tritone.client.address import grpc_options
 from tritone.client.errors import (
     ModelNotFound,
     ModelNotUsable,
@@ -223,7 +224,7 @@ class SpeechClient:
 
     def _connect(self) -> Any:
         if self.protocol == "grpc":
-            return self._triton.InferenceServerClient(self.url)
+            return self._triton.InferenceServerClient(self.url, channel_args=grpc_options(self.url))
         return self._triton.InferenceServerClient(self.url, connection_timeout=10.0, network_timeout=self.timeout)
 
     def _inputs(self, arrays: dict[str, np.ndarray]) -> list[Any]:
