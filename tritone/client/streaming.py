@@ -73,10 +73,10 @@ def chunks(
         except Exception as error:
             answers.put((None, error))
 
+    finished = False
     try:
         connection.start_stream(lambda result, error: answers.put((result, error)))
         threading.Thread(target=asking, daemon=True).start()
-        finished = False
         while not finished:
             try:
                 result, error = answers.get(timeout=timeout)
@@ -91,8 +91,25 @@ def chunks(
                 yield chunk
     finally:
         stopped.set()
-        connection.stop_stream(cancel_requests=True)
+        stop(connection, finished, timeout)
         connection.close()
+
+
+def stop(connection: Any, finished: bool, timeout: float) -> None:
+    """Close the stream: cancel what is not finished; let the server close a finished one, for `timeout` seconds.
+
+    Triton 2.51 keeps some 16 kB for ever of each call that is cancelled right after its final response.
+    """
+    if not finished:
+        connection.stop_stream(cancel_requests=True)
+        return
+    patience = threading.Timer(timeout, connection.stop_stream, kwargs={"cancel_requests": True})
+    patience.daemon = True
+    patience.start()
+    try:
+        connection.stop_stream(cancel_requests=False)
+    finally:
+        patience.cancel()
 
 
 def samples(result: Any) -> np.ndarray:

@@ -188,7 +188,32 @@ def test_stream_ends_with_the_final_response() -> None:
     connection = FakeConnection([answer([1.0]), answer([2.0, 3.0]), answer(None, final=True), answer([4.0])])
     chunks = list(client_of(connection).stream("x"))
     assert [chunk.tolist() for chunk in chunks] == [[1.0], [2.0, 3.0]]
-    assert connection.log == ["stream cosyvoice2_stream", "stop cancel=True", "close"]
+    assert connection.log == ["stream cosyvoice2_stream", "stop cancel=False", "close"], (
+        "a finished call is not cancelled"
+    )
+
+
+def test_a_stream_closed_at_its_last_chunk_is_finished_and_not_cancelled() -> None:
+    connection = FakeConnection([answer([1.0]), answer([2.0], final=True)])
+    chunks = client_of(connection).stream("x")
+    assert [next(chunks).tolist(), next(chunks).tolist()] == [[1.0], [2.0]]
+    chunks.close()  # type: ignore[attr-defined]
+    assert connection.log[1:] == ["stop cancel=False", "close"]
+
+
+def test_a_server_that_never_closes_a_finished_stream_is_left() -> None:
+    connection = FakeConnection([answer([1.0], final=True)])
+    cancelled, record = threading.Event(), connection.stop_stream
+
+    def stop_stream(cancel_requests: bool) -> None:
+        record(cancel_requests)
+        if cancel_requests:
+            cancelled.set()
+        assert cancelled.wait(30), "a stream that the server does not close is never cancelled"
+
+    connection.stop_stream = stop_stream  # type: ignore[method-assign]
+    assert len(list(client_of(connection, timeout=0.05).stream("x"))) == 1
+    assert connection.log[1:] == ["stop cancel=False", "stop cancel=True", "close"]
 
 
 def test_stream_keeps_audio_that_comes_with_the_final_response() -> None:
