@@ -137,7 +137,11 @@ def test_a_deadline_counts_as_leaving(tmp_path: Path) -> None:
     [
         ("INVALID_ARGUMENT", "in ensemble 'voice', INVALID_ARGUMENT: speed: is 9", ("INVALID_ARGUMENT", "speed: is 9")),
         ("INTERNAL", "in ensemble 'voice', Stub process 'voice_llm_0_0' is not healthy.", ("UNAVAILABLE", "try again")),
-        ("INTERNAL", "Failed to increase the shared memory pool size for key 'tritone-8000-x'", ("RESOURCE_EXHAUSTED", "too little shared memory")),
+        (
+            "INTERNAL",
+            "Failed to increase the shared memory pool size for key 'tritone-8000-x'",
+            ("RESOURCE_EXHAUSTED", "too little shared memory"),
+        ),
         ("UNKNOWN", "odd", ("INTERNAL", "odd")),
     ],
 )  # fmt: skip
