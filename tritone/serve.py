@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from tritone.server.repository import REPOSITORY, differences, render, write
 from tritone.server.run_folder import RunFolder
 from tritone.server.stage_models import link_plans
 from tritone.stage import Family
+from tritone.supervisor.options import add_options, limits_of, tls_of, triton_options
+from tritone.supervisor.service import Service
 
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
 """Options of the server on a GPU: its rate limiter applies the resources in the stages' configs."""
@@ -83,6 +85,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--llm-engine", default=os.environ.get("TRITONE_LLM_ENGINE", "trtllm"), choices=tuple(ENGINES),
         help="gpu: kind of that server (default: TRITONE_LLM_ENGINE or %(default)s)",
     )  # fmt: skip
+    add_options(parser)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
     mode.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run a command while the server is up")
@@ -151,12 +154,18 @@ def export_if_needed(
     manifest.verify(build, family, checkpoint, selection)
 
 
-def start(args: argparse.Namespace) -> tuple[Family, Server]:
-    """Return the family and its running, warmed-up server."""
+def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda _: None) -> tuple[Family, Service]:
+    """Return the family and its running, warmed-up server.
+
+    Args:
+        created: called with the server before it starts.
+    """
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
     family = open_family(args.checkpoint)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
+    limits, tls = limits_of(args), tls_of(args)
+    options = {**(GPU_OPTIONS if on_gpu else {}), **triton_options(args)}
     check_ports(ports, args.host)
     check_server(home)
     for warning in check_shared_memory(model_processes(render(family, args.target))):
@@ -172,10 +181,12 @@ def start(args: argparse.Namespace) -> tuple[Family, Server]:
         "OMP_NUM_THREADS": str(args.threads),
         "OMP_WAIT_POLICY": "passive",
     }
-    options = GPU_OPTIONS if on_gpu else {}
-    server = Server(repository(family, args.target, build, args.engine), build, ports, env, args.host, home, options)
-    server.start(args.timeout, show)
-    return family, server
+    models = repository(family, args.target, build, args.engine)
+    server = Server(models, build, env, home, options, name=f"server-{args.http_port}")
+    most = args.max_server_mb << 20
+    service = Service(family, server, ports, args.host, limits, tls, waits=on_gpu, most_memory=most)
+    created(service)
+    return family, service.start(args.timeout, show)
 
 
 def repository(family: Family, target: str, build: Path, engine: str | None = None) -> Path:
@@ -223,44 +234,61 @@ def run_command(command: Sequence[str]) -> int:
         raise EnvironmentProblem(f"--run {command[0]} cannot be run: {error.strerror}") from error
 
 
-def wait(server: Server) -> int:
-    """Wait for a signal or the end of the server and return the exit status."""
-    assert server.process is not None
+def wait(service: Service) -> int:
+    """Wait for a signal, or until the server cannot be mended any more, and return the exit status."""
     try:
-        status = server.process.wait()
+        reason = service.ended.result()
     except KeyboardInterrupt:
         print("stopping", file=sys.stderr)
         return 0
-    print(f"error: {server.ended(status)}", file=sys.stderr)
+    print(f"error: {reason}", file=sys.stderr)
     return 1
 
 
-def interrupt(_signal: int, _frame: object) -> None:
-    """End the server on SIGTERM as on Ctrl-C."""
-    raise KeyboardInterrupt
+class Signals:
+    """Ends the server on SIGTERM and Ctrl-C; the first lets running requests end, the second ends all at once."""
+
+    def __init__(self) -> None:
+        self._service: Service | None = None
+        self._stopping = False
+
+    def created(self, service: Service) -> None:
+        """Take note of the server that a second signal has to end."""
+        self._service = service
+
+    def __call__(self, number: int, _frame: object) -> None:
+        """Handle a signal."""
+        if not self._stopping:
+            self._stopping = True
+            raise KeyboardInterrupt
+        if self._service is not None:
+            self._service.kill()
+        os._exit(128 + number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve and return the exit status."""
     args = parse(arguments)
-    signal.signal(signal.SIGTERM, interrupt)
+    signals = Signals()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signals)
     try:
         if args.run and ready(args.http_port, args.host, open_family(args.checkpoint).name):
             return run_command(args.run)
         began = time.monotonic()
-        family, server = start(args)
-        with server:
+        family, service = start(args, signals.created)
+        with service:
             if args.check:
                 check(family, args.http_port, args.host)
                 return 0
             print(
                 f"{family.name} and {family.name}_stream are ready after {time.monotonic() - began:.1f} s: "
                 f"http {args.host}:{args.http_port}, grpc {args.host}:{args.grpc_port}, "
-                f"metrics {args.host}:{args.metrics_port}/metrics; log {server.log}",
+                f"metrics {args.host}:{args.metrics_port}/metrics; log {service.server.log}",
                 file=sys.stderr,
                 flush=True,
             )
-            return run_command(args.run) if args.run else wait(server)
+            return run_command(args.run) if args.run else wait(service)
     except KeyboardInterrupt:
         return 130
     except TritoneError as error:

@@ -35,6 +35,10 @@ class ServerBusy(SpeechError):
     """The server is at its limit; it will accept the request later."""
 
 
+class ServerRecovering(SpeechError):
+    """A process of the server ended during the request, or is being started again; the client may try again."""
+
+
 class ModelNotFound(SpeechError):
     """The server runs, but not this model."""
 
@@ -65,6 +69,8 @@ def explain(
         return InvalidArgument(text[text.index("INVALID_ARGUMENT:") :])
     if "BUSY:" in text:
         return ServerBusy(f"{model} is busy: {text.split('BUSY:', 1)[1].strip()}")
+    if "; try again" in text:
+        return ServerRecovering(text)
     lowered = f"{status} {text}".lower()
     if "unknown model" in lowered or "is not ready" in lowered or "is not found" in lowered:
         return ModelNotFound(model, loaded())

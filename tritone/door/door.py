@@ -22,7 +22,7 @@ from tritone.door.tls import Tls
 from tritone.errors import EnvironmentProblem
 from tritone.server.flags import Flags
 from tritone.server.locate import Ports
-from tritone.server.memory import Budget
+from tritone.supervisor.memory import Budget
 
 TICK = 1.0
 

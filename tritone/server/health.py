@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 from tritone.errors import TritoneError
@@ -24,6 +26,32 @@ def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
             return bool(answer.status == 200)
     except (OSError, http.client.HTTPException):
         return False
+
+
+class SocketConnection(http.client.HTTPConnection):
+    """An HTTP connection to a server that listens on a file."""
+
+    def __init__(self, path: Path, timeout: float = 2) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open the connection."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def ready_at(path: Path) -> bool:
+    """Return True if the Triton server that listens at this file has loaded every model."""
+    connection = SocketConnection(path)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def speak_whole(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:

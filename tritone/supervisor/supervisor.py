@@ -18,8 +18,8 @@ from typing import Protocol
 
 from tritone.errors import TritoneError
 from tritone.server.launch import Server
-from tritone.server.processes import resident_bytes
-from tritone.server.watch import STILL_SECONDS, Problem, Watch
+from tritone.supervisor.processes import resident_bytes
+from tritone.supervisor.watch import STILL_SECONDS, Problem, Watch
 
 POLL = 0.2
 """Seconds between two looks at the processes."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tritone.server.processes import DEAD_STATES, STOPPED_STATES, ModelProcess, Stat, ending, model_processes, stat
+from tritone.supervisor.processes import DEAD_STATES, STOPPED_STATES, ModelProcess, Stat, ending, model_processes, stat
 
 STOPPED_SECONDS = 1.0
 """Seconds after which a stopped process counts as stuck: Triton gives up a model that is silent for one second."""

@@ -1,0 +1,1 @@
+"""Starts a Triton server, keeps it answering, and stops it."""
