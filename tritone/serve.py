@@ -284,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(
                 f"{family.name} and {family.name}_stream are ready after {time.monotonic() - began:.1f} s: "
                 f"http {args.host}:{args.http_port}, grpc {args.host}:{args.grpc_port}, "
-                f"metrics {args.host}:{args.metrics_port}/metrics; log {service.server.log}",
+                f"metrics {args.host}:{args.metrics_port}/metrics; log {service.triton.log}",
                 file=sys.stderr,
                 flush=True,
             )

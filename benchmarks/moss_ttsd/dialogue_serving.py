@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         )
         found: dict[str, Any] = {"ready_after": round(time.monotonic() - began, 1)}
         rate = int(family.settings["sample_rate"])
-        with server, PeakMemory(server.process.pid if server.process else None) as memory:
+        with server, PeakMemory(server.triton.process.pid if server.triton.process else None) as memory:
             for stream in (False, True):
                 for count in sorted({1, args.most}):
                     found[f"{'stream' if stream else 'whole'} x {count}"] = level(

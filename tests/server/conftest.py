@@ -15,8 +15,9 @@ from tritonclient import grpc
 
 from tritone.client.speech_client import SpeechClient
 from tritone.serve import parse, start
-from tritone.server.launch import ROOT, Server
+from tritone.server.launch import ROOT
 from tritone.server.locate import free_ports
+from tritone.supervisor.service import Service
 
 NANO = ROOT / "checkpoints" / "nano"
 SENTENCE = "The birch canoe slid."
@@ -67,7 +68,7 @@ def write_speech_tokenizer(path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def server(checkpoint: Path) -> Iterator[Server]:
+def server(checkpoint: Path) -> Iterator[Service]:
     """The running server; its exports stay in build/ and are made again only when something behind them changed."""
     ports = free_ports()
     arguments = [str(checkpoint), *(f"--{name}-port={port}" for name, port in vars(ports).items())]
@@ -79,7 +80,7 @@ def server(checkpoint: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def speech(server: Server) -> Iterator[SpeechClient]:
+def speech(server: Service) -> Iterator[SpeechClient]:
     """Our client over gRPC."""
     with SpeechClient(f"127.0.0.1:{server.ports.grpc}", timeout=120) as client:
         yield client
@@ -92,7 +93,7 @@ def speaker(speech: SpeechClient) -> str:
 
 
 @pytest.fixture
-def infer(server: Server) -> Iterator[Callable[..., Any]]:
+def infer(server: Service) -> Iterator[Callable[..., Any]]:
     """`infer(name=(array, datatype), ...)`: a raw gRPC request to the ensemble, exactly as given."""
     client = grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
 
@@ -114,7 +115,7 @@ def text(value: str | bytes) -> tuple[np.ndarray, str]:
     return np.array([[data]], np.object_), "BYTES"
 
 
-def lm_tokens(server: Server, model: str) -> int:
+def lm_tokens(server: Service, model: str) -> int:
     """Tokens the model's language model has decoded since the server started, from the metrics page."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics", timeout=5) as page:
         found = re.findall(rf'tritone_lm_tokens_total{{model="{model}"}} (\S+)', page.read().decode())

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from tritonclient import grpc
 
-from tritone.server.launch import Server
+from tritone.supervisor.service import Service
 
 MODEL = "cosyvoice2_flow_encoder"
 
 
-def counts(server: Server) -> tuple[int, int]:
+def counts(server: Service) -> tuple[int, int]:
     """Requests answered and executions run by the flow encoder so far."""
     with grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}") as client:
         stats = client.get_inference_statistics(MODEL).model_stats[0]
     return stats.inference_count, stats.execution_count
 
 
-def settled(server: Server) -> tuple[int, int]:
+def settled(server: Service) -> tuple[int, int]:
     """`counts` once they stand still: the server books a request a little after it has answered it."""
     found, again = counts(server), (-1, -1)
     while found != again:
@@ -31,7 +31,7 @@ def settled(server: Server) -> tuple[int, int]:
     return found
 
 
-def burst(server: Server, requests: list[dict[str, tuple[np.ndarray, str]]]) -> list[np.ndarray]:
+def burst(server: Service, requests: list[dict[str, tuple[np.ndarray, str]]]) -> list[np.ndarray]:
     """Return `mu` of each request, all sent at once on one connection, however slowly this process runs."""
     answers: queue.Queue[Any] = queue.Queue()
     with grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}") as client:
@@ -47,7 +47,7 @@ def burst(server: Server, requests: list[dict[str, tuple[np.ndarray, str]]]) -> 
     return [results[number].as_numpy("mu") for number in range(len(requests))]
 
 
-def test_requests_of_different_lengths_share_an_execution(server: Server, infer: Callable[..., Any]) -> None:
+def test_requests_of_different_lengths_share_an_execution(server: Service, infer: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     embedding = (rng.standard_normal((1, 192)).astype(np.float32), "FP32")
     prompt = (np.zeros((1, 0), np.int64), "INT64")

@@ -18,8 +18,9 @@ from tritonclient.utils import InferenceServerException
 
 from tritone.client.speech_client import SpeechClient
 from tritone.serve import check, parse, start
-from tritone.server.launch import ROOT, Server
+from tritone.server.launch import ROOT
 from tritone.server.locate import free_ports
+from tritone.supervisor.service import Service
 
 MODEL = "bert_vits2"
 MIXED = "今天天气很好 and the sky is blue。こんにちは、元気ですか。It is late."
@@ -28,7 +29,7 @@ Inputs = dict[str, tuple[np.ndarray, str]]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = write_tiny(tmp_path_factory.mktemp("served") / "tiny-bert-vits2")
     ports = free_ports()
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
@@ -40,7 +41,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(served: Server) -> Iterator[grpc.InferenceServerClient]:
+def client(served: Service) -> Iterator[grpc.InferenceServerClient]:
     connection = grpc.InferenceServerClient(f"127.0.0.1:{served.ports.grpc}")
     yield connection
     connection.close()
@@ -217,7 +218,7 @@ def seconds_spent() -> float:
     raise AssertionError("no process runs the streaming entry")
 
 
-def test_our_client_finds_speakers_and_rate(served: Server) -> None:
+def test_our_client_finds_speakers_and_rate(served: Service) -> None:
     with SpeechClient(f"127.0.0.1:{served.ports.grpc}", model=MODEL, timeout=120) as speech:
         assert speech.speakers() == list(SPEAKERS) and speech.sample_rate == 44100
         spoken = speech.synthesize("Hello.", speaker="ben", speed=1.2, seed=3)

@@ -7,14 +7,14 @@ import time
 from server.conftest import SENTENCE, lm_tokens
 
 from tritone.client.speech_client import SpeechClient
-from tritone.server.launch import Server
+from tritone.supervisor.service import Service
 
 STREAM = "cosyvoice2_stream"
 TIMES = 30
 LONG = " ".join([SENTENCE] * TIMES)
 
 
-def settled(server: Server, quiet: float = 1.0, timeout: float = 60.0) -> int:
+def settled(server: Service, quiet: float = 1.0, timeout: float = 60.0) -> int:
     """Return the token count once it has not moved for `quiet` seconds."""
     deadline, count, since = time.monotonic() + timeout, lm_tokens(server, STREAM), time.monotonic()
     while time.monotonic() - since < quiet:
@@ -26,7 +26,7 @@ def settled(server: Server, quiet: float = 1.0, timeout: float = 60.0) -> int:
     return count
 
 
-def test_cancelling_a_stream_stops_the_language_model(server: Server, speech: SpeechClient, speaker: str) -> None:
+def test_cancelling_a_stream_stops_the_language_model(server: Service, speech: SpeechClient, speaker: str) -> None:
     before = lm_tokens(server, STREAM)
     samples = sum(chunk.size for chunk in speech.stream(SENTENCE, speaker=speaker, seed=1))
     full = TIMES * (lm_tokens(server, STREAM) - before)

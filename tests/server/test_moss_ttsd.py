@@ -24,8 +24,9 @@ from tritone.build.layout import data_file, stage_key
 from tritone.catalog import open_family
 from tritone.load import load_model
 from tritone.serve import check, export_if_needed, parse, start
-from tritone.server.launch import ROOT, Server
+from tritone.server.launch import ROOT
 from tritone.server.locate import free_ports
+from tritone.supervisor.service import Service
 
 MODEL = "moss_ttsd"
 LLM, STREAM = f"{MODEL}_llm", f"{MODEL}_stream"
@@ -46,7 +47,7 @@ def loop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldLoop]:
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path, loop: HeldLoop) -> Iterator[Server]:
+def served(folder: Path, loop: HeldLoop) -> Iterator[Service]:
     ports = free_ports()
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
     export_if_needed(open_family(folder), folder, BUILD)
@@ -59,7 +60,7 @@ def served(folder: Path, loop: HeldLoop) -> Iterator[Server]:
 
 
 @pytest.fixture
-def client(served: Server) -> Iterator[grpc.InferenceServerClient]:
+def client(served: Service) -> Iterator[grpc.InferenceServerClient]:
     connection = grpc.InferenceServerClient(f"127.0.0.1:{served.ports.grpc}")
     yield connection
     connection.close()
@@ -101,7 +102,7 @@ def whole(client: grpc.InferenceServerClient, inputs: Inputs) -> np.ndarray:
     return wave[0]
 
 
-def stream(server: Server, inputs: Inputs, most: int = 1 << 30) -> list[tuple[float, np.ndarray]]:
+def stream(server: Service, inputs: Inputs, most: int = 1 << 30) -> list[tuple[float, np.ndarray]]:
     """(seconds since the request, chunk) of each answer, on a connection of its own; leaves after `most` of them."""
     answers: queue.Queue[Any] = queue.Queue()
     client = grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
@@ -123,7 +124,7 @@ def stream(server: Server, inputs: Inputs, most: int = 1 << 30) -> list[tuple[fl
         client.close()
 
 
-def burst(server: Server, requests: list[Inputs]) -> list[list[tuple[int, np.ndarray]]]:
+def burst(server: Service, requests: list[Inputs]) -> list[list[tuple[int, np.ndarray]]]:
     """Return (place among all answers, chunk) of each request, all sent at once on one connection.
 
     They reach the server together however slowly this process runs.
@@ -152,7 +153,7 @@ def burst(server: Server, requests: list[Inputs]) -> list[list[tuple[int, np.nda
         client.close()
 
 
-def pending(server: Server, model: str) -> int:
+def pending(server: Service, model: str) -> int:
     """Return how many requests wait in the model's queue."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics", timeout=5) as page:
         counts = re.findall(rf'nv_inference_pending_request_count{{model="{model}".*}} (\S+)', page.read().decode())
@@ -170,7 +171,7 @@ def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
 
 @pytest.mark.parametrize("voice", [{}, {"reference_wav": sound(2.1), "reference_text": "[S1]Yes. [S2]No."}])
 def test_ensemble_stream_and_offline_speak_alike(
-    served: Server, client: grpc.InferenceServerClient, folder: Path, voice: dict[str, Any]
+    served: Service, client: grpc.InferenceServerClient, folder: Path, voice: dict[str, Any]
 ) -> None:
     spoken, chunks = whole(client, say(**voice)), stream(served, say(**voice))
     assert spoken.shape == (50 * 2560,) and np.abs(spoken).max() > 1e-3
@@ -182,7 +183,7 @@ def test_ensemble_stream_and_offline_speak_alike(
     assert config["parameters"]["sample_rate"]["string_value"] == str(offline.sample_rate) == "32000"
 
 
-def test_the_first_chunk_needs_25_rows(served: Server, loop: HeldLoop) -> None:
+def test_the_first_chunk_needs_25_rows(served: Service, loop: HeldLoop) -> None:
     long = say(max_seconds=20.0)
     with loop.closed(rows=25):
         assert len(stream(served, long, most=1)) == 1, "of 257 rows"
@@ -212,7 +213,7 @@ def test_voices_and_settings_are_heard(client: grpc.InferenceServerClient) -> No
 
 
 def test_requests_that_arrive_together_share_steps(
-    served: Server, client: grpc.InferenceServerClient, loop: HeldLoop
+    served: Service, client: grpc.InferenceServerClient, loop: HeldLoop
 ) -> None:
     """A step of the language model decodes a row of every sequence, so four cost the steps of the longest."""
     requests = [say("[S1]" + "Word. " * n, seed=n, max_seconds=s) for n, s in enumerate((1.0, 4.0, 2.0, 3.0), 1)]
@@ -236,7 +237,7 @@ def test_requests_that_arrive_together_share_steps(
 
 
 @pytest.mark.parametrize("count", [2, 4])
-def test_streams_share_steps(served: Server, loop: HeldLoop, count: int) -> None:
+def test_streams_share_steps(served: Service, loop: HeldLoop, count: int) -> None:
     """Each is what it is alone, and the steps are those of the longest and one more for each that joins.
 
     None is long enough to pause because it is ahead of its reader.
@@ -258,7 +259,7 @@ def test_streams_share_steps(served: Server, loop: HeldLoop, count: int) -> None
     assert max(steps) <= lm_tokens(served, STREAM) - before <= max(steps) + count - 1
 
 
-def test_a_client_that_goes_away_stops_the_language_model(served: Server, client: grpc.InferenceServerClient) -> None:
+def test_a_client_that_goes_away_stops_the_language_model(served: Service, client: grpc.InferenceServerClient) -> None:
     long = say(max_seconds=60.0)
     before = lm_tokens(served, STREAM)
     assert len(stream(served, long, most=1)) == 1
@@ -287,7 +288,7 @@ def test_a_client_that_goes_away_stops_the_language_model(served: Server, client
     ],
 )
 def test_bad_requests_are_named_and_the_server_goes_on(
-    served: Server, client: grpc.InferenceServerClient, inputs: Inputs, message: str
+    served: Service, client: grpc.InferenceServerClient, inputs: Inputs, message: str
 ) -> None:
     with pytest.raises(InferenceServerException, match=message):
         whole(client, inputs)

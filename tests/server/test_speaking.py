@@ -12,7 +12,7 @@ from server.conftest import SENTENCE, text
 
 from tritone.client.speech_client import SpeechClient
 from tritone.server.health import ready
-from tritone.server.launch import Server
+from tritone.supervisor.service import Service
 
 LENGTHS = ("Yes.", "A cup of tea, please.", SENTENCE)
 
@@ -24,7 +24,7 @@ def sound(waveform: np.ndarray) -> None:
     assert np.isfinite(waveform).all() and np.abs(waveform).max() <= 1
 
 
-def test_server_and_every_model_are_ready(server: Server) -> None:
+def test_server_and_every_model_are_ready(server: Service) -> None:
     assert ready(server.ports.http)
     steps = ("text_encoder", "llm", "flow_encoder", "flow_decoder", "vocoder", "stream")
     models = ["cosyvoice2", *(f"cosyvoice2_{step}" for step in steps)]
@@ -32,7 +32,7 @@ def test_server_and_every_model_are_ready(server: Server) -> None:
     assert not ready(server.ports.http, model="no_such_model")
 
 
-def test_ensemble_over_grpc_and_http_give_the_same(speech: SpeechClient, speaker: str, server: Server) -> None:
+def test_ensemble_over_grpc_and_http_give_the_same(speech: SpeechClient, speaker: str, server: Service) -> None:
     over_grpc = speech.synthesize(SENTENCE, speaker=speaker, seed=4).waveform
     with SpeechClient(f"127.0.0.1:{server.ports.http}", "http") as client:
         over_http = client.synthesize(SENTENCE, speaker=speaker, seed=4).waveform

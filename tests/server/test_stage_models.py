@@ -19,10 +19,12 @@ from server.conftest import SENTENCE, lm_tokens
 from tritone.catalog import open_family
 from tritone.client.errors import RequestFailed
 from tritone.client.speech_client import SpeechClient
+from tritone.door.limits import Limits
 from tritone.serve import GPU_OPTIONS
 from tritone.server.launch import Server
 from tritone.server.locate import free_ports
 from tritone.server.repository import render, write
+from tritone.supervisor.service import Service
 
 SAME = 1e-4
 """Largest difference relative to the peak: the same files on the same engine, in another process."""
@@ -47,16 +49,17 @@ def repository(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def stages(server: Server, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def stages(server: Service, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A server on that repository beside the ordinary one: same checkpoint and exports, options as on a GPU."""
     build = tmp_path_factory.mktemp("stages-build")
     options = GPU_OPTIONS | {"allow-gpu-metrics": "false"}
-    with Server(repository, build, free_ports(), server.env, options=options).start(150) as running:
+    triton = Server(repository, build, server.triton.env, options=options)
+    with Service(server.family, triton, free_ports(), limits=Limits(streams=16)).start(150) as running:
         yield running
 
 
 @pytest.fixture
-def staged(stages: Server) -> Iterator[SpeechClient]:
+def staged(stages: Service) -> Iterator[SpeechClient]:
     with SpeechClient(f"127.0.0.1:{stages.ports.grpc}", timeout=120) as client:
         yield client
 
@@ -66,21 +69,23 @@ def difference(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-def executions(server: Server, model: str) -> int:
+def executions(server: Service, model: str) -> int:
     """Batches the model has run since the server started."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics", timeout=5) as page:
         found = re.findall(rf'nv_inference_exec_count{{model="{model}",version="1"}} (\S+)', page.read().decode())
     return int(float(found[0]))
 
 
-def test_ensemble_speaks_what_the_cpu_target_speaks(speech: SpeechClient, staged: SpeechClient, stages: Server) -> None:
+def test_ensemble_speaks_what_the_cpu_target_speaks(
+    speech: SpeechClient, staged: SpeechClient, stages: Service
+) -> None:
     before = executions(stages, "cosyvoice2_stage_flow_estimator")
     wanted = speech.synthesize(SENTENCE, seed=3).waveform
     assert difference(staged.synthesize(SENTENCE, seed=3).waveform, wanted) <= SAME
     assert executions(stages, "cosyvoice2_stage_flow_estimator") - before == 10, "the stage's model was not asked"
 
 
-def test_stream_speaks_what_the_cpu_target_speaks(speech: SpeechClient, staged: SpeechClient, stages: Server) -> None:
+def test_stream_speaks_what_the_cpu_target_speaks(speech: SpeechClient, staged: SpeechClient, stages: Service) -> None:
     before = executions(stages, "cosyvoice2_stage_flow_estimator_chunk")
     wanted = np.concatenate(list(speech.stream(SENTENCE, seed=3)))
     chunks = list(staged.stream(SENTENCE, seed=3))
@@ -89,7 +94,7 @@ def test_stream_speaks_what_the_cpu_target_speaks(speech: SpeechClient, staged: 
     assert executions(stages, "cosyvoice2_stage_flow_estimator_chunk") > before
 
 
-def test_busy_stages_make_requests_wait_and_never_for_each_other(staged: SpeechClient, stages: Server) -> None:
+def test_busy_stages_make_requests_wait_and_never_for_each_other(staged: SpeechClient, stages: Service) -> None:
     """More callers than there are instances of any stage, ensembles and streams at once, under the rate limiter."""
     alone = np.concatenate(list(staged.stream(SENTENCE, seed=5)))
     whole: list[np.ndarray] = []
@@ -122,7 +127,7 @@ def test_error_of_a_stage_reaches_the_client_with_its_name(staged: SpeechClient)
     assert staged.synthesize(SENTENCE).waveform.size > 1000
 
 
-def test_cancelling_a_stream_stops_its_stages(staged: SpeechClient, stages: Server) -> None:
+def test_cancelling_a_stream_stops_its_stages(staged: SpeechClient, stages: Service) -> None:
     stream = staged.stream(" ".join([SENTENCE] * 20), seed=1)
     next(stream)
     stream.close()

@@ -16,6 +16,8 @@ from tritone.server import launch
 from tritone.server.health import ready
 from tritone.server.launch import ROOT, Server, ServerFailed
 from tritone.server.locate import Ports, free_ports
+from tritone.supervisor.processes import children
+from tritone.supervisor.service import Service
 
 BROKEN = """
 class TritonPythonModel:
@@ -55,8 +57,8 @@ def port_options(ports: Ports) -> list[str]:
 def descendants(pid: int) -> list[int]:
     """Processes started by the process, directly or not."""
     found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        found += [int(child), *descendants(int(child))]
+    for child in children(pid):
+        found += [child, *descendants(child)]
     return found
 
 
@@ -75,14 +77,14 @@ def resident(pid: int) -> int:
 
 
 def test_model_that_does_not_load_is_named_with_its_own_error(tmp_path: Path) -> None:
-    server = Server(one_model(tmp_path / "models", BROKEN), tmp_path / "build", free_ports(), {})
+    server = Server(one_model(tmp_path / "models", BROKEN), tmp_path / "build", {})
     with pytest.raises(ServerFailed, match=r"model single did not load: FileNotFoundError: engine\.onnx is missing"):
         server.start(60)
-    assert server.process is None
+    assert server.triton.process is None
 
 
 def test_crash_of_the_server_leaves_no_process_and_no_shared_memory_behind(tmp_path: Path) -> None:
-    other = Server(one_model(tmp_path / "models", BUSY), tmp_path, free_ports(), {}).start(60)
+    other = Server(one_model(tmp_path / "models", BUSY), tmp_path, {}).start(60)
     assert other.process is not None
     models = descendants(other.process.pid)
     assert models and other.shared_memory()
@@ -96,18 +98,19 @@ def test_crash_of_the_server_leaves_no_process_and_no_shared_memory_behind(tmp_p
         time.sleep(0.1)
 
 
-def test_taken_port_is_told_before_anything_starts(server: Server, tmp_path: Path) -> None:
-    other = Server(server.repository, tmp_path, server.ports, {})
-    with pytest.raises(EnvironmentProblem, match=rf"http port {server.ports.http} .* --http-port"):
+def test_taken_port_is_told_before_anything_starts(server: Service, tmp_path: Path) -> None:
+    other = Service(server.family, Server(server.triton.repository, tmp_path, {}), server.ports)
+    with pytest.raises(EnvironmentProblem, match=rf"cannot listen on 127\.0\.0\.1.*{server.ports.http}"):
         other.start()
+    assert other.triton.process is None
     assert ready(server.ports.http)
 
 
 def test_missing_libpython_is_told_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Service
 ) -> None:
     monkeypatch.setattr("tritone.server.locate.library_folders", lambda: [tmp_path])
-    other = Server(server.repository, tmp_path / "build", free_ports(), {})
+    other = Server(server.triton.repository, tmp_path / "build", {})
     with pytest.raises(EnvironmentProblem, match=r"libpython3\.\d+\.so\.1\.0, .*apt-get install"):
         other.start()
     assert other.process is None
@@ -119,9 +122,9 @@ def test_missing_checkpoint_is_a_sentence_and_status_1() -> None:
     assert result.stderr.startswith("error: checkpoints/no_such_voice is not a directory")
 
 
-def test_check_speaks_through_both_entries_and_leaves_nothing_running(checkpoint: Path, server: Server) -> None:
+def test_check_speaks_through_both_entries_and_leaves_nothing_running(checkpoint: Path, server: Service) -> None:
     ports = free_ports()
-    build = server.env["TRITONE_BUILD_DIR"]
+    build = server.triton.env["TRITONE_BUILD_DIR"]
     result = serve(str(checkpoint), "--check", f"--build-dir={build}", *port_options(ports))
     assert result.returncode == 0, result.stderr
     assert "cosyvoice2: " in result.stdout and "cosyvoice2_stream: " in result.stdout
@@ -129,9 +132,9 @@ def test_check_speaks_through_both_entries_and_leaves_nothing_running(checkpoint
     assert not ready(ports.http)
 
 
-def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server: Server, tmp_path: Path) -> None:
+def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server: Service, tmp_path: Path) -> None:
     ports = free_ports()
-    build = server.env["TRITONE_BUILD_DIR"]
+    build = server.triton.env["TRITONE_BUILD_DIR"]
     command = [sys.executable, "-m", "tritone.serve", str(checkpoint), f"--build-dir={build}", *port_options(ports)]
     log = tmp_path / "stderr"
     with log.open("w") as stderr, subprocess.Popen(command, cwd=ROOT, stderr=stderr) as process:
@@ -149,28 +152,28 @@ def test_terminating_the_command_stops_the_whole_server(checkpoint: Path, server
         time.sleep(0.1)
 
 
-def test_run_uses_the_server_that_is_there_and_returns_its_status(checkpoint: Path, server: Server) -> None:
+def test_run_uses_the_server_that_is_there_and_returns_its_status(checkpoint: Path, server: Service) -> None:
     result = serve(str(checkpoint), *port_options(server.ports), "--run", sys.executable, "-c", "raise SystemExit(7)")
     assert result.returncode == 7
     assert "loaded" not in result.stderr and "ready after" not in result.stderr, "no other server was started"
 
 
-def test_memory_of_server_and_models_stays_below_three_gigabytes(server: Server) -> None:
-    assert server.process is not None
-    total = sum(map(resident, [server.process.pid, *descendants(server.process.pid)]))
+def test_memory_of_server_and_models_stays_below_three_gigabytes(server: Service) -> None:
+    assert server.triton.process is not None
+    total = sum(map(resident, [server.triton.process.pid, *descendants(server.triton.process.pid)]))
     assert total < 3 * 2**30
 
 
-def test_models_import_no_training_packages(server: Server) -> None:
-    assert server.process is not None
-    models = descendants(server.process.pid)
+def test_models_import_no_training_packages(server: Service) -> None:
+    assert server.triton.process is not None
+    models = descendants(server.triton.process.pid)
     assert len(models) >= 7
     for pid in models:
         assert "/torch/" not in Path(f"/proc/{pid}/maps").read_text()
 
 
 def test_environment_reaches_the_models(tmp_path: Path) -> None:
-    server = Server(tmp_path, tmp_path, Ports(), {"TRITONE_MODEL_DIR": str(tmp_path), "TRITONE_THREADS": "2"})
+    server = Server(tmp_path, tmp_path, {"TRITONE_MODEL_DIR": str(tmp_path), "TRITONE_THREADS": "2"})
     env = server.environment()
     try:
         assert env["TRITONE_THREADS"] == "2" and Path(env["TRITONE_MODEL_DIR"]).samefile(tmp_path)

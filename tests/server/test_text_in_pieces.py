@@ -20,6 +20,7 @@ from tritonclient.utils import InferenceServerException
 from tritone.catalog import open_family
 from tritone.client.errors import InvalidArgument, ServerBusy
 from tritone.client.speech_client import SpeechClient
+from tritone.door.limits import Limits
 from tritone.engines.onnx import onnx_call
 from tritone.families.cosyvoice.checkpoint.folder import load_config
 from tritone.families.cosyvoice.lm.bistream import bistream
@@ -37,6 +38,7 @@ from tritone.serve import export_if_needed
 from tritone.server.launch import ROOT, Server
 from tritone.server.locate import free_ports
 from tritone.server.repository import render, write
+from tritone.supervisor.service import Service
 
 PATIENCE = 8
 LIMITS = "".join(
@@ -48,7 +50,7 @@ LIMITS = "".join(
 class Served:
     """A version's server with small limits, and where its checkpoint and exports are."""
 
-    def __init__(self, version: int, folder: Path, build: Path, server: Server) -> None:
+    def __init__(self, version: int, folder: Path, build: Path, server: Service) -> None:
         self.version, self.folder, self.build, self.server = version, folder, build, server
         self.model = f"cosyvoice{version}"
 
@@ -69,7 +71,8 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     (home / "overrides" / f"{family.name}_stream.pbtxt").write_text(LIMITS)
     write(render(family, "cpu", home / "overrides"), home / "repository")
     env = {"TRITONE_MODEL_DIR": str(folder), "TRITONE_BUILD_DIR": str(build), "OMP_NUM_THREADS": "1"}
-    with Server(home / "repository", home / "server", free_ports(), env).start() as server:
+    triton = Server(home / "repository", home / "server", env)
+    with Service(family, triton, free_ports(), limits=Limits(streams=16)).start() as server:
         yield Served(version, folder, build, server)
 
 

@@ -16,7 +16,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from tritone.serve import check, parse, start
-from tritone.server.launch import ROOT, Server
+from tritone.server.launch import ROOT
 from tritone.server.locate import free_ports
 
 RATES = {1: 22050, 2: 24000, 3: 24000}
@@ -25,7 +25,7 @@ Inputs = dict[str, tuple[np.ndarray, str]]
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids=lambda version: f"cosyvoice{version}")
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Server]]:
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Service]]:
     """The version and its running server, which has spoken once through each entry."""
     version = request.param
     folder = tmp_path_factory.mktemp("served") / f"tiny-v{version}"
@@ -41,7 +41,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def client(served: tuple[int, Server]) -> Iterator[grpc.InferenceServerClient]:
+def client(served: tuple[int, Service]) -> Iterator[grpc.InferenceServerClient]:
     connection = grpc.InferenceServerClient(f"127.0.0.1:{served[1].ports.grpc}")
     yield connection
     connection.close()
@@ -89,7 +89,7 @@ def stream(client: grpc.InferenceServerClient, model: str, inputs: Inputs) -> li
 
 
 def test_published_client_speaks_through_both_entries(
-    served: tuple[int, Server], client: grpc.InferenceServerClient
+    served: tuple[int, Service], client: grpc.InferenceServerClient
 ) -> None:
     model = f"cosyvoice{served[0]}"
     inputs = recording(2.0) | {"reference_text": text("A word."), "target_text": text("Hi you.")}
@@ -101,7 +101,7 @@ def test_published_client_speaks_through_both_entries(
 
 
 def test_published_client_speaks_over_plain_http(
-    served: tuple[int, Server], client: grpc.InferenceServerClient
+    served: tuple[int, Service], client: grpc.InferenceServerClient
 ) -> None:
     """JSON as that client posts it, and its recording padded to ten seconds as the other one pads it."""
     version, server = served
@@ -128,7 +128,7 @@ def test_published_client_speaks_over_plain_http(
 
 
 def test_every_mode_speaks_and_each_says_something_else(
-    served: tuple[int, Server], client: grpc.InferenceServerClient
+    served: tuple[int, Service], client: grpc.InferenceServerClient
 ) -> None:
     version, model = served[0], f"cosyvoice{served[0]}"
     say, told = {"target_text": text("Hi you.")}, {"instruct_text": text("Calm.")}
@@ -150,7 +150,7 @@ def test_every_mode_speaks_and_each_says_something_else(
 
 
 def test_a_mode_of_another_version_is_refused_by_name(
-    served: tuple[int, Server], client: grpc.InferenceServerClient
+    served: tuple[int, Service], client: grpc.InferenceServerClient
 ) -> None:
     version, model = served[0], f"cosyvoice{served[0]}"
     wrong = "instruct2" if version == 1 else "instruct"
@@ -164,7 +164,7 @@ def test_a_mode_of_another_version_is_refused_by_name(
 
 
 def test_what_hears_answers_under_the_published_names(
-    served: tuple[int, Server], client: grpc.InferenceServerClient
+    served: tuple[int, Service], client: grpc.InferenceServerClient
 ) -> None:
     inputs = recording(2.0)
     tokens = client.infer("speech_tokenizer", tensors(inputs)).as_numpy("prompt_speech_tokens")

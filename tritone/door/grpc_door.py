@@ -167,7 +167,7 @@ class GrpcDoor(rpc.GRPCInferenceServiceServicer):
             return await abort(context, refusal)
         except grpc.RpcError as error:
             status = error.code() if error.code() is not grpc.StatusCode.UNKNOWN else grpc.StatusCode.UNAVAILABLE
-            return await context.abort(status, error.details() or "Triton does not answer")  # type: ignore[no-any-return]
+            return await context.abort(status, error.details() or "Triton does not answer")
 
 
 async def abort(context: Context, refusal: Refused) -> Any:

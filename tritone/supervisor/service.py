@@ -25,7 +25,7 @@ class Service:
     """Serves one family on public ports; use it as a context manager, or call `start` and `stop`.
 
     Args:
-        server: the Triton server of the family's repository, not started.
+        triton: the Triton server of the family's repository, not started.
         waits: whether models wait for another server, so that doing nothing is no sign of being stuck.
         most_memory: resident bytes of Triton itself above which it is started again.
     """
@@ -33,7 +33,7 @@ class Service:
     def __init__(
         self,
         family: Family,
-        server: Server,
+        triton: Server,
         ports: Ports,
         host: str = "127.0.0.1",
         limits: Limits | None = None,
@@ -41,19 +41,19 @@ class Service:
         waits: bool = False,
         most_memory: int = 1 << 30,
     ) -> None:
-        self.family, self.server, self.ports, self.host = family, server, ports, host
-        server.env[VARIABLE] = str(server.flags)
+        self.family, self.triton, self.ports, self.host = family, triton, ports, host
+        triton.env[VARIABLE] = str(triton.flags)
         self.door = Door(
             entries_of(family),
             needs(family),
-            Sockets(server.http, server.grpc, server.metrics),
-            Flags(server.flags),
+            Sockets(triton.http, triton.grpc, triton.metrics),
+            Flags(triton.flags),
             limits,
             tls=tls,
         )
         self.ended: Future[str] = Future()
         self.supervisor = Supervisor(
-            server, self.door, self._gave_up, most_memory, still=None if waits else STILL_SECONDS
+            triton, self.door, self._gave_up, most_memory, still=None if waits else STILL_SECONDS
         )
         self._thread: threading.Thread | None = None
 
@@ -63,9 +63,9 @@ class Service:
 
         def run() -> None:
             try:
-                self.server.start(timeout, progress)
+                self.triton.start(timeout, progress)
                 if self.door.limits.streams is None:
-                    self.door.pace.speed = measure(self.server.grpc, self.family.name)
+                    self.door.pace.speed = measure(self.triton.grpc, self.family.name)
                 self.supervisor.started()
             except BaseException as error:
                 started.set_exception(error)
@@ -88,15 +88,15 @@ class Service:
         """Refuse new requests, let running ones end for `grace` seconds, and stop everything."""
         self.supervisor.stop()
         self.door.stop(grace)
-        self.server.stop()
+        self.triton.stop()
         if not self.ended.done():
             self.ended.set_result("")
 
     def kill(self) -> None:
         """Stop everything at once, from a signal handler: nothing is waited for."""
         self.supervisor.stop()
-        self.server.kill()
-        self.server.run.remove()
+        self.triton.kill()
+        self.triton.run.remove()
 
     def _gave_up(self, reason: str) -> None:
         if not self.ended.done():

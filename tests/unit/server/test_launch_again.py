@@ -9,7 +9,6 @@ import pytest
 
 from tritone.server import launch
 from tritone.server.launch import Server, ServerAborted, ServerFailed
-from tritone.server.locate import free_ports
 
 SCRIPT = """
 import os, pathlib, sys, time
@@ -27,7 +26,7 @@ class Scripted(Server):
     """A server whose process is a script that aborts a number of times."""
 
     def __init__(self, folder: Path, aborts: int, last_words: str) -> None:
-        super().__init__(folder, folder, free_ports(), {})
+        super().__init__(folder, folder, {})
         self._script = [sys.executable, "-c", SCRIPT, str(folder / "runs"), str(aborts), last_words]
 
     def command(self) -> list[str]:
@@ -39,7 +38,7 @@ class Scripted(Server):
 
 @pytest.fixture(autouse=True)
 def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "ready", lambda *_: (tmp_path / "ready").exists())
+    monkeypatch.setattr(launch, "ready_at", lambda *_: (tmp_path / "ready").exists())
 
 
 def test_one_abort_is_repaired_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

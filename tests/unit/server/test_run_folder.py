@@ -13,7 +13,6 @@ import pytest
 from tritone.errors import EnvironmentProblem
 from tritone.server import run_folder
 from tritone.server.launch import ROOT, Server
-from tritone.server.locate import Ports
 from tritone.server.run_folder import PLAIN, RunFolder, link_python, open_log, plain_parent, remove_abandoned
 
 ODD = "a (b) [c] $HOME & \"q\" 'x';声音"
@@ -46,7 +45,7 @@ def test_links_have_plain_names_and_lead_to_folders_of_any_name(tmp_path: Path) 
 
 def test_every_path_that_triton_gets_is_plain(tmp_path: Path) -> None:
     (tmp_path / ODD).mkdir()
-    server = Server(tmp_path / ODD, tmp_path / ODD, Ports(), {"TRITONE_MODEL_DIR": str(tmp_path / ODD)})
+    server = Server(tmp_path / ODD, tmp_path / ODD, {"TRITONE_MODEL_DIR": str(tmp_path / ODD)})
     try:
         env, command = server.environment(), server.command()
         paths = [word.partition("=")[2] for word in command if "repository=" in word or "directory=" in word]
