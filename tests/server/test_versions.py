@@ -18,6 +18,7 @@ from tritonclient.utils import InferenceServerException
 from tritone.serve import check, parse, start
 from tritone.server.launch import ROOT
 from tritone.server.locate import free_ports
+from tritone.supervisor.service import Service
 
 RATES = {1: 22050, 2: 24000, 3: 24000}
 CODES = {1: 4096, 2: 6561, 3: 6561}

@@ -15,6 +15,7 @@ import pytest
 from tritone.errors import InvalidRequest
 from tritone.server import bls
 from tritone.server.bls import Busy, Cancelled, StageFailed
+from tritone.server.flags import Flags
 from tritone.server.pieces import END, START, ArrivingText, ArrivingTexts
 from tritone.text.split import MAX_CHARACTERS
 
@@ -201,7 +202,9 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
 
     model, texts = module.TritonPythonModel(), ArrivingTexts({})
     model.texts, streaming = texts, types.SimpleNamespace(stream=stream)
-    model.stream(streaming, types.SimpleNamespace(send=send, is_cancelled=never), {}, opened(texts))
+    model.flags = Flags(None)
+    sender = types.SimpleNamespace(send=send, is_cancelled=never)
+    model.stream(streaming, sender, {}, opened(texts), "")
     ((response, (_, _, refusal)),) = heard
     if fails:
         assert "speaker: unknown 'stranger'" in response and refusal is None
