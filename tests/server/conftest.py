@@ -95,7 +95,18 @@ def speaker(speech: SpeechClient) -> str:
 @pytest.fixture
 def infer(server: Service) -> Iterator[Callable[..., Any]]:
     """`infer(name=(array, datatype), ...)`: a raw gRPC request to the ensemble, exactly as given."""
-    client = grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}")
+    yield from raw_requests(f"127.0.0.1:{server.ports.grpc}")
+
+
+@pytest.fixture
+def inside(server: Service) -> Iterator[Callable[..., Any]]:
+    """The same to any model of Triton itself, past the front door."""
+    yield from raw_requests(server.triton.grpc)
+
+
+def raw_requests(address: str) -> Iterator[Callable[..., Any]]:
+    """Yield a function that sends a gRPC request to this address."""
+    client = grpc.InferenceServerClient(address)
 
     def call(model: str = "cosyvoice2", **inputs: tuple[np.ndarray, str]) -> Any:
         tensors = []

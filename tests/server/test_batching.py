@@ -17,7 +17,7 @@ MODEL = "cosyvoice2_flow_encoder"
 
 def counts(server: Service) -> tuple[int, int]:
     """Requests answered and executions run by the flow encoder so far."""
-    with grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}") as client:
+    with grpc.InferenceServerClient(server.triton.grpc) as client:
         stats = client.get_inference_statistics(MODEL).model_stats[0]
     return stats.inference_count, stats.execution_count
 
@@ -34,7 +34,7 @@ def settled(server: Service) -> tuple[int, int]:
 def burst(server: Service, requests: list[dict[str, tuple[np.ndarray, str]]]) -> list[np.ndarray]:
     """Return `mu` of each request, all sent at once on one connection, however slowly this process runs."""
     answers: queue.Queue[Any] = queue.Queue()
-    with grpc.InferenceServerClient(f"127.0.0.1:{server.ports.grpc}") as client:
+    with grpc.InferenceServerClient(server.triton.grpc) as client:
         for number, inputs in enumerate(requests):
             tensors = []
             for name, (array, datatype) in inputs.items():
@@ -47,14 +47,14 @@ def burst(server: Service, requests: list[dict[str, tuple[np.ndarray, str]]]) ->
     return [results[number].as_numpy("mu") for number in range(len(requests))]
 
 
-def test_requests_of_different_lengths_share_an_execution(server: Service, infer: Callable[..., Any]) -> None:
+def test_requests_of_different_lengths_share_an_execution(server: Service, inside: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     embedding = (rng.standard_normal((1, 192)).astype(np.float32), "FP32")
     prompt = (np.zeros((1, 0), np.int64), "INT64")
     tokens = [rng.integers(0, 60, (1, length)) for length in (150, 160, 170, 180, 190, 200)]
 
     def mu(row: np.ndarray) -> np.ndarray:
-        answer = infer(MODEL, speech_token=(row, "INT64"), prompt_speech_token=prompt, embedding=embedding)
+        answer = inside(MODEL, speech_token=(row, "INT64"), prompt_speech_token=prompt, embedding=embedding)
         return answer.as_numpy("mu")
 
     alone = [mu(row) for row in tokens]

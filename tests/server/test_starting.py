@@ -80,7 +80,7 @@ def test_model_that_does_not_load_is_named_with_its_own_error(tmp_path: Path) ->
     server = Server(one_model(tmp_path / "models", BROKEN), tmp_path / "build", {})
     with pytest.raises(ServerFailed, match=r"model single did not load: FileNotFoundError: engine\.onnx is missing"):
         server.start(60)
-    assert server.triton.process is None
+    assert server.process is None
 
 
 def test_crash_of_the_server_leaves_no_process_and_no_shared_memory_behind(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ class Door:
         self._thread = threading.Thread(target=self._loop.run_forever, name="door", daemon=True)
         self._desk: Desk | None = None
         self._parts: list[Any] = []
+        self._ticking: asyncio.Task[None] | None = None
         self._idle_bytes = 0
 
     def start(self, host: str, ports: Ports) -> None:
@@ -101,6 +102,7 @@ class Door:
     async def _close(self, grace: float) -> None:
         if self._desk is not None:
             self._desk.draining = True
+        if self._ticking is not None:
             self._ticking.cancel()
         for part in self._parts:
             await part.stop(grace)

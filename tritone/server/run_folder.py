@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tritone.errors import EnvironmentProblem
+from tritone.supervisor.leftovers import remove_leftovers
 
 PREFIX = "tritone-"
 PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 LONGEST = 60
 """Most characters of the folder's parent: the name of a socket in the folder has at most 107 in all."""
-FRESH = 60
+FRESH = 2
 """Seconds in which a folder without a lock may still belong to a server that starts."""
 
 
@@ -97,13 +98,17 @@ def has_room(parent: Path) -> bool:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Delete the folders of this user's servers that were killed: nobody holds their lock any more."""
+    """Delete the folders of this user's servers that were killed, and what is left of these servers.
+
+    A server that was killed holds the lock of its folder no more, while a process of it may still run.
+    """
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             status = folder.lstat()
             if status.st_uid != os.getuid() or time.time() - status.st_mtime < FRESH:
                 continue
             with exclusively(folder):
+                remove_leftovers(folder)
                 shutil.rmtree(folder, ignore_errors=True)
 
 
