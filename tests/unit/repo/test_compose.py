@@ -26,7 +26,7 @@ DOCKERFILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
 TARGETS = ("cpu", "gpu")
 KEYS = {
     "profiles", "image", "build", "command", "environment", "ports", "networks", "volumes", "depends_on", "deploy",
-    "shm_size", "init", "stop_grace_period", "restart", "healthcheck",
+    "shm_size", "cap_drop", "security_opt", "init", "stop_grace_period", "restart", "healthcheck",
 }  # fmt: skip
 sys.path.insert(0, str(ROOT / "docker"))
 
@@ -65,7 +65,7 @@ def test_services_are_written_in_composes_own_words() -> None:
 def test_each_profile_has_its_server_and_metrics(target: str) -> None:
     running = {name for name, service in SERVICES.items() if target in service["profiles"]}
     assert {target, "metrics"} <= running
-    published = [port.split(":")[0] for name in running for port in SERVICES[name].get("ports", [])]
+    published = [port.split(":")[1] for name in running for port in SERVICES[name].get("ports", [])]
     assert len(published) == len(set(published)), "two services want one port"
 
 
@@ -123,7 +123,7 @@ def test_every_file_the_services_name_exists() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_ports_are_the_servers(target: str) -> None:
     ports = [str(port) for port in vars(Ports()).values()]
-    assert SERVICES[target]["ports"] == [f"{port}:{port}" for port in ports]
+    assert SERVICES[target]["ports"] == [f"127.0.0.1:{port}:{port}" for port in ports]
     dockerfile = dict(instructions(ROOT / SERVICES[target]["build"]["dockerfile"]))
     assert dockerfile["EXPOSE"].split() == ports
     assert f"ready({ports[0]})" in dockerfile["HEALTHCHECK"]
@@ -131,6 +131,24 @@ def test_ports_are_the_servers(target: str) -> None:
     addresses = [address for job in scraped for group in job["static_configs"] for address in group["targets"]]
     assert f"tritone:{ports[2]}" in addresses
     assert SERVICES[target]["networks"]["default"]["aliases"] == ["tritone"]
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    for name, service in SERVICES.items():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_containers_do_not_run_as_root(path: Path) -> None:
+    found = [instruction for instruction, _ in instructions(path)]
+    assert dict(instructions(path))["USER"] == "tritone"
+    assert "RUN" not in found[found.index("USER") :], "the image is complete before it gives up its rights"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_servers_have_no_capabilities_and_gain_none(target: str) -> None:
+    assert SERVICES[target]["cap_drop"] == ["ALL"]
+    assert SERVICES[target]["security_opt"] == ["no-new-privileges:true"]
 
 
 @pytest.mark.parametrize("target", TARGETS)
