@@ -71,7 +71,8 @@ def write_speech_tokenizer(path: Path) -> None:
 def server(checkpoint: Path) -> Iterator[Service]:
     """The running server; its exports stay in build/ and are made again only when something behind them changed."""
     ports = free_ports()
-    arguments = [str(checkpoint), *(f"--{name}-port={port}" for name, port in vars(ports).items())]
+    # As many streams as a test wants, whatever the machine's speed at this moment.
+    arguments = [str(checkpoint), "--streams=32", *(f"--{name}-port={port}" for name, port in vars(ports).items())]
     if checkpoint != NANO:
         arguments.append(f"--build-dir={ROOT / 'build' / 'tests-tiny'}")
     _, running = start(parse(arguments))

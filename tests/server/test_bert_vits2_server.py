@@ -34,7 +34,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     ports = free_ports()
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
     build = ROOT / "build" / "tests-tiny-bert-vits2"
-    family, server = start(parse([str(folder), f"--build-dir={build}", "--threads=1", *options]))
+    family, server = start(parse([str(folder), "--streams=16", f"--build-dir={build}", "--threads=1", *options]))
     with server:
         check(family, ports.http)
         yield server

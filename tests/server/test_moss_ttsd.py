@@ -53,7 +53,7 @@ def served(folder: Path, loop: HeldLoop) -> Iterator[Service]:
     export_if_needed(open_family(folder), folder, BUILD)
     # As at the released size, where it does not fit into one file.
     weights_apart(BUILD, stage_key("lm_step"))
-    family, server = start(parse([str(folder), f"--build-dir={BUILD}", "--threads=1", *options]))
+    family, server = start(parse([str(folder), "--streams=16", f"--build-dir={BUILD}", "--threads=1", *options]))
     with server:
         check(family, ports.http)
         yield server

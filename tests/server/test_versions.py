@@ -35,7 +35,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     ports = free_ports()
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
     build = ROOT / "build" / f"tests-tiny-v{version}"
-    family, server = start(parse([str(folder), f"--build-dir={build}", "--threads=1", *options]))
+    family, server = start(parse([str(folder), "--streams=16", f"--build-dir={build}", "--threads=1", *options]))
     with server:
         check(family, ports.http)
         yield version, server

@@ -13,6 +13,8 @@ DEAD = re.compile(r"Stub process '[^']*' is not healthy|Failed to process the re
 """Messages of a model whose process has died or does not answer."""
 GONE = re.compile(r"has no available versions|is not ready|unknown model")
 """Messages of a model that is being loaded again; the request has not been run."""
+OWN_ID = re.compile(r"\[request id: [^\]]*\] ")
+"""The id that the front door gave a request, which its client does not know."""
 MEMORY = re.compile(r"shared memory", re.IGNORECASE)
 """Messages that name the server's shared memory, which clients must not learn."""
 
@@ -23,7 +25,7 @@ class ModelGone(Exception):
 
 def translate(status: str, message: str, model: str, health: Health) -> Refused:
     """Return the refusal that tells a client about an error of Triton's; raise ModelGone to send the request again."""
-    state = health.state
+    state, message = health.state, OWN_ID.sub("", message)
     if GONE.search(message) and health.concerns(model):
         raise ModelGone
     if DEAD.search(message) or (status == "UNAVAILABLE" and not message.startswith(("BUSY", "in ensemble"))):

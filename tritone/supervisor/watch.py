@@ -51,6 +51,7 @@ class Watch:
     ) -> None:
         self._server, self._look, self._find, self._clock = server, look, find, clock
         self._known: dict[int, ModelProcess] = {}
+        self._retired: set[int] = set()
         self._stopped: dict[int, float] = {}
         self._ticks, self._moved = 0, clock()
         self.refresh()
@@ -62,11 +63,16 @@ class Watch:
 
     def refresh(self) -> None:
         """Take the processes that run now for those that are expected; called once all models are loaded."""
-        self._known = {process.pid: process for process in self._find(self._server)}
+        running = [process for process in self._find(self._server) if process.pid not in self._retired]
+        self._known = {process.pid: process for process in running}
         self._stopped.clear()
 
     def forget(self, model: str) -> None:
-        """Expect no process of this model any more, because it is being loaded again."""
+        """Expect no process of this model any more, because it is being loaded again.
+
+        Another instance's process may still answer what it has begun, and then ends as it should.
+        """
+        self._retired |= {pid for pid, process in self._known.items() if process.model == model}
         self._known = {pid: process for pid, process in self._known.items() if process.model != model}
 
     def problems(self) -> list[Problem]:
