@@ -13,7 +13,7 @@ from support.faults import Belongings, good_request, own_server
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as rpc
 
-from tritone.door.grpc_door import CLOSED
+from tritone.door.rpc.door import CLOSED
 from tritone.supervisor.processes import model_processes
 from tritone.supervisor.service import Service
 

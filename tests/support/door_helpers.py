@@ -15,11 +15,11 @@ from tritonclient.grpc import service_pb2_grpc as rpc
 
 from tritone.door.desk import Desk
 from tritone.door.entries import Entries, Entry
-from tritone.door.grpc_door import GrpcDoor
 from tritone.door.health import Health
 from tritone.door.limits import Limits
 from tritone.door.metrics import Metrics
 from tritone.door.pace import Pace
+from tritone.door.rpc.door import GrpcDoor
 from tritone.server.flags import Flags
 
 ENTRIES = Entries((Entry("voice", "whole", 100), Entry("voice_stream", "stream", 100), Entry("tokens", "service")))

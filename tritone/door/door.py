@@ -12,13 +12,13 @@ from typing import Any
 
 from tritone.door.desk import Desk
 from tritone.door.entries import Entries
-from tritone.door.grpc_door import GrpcDoor
 from tritone.door.health import ALL, Health
-from tritone.door.http_door import HttpDoor, MetricsPage
 from tritone.door.limits import Limits
 from tritone.door.metrics import Metrics
 from tritone.door.pace import Pace
+from tritone.door.rpc.door import GrpcDoor
 from tritone.door.tls import Tls
+from tritone.door.web.door import HttpDoor, MetricsPage
 from tritone.errors import EnvironmentProblem
 from tritone.server.flags import Flags
 from tritone.server.locate import Ports

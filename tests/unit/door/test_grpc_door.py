@@ -12,8 +12,8 @@ import pytest
 from support.door_helpers import FakeTriton, House, ask, house, spoken, until
 from tritonclient.grpc import service_pb2 as pb
 
-from tritone.door.grpc_door import CLOSED
 from tritone.door.limits import Limits
+from tritone.door.rpc.door import CLOSED
 
 Test = Callable[[House], Awaitable[Any]]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from tritonclient.grpc import service_pb2 as pb
 
-from tritone.door.grpc_checks import check_request, is_piece
 from tritone.door.refusal import Refused
+from tritone.door.rpc.checks import check_request, is_piece
 from tritone.door.tensors import SIZES
 
 MOST = 1 << 20

@@ -13,10 +13,10 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tritone.door.desk import Desk, Ticket
 from tritone.door.entries import Entries, Entry
-from tritone.door.grpc_checks import check_request, is_piece
-from tritone.door.grpc_whole import samples
 from tritone.door.outbox import Outbox
 from tritone.door.refusal import Refused
+from tritone.door.rpc.checks import check_request, is_piece
+from tritone.door.rpc.whole import samples
 from tritone.door.upstream import ModelGone, of_rpc, translate
 
 FINAL = "triton_final_response"

@@ -12,10 +12,10 @@ from tritonclient.grpc import service_pb2_grpc as rpc
 
 from tritone.door.desk import Desk
 from tritone.door.entries import Entries
-from tritone.door.grpc_checks import check_request
-from tritone.door.grpc_stream import Relay
-from tritone.door.grpc_whole import WholeRequest
 from tritone.door.refusal import Refused
+from tritone.door.rpc.checks import check_request
+from tritone.door.rpc.stream import Relay
+from tritone.door.rpc.whole import WholeRequest
 
 T = TypeVar("T")
 Context = Any

@@ -35,7 +35,7 @@ class Connections:
             return Closed()
         protocol = self._make()
         self._since[protocol] = time.monotonic()
-        return protocol  # type: ignore[no-any-return]
+        return protocol
 
     def seen(self, protocol: Any) -> None:
         """Note that a request has come on a connection; from then on aiohttp closes it when it is idle."""

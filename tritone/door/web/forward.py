@@ -15,10 +15,10 @@ from aiohttp import web
 
 from tritone.door.desk import Desk, Ticket
 from tritone.door.entries import Entry
-from tritone.door.json_body import Json, write
 from tritone.door.outbox import Outbox
 from tritone.door.refusal import Refused
 from tritone.door.upstream import ModelGone, translate
+from tritone.door.web.json_body import Json, write
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 KEPT = ("Content-Type", "Content-Encoding", HEADER_LENGTH)
@@ -130,7 +130,8 @@ class HttpForward:
 
     async def _ask(self, path: str, data: bytes, headers: Mapping[str, str], entry: Entry, ticket: Ticket) -> Answer:
         call = asyncio.ensure_future(self.post(path, data, headers, entry.name))
-        await asyncio.wait({call, ticket.lost}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {call, ticket.lost}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not call.done():
             call.cancel()
             raise Refused(
@@ -211,9 +212,10 @@ class HttpForward:
 
 async def ended(pump: asyncio.Task[None], ticket: Ticket) -> None:
     """Wait until Triton's stream has ended, or will never do so, even while this task is being cancelled."""
+    both: set[asyncio.Future[Any]] = {pump, ticket.lost}
     while not pump.done() and not ticket.lost.done():
         try:
-            await asyncio.shield(asyncio.wait({pump, ticket.lost}, return_when=asyncio.FIRST_COMPLETED))
+            await asyncio.shield(asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED))
         except asyncio.CancelledError:
             continue
     pump.cancel()

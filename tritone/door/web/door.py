@@ -17,13 +17,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tritone.door.connections import Connections
 from tritone.door.desk import Desk
 from tritone.door.entries import Entries, Entry
-from tritone.door.http_forward import Answer, HttpForward
-from tritone.door.json_body import Json, check_generate, check_infer, parse
 from tritone.door.limits import Limits
 from tritone.door.refusal import Refused
+from tritone.door.web.connections import Connections
+from tritone.door.web.forward import Answer, HttpForward
+from tritone.door.web.json_body import Json, check_generate, check_infer, parse
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """The header that says where the JSON of a body ends and its binary data begins."""
