@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tritone.errors import ArtifactError
+from tritone.build.disk import in_words, remove_parts
+from tritone.errors import ArtifactError, EnvironmentProblem
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Call `write` with a new file that replaces `path` once it is complete; before that `path` stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_parts(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
@@ -39,19 +41,27 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in the file; empty if the file does not exist."""
     try:
-        return dict(json.loads(path.read_text()))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not valid JSON ({error}); delete it and build again") from error
+    except OSError as error:
+        raise EnvironmentProblem(in_words(error, path)) from error
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{path} holds {value!r:.40} instead of a JSON object; delete it and build again")
+    return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Replace the file in one step, so that a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(part, path)
+    try:
+        part.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ class Hashes:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         known = self._known.get(str(path.resolve()))
-        if known is not None and known[:2] == stamp:
+        if isinstance(known, list) and len(known) == 3 and known[:2] == stamp:
             return str(known[2])
         digest = hashlib.sha256()
         with open(path, "rb") as file:

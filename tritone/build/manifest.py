@@ -47,7 +47,7 @@ def read_manifest(folder: Path) -> dict[str, Entry]:
     listed = read_json(folder / MANIFEST).get("artifacts", {})
     try:
         return {key: Entry(**{**value, "identity": Identity(**value["identity"])}) for key, value in listed.items()}
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise ArtifactError(
             f"{folder / MANIFEST} was written by another version of Tritone ({error}); delete {folder} and build again"
         ) from error

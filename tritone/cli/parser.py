@@ -41,7 +41,10 @@ class Parser(argparse.ArgumentParser):
         """Return the options as a namespace; exits with status 2 and a sentence when they are wrong."""
         given = list(sys.argv[1:] if args is None else args)
         self._refuse_unknown(given)
+        given, command = self._cut_command(given)
         parsed = super().parse_args(given, namespace)
+        for name, words in command.items():
+            setattr(parsed, name, words)
         if self._takes_checkpoint:
             if (parsed.checkpoint is None) == (parsed.model_dir is None):
                 self.error("give one checkpoint directory, such as checkpoints/nano")
@@ -51,6 +54,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, and how to see all options, to stderr; exit with status 2."""
         self.exit(2, f"error: {message}\nSee {self.prog} --help\n")
+
+    def _cut_command(self, given: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+        """Return the words up to an option that takes all others, and those others: argparse refuses "--" in them."""
+        taking = {name: a.dest for a in self._actions if a.nargs == argparse.REMAINDER for name in a.option_strings}
+        for index, word in enumerate(given):
+            if word in taking:
+                return given[: index + 1], {taking[word]: given[index + 1 :]}
+        return given, {}
 
     def _refuse_unknown(self, given: Sequence[str]) -> None:
         known, rest = option_strings(self)

@@ -24,6 +24,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from tritone.build import artifacts, layout, manifest, targets
 from tritone.build.artifacts import Artifact
+from tritone.build.disk import disk_problems, remove_leftovers
 from tritone.build.files import locked
 from tritone.build.hashes import Hashes
 from tritone.build.identity import Identity, checkpoint_hash, identity
@@ -208,7 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         family = open_family(args.model_dir)
         chosen, options, no_tensorrt = with_tensorrt(family, selection(args), args)
-        with locked(args.out, lambda: print(f"{args.out}: waiting for another build", file=sys.stderr)):
+        waiting = f"{args.out}: waiting for another build"
+        with disk_problems(args.out), locked(args.out, lambda: print(waiting, file=sys.stderr, flush=True)):
+            remove_leftovers(args.out)
+            manifest.read_manifest(args.out)  # a damaged one is said before minutes of work
             hashes = Hashes(args.out / manifest.HASHES)
             jobs = list_jobs(family, args, chosen, hashes)
             if args.dry_run or not jobs:

@@ -12,10 +12,10 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from tritone.build.disk import scratch_folder
 from tritone.errors import ConfigError
 from tritone.export.to_onnx import quiet
 from tritone.lm.description import CausalLm
@@ -31,11 +31,10 @@ def export_llm(llm: CausalLm, folder: Path, precision: str = "int8") -> None:
         raise ConfigError(
             f"unknown language model precision {precision!r}; onnxruntime-genai has {', '.join(PRECISIONS)}"
         )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        part = Path(scratch) / folder.name
+    with scratch_folder(folder.parent, folder.name) as scratch:
+        part = scratch / folder.name
         part.mkdir()
-        write(llm, part, Path(scratch), precision)
+        write(llm, part, scratch, precision)
         # The builder refers to itself, and so keeps gigabytes of weights alive until they are collected.
         gc.collect()
         shutil.rmtree(folder, ignore_errors=True)

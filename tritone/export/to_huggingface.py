@@ -14,11 +14,11 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritone.build.disk import scratch_folder
 from tritone.catalog import open_family
 from tritone.cli.parser import Parser
 from tritone.errors import ArtifactError, ConfigError, TritoneError
@@ -51,9 +51,8 @@ def export_llm(llm: CausalLm, folder: Path, dtype: str = "bfloat16", seed: int =
     model = described(llm)
     state = model.read()
     weights = model.split(state)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-        part = Path(scratch) / folder.name
+    with scratch_folder(folder.parent, folder.name) as scratch:
+        part = scratch / folder.name
         part.mkdir()
         write_weights(weights, part)
         # Older versions of transformers read `torch_dtype`, newer ones `dtype`.

@@ -11,12 +11,12 @@ import io
 import logging
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tritone.build.disk import scratch_folder
 from tritone.build.layout import data_file
 from tritone.engines.inputs import dim_text
 from tritone.engines.onnx import check_signature, open_session
@@ -136,9 +136,8 @@ def scratch(path: Path) -> Iterator[Path]:
     """Yield a path beside `path`; what was written there replaces `path` when the block ends well, with its data
     file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        part = Path(folder) / path.name
+    with scratch_folder(path.parent, path.name) as folder:
+        part = folder / path.name
         yield part
         if data_file(part).is_file() or data_file(path).is_file():
             # A graph must never lie beside the data file of another.

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tritone import serve
+from tritone.client import command
+
 ROOT = Path(__file__).parents[3]
 RECORDER = """#!/bin/sh
 [ "$1" = -c ] && exit 0
@@ -24,7 +27,7 @@ TEXTS = [
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout with this Makefile, whose environment is complete and has a Python that records its arguments."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "docker").mkdir()
@@ -34,6 +37,7 @@ def checkout(tmp_path: Path) -> Path:
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(RECORDER)
     python.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # `--run .venv/bin/python` is looked for when the options are read
     for index, name in enumerate((".torch", ".serve")):
         (tmp_path / ".venv" / name).touch()
         os.utime(tmp_path / ".venv" / name, (time.time() + 10 + index,) * 2)
@@ -50,7 +54,10 @@ def make(checkout: Path, *words: str, **variables: str) -> list[str]:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_is_spoken_as_it_was_typed(checkout: Path, text: str) -> None:
-    assert make(checkout, "say", f"TEXT={text}")[-2:] == ["--", text]
+    words = make(checkout, "say", f"TEXT={text}")
+    assert words[-2:] == ["--", text]
+    run = serve.parse(words[2:]).run
+    assert command.parser().parse_args(run[2:]).text == text
     assert make(checkout, "say", TEXT=text)[-1] == text
     assert not (checkout / "ran").exists()
 

@@ -1,4 +1,4 @@
-"""What a start needs from the machine is checked before anything is exported, each with a sentence."""
+"""Checks of the machine before anything is exported: each says what was found and what to do."""
 
 from __future__ import annotations
 

@@ -28,6 +28,7 @@ def test_ports_default_to_tritons_own() -> None:
 
 def test_run_takes_the_rest_of_the_line() -> None:
     assert serve.parse(["voice", "--run", "sh", "--check"]).run == ["sh", "--check"]
+    assert serve.parse(["voice", "--run", "sh", "-o", "x", "--", "-5 words"]).run == ["sh", "-o", "x", "--", "-5 words"]
 
 
 def test_current_exports_are_left_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

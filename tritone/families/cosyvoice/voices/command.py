@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from tritone.audio.wav import read_samples
+from tritone.build.disk import disk_problems
 from tritone.cli.parser import Parser
 from tritone.engines.inputs import check_inputs
 from tritone.engines.onnx import open_session, run_session
@@ -117,7 +118,9 @@ def run(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Edit or list the voices; return the exit status."""
     try:
-        run(parse(arguments))
+        args = parse(arguments)
+        with disk_problems(args.checkpoint):
+            run(args)
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
