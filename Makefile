@@ -94,7 +94,7 @@ $(VENV)/.test: pyproject.toml $(VENV)/.torch
 
 # Debian packages, each asked for only by the target that needs it.
 libpython: | $(VENV)/.torch
-	@$(PY) -c 'from tritone.server.locate import libpython; libpython()' 2>/dev/null || docker/apt.sh libpython3.11 \
+	@$(PY) -c 'from tritone.supervisor.locate import libpython; libpython()' 2>/dev/null || docker/apt.sh libpython3.11 \
 		"Triton's Python backend is linked against libpython3.11.so.1.0"
 
 flite:

@@ -25,21 +25,21 @@ from tritone.engines import gpu
 from tritone.engines.open import engine_name
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem, TritoneError
 from tritone.lm.served import ENGINES
-from tritone.server.health import ready, speak_stream, speak_whole
-from tritone.server.launch import Server
-from tritone.server.locate import Ports, complete_server
-from tritone.server.preflight import (
+from tritone.server.repository import REPOSITORY, differences, render, write
+from tritone.server.stage_models import link_plans
+from tritone.stage import Family
+from tritone.supervisor.health import ready, speak_stream, speak_whole
+from tritone.supervisor.launch import Server
+from tritone.supervisor.locate import Ports, complete_server
+from tritone.supervisor.options import add_options, limits_of, tls_of, triton_options
+from tritone.supervisor.preflight import (
     check_ports,
     check_server,
     check_shared_memory,
     missing_command,
     model_processes,
 )
-from tritone.server.repository import REPOSITORY, differences, render, write
-from tritone.server.run_folder import RunFolder
-from tritone.server.stage_models import link_plans
-from tritone.stage import Family
-from tritone.supervisor.options import add_options, limits_of, tls_of, triton_options
+from tritone.supervisor.run_folder import RunFolder
 from tritone.supervisor.service import Service
 
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}

@@ -37,9 +37,9 @@ from tritone.engines.open import engine_name
 from tritone.errors import ArtifactError, TritoneError
 from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.serve import FORMATS_ON_CPU
-from tritone.server.health import ready
-from tritone.server.launch import ROOT
-from tritone.server.locate import Ports, free_ports
+from tritone.supervisor.health import ready
+from tritone.supervisor.launch import ROOT
+from tritone.supervisor.locate import Ports, free_ports
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_serving.json"
 VERSIONS = {"v1": 1, "v2": 2, "v3": 3}

@@ -125,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
     args = parser.parse_args(arguments)
     from tritone.serve import parse, start
-    from tritone.server.locate import free_ports
+    from tritone.supervisor.locate import free_ports
 
     with contextlib.ExitStack() as stack:
         name = args.folder or stack.enter_context(

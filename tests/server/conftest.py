@@ -15,8 +15,8 @@ from tritonclient import grpc
 
 from tritone.client.speech_client import SpeechClient
 from tritone.serve import parse, start
-from tritone.server.launch import ROOT
-from tritone.server.locate import free_ports
+from tritone.supervisor.launch import ROOT
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
 NANO = ROOT / "checkpoints" / "nano"

@@ -18,8 +18,8 @@ from tritonclient.utils import InferenceServerException
 
 from tritone.client.speech_client import SpeechClient
 from tritone.serve import check, parse, start
-from tritone.server.launch import ROOT
-from tritone.server.locate import free_ports
+from tritone.supervisor.launch import ROOT
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
 MODEL = "bert_vits2"

@@ -15,7 +15,7 @@ import pytest
 from support.prose import ROOT
 from support.toy_family import write_checkpoint
 
-from tritone.server.locate import free_ports
+from tritone.supervisor.locate import free_ports
 
 LINE = 'Kind("toy.json", partial(has_file, name="toy.json"), "tritone.families.toy.family"),'
 SPEAK = """

@@ -24,8 +24,8 @@ from tritone.build.layout import data_file, stage_key
 from tritone.catalog import open_family
 from tritone.load import load_model
 from tritone.serve import check, export_if_needed, parse, start
-from tritone.server.launch import ROOT
-from tritone.server.locate import free_ports
+from tritone.supervisor.launch import ROOT
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
 MODEL = "moss_ttsd"

@@ -11,7 +11,7 @@ import pytest
 from server.conftest import SENTENCE, text
 
 from tritone.client.speech_client import SpeechClient
-from tritone.server.health import ready
+from tritone.supervisor.health import ready
 from tritone.supervisor.service import Service
 
 LENGTHS = ("Yes.", "A cup of tea, please.", SENTENCE)

@@ -21,9 +21,9 @@ from tritone.client.errors import RequestFailed
 from tritone.client.speech_client import SpeechClient
 from tritone.door.limits import Limits
 from tritone.serve import GPU_OPTIONS
-from tritone.server.launch import Server
-from tritone.server.locate import free_ports
 from tritone.server.repository import render, write
+from tritone.supervisor.launch import Server
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
 SAME = 1e-4

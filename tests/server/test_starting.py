@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from tritone.errors import EnvironmentProblem
-from tritone.server import launch
-from tritone.server.health import ready
-from tritone.server.launch import ROOT, Server, ServerFailed
-from tritone.server.locate import Ports, free_ports
+from tritone.supervisor import launch
+from tritone.supervisor.health import ready
+from tritone.supervisor.launch import ROOT, Server, ServerFailed
+from tritone.supervisor.locate import Ports, free_ports
 from tritone.supervisor.processes import children
 from tritone.supervisor.service import Service
 
@@ -109,7 +109,7 @@ def test_taken_port_is_told_before_anything_starts(server: Service, tmp_path: Pa
 def test_missing_libpython_is_told_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Service
 ) -> None:
-    monkeypatch.setattr("tritone.server.locate.library_folders", lambda: [tmp_path])
+    monkeypatch.setattr("tritone.supervisor.locate.library_folders", lambda: [tmp_path])
     other = Server(server.triton.repository, tmp_path / "build", {})
     with pytest.raises(EnvironmentProblem, match=r"libpython3\.\d+\.so\.1\.0, .*apt-get install"):
         other.start()

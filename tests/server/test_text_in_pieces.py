@@ -35,9 +35,9 @@ from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.genai import genai_llm
 from tritone.lm.sampling import seeded_draw
 from tritone.serve import export_if_needed
-from tritone.server.launch import ROOT, Server
-from tritone.server.locate import free_ports
 from tritone.server.repository import render, write
+from tritone.supervisor.launch import ROOT, Server
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
 PATIENCE = 8

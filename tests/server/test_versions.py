@@ -16,8 +16,8 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from tritone.serve import check, parse, start
-from tritone.server.launch import ROOT
-from tritone.server.locate import free_ports
+from tritone.supervisor.launch import ROOT
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
 RATES = {1: 22050, 2: 24000, 3: 24000}

@@ -12,8 +12,8 @@ from pathlib import Path
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
 from tritone.serve import parse, start
-from tritone.server.launch import SHARED_MEMORY
-from tritone.server.locate import free_ports
+from tritone.supervisor.launch import SHARED_MEMORY
+from tritone.supervisor.locate import free_ports
 from tritone.supervisor.processes import children, model_processes, resident_bytes
 from tritone.supervisor.service import Service
 

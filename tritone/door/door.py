@@ -21,7 +21,7 @@ from tritone.door.tls import Tls
 from tritone.door.web.door import HttpDoor, MetricsPage
 from tritone.errors import EnvironmentProblem
 from tritone.server.flags import Flags
-from tritone.server.locate import Ports
+from tritone.supervisor.locate import Ports
 from tritone.supervisor.memory import Budget
 
 TICK = 1.0
@@ -128,6 +128,11 @@ class Door:
         """Let requests pass again."""
         self._later(lambda desk: setattr(desk, "draining", False))
         self.health.set_ready()
+
+    def idle(self, model: str) -> bool:
+        """Return True if no request inside needs the model."""
+        models = self._needs.get(model, frozenset()) | {model}
+        return not any(ticket.entry.name in models for ticket in (self._desk.tickets if self._desk else ()))
 
     def restarted(self, model: str, kind: str) -> None:
         """Count a model that was loaded again, or a server ("" as the model)."""

@@ -6,21 +6,16 @@ Parameters in its config say what to serve and where it lies; `$NAME` in them is
 import json
 import os
 import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb  # exists only in a process that Triton starts
 
-from tritone.server.bls import Cancelled, status
+from tritone.server.bls import status
 from tritone.server.flags import Flags
 from tritone.server.models import StreamModel, open_model
-from tritone.server.pieces import ArrivingText, ArrivingTexts
+from tritone.server.streams import Streams
 from tritone.stage import Arrays
-
-PAUSE = 0.02
-"""Seconds between two looks at whether the client of a paused stream reads again."""
 
 
 class TritonPythonModel:
@@ -34,48 +29,25 @@ class TritonPythonModel:
         about = {"name": "tritone_lm_tokens_total", "description": "Tokens the language model decoded"}
         self.metric, self.counting = pb.MetricFamily(kind=pb.MetricFamily.COUNTER, **about), threading.Lock()
         self.tokens = self.metric.Metric(labels={"model": args["model_name"]})
-        self.model = open_model(values, on_token=self.count)
         self.flags = Flags.from_environment()
-        self.pool, self.texts = ThreadPoolExecutor(int(values.get("streams", "1"))), ArrivingTexts(values)
+        model = open_model(values, on_token=self.count)
+        self.whole = None if isinstance(model, StreamModel) else model
+        self.streams: Any = Streams(model, values, self.flags, self.send) if isinstance(model, StreamModel) else None
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
         """Return the responses in the order of the requests; None for the streaming model, which sends its own."""
         arrays = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
-        if not isinstance(self.model, StreamModel):
-            return [self.response(result) for result in self.model.run(arrays)]
+        if self.whole is not None:
+            return [self.response(result) for result in self.whole.run(arrays)]
         for request, values in zip(requests, arrays, strict=True):
-            sender = request.get_response_sender()
-            begins, text, error = self.texts.receive(request.correlation_id(), request.flags(), values)
-            if begins:
-                self.pool.submit(self.stream, self.model, sender, values, text, request.request_id())
-            else:
-                self.end(sender, error)
+            self.streams.begin(request, values)
         return None
 
-    def stream(
-        self, model: StreamModel, sender: Any, arrays: Arrays, text: ArrivingText | None, request_id: str
-    ) -> None:
-        """Send each chunk when it is ready; stop the work as soon as the client has gone, pause if it does not read."""
-        # Behind the front door a file tells of a cancellation; asking Triton takes a hundred times as long.
-        known = self.flags.known(request_id)
-        cancelled = partial(self.flags.cancelled, request_id) if known else sender.is_cancelled
-        error: Exception | None = None
-        pieces = text.pieces(cancelled) if text else None
-        try:
-            for chunk in model.stream(arrays, cancelled, pieces):
-                sender.send(self.response({self.outputs[0]: chunk[None]}))
-                while self.flags.paused(request_id) and not cancelled():
-                    time.sleep(PAUSE)
-        except Exception as caught:
-            error = caught
-        error = error or (Cancelled("cancelled") if cancelled() else None)
-        self.texts.close(None if error else text)  # a failure is sent before later pieces are refused
-        self.end(sender, error)
-        self.texts.close(text)
-
-    def end(self, sender: Any, error: Exception | None = None) -> None:
-        """Send the final response of a request, which is empty or holds the error."""
-        sender.send(self.response(error) if error else None, flags=pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+    def send(self, sender: Any, result: np.ndarray | Exception | None, final: bool) -> None:
+        """Send one response of a stream: a chunk `[samples]`, an error, or nothing, which only a final one can be."""
+        answer = {self.outputs[0]: result[None]} if isinstance(result, np.ndarray) else result
+        flags = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
+        sender.send(None if answer is None else self.response(answer), flags=flags)
 
     def count(self) -> None:
         """Count one token; Triton 2.51 crashes when two threads change a metric at the same time."""
@@ -91,4 +63,5 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Let running streams end before the process does."""
-        self.pool.shutdown(cancel_futures=True)
+        if self.streams is not None:
+            self.streams.close()

@@ -13,9 +13,9 @@ from tritone.door.limits import Limits
 from tritone.door.tls import Tls
 from tritone.server.bls import stage_prefix
 from tritone.server.flags import VARIABLE, Flags
-from tritone.server.launch import Progress, Server
-from tritone.server.locate import Ports
 from tritone.stage import Family
+from tritone.supervisor.launch import Progress, Server
+from tritone.supervisor.locate import Ports
 from tritone.supervisor.speed import measure
 from tritone.supervisor.supervisor import Supervisor
 from tritone.supervisor.watch import STILL_SECONDS

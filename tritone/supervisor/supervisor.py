@@ -13,12 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Protocol
 
 from tritone.errors import TritoneError
-from tritone.server.launch import Server
-from tritone.supervisor.processes import resident_bytes
+from tritone.supervisor.launch import SHARED_MEMORY, Server
+from tritone.supervisor.processes import ModelProcess, resident_bytes
 from tritone.supervisor.watch import STILL_SECONDS, Problem, Watch
 
 POLL = 0.2
@@ -30,6 +29,8 @@ FORGIVEN = 60.0
 STARTS = 3
 """Times a server that does not start is tried."""
 LOAD_SECONDS = 120.0
+RETIRED_SECONDS = 30.0
+"""Longest time that another instance's process may answer what it has begun, after its model was loaded again."""
 MEASURE = 5.0
 """Seconds between two measurements of memory."""
 DRAIN_SECONDS = 60.0
@@ -44,6 +45,9 @@ class Front(Protocol):
 
     def ready(self) -> None:
         """Let requests pass again."""
+
+    def idle(self, model: str) -> bool:
+        """Return True if no request inside needs the model."""
 
     def restarted(self, model: str, kind: str) -> None:
         """Count a model that was loaded again, or a server ("" as the model)."""
@@ -105,6 +109,7 @@ class Supervisor:
 
     def look(self) -> None:
         """Look once, and mend what is broken."""
+        self.end_retired()
         server, watch = self._server, self._watch
         assert server.process is not None and watch is not None
         if server.process.poll() is not None:
@@ -134,21 +139,28 @@ class Supervisor:
             self._pause(model)
             for problem in broken:
                 if problem.process is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(problem.process.pid, signal.SIGKILL)
+                    kill(problem.process)
             self._watch.forget(model)
             try:
                 self._server.reload(model, LOAD_SECONDS)
             except TritoneError as error:
                 self.restart(Problem("", f"{broken[0].reason}, and {error}", broken[0].kind))
                 return
-            for problem in broken:
-                if problem.process is not None:
-                    remove_region(problem.process.region)
             self._front.restarted(model, broken[0].kind)
         self._watch.refresh()
         self._front.ready()
         self._say("every model answers again")
+
+    def end_retired(self) -> None:
+        """End what is left of models that were loaded again: another instance, once it has answered what it began.
+
+        Triton waits for ever for the requests of the instance that died, and keeps the others alive meanwhile.
+        """
+        if self._watch is None:
+            return
+        for process, seconds in self._watch.retired():
+            if seconds > RETIRED_SECONDS or self._front.idle(process.model):
+                kill(process)
 
     def restart(self, problem: Problem) -> None:
         """Start Triton again; raise TritoneError if it does not start any more."""
@@ -195,6 +207,8 @@ class Supervisor:
         print(f"supervisor: {message}", file=sys.stderr, flush=True)
 
 
-def remove_region(name: str) -> None:
-    """Remove the shared memory of a process that has died; Triton keeps its own mapping as long as it needs it."""
-    (Path("/dev/shm") / name).unlink(missing_ok=True)
+def kill(process: ModelProcess) -> None:
+    """End a process and remove its shared memory; Triton keeps its own mapping for as long as it needs it."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGKILL)
+    (SHARED_MEMORY / process.region).unlink(missing_ok=True)

@@ -51,7 +51,7 @@ class Watch:
     ) -> None:
         self._server, self._look, self._find, self._clock = server, look, find, clock
         self._known: dict[int, ModelProcess] = {}
-        self._retired: set[int] = set()
+        self._retired: dict[int, tuple[ModelProcess, float]] = {}
         self._stopped: dict[int, float] = {}
         self._ticks, self._moved = 0, clock()
         self.refresh()
@@ -72,8 +72,19 @@ class Watch:
 
         Another instance's process may still answer what it has begun, and then ends as it should.
         """
-        self._retired |= {pid for pid, process in self._known.items() if process.model == model}
+        now = self._clock()
+        self._retired |= {pid: (process, now) for pid, process in self._known.items() if process.model == model}
         self._known = {pid: process for pid, process in self._known.items() if process.model != model}
+
+    def retired(self) -> list[tuple[ModelProcess, float]]:
+        """Return the processes of models that were loaded again which still run, and for how many seconds."""
+        running = {}
+        for pid, (process, since) in self._retired.items():
+            now = self._look(pid)
+            if now is not None and now.state not in DEAD_STATES:
+                running[pid] = (process, since)
+        self._retired = running
+        return [(process, self._clock() - since) for process, since in running.values()]
 
     def problems(self) -> list[Problem]:
         """Return the processes that have died, or have been stopped for longer than Triton bears."""

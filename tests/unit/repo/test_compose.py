@@ -17,7 +17,7 @@ from tritone.build.layout import llm_key
 from tritone.build.targets import HUGGINGFACE
 from tritone.export import build_engines
 from tritone.lm.served import ENGINES
-from tritone.server.locate import Ports
+from tritone.supervisor.locate import Ports
 
 ROOT = Path(__file__).parents[3]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

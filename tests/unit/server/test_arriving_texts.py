@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from tritone.server import bls
 from tritone.server.bls import Busy, Cancelled, StageFailed
 from tritone.server.flags import Flags
 from tritone.server.pieces import END, START, ArrivingText, ArrivingTexts
+from tritone.server.streams import Streams
 from tritone.text.split import MAX_CHARACTERS
 
 
@@ -172,23 +171,8 @@ def test_streaming_entry_hands_pieces_on_only_where_they_are_understood() -> Non
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool) -> None:
     """Whoever sends pieces and hears only that their text is not open would never learn why."""
-
-    class Backend(types.ModuleType):
-        TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1
-
-        class TritonError:
-            INVALID_ARG = 3
-
-            def __init__(self, message: str, code: int) -> None:
-                self.message = message
-
-        InferenceResponse = staticmethod(lambda error: error.message)
-
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", Backend("triton_python_backend_utils"))
-    module = importlib.import_module("tritone.server.glue")
-    sys.modules.pop("tritone.server.glue")
 
     def stream(*_: Any) -> Iterator[np.ndarray]:
         if fails:
@@ -197,17 +181,16 @@ def test_a_failure_is_told_before_its_further_pieces_are_refused(fails: bool, mo
 
     heard: list[Any] = []
 
-    def send(response: Any, flags: int) -> None:
-        heard.append((response, texts.receive(7, 0, said("more"))))
+    def send(_sender: Any, result: Any, final: bool) -> None:
+        assert final
+        heard.append((result, texts.receive(7, 0, said("more"))))
 
-    model, texts = module.TritonPythonModel(), ArrivingTexts({})
-    model.texts, streaming = texts, types.SimpleNamespace(stream=stream)
-    model.flags = Flags(None)
-    sender = types.SimpleNamespace(send=send, is_cancelled=never)
-    model.stream(streaming, sender, {}, opened(texts), "")
-    ((response, (_, _, refusal)),) = heard
+    streams = Streams(types.SimpleNamespace(stream=stream), {}, Flags(None), send)  # type: ignore[arg-type]
+    texts = streams.texts
+    streams.run(types.SimpleNamespace(is_cancelled=never), {}, opened(texts), "")
+    ((error, (_, _, refusal)),) = heard
     if fails:
-        assert "speaker: unknown 'stranger'" in response and refusal is None
+        assert "speaker: unknown 'stranger'" in str(error) and refusal is None
     else:
-        assert response is None and "is not open" in str(refusal)
+        assert error is None and "is not open" in str(refusal)
     assert "is not open" in str(refused(texts, 7, 0, said("more")))

@@ -65,13 +65,16 @@ class Front:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self.waiting, self.idle = False, True
+        self.waiting, self.drained, self.quiet = False, True, False
 
     def unready(self, reason: str, model: str) -> None:
         self.told.append(f"unready {model or 'all'}: {reason}")
 
     def ready(self) -> None:
         self.told.append("ready")
+
+    def idle(self, model: str) -> bool:
+        return self.quiet
 
     def restarted(self, model: str, kind: str) -> None:
         self.told.append(f"restarted {model or 'all'} {kind}")
@@ -84,7 +87,7 @@ class Front:
 
     def drain(self) -> bool:
         self.told.append("drain")
-        return self.idle
+        return self.drained
 
 
 class Watched:
@@ -95,7 +98,11 @@ class Watched:
     def __init__(self) -> None:
         self.found: list[Problem] = []
         self.quiet = 0.0
+        self.left: list[tuple[ModelProcess, float]] = []
         self.forgotten: list[str] = []
+
+    def retired(self) -> list[tuple[ModelProcess, float]]:
+        return self.left
 
     def problems(self) -> list[Problem]:
         return self.found
@@ -211,11 +218,23 @@ def test_models_that_wait_for_others_are_never_stuck(played: list[Watched]) -> N
 
 def test_a_server_that_has_grown_is_started_again_once_it_is_idle(played: list[Watched]) -> None:
     case = Case(most_memory=1)
-    case.front.idle = False
+    case.front.drained = False
     case.supervisor.look()
     case.supervisor.look()
     assert case.triton.done == [] and case.front.told == ["drain", "drain"]
-    case.front.idle = True
+    case.front.drained = True
     case.supervisor.look()
     assert case.triton.done == ["kill", "start"]
     assert "the Triton server has grown beyond 0 MB" in case.front.told[3]
+
+
+@pytest.mark.parametrize(("seconds", "quiet", "ends"), [(1.0, False, False), (1.0, True, True), (100.0, False, True)])
+def test_what_is_left_of_a_reloaded_model_may_answer_and_then_ends(
+    played: list[Watched], monkeypatch: pytest.MonkeyPatch, seconds: float, quiet: bool, ends: bool
+) -> None:
+    ended: list[ModelProcess] = []
+    monkeypatch.setattr(module, "kill", ended.append)
+    case = Case()
+    played[-1].left, case.front.quiet = [(DEAD, seconds)], quiet
+    case.supervisor.look()
+    assert ended == ([DEAD] if ends else [])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tritone.errors import TritoneError
-from tritone.server.preflight import in_url
+from tritone.supervisor.preflight import in_url
 
 WARM_UP_TEXT = "Ready."
 DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))

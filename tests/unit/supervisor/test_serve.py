@@ -14,10 +14,10 @@ from tritone.build import manifest
 from tritone.build.layout import plan_key
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
-from tritone.server import locate
-from tritone.server.launch import Server
-from tritone.server.locate import Ports
 from tritone.server.repository import differences, render, write
+from tritone.supervisor import locate
+from tritone.supervisor.launch import Server
+from tritone.supervisor.locate import Ports
 
 
 def test_ports_default_to_tritons_own() -> None:

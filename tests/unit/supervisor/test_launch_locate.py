@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tritone.errors import EnvironmentProblem
-from tritone.server import locate
-from tritone.server.locate import assemble, libpython
+from tritone.supervisor import locate
+from tritone.supervisor.locate import assemble, libpython
 
 
 def test_libpython_is_found_in_the_first_folder_that_has_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tritone import serve
 from tritone.errors import TritoneError
-from tritone.server.health import ready, speak_stream, speak_whole
+from tritone.supervisor.health import ready, speak_stream, speak_whole
 
 WHOLE = b'{"outputs": [{"name": "waveform", "data": [0.0, 0.1, 0.2]}]}'
 

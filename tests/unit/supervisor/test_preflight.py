@@ -11,10 +11,10 @@ import pytest
 from tritone import serve
 from tritone.catalog import open_family
 from tritone.errors import EnvironmentProblem
-from tritone.server import preflight
-from tritone.server.locate import Ports, free_ports
-from tritone.server.preflight import check_ports, check_shared_memory, in_url, missing_command, model_processes
 from tritone.server.repository import render
+from tritone.supervisor import preflight
+from tritone.supervisor.locate import Ports, free_ports
+from tritone.supervisor.preflight import check_ports, check_shared_memory, in_url, missing_command, model_processes
 
 
 def test_taken_port_is_named_with_the_option_to_choose_another() -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import TracebackType
 
 from tritone.errors import TritoneError
-from tritone.server.health import ready_at
-from tritone.server.locate import assemble, libpython, wheel
-from tritone.server.reasons import ending
-from tritone.server.run_folder import RunFolder, link_python, open_log
+from tritone.supervisor.health import ready_at
+from tritone.supervisor.locate import assemble, libpython, wheel
+from tritone.supervisor.reasons import ending
+from tritone.supervisor.run_folder import RunFolder, link_python, open_log
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that contains the package `tritone`: a checkout, or site-packages."""

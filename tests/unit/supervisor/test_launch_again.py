@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tritone.server import launch
-from tritone.server.launch import Server, ServerAborted, ServerFailed
+from tritone.supervisor import launch
+from tritone.supervisor.launch import Server, ServerAborted, ServerFailed
 
 SCRIPT = """
 import os, pathlib, sys, time

@@ -12,7 +12,7 @@ from dataclasses import astuple
 from pathlib import Path
 
 from tritone.errors import EnvironmentProblem
-from tritone.server.locate import Ports, libpython, stub
+from tritone.supervisor.locate import Ports, libpython, stub
 
 ELSEWHERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """Errors of an address that this machine does not have."""

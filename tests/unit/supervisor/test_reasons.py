@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tritone.server.reasons import ending, explain, last_words
+from tritone.supervisor.reasons import ending, explain, last_words
 
 MODEL_RAISED = r"""I1121 10:57:08.6 1 server.cc:1] "fine"
 E1121 11:11:12.573192 3640 server.cc:241] "CudaDriverHelper has not been initialized."

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tritone.errors import EnvironmentProblem
-from tritone.server import run_folder
-from tritone.server.launch import ROOT, Server
-from tritone.server.run_folder import PLAIN, RunFolder, link_python, open_log, plain_parent, remove_abandoned
+from tritone.supervisor import run_folder
+from tritone.supervisor.launch import ROOT, Server
+from tritone.supervisor.run_folder import PLAIN, RunFolder, link_python, open_log, plain_parent, remove_abandoned
 
 ODD = "a (b) [c] $HOME & \"q\" 'x';声音"
 
@@ -72,7 +72,7 @@ def test_folders_of_killed_servers_are_removed_and_those_in_use_are_kept(
 ) -> None:
     monkeypatch.setattr(run_folder, "FRESH", -1)
     code = (
-        "import os, signal, sys; from pathlib import Path; from tritone.server.run_folder import RunFolder\n"
+        "import os, signal, sys; from pathlib import Path; from tritone.supervisor.run_folder import RunFolder\n"
         "print(RunFolder([Path(sys.argv[1])]).path, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     killed = subprocess.run(
