@@ -58,9 +58,9 @@ class Tensor:
         dtype: a NumPy dtype name ("float32", "int64", "int32").
         shape: sizes, axes, or sizes computed from axes.
         values: for example data, the half-open range of integers, or (mean, deviation) of floats.
-        length_of: for a `[batch]` tensor of valid lengths, the axis whose padding they describe.
-        optional: a request may omit it (always False for a stage's tensors).
-        scale: the smallest peak that errors are measured against, in its unit; for tensors that may be almost zero.
+        length_of: for a `[batch]` tensor of valid lengths, their axis; for a host step's input, its parts' axis.
+        optional, allowed: a request may omit it (never a stage's); the least and largest number a host step takes.
+        scale: the smallest peak that errors are measured against, for tensors that may be almost zero.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Tensor:
     length_of: Axis | Scaled | None = None
     optional: bool = False
     scale: float = 0.0
+    allowed: tuple[float, float] | None = field(default=None, repr=False)
 
     def sizes(self, axes: Mapping[str, int]) -> tuple[int, ...]:
         """Return the concrete shape under the given axis sizes."""

@@ -24,6 +24,7 @@ from tritone.lm.genai import genai_llm
 from tritone.lm.protocols import Llm
 from tritone.lm.served import served_llm
 from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
+from tritone.server.checks import checked_answer, finite_chunks, request_problem
 from tritone.stage import Arrays, Call, Family, Host
 
 STREAM = "stream"
@@ -87,11 +88,15 @@ class HostModel(FamilyModel):
 
     def run(self, requests: list[Arrays]) -> list[Any]:
         """Return a result or an exception for each request; an invalid one does not affect the others."""
-        results: list[Any] = [refuse_batches(request) for request in requests]
+        results: list[Any] = [refuse_batches(request) or self._problem(request) for request in requests]
         good = [index for index, result in enumerate(results) if result is None]
         for index, answer in zip(good, self._answers([requests[index] for index in good]), strict=True):
-            results[index] = answer
+            results[index] = checked_answer(answer)
         return results
+
+    def _problem(self, request: Arrays) -> InvalidRequest | None:
+        """Return the error of a request that no earlier step would send; entries check their own inputs in words."""
+        return request_problem(self._host.inputs, request, {tensor.name for tensor in self.family.request})
 
     def _answers(self, requests: list[Arrays]) -> list[Any]:
         """Return the host step's results; when a batch fails as a whole, try each of its requests alone."""
@@ -136,14 +141,14 @@ class StreamModel(FamilyModel):
         call = stoppable(self._call, cancelled)
         try:
             if pieces is None:
-                yield from self.family.synthesize(call, self._llm, request, cancelled)
+                yield from finite_chunks(self.family.synthesize(call, self._llm, request, cancelled))
                 return
             if self.family.synthesize_pieces is None:
                 raise InvalidRequest(
                     "sequence_id",
                     f"was sent, but {self.family.name} needs the whole text at once; send one request without it",
                 )
-            yield from self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled)
+            yield from finite_chunks(self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled))
         except Cancelled:
             return
         except TritoneError:

@@ -27,9 +27,11 @@ from tritone.lm.protocols import Llm
 from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
-SEGMENTS = Axis("segments", 1, 1, 400)
-TEXT = Axis("all_phones", 1, 161, 40000)
-SPOKEN = Axis("all_frames", 1, 480, 120000)
+SEGMENTS = Axis("segments", 1, 1, 5000)
+TEXT = Axis("all_phones", 1, 161, 200000)
+SPOKEN = Axis("all_frames", 1, 480, 2_000_000)
+LONGEST_PHONE = 4096
+"""Most frames of one phone, half a minute and more."""
 
 
 def hosts(voice: Voice) -> tuple[Host, ...]:
@@ -38,11 +40,12 @@ def hosts(voice: Voice) -> tuple[Host, ...]:
     g = Tensor("g", "float32", (1, model.gin_channels, 1))
     x = Tensor("xout", "float32", (1, model.hidden_channels, TEXT))
     prior = tuple(Tensor(name, "float32", (1, model.inter_channels, TEXT)) for name in ("m_p", "logs_p"))
-    phone_len = Tensor("phone_len", "int64", (1, SEGMENTS))
-    controls = (Tensor("controls", "float32", (1, len(Controls._fields))), Tensor("seed_used", "int64", (1, 1)))
-    frames = Tensor("duration", "int64", (1, TEXT))
+    phone_len = Tensor("phone_len", "int64", (1, SEGMENTS), length_of=TEXT)
+    numbers = Tensor("controls", "float32", (1, len(Controls._fields)), allowed=(0, 5.01))
+    controls = (numbers, Tensor("seed_used", "int64", (1, 1), allowed=(0, (1 << 63) - 1)))
+    frames = Tensor("duration", "int64", (1, TEXT), allowed=(0, LONGEST_PHONE))
     z = Tensor("z", "float32", (1, model.inter_channels, SPOKEN))
-    frame_len = Tensor("frame_len", "int64", (1, SEGMENTS))
+    frame_len = Tensor("frame_len", "int64", (1, SEGMENTS), length_of=SPOKEN)
     waveform = Tensor("waveform", "float32", (1, Scaled(voice.config.data.hop_length, SPOKEN)))
 
     def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:

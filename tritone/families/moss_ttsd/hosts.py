@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from tritone.errors import TritoneError
+from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.codec.config import CodecConfig
-from tritone.families.moss_ttsd.config import MossConfig
+from tritone.families.moss_ttsd.config import LONGEST, MossConfig
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 from tritone.families.moss_ttsd.request import CONTROLS, REQUEST, Prepared, sampling_array, sampling_of
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
 from tritone.families.moss_ttsd.whole import Spoken, prompts, speech, waveforms
 from tritone.lm.protocols import RowSource
+from tritone.request.batch import answer
 from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
 ROW = 1
@@ -33,18 +34,24 @@ def waveform(config: CodecConfig) -> Tensor:
 def hosts(config: MossConfig, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
     """Return the ensemble's host steps in order; each reads outputs of the earlier ones by name."""
     channels = config.lm.channels
-    rows = Tensor("prompt_rows", "int64", (ROW, Axis("prompt_rows_count", 1, 200, 4096), channels))
-    reference = Tensor("reference_codes", "int64", (ROW, channels, Axis("reference_count", 0, 62, 750)))
+    ids, entries = (0, config.lm.vocab_size - 1), (0, config.codec.codebook[0] - 1)
+    rows = Tensor("prompt_rows", "int64", (ROW, Axis("prompt_rows_count", 1, 200, LONGEST), channels), allowed=ids)
+    reference = Tensor(
+        "reference_codes", "int64", (ROW, channels, Axis("reference_count", 0, 62, 1500)), allowed=entries
+    )
     sampling = Tensor("sampling_used", "float32", (ROW, channels, 1 + len(CONTROLS)))
-    controls = (sampling, Tensor("rows_used", "int64", (ROW, 1)), Tensor("seed_used", "int64", (ROW, 1)))
-    codes = Tensor("codes", "int64", (ROW, channels, CODES))
+    longest = Tensor("rows_used", "int64", (ROW, 1), allowed=(0, LONGEST))
+    controls = (sampling, longest, Tensor("seed_used", "int64", (ROW, 1), allowed=(0, (1 << 63) - 1)))
+    codes = Tensor("codes", "int64", (ROW, channels, CODES), allowed=entries)
 
     def prompt(call: Call, _llm: RowSource, requests: list[Arrays]) -> list[Any]:
         prepared = prompts(call, requests, config, tokenizer)
         return [result if isinstance(result, TritoneError) else packed(result) for result in prepared]
 
     def llm(_call: Call, llm: RowSource, requests: list[Arrays]) -> list[Any]:
-        results = speech(llm, [unpacked(request, config.lm) for request in requests], config.lm)
+        prompts = [answer(unpacked, request, config.lm) for request in requests]
+        found = iter(speech(llm, [prompt for prompt in prompts if isinstance(prompt, Prepared)], config.lm))
+        results = [next(found) if isinstance(prompt, Prepared) else prompt for prompt in prompts]
         return [result if isinstance(result, TritoneError) else {"codes": result[None]} for result in results]
 
     def vocoder(call: Call, _llm: RowSource, requests: list[Arrays]) -> list[Any]:
@@ -70,11 +77,20 @@ def packed(prepared: Prepared) -> Arrays:
 
 
 def unpacked(request: Arrays, config: AsteroidConfig) -> Prepared:
-    """Return the prompt and controls that the host step `llm` receives; the reference is not among its inputs."""
+    """Return the prompt and controls that the host step `llm` receives; the reference is not among its inputs.
+
+    Raises InvalidRequest for ids that a channel does not have, and for controls out of their range.
+    """
+    if config.channels > 1 and request["prompt_rows"][0, :, 1:].max() >= config.speech_vocab_size:
+        raise InvalidRequest("prompt_rows", f"has speech ids beyond the {config.speech_vocab_size} of a channel")
+    try:
+        sampling = sampling_of(request["sampling_used"][0], config)
+    except (ConfigError, ValueError, OverflowError) as error:
+        raise InvalidRequest("sampling_used", str(error)) from error
     return Prepared(
         request["prompt_rows"][0],
         np.zeros((config.channels, 0), np.int64),
-        sampling_of(request["sampling_used"][0], config),
+        sampling,
         int(request["rows_used"][0, 0]),
         int(request["seed_used"][0, 0]),
     )

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.inputs import Sizes, starting_noise
 from tritone.families.cosyvoice.flow.speed import at_speed
 from tritone.families.cosyvoice.speak.limits import Limits, check_flow, check_vocoder, most_tokens, read_limits
-from tritone.families.cosyvoice.speak.request import REQUEST, prepare
+from tritone.families.cosyvoice.speak.request import REQUEST, SPEEDS, prepare
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.speak.tokens import TokenRequest, token_request, whole_tokens
 from tritone.families.cosyvoice.speak.whole import Features, Tokens, decode, encode, prompt_mel, vocode
@@ -25,9 +26,10 @@ from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Dim, Host, Scaled, Stage, Tensor
 
 ROW = 1
-TEXT = Axis("text_tokens", 0, 60, 4000)
-SEGMENTS = Axis("segments", 0, 1, 200)
-PROMPT_TEXT = Axis("prompt_text_tokens", 0, 2, 400)
+TEXT = Axis("text_tokens", 0, 60, 40000)
+SEGMENTS = Axis("segments", 0, 1, 5000)
+MOST_TEXT_IDS, LARGEST_SEED = (1 << 22) - 1, (1 << 63) - 1
+PROMPT_TEXT = Axis("prompt_text_tokens", 0, 2, 40000)
 
 
 def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend, voices: Voices) -> tuple[Host, ...]:
@@ -51,7 +53,7 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
     def flow_decoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
         return checked(
             requests,
-            lambda request: check_vocoder(limits, config, spoken_frames(request), float(request["speed_used"][0, 0])),
+            lambda request: check_spoken(limits, config, request),
             lambda valid: decode_flow(call, valid, config),
         )
 
@@ -95,28 +97,29 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
 def host_tensors(limits: Limits, config: CosyVoiceConfig) -> dict[str, Tensor]:
     """Return the tensors between the host steps by name, and the waveform; the stages' limits bound their sizes."""
     mels, speaker, tokens = config.flow.output_size, config.flow.spk_embed_dim, limits.tokens
+    codes = config.flow.vocab_size - 1
     spoken = Axis("spoken_frames", 1, 200, limits.mel)
     total = Axis("sequence_frames", 2, 200, limits.frames)
 
-    def integers(name: str, size: Dim) -> Tensor:
-        return Tensor(name, "int64", (ROW, size))
+    def integers(name: str, size: Dim, largest: int) -> Tensor:
+        return Tensor(name, "int64", (ROW, size), allowed=(0, largest))
 
     def floats(name: str, *sizes: Dim) -> Tensor:
         return Tensor(name, "float32", (ROW, *sizes))
 
     tensors = (
-        integers("text_token", TEXT),
-        integers("segment_len", SEGMENTS),
-        integers("prompt_text_token", PROMPT_TEXT),
-        integers("llm_prompt_speech_token", Axis("llm_prompt_tokens", 0, 0, tokens)),
-        integers("source_token", Axis("source_tokens", 0, 0, tokens)),
+        integers("text_token", TEXT, MOST_TEXT_IDS),
+        Tensor("segment_len", "int64", (ROW, SEGMENTS), length_of=TEXT),
+        integers("prompt_text_token", PROMPT_TEXT, MOST_TEXT_IDS),
+        integers("llm_prompt_speech_token", Axis("llm_prompt_tokens", 0, 0, tokens), codes),
+        integers("source_token", Axis("source_tokens", 0, 0, tokens), codes),
         floats("llm_embedding", Axis("llm_speaker_size", 0, speaker, speaker)),
-        integers("prompt_speech_token", Axis("prompt_tokens", 0, 0, tokens)),
+        integers("prompt_speech_token", Axis("prompt_tokens", 0, 0, tokens), codes),
         floats("prompt_feat", mels, Axis("prompt_frames", 0, 0, limits.frames)),
         floats("embedding", speaker),
-        floats("speed_used", 1),
-        integers("seed_used", 1),
-        integers("speech_token", Axis("generated_tokens", 1, 100, most_tokens(limits, config))),
+        Tensor("speed_used", "float32", (ROW, 1), allowed=SPEEDS),
+        integers("seed_used", 1, LARGEST_SEED),
+        integers("speech_token", Axis("generated_tokens", 1, 100, most_tokens(limits, config)), codes),
         floats("mu", mels, total),
         floats("spks", mels),
         floats("mel", mels, spoken),
@@ -193,6 +196,14 @@ def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> 
     return [
         {"mel": at_speed(mel, float(request["speed_used"][0, 0]))} for mel, request in zip(mels, requests, strict=True)
     ]
+
+
+def check_spoken(limits: Limits, config: CosyVoiceConfig, request: Arrays) -> None:
+    """Raise InvalidRequest for speech that is not longer than its prompt, or too long for the vocoder at its speed."""
+    frames = spoken_frames(request)
+    if frames < 1:
+        raise InvalidRequest("prompt_feat", f"leaves {frames} of the {request['mu'].shape[2]} frames of mu to speak")
+    check_vocoder(limits, config, frames, float(request["speed_used"][0, 0]))
 
 
 def flow_row(request: Arrays) -> Tokens:
