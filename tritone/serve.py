@@ -86,6 +86,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="gpu: kind of that server (default: TRITONE_LLM_ENGINE or %(default)s)",
     )  # fmt: skip
     add_options(parser)
+    parser.add_argument(
+        "--verify", action="store_true",
+        help="read every byte of checkpoint and artifacts first, also where size and time are as they were",
+    )  # fmt: skip
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
     mode.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run a command while the server is up")
@@ -124,12 +128,21 @@ def wanted(target: str, engine: str | None = None) -> Selection:
 
 
 def export_if_needed(
-    family: Family, checkpoint: Path, build: Path, target: str = "cpu", engine: str | None = None
+    family: Family,
+    checkpoint: Path,
+    build: Path,
+    target: str = "cpu",
+    engine: str | None = None,
+    afresh: bool = False,
 ) -> None:
-    """Export artifacts that are missing or stale, showing the exporter's progress."""
+    """Export artifacts that are missing or stale, showing the exporter's progress.
+
+    Args:
+        afresh: read every byte of checkpoint and artifacts, also where size and time are as they were.
+    """
     selection = wanted(target, engine)
     try:
-        manifest.verify(build, family, checkpoint, selection)
+        manifest.verify(build, family, checkpoint, selection, afresh)
         return
     except ArtifactError as error:
         first = not (build / manifest.MANIFEST).is_file()
@@ -146,6 +159,7 @@ def export_if_needed(
         target,
         # The largest sizes take most of the time; the test suite checks them.
         "--quick",
+        *(["--verify"] if afresh else []),
         *(["--formats", ",".join(selection.formats)] if engine else []),
     ]
     status = subprocess.run(command, check=False).returncode
@@ -171,7 +185,7 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
     for warning in check_shared_memory(model_processes(render(family, args.target))):
         print(warning, file=sys.stderr, flush=True)
     build = (args.build_dir or layout.default_folder(args.checkpoint)).resolve()
-    export_if_needed(family, args.checkpoint.resolve(), build, args.target, args.engine)
+    export_if_needed(family, args.checkpoint.resolve(), build, args.target, args.engine, args.verify)
     env = {
         "TRITONE_MODEL_DIR": str(args.checkpoint.resolve()),
         "TRITONE_BUILD_DIR": str(build),

@@ -14,11 +14,14 @@ CHUNK = 1 << 22
 
 
 class Hashes:
-    """SHA-256 of files, remembered by path, size and modification time in the JSON file `cache` if one is given."""
+    """SHA-256 of files, remembered by path, size and modification time in the JSON file `cache` if one is given.
 
-    def __init__(self, cache: Path | None = None) -> None:
+    With `afresh`, nothing that was remembered is believed: every file is read once.
+    """
+
+    def __init__(self, cache: Path | None = None, afresh: bool = False) -> None:
         self._cache = cache
-        self._known: dict[str, list[Any]] = read_json(cache) if cache else {}
+        self._known: dict[str, list[Any]] = read_json(cache) if cache and not afresh else {}
 
     def file(self, path: Path) -> str:
         """Return the hex digest of the file's content."""

@@ -106,9 +106,13 @@ def stale(recorded: Identity, current: Identity) -> str:
     return ""
 
 
-def verify(folder: Path, family: Family, model_dir: Path, selection: Selection = DEFAULT) -> None:
-    """Raise ArtifactError, naming every missing or stale artifact and the command that rebuilds them, if any is."""
-    hashes = Hashes(folder / HASHES)
+def verify(folder: Path, family: Family, model_dir: Path, selection: Selection = DEFAULT, afresh: bool = False) -> None:
+    """Raise ArtifactError, naming every missing or stale artifact and the command that rebuilds them, if any is.
+
+    Args:
+        afresh: read every byte, also of files whose size and time are as they were.
+    """
+    hashes = Hashes(folder / HASHES, afresh)
     current = identities(family, model_dir, hashes, selection)
     reasons = ((key, problem(folder, key, identity, hashes)) for key, identity in current.items())
     bad = [f"{folder / key} {reason}" for key, reason in reasons if reason]

@@ -80,6 +80,10 @@ def command_line() -> Parser:
     )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="compare at the smallest and usual sizes only")
     parser.add_argument("--force", action="store_true", help="also rebuild what is current")
+    parser.add_argument(
+        "--verify", action="store_true",
+        help="read every byte of checkpoint and artifacts, also where size and time are as they were",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="list what would be built and why, and build nothing")
     return parser
 
@@ -213,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with disk_problems(args.out), locked(args.out, lambda: print(waiting, file=sys.stderr, flush=True)):
             remove_leftovers(args.out)
             manifest.read_manifest(args.out)  # a damaged one is said before minutes of work
-            hashes = Hashes(args.out / manifest.HASHES)
+            hashes = Hashes(args.out / manifest.HASHES, args.verify)
             jobs = list_jobs(family, args, chosen, hashes)
             if args.dry_run or not jobs:
                 lines = [f"{args.out / job.artifact.key} {job.reason}" for job in jobs]

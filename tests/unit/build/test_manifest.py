@@ -9,6 +9,8 @@ import os
 import re
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.export_helpers import toy_family, toy_llm, toy_stage
@@ -260,3 +262,42 @@ def test_any_other_config_json_is_no_checkpoint_of_ours(content: str, tmp_path: 
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(CheckpointError, match="holds no known checkpoint"):
         open_family(tmp_path)
+
+
+@pytest.mark.parametrize("flipped", ["artifact", "checkpoint"])
+def test_bytes_flipped_with_size_and_time_kept_are_found_on_request(build: Path, model: Path, flipped: str) -> None:
+    verify(build, toy_family(), model)  # remembers the digests
+    path = build / KEY if flipped == "artifact" else model / "net.pt"
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[0] ^= 1
+    path.write_bytes(bytes(content))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    verify(build, toy_family(), model)
+    wanted = "was changed after it was built" if flipped == "artifact" else "was built from another checkpoint"
+    with pytest.raises(ArtifactError, match=wanted):
+        verify(build, toy_family(), model, afresh=True)
+
+
+def test_the_option_to_read_every_byte_reaches_the_digests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from tritone import serve
+    from tritone.export import build_engines
+
+    assert build_engines.parse(["c", "--verify"]).verify and not build_engines.parse(["c"]).verify
+    assert serve.parse(["c", "--verify", "--check"]).verify and not serve.parse(["c"]).verify
+    seen: list[Any] = []
+
+    def stale(*arguments: Any) -> None:
+        seen.append(arguments[4])
+        if len(seen) == 1:
+            raise ArtifactError("a.onnx was changed")
+
+    monkeypatch.setattr(manifest, "verify", lambda *given: stale(*given, False))
+    monkeypatch.setattr(serve, "wanted", lambda *_: Selection())
+
+    def finished(command: list[str], **_: Any) -> SimpleNamespace:
+        seen.append(command)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(serve.subprocess, "run", finished)
+    serve.export_if_needed(toy_family(), tmp_path, tmp_path, afresh=True)
+    assert seen[0] is True and "--verify" in seen[1]
