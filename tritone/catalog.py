@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tritone.errors import CheckpointError
+from tritone.checkpoint.documents import read_json
+from tritone.errors import CheckpointError, TritoneError
 from tritone.stage import Family
 
 
@@ -37,8 +37,8 @@ def has_file(folder: Path, name: str) -> bool:
 def has_config(folder: Path, keys: tuple[str, ...]) -> bool:
     """Return whether the folder's config.json is an object with all these keys."""
     try:
-        content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(folder / "config.json")
+    except TritoneError:
         return False
     return isinstance(content, dict) and all(key in content for key in keys)
 
@@ -96,9 +96,17 @@ def open_family(model_dir: str | Path) -> Family:
     """Return the description of the checkpoint in `model_dir`; no weights are read.
 
     Raises:
-        CheckpointError: as `find_kind`.
+        CheckpointError: as `find_kind`, or the settings describe no model that can exist.
+        ConfigError: a file of settings is wrong.
     """
-    family: Family = import_module(find_kind(Path(model_dir)).module).family(Path(model_dir))
+    describe = import_module(find_kind(Path(model_dir)).module).family
+    try:
+        family: Family = describe(Path(model_dir))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{model_dir}: the settings in its files contradict each other or describe no model "
+            f"({type(error).__name__}: {error}); restore the files that the checkpoint was published with"
+        ) from error
     return family
 
 

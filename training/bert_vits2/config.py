@@ -14,6 +14,7 @@ from typing import Any
 from training.bert_vits2.data.buckets import BOUNDARIES, check_boundaries
 from training.bert_vits2.download import Source
 from training.core.run import LOG
+from tritone.checkpoint.documents import read_json
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section
 
@@ -148,10 +149,7 @@ def read(path: Path, overrides: Sequence[str] = ()) -> Settings:
     """
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; --config takes the config.json written by `preprocess split`.")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+    document = read_json(path)
     try:
         return parse(document, overrides)
     except ConfigError as error:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from training.core import distributed
-from tritone.checkpoint.weights import write_atomic
+from tritone.checkpoint.weights import read_data, write_atomic
 from tritone.errors import CheckpointError
 
 
@@ -62,7 +62,7 @@ def save(state: Any, path: Path) -> None:
 def load(path: Path) -> Any:
     """Return the state that `save` wrote; only tensors and plain values are ever unpickled."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return read_data(path)
     except Exception as error:
         raise CheckpointError(
             f"{path} cannot be read as a training checkpoint ({error}). "

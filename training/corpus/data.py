@@ -25,9 +25,13 @@ from tritone.audio.kaldi import kaldi_fbank
 from tritone.audio.mel import MelConfig, mel_spectrogram
 from tritone.audio.wav import read_wav
 from tritone.audio.whisper import whisper_mel
+from tritone.checkpoint.documents import parse_json, read_text
+from tritone.checkpoint.sizes import Bound, whole
 from tritone.errors import ArtifactError, ConfigError
 
 MEL = MelConfig()
+MANIFEST_BYTES = 1 << 30
+SAMPLES = Bound(0, 1 << 40)
 VALIDATION = 50
 """One utterance in this many, chosen by its id alone, is never trained on."""
 
@@ -125,11 +129,7 @@ class Corpus:
                 f"{manifest} does not exist. Make a corpus with `python -m training.prepare flite --out {folder}`, "
                 f"or index your own recordings with `python -m training.prepare manifest --data {folder}`."
             )
-        rows = [json.loads(line) for line in manifest.read_text().splitlines()]
-        self.utterances = [
-            Utterance(r["id"], r["speaker"], r["text"], tuple(r["phones"]), r["samples"], folder / r["file"])
-            for r in rows
-        ]
+        self.utterances = read_manifest(manifest)
         self.speakers = sorted({u.speaker for u in self.utterances})
         self.digest = hashlib.sha256("".join(f"{u.id}:{u.samples};" for u in self.utterances).encode()).hexdigest()[:12]
 
@@ -180,6 +180,26 @@ class Corpus:
         paths = [u.path for u in self.utterances]
         with multiprocessing.get_context("spawn").Pool(self.processes) as pool:
             yield from tqdm(pool.imap(maker, paths, chunksize=16), total=len(paths), desc=kind, mininterval=5)
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Return the utterances in a `manifest.jsonl`; ConfigError names the line that is not one."""
+    utterances = []
+    for number, line in enumerate(read_text(path, MANIFEST_BYTES).split("\n"), 1):
+        if not line.strip():
+            continue
+        r = parse_json(line, f"{path}, line {number},")
+        try:
+            samples = whole(r["samples"], f"{path}, line {number}: samples", SAMPLES)
+            name, speaker, text = (str(r[key]) for key in ("id", "speaker", "text"))
+            file = path.parent / str(r["file"])
+            utterances.append(Utterance(name, speaker, text, tuple(r["phones"]), samples, file))
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{path}, line {number}, is not an utterance ({error} is missing or wrong); make the file again with "
+                f"`python -m training.prepare manifest --data {path.parent}`."
+            ) from error
+    return utterances
 
 
 def bucketed(

@@ -9,9 +9,12 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
+from tritone.audio.wav import check_header
+from tritone.checkpoint.documents import read_text
 from tritone.errors import ConfigError, TritoneError
 from tritone.text.phonemes import phonemize
 
+METADATA_BYTES = 1 << 30
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 
 
@@ -26,7 +29,7 @@ def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
         raise ConfigError(
             f"{path} does not exist; it should have lines `id|text` or `id|text|speaker` for {folder}/wavs/ID.wav."
         )
-    rows = [line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [line.split("|") for line in read_text(path, METADATA_BYTES).splitlines() if line.strip()]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or not widths <= {2, 3, 4}:
         raise ConfigError(
@@ -51,6 +54,7 @@ def _entry(job: tuple[Path, str, str, str]) -> dict[str, object] | str:
         return f"{name}: no recording {stem}.wav (or {', '.join(SUFFIXES[1:])})"
     try:
         info = soundfile.info(str(path))
+        check_header(info.samplerate, info.channels, str(path))
         phones = phonemize(text)
     except (TritoneError, soundfile.LibsndfileError) as error:
         return f"{name}: {error}"

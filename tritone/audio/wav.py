@@ -11,6 +11,14 @@ import numpy as np
 from tritone.audio.resample import resample
 from tritone.errors import TritoneError
 
+RATES = (1000, 768000)
+"""The lowest and highest sample rate that is read, in Hz."""
+CHANNELS = 64
+LONGEST = 3600
+"""The longest recording that is read, in seconds; a small compressed file can hold days."""
+BLOCK = 1 << 20
+"""Samples that are read at a time, of all channels together."""
+
 
 def read_wav(source: str | Path | bytes, rate: int) -> np.ndarray:
     """Return a sound file as mono samples at `rate`, float32 `[samples]` in -1..1.
@@ -25,19 +33,38 @@ def read_wav(source: str | Path | bytes, rate: int) -> np.ndarray:
 
 
 def read_samples(source: str | Path | bytes) -> tuple[np.ndarray, int]:
-    """Return the mono samples of `read_wav` at the file's own rate, and that rate in Hz."""
+    """Return the mono samples of `read_wav` at the file's own rate, and that rate in Hz.
+
+    Raises:
+        TritoneError: the file is missing, not a sound file, or of a rate, length or number of channels that no
+            recording has. The length in its header is not believed.
+    """
     import soundfile
 
     name = "the given bytes" if isinstance(source, bytes) else str(source)
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise TritoneError(f"no sound file at {name}")
     try:
-        samples, rate = soundfile.read(
-            io.BytesIO(source) if isinstance(source, bytes) else str(source), dtype="float32", always_2d=True
-        )
-    except soundfile.LibsndfileError as error:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
+            rate, channels = int(file.samplerate), int(file.channels)
+            check_header(rate, channels, name)
+            parts, count = [np.zeros(0, np.float32)], 0
+            while len(block := file.read(BLOCK // channels, dtype="float32", always_2d=True)):
+                count += len(block)
+                if count > LONGEST * rate:
+                    raise TritoneError(f"{name} is longer than {LONGEST} s; a recording may not be, cut it")
+                parts.append(block.mean(axis=1))
+    except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise TritoneError(f"{name} is not a sound file that can be read (wav, flac, ogg or mp3): {error}") from error
-    return samples.mean(axis=1), int(rate)
+    return np.concatenate(parts), rate
+
+
+def check_header(rate: int, channels: int, name: str) -> None:
+    """Raise TritoneError for a sample rate or a number of channels that no recording has."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise TritoneError(f"{name} is sampled at {rate} Hz; recordings of {RATES[0]} to {RATES[1]} Hz are read")
+    if not 1 <= channels <= CHANNELS:
+        raise TritoneError(f"{name} has {channels} channels; at most {CHANNELS} are read")
 
 
 def write_wav(path: str | Path, wav: np.ndarray, rate: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.checkpoint.archive import allowance, check_archive, check_pickle
 from tritone.errors import CheckpointError
 
 _STORAGES = {
@@ -33,14 +35,18 @@ _STORAGES = {
 def read_torch_file(path: Path) -> Any:
     """Return the object in the file, its tensors as arrays of their own dtype.
 
-    Raises CheckpointError when the file is not torch's zip format, is damaged, or holds anything but data.
+    Raises CheckpointError when the file is not torch's zip format, is damaged, holds anything but data, or would take
+    much more memory than it has bytes.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
             if len(names) != 1:
                 raise CheckpointError(f"{path} is a zip archive but not one of torch.save.")
-            return _Reader(archive, names[0].removesuffix("data.pkl")).load()
+            check_archive(archive, path)
+            content = archive.read(names[0])
+            check_pickle(io.BytesIO(content), path)
+            return _Reader(content, archive, names[0].removesuffix("data.pkl"), allowance(path)).load()
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist.") from error
     except pickle.UnpicklingError as error:
@@ -52,24 +58,36 @@ def read_torch_file(path: Path) -> Any:
 
 
 class _Reader(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}data.pkl")))
-        self._archive, self._root = archive, root
+    """Unpickles data alone; its tensors together may take `left` bytes."""
+
+    def __init__(self, content: bytes, archive: zipfile.ZipFile, root: str, left: int) -> None:
+        super().__init__(io.BytesIO(content))
+        self._archive, self._root, self._left = archive, root, left
+        self._records: dict[str, bytes] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _rebuild
+            return self.rebuild
         if module == "torch" and name in _STORAGES:
-            return np.dtype(_STORAGES[name])
+            return name
         raise pickle.UnpicklingError(f"it names {module}.{name}")
 
     def persistent_load(self, pid: Any) -> np.ndarray:
-        kind, dtype, key, _, count = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype) or not str(key).isalnum():
+        kind, name, key, _, count = pid
+        if kind != "storage" or name not in _STORAGES or not str(key).isalnum():
             raise pickle.UnpicklingError(f"it has an unknown storage {pid!r}")
-        return np.frombuffer(self._archive.read(f"{self._root}data/{key}"), dtype, count)
+        if key not in self._records:
+            self._records[key] = self._archive.read(f"{self._root}data/{key}")
+        return np.frombuffer(self._records[key], _STORAGES[name], count)
+
+    def rebuild(self, storage: np.ndarray, offset: int, size: tuple[int, ...], *further: Any) -> np.ndarray:
+        """Return a tensor's array, after counting its bytes."""
+        self._left -= math.prod(size) * storage.itemsize
+        if min(size, default=0) >= 0 and self._left < 0:
+            raise pickle.UnpicklingError(f"it has a tensor of shape {list(size)}, which is much larger than the file")
+        return _rebuild(storage, offset, size, *further)
 
 
 def _rebuild(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:

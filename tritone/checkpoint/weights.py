@@ -7,18 +7,21 @@ Nothing in a checkpoint is ever executed: `torch.load(weights_only=True)` refuse
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from tritone.build.files import write_atomic
-from tritone.errors import CheckpointError
+from tritone.checkpoint.archive import allowance, check_torch_file
+from tritone.errors import CheckpointError, TritoneError
 from tritone.nn.weight_norm import older_layout
 
 _LISTED = 10
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
@@ -32,18 +35,27 @@ def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
 
 def state_of(state: Any, path: Path, widen: bool = True) -> dict[str, Tensor]:
     """Return a state read from `path` as `read_state` does; CheckpointError unless it is a state_dict."""
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not is_state(state):
         kind = type(state).__name__
         raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
     return {key: value.float() if widen and value.is_floating_point() else value for key, value in state.items()}
 
 
+def is_state(state: Any) -> bool:
+    """Return whether a value is a state_dict: text -> tensor."""
+    return isinstance(state, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+
+
 def read_data(path: Path) -> Any:
-    """Return the plain data and tensors (on the CPU) that torch.save wrote to `path`; raises as `read_state`."""
+    """Return the plain data and tensors (on the CPU) that torch.save wrote to `path`; raises as `read_state`.
+
+    Raises CheckpointError, too, for a file that would take much more memory than it has bytes.
+    """
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist; {_contents(path.parent)}.")
+    check_torch_file(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() and "global" in str(error).lower():
             raise CheckpointError(
@@ -53,6 +65,8 @@ def read_data(path: Path) -> Any:
         raise _unreadable(path) from error
     except Exception as error:
         raise _unreadable(path) from error
+    _check_tensors(content, path)
+    return content
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -67,6 +81,27 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         raise CheckpointError(f"{path} is truncated or not a file of safetensors: {error}") from error
     return state
+
+
+def built(make: Callable[[], Module], state: Mapping[str, Tensor], path: Path | str) -> Module:
+    """Return the module that `make` makes, with the weights of `state`; errors as `load_strict`.
+
+    The module is first made without memory and compared with the state, so that settings of another size, which may
+    ask for any amount of memory, are refused before memory is taken.
+    """
+    try:
+        with torch.device("meta"):
+            sketch = make()
+    except TritoneError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: no network can be made of the checkpoint's settings: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that nothing is copied
+        load_strict(sketch, state, path)
+    module = make()
+    load_strict(module, state, path)
+    return module
 
 
 def load_strict(module: nn.Module, state: Mapping[str, Tensor], path: Path | str, assign: bool = False) -> None:
@@ -110,6 +145,25 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, write)
 
 
+def _check_tensors(content: Any, path: Path) -> None:
+    """Raise CheckpointError unless every tensor is an ordinary one, and all of them are about as large as the file."""
+    left, seen, waiting = allowance(path), set[int](), [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+                raise CheckpointError(f"{path} has a tensor that is sparse, quantized or without data")
+            left -= value.numel() * value.element_size()
+            if left < 0:
+                raise CheckpointError(
+                    f"{path} has a tensor of shape {list(value.shape)}; its tensors are much larger than its "
+                    f"{path.stat().st_size} bytes"
+                )
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value, *value.values()] if isinstance(value, Mapping) else value
+
+
 def _contents(directory: Path) -> str:
     """Return a sentence that lists the files of a directory."""
     if not directory.is_dir():
@@ -128,7 +182,8 @@ def _listed(what: str, names: list[str]) -> str:
 
 def _unreadable(path: Path) -> CheckpointError:
     size = path.stat().st_size
-    start = path.read_bytes()[:40]
+    with open(path, "rb") as file:
+        start = file.read(40)
     hint = ""
     if start.startswith(b"version https://git-lfs"):
         hint = " It is a Git LFS pointer: fetch the real file with `git lfs pull`."

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tritone.checkpoint.documents import VOCABULARY, check_size, read_json
 from tritone.errors import CheckpointError
 
 # How Qwen2 cuts text before byte-pair merging; part of the published tokenizer's definition.
@@ -33,10 +35,7 @@ class TextTokenizer:
                 raise CheckpointError(
                     f"the text tokenizer {self.dir} has no {file.name}; it has {', '.join(present) or 'no files'}."
                 )
-        try:
-            model = models.BPE.from_file(*map(str, files), byte_fallback=False)
-        except Exception as error:
-            raise CheckpointError(f"the text tokenizer {self.dir} cannot be read: {error}") from error
+        model = read_files(partial(models.BPE.from_file, byte_fallback=False), *files)
         self._tokenizer = Tokenizer(model)
         self._tokenizer.normalizer = normalizers.NFC()
         self._tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -79,17 +78,31 @@ class TextTokenizer:
         return None if index is None else int(index)
 
 
+def read_files(read: Callable[..., Any], *files: Path) -> Any:
+    """Return the result of a function of the `tokenizers` library that reads files; CheckpointError if it fails."""
+    for file in files:
+        check_size(file, VOCABULARY, CheckpointError)
+    try:
+        return read(*map(str, files))
+    except BaseException as error:
+        # On some damaged files the library ends with a panic, which is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        names = " and ".join(file.name for file in files)
+        raise CheckpointError(f"the text tokenizer {files[0].parent} cannot be read from {names}: {error}") from error
+
+
 def _added_tokens(directory: Path) -> dict[int, str]:
     """Special tokens by id from `tokenizer_config.json`, or from the older `added_tokens.json`."""
     config = directory / "tokenizer_config.json"
     try:
         if config.is_file():
-            entries = json.loads(config.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
+            entries = read_json(config, VOCABULARY, CheckpointError).get("added_tokens_decoder", {})
             if entries:
                 return {int(index): str(entry["content"]) for index, entry in entries.items()}
         older = directory / "added_tokens.json"
         if older.is_file():
-            return {int(index): token for token, index in json.loads(older.read_text(encoding="utf-8")).items()}
+            return {int(index): token for token, index in read_json(older, VOCABULARY, CheckpointError).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"the special tokens of the text tokenizer {directory} cannot be read: {error}"

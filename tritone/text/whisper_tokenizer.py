@@ -8,6 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tritone.checkpoint.documents import VOCABULARY as VOCABULARY_BYTES
+from tritone.checkpoint.documents import check_size
 from tritone.errors import CheckpointError, EnvironmentProblem
 
 VOCABULARY = "multilingual.tiktoken"
@@ -96,6 +98,7 @@ def find_vocabulary(directory: Path) -> Path:
 def read_ranks(path: Path) -> dict[bytes, int]:
     """Return the mergeable tokens and their ids; CheckpointError unless it is the multilingual vocabulary of 50257."""
     try:
+        check_size(path, VOCABULARY_BYTES, CheckpointError)
         lines = [line.split() for line in path.read_bytes().splitlines() if line.strip()]
         # Not validated: the published file's last token is empty and written as a lone "=".
         ranks = {base64.b64decode(token): int(rank) for token, rank in lines}

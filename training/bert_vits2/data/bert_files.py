@@ -14,6 +14,7 @@ import torch
 
 from training.bert_vits2.data.arrays import read_array, write_array
 from training.bert_vits2.data.filelist import Utterance
+from tritone.checkpoint.weights import read_data
 from tritone.errors import ArtifactError
 from tritone.families.bert_vits2.config import BERT_CHANNELS as WIDTH
 from tritone.families.bert_vits2.text.bert import BertEncoder
@@ -115,7 +116,7 @@ def _read_published(path: Path, utterance: Utterance) -> np.ndarray:
     if not path.is_file():
         raise ArtifactError(missing(utterance))
     try:
-        tensor = torch.load(path, map_location="cpu", weights_only=True)
+        tensor = read_data(path)
         array: np.ndarray = tensor.float().numpy()
         return array
     except Exception as error:  # on bytes that are not a tensor, torch raises errors of many types

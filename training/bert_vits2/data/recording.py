@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.errors import ArtifactError
+from tritone.audio.wav import read_samples
+from tritone.errors import ArtifactError, TritoneError
 
 
 def samples_in(path: Path, rate: int) -> int:
@@ -31,12 +32,12 @@ def read_recording(path: Path, rate: int) -> np.ndarray:
     import soundfile
 
     try:
-        samples, own_rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+        info = soundfile.info(str(path))
+        samples, own_rate = read_samples(path)
+    except (TritoneError, soundfile.SoundFileError, OSError) as error:
         raise _unreadable(path, error) from error
-    _check(path, int(own_rate), samples.shape[1], len(samples), rate)
-    mono: np.ndarray = samples[:, 0]
-    return mono
+    _check(path, own_rate, int(info.channels), len(samples), rate)
+    return samples
 
 
 def _check(path: Path, own_rate: int, channels: int, samples: int, rate: int) -> None:

@@ -5,7 +5,6 @@ Source: Chen et al., "WavLM" (2022) for the model; Li et al., "StyleTTS 2" (2023
 
 from __future__ import annotations
 
-import json
 import math
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 
 from training.core.discriminators import SLOPE
 from tritone.audio.resample import sinc_kernels
+from tritone.checkpoint.documents import read_object
+from tritone.checkpoint.sizes import check_transformer
 from tritone.errors import CheckpointError, ConfigError
 from tritone.nn.weight_norm import weight_norm
 
@@ -87,7 +88,6 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
     Raises:
         CheckpointError: the folder is missing or has another kind of model, or weights are missing.
     """
-    from safetensors import SafetensorError
     from transformers import WavLMModel
 
     if not (folder / "config.json").is_file():
@@ -95,12 +95,14 @@ def load_wavlm(folder: Path, rate: int) -> WavLM:
             f"no WavLM in {folder}: config.json is missing. Download microsoft/wavlm-base-plus into that folder, or "
             "train without the WavLM loss."
         )
-    kind = json.loads((folder / "config.json").read_text()).get("model_type")
+    settings = read_object(folder / "config.json", kind=CheckpointError)
+    check_transformer(settings, str(folder / "config.json"), CheckpointError)
+    kind = settings.get("model_type")
     if kind != "wavlm":
         raise CheckpointError(f"{folder} has a {kind!r} model, not a WavLM.")
     try:
         loaded: Any = WavLMModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a foreign folder can make the library fail in any way
         raise CheckpointError(f"{folder} cannot be read as a WavLM: {error}") from error
     model, report = loaded
     missing = sorted(report["missing_keys"])

@@ -68,6 +68,6 @@ def _entries(path: Path, by: str) -> list[tuple[str, Outcome]]:
             if entry["by"] == by:
                 outcome = Outcome(entry["name"], bool(entry["line"]), entry["problem"], entry["line"])
                 entries.append((str(entry["key"]), outcome))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue
     return entries

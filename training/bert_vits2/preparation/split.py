@@ -6,11 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from training.bert_vits2.data.arrays import room
 from training.bert_vits2.data.filelist import LANGUAGES, Utterance, write_lines
 from tritone.build.files import write_atomic
+from tritone.checkpoint.documents import read_object
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import parse_config
 
@@ -57,13 +57,10 @@ def write_split(
     The new configuration is `config` with files and speakers. `n_speakers` grows if there are more speakers than
     before, and otherwise stays the same, because it is the size of a base model's table.
     """
-    try:
-        document: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
-        before = parse_config(document).data
-    except FileNotFoundError as error:
-        raise ConfigError(f"{config} does not exist; --config takes the configuration to start from.") from error
-    except ValueError as error:
-        raise ConfigError(f"{config} is not valid JSON: {error}.") from error
+    if not config.is_file():
+        raise ConfigError(f"{config} does not exist; --config takes the configuration to start from.")
+    document = read_object(config)
+    before = parse_config(document).data
     training, validation = split(utterances, per_language, total, seed)
     ids = speaker_ids([u.speaker for u in utterances], before.spk2id)
     needed = max(ids.values()) + 1

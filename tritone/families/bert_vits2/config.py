@@ -7,13 +7,14 @@ error that lists the known keys, and so is a combination of values that the netw
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tritone.checkpoint.documents import read_json
+from tritone.checkpoint.sizes import HEADS, KERNEL, LAYERS, RATE, WINDOW, Bound, check_fields, shown, whole
 from tritone.errors import ConfigError
 
 BERT_CHANNELS = 1024
@@ -24,6 +25,18 @@ SPEAKER_LAYER = 2
 DECODER_KERNEL = 7
 """Width of the decoder's first and last convolution."""
 
+BOUNDS = {
+    **dict.fromkeys(("n_layers", "n_layers_q", "n_layers_trans_flow", "n_flow_layer"), LAYERS),
+    **dict.fromkeys(("filter_length", "hop_length", "win_length"), WINDOW),
+    **dict.fromkeys(("kernel_size", "resblock_kernel_sizes", "resblock_dilation_sizes"), KERNEL),
+    **dict.fromkeys(("upsample_rates", "upsample_kernel_sizes"), KERNEL),
+    "gin_channels": Bound(0, 32768),
+    "n_heads": HEADS,
+    "n_mel_channels": Bound(1, 512),
+    "n_speakers": Bound(0, 1 << 20),
+    "sampling_rate": RATE,
+}
+"""The bounds of the sizes by name; widths have the usual one."""
 Section = TypeVar("Section")
 
 
@@ -94,6 +107,8 @@ class BertVits2Config:
     version: str = "2.3"
 
     def __post_init__(self) -> None:
+        for name, section in (("model", self.model), ("data", self.data)):
+            check_fields(section, BOUNDS, {}, name, ConfigError)
         problem = _contradiction(self.model, self.data)
         if problem:
             raise ConfigError(f"The configuration is inconsistent or not supported: {problem}.")
@@ -104,10 +119,7 @@ def read_config(path: Path | str) -> BertVits2Config:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint needs its config.json.")
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+    document = read_json(path)
     try:
         return parse_config(document)
     except ConfigError as error:
@@ -124,7 +136,7 @@ def parse_config(document: Any) -> BertVits2Config:
     _known(document, ("model", "data", "train", "version"), "the configuration")
     train = document.get("train", {})
     if not isinstance(train, Mapping):
-        raise ConfigError(f"train is {train!r}; expected an object.")
+        raise ConfigError(f"train is {shown(train)}; expected an object.")
     return BertVits2Config(
         model=parse_section(ModelConfig, document.get("model", {}), "model"),
         data=parse_section(DataConfig, document.get("data", {}), "data"),
@@ -145,7 +157,7 @@ def published_version(value: Any) -> str:
 def parse_section(kind: type[Section], values: Any, name: str) -> Section:
     """Return the dataclass `kind` from an object of a configuration; ConfigError for unknown keys and wrong types."""
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{name} is {values!r}; expected an object.")
+        raise ConfigError(f"{name} is {shown(values)}; expected an object.")
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     _known(values, tuple(fields), name)
     default = kind()
@@ -155,7 +167,7 @@ def parse_section(kind: type[Section], values: Any, name: str) -> Section:
 def _known(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     unknown, names = sorted(set(values) - set(known)), ", ".join(sorted(known))
     if unknown:
-        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)}; the known keys are {names}.")
+        raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)[:400]}; the known keys are {names}.")
 
 
 def _typed(value: Any, default: Any, name: str) -> Any:
@@ -165,13 +177,22 @@ def _typed(value: Any, default: Any, name: str) -> Any:
     if default is None:
         if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
             return None if value is None else float(value)
-        raise ConfigError(f"{name} is {value!r}; expected a number or null.")
+        raise ConfigError(f"{name} is {shown(value)}; expected a number or null.")
     expected: Any = Mapping if isinstance(default, Mapping) else type(default)
     if expected is float and type(value) is int:
         value = float(value)
     if not isinstance(value, expected) or isinstance(value, bool) != isinstance(default, bool):
         kind = {"tuple": "list", "Mapping": "object"}.get(expected.__name__, expected.__name__)
-        raise ConfigError(f"{name} is {value!r}; expected {kind}.")
+        raise ConfigError(f"{name} is {shown(value)}; expected {kind}.")
+    empty = expected is tuple and not value and name.startswith("model.")
+    if empty or (expected is tuple and default and any(type(entry) is not type(default[0]) for entry in value)):
+        raise ConfigError(f"{name} is {shown(value)}; expected a list with entries like {default[0]!r}.")
+    inner = [entry for entry in value if isinstance(entry, tuple)] if expected is tuple else []
+    if not all(entry and all(type(number) is int for number in entry) for entry in inner):
+        raise ConfigError(f"{name} is {shown(value)}; expected lists of whole numbers.")
+    if name == "data.spk2id":
+        for speaker, row in value.items():
+            whole(row, f"{name}: the row of {str(speaker)[:60]!r}", Bound(0, 1 << 20))
     return value
 
 

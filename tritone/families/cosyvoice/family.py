@@ -85,7 +85,7 @@ def all_stages(config: CosyVoiceConfig, network: Callable[[str], Any]) -> tuple[
 
 def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
     """Return the network "llm" (v1 only), "flow" or "hift" with its weights, in eval mode."""
-    from tritone.checkpoint.weights import load_strict
+    from tritone.checkpoint.weights import built
     from tritone.families.cosyvoice.vocoder.hift import Hift
 
     config = checkpoint.config
@@ -94,9 +94,7 @@ def load_network(checkpoint: CosyVoiceCheckpoint, name: str) -> nn.Module:
         "flow": lambda: config.version.flow_network(config.flow),
         "hift": lambda: Hift(config.hift),
     }
-    network = networks[name]()
-    load_strict(network, checkpoint.state(name), checkpoint.path(f"{name}.pt"))
-    return network.eval()
+    return built(networks[name], checkpoint.state(name), checkpoint.path(f"{name}.pt")).eval()
 
 
 def family(model_dir: str | Path) -> Family:

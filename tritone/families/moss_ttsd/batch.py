@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.wav import write_wav
+from tritone.checkpoint.documents import VOCABULARY, parse_json, read_text
 from tritone.engines.open import ENGINES, engine_name
-from tritone.errors import InvalidRequest, TritoneError
+from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.reference import read_recording
 from tritone.load import Model, load_model, read_request
 from tritone.stage import Arrays, Host
@@ -54,7 +55,7 @@ def read_lines(path: Path, model: Model) -> list[Line]:
     """Return every dialogue of the file; TritoneError when the file is missing or empty."""
     if not path.is_file():
         raise TritoneError(f"{path} does not exist; give a file with one JSON object on each line")
-    written = [(n, text) for n, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1) if text.strip()]
+    written = [(n, text) for n, text in enumerate(read_text(path, VOCABULARY).splitlines(), 1) if text.strip()]
     if not written:
         raise TritoneError(f'{path} is empty; write one JSON object on each line, such as {{"text": "[S1]Hello."}}')
     return [Line(index, number, read_line(text, path, model)) for index, (number, text) in enumerate(written)]
@@ -63,12 +64,12 @@ def read_lines(path: Path, model: Model) -> list[Line]:
 def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
     """Return the request of one line, or its error."""
     try:
-        item = json.loads(text)
+        item = parse_json(text, "the line")
         if not isinstance(item, dict):
             raise InvalidRequest("line", f"holds a {type(item).__name__}, not an object")
         return item_request(item, path.parent, model)
-    except ValueError as error:
-        return InvalidRequest("line", f"is not valid JSON: {error}")
+    except ConfigError as error:
+        return InvalidRequest("line", str(error).removeprefix("the line "))
     except TritoneError as error:
         return error
 

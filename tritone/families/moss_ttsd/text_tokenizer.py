@@ -45,8 +45,7 @@ def _open(folder: Path) -> Callable[[str], list[int]]:
         return TextTokenizer(folder).encode
     from tokenizers import Tokenizer
 
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    from tritone.text.tokenizer import read_files
+
+    tokenizer = read_files(Tokenizer.from_file, path)
     return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)

@@ -95,7 +95,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"config.json is not valid JSON"):
         read_config(path)
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"config.json is not valid JSON"):
+    with pytest.raises(ConfigError, match=r"config.json is not text in UTF-8"):
         read_config(path)
     path.write_text(json.dumps({"model": {"x": 1}}))
     with pytest.raises(ConfigError, match=r"config.json: model has unknown keys: x"):

@@ -205,7 +205,7 @@ def test_the_nucleus_keeps_at_least_one_id() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"channels": None}, "config.json: channels must be a whole number, found None"),
+        ({"channels": None}, "config.json: channels is None; expected a whole number from 1 to 64"),
         ({"channels": 1}, "channels is 1; an Asteroid model has one for text"),
         ({"speech_token_range": [5]}, r"speech_token_range must be two ids.*found \[5\]"),
         ({"speech_token_range": [5, 200000]}, "speech_token_range 5..200000 lies outside the 152697 ids"),

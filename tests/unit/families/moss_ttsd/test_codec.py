@@ -162,7 +162,7 @@ def test_files_that_do_not_fit_say_why(tmp_path: Path) -> None:
         ("a: [", "is not valid YAML"),
         ("other: 1", "has no section generator_params; found other"),
         ("generator_params: {x: 1}", "section downsample_kwargs is missing; found x"),
-        ("d_model: 24|d_model: wide", r"d_model must be a positive whole number, found 'wide'"),
+        ("d_model: 24|d_model: wide", r"d_model is 'wide'; expected a whole number from 1 to 32768"),
         ("decoder_upsample_rate: 2560|decoder_upsample_rate: 1920", "is 1920; the other entries require 2560"),
         ("scale_embedding: false|scale_embedding: true", "scale_embedding is true"),
     ],

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tritone.build.files import write_atomic
-from tritone.checkpoint.weights import load_strict, read_data
+from tritone.checkpoint.weights import built, is_state, read_data
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BertVits2Config
 from tritone.families.bert_vits2.networks.generator import Generator
@@ -31,7 +31,7 @@ def read_model(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     content = read_data(path)
     state = content.get("model", content) if isinstance(content, Mapping) else content
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not state or not is_state(state):
         keys = f" with {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else ""
         raise CheckpointError(
             f"{path} contains a {type(content).__name__}{keys}; expected a state_dict of tensors, or one under 'model'."
@@ -66,9 +66,8 @@ def load_generator(path: Path | str, config: BertVits2Config, ignore_emotion: bo
             f"Load it with ignore_emotion=True to leave the emotion out, or use a checkpoint of 2.0 or 2.3."
         )
     state = {key: value for key, value in state.items() if key not in emotion}
-    generator = Generator(config, posterior=any(key.startswith(POSTERIOR) for key in state))
-    load_strict(generator, state, path)
-    return generator.eval()
+    posterior = any(key.startswith(POSTERIOR) for key in state)
+    return built(lambda: Generator(config, posterior=posterior), state, path).eval()
 
 
 def compress(source: Path | str, target: Path | str, half: bool = True) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tritone.checkpoint.documents import VOCABULARY, check_size, read_object
+from tritone.checkpoint.sizes import check_transformer
 from tritone.errors import CheckpointError, ConfigError, InvalidRequest
 from tritone.families.bert_vits2.text.packages import need
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, Cleaned, blanked_word2ph, joined, language_of
@@ -101,10 +103,16 @@ class BertEncoder:
         """Return the tokenizer and the model."""
         if self._loaded is None:
             transformers = need("transformers")
+            check_transformer(
+                read_object(self.folder / "config.json", kind=CheckpointError), str(self.folder / "config.json")
+            )
+            for file in self.folder.iterdir():
+                if file.suffix in (".json", ".txt", ".model"):
+                    check_size(file, VOCABULARY, CheckpointError)
             try:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, local_files_only=True)
                 model = transformers.AutoModel.from_pretrained(self.folder, local_files_only=True)
-            except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            except Exception as error:  # a foreign folder can make the library fail in any way
                 raise CheckpointError(
                     f"the BERT encoder for {self.language} in {self.folder} cannot be read: {error}"
                 ) from error

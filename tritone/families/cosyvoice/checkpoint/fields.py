@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritone.checkpoint.sizes import shown
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint import hyperyaml
+from tritone.families.cosyvoice.checkpoint.bounds import check_bounds
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 
 if TYPE_CHECKING:
@@ -54,8 +56,10 @@ def parse(default: CosyVoiceConfig, text: str, path: Path) -> CosyVoiceConfig:
     layout = default.version.layout
     try:
         document = hyperyaml.parse(text)
-    except (hyperyaml.HyperYamlError, RecursionError) as error:
+    except hyperyaml.HyperYamlError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except RecursionError:
+        raise CheckpointError(f"{path} cannot be read: its references follow each other too often") from None
     _check_classes(default.version, document, path)
     values = {}
     for name, key in (*layout.keys.items(), *layout.extensions.items()):
@@ -63,14 +67,15 @@ def parse(default: CosyVoiceConfig, text: str, path: Path) -> CosyVoiceConfig:
         if present:
             values[name] = value
     config: CosyVoiceConfig = _replace(default, values, path)
+    check_bounds(config, path)
     if config.text_frontend not in layout.frontends:
         known = " or ".join(f'"{name}"' for name in layout.frontends)
-        raise CheckpointError(f"{path}: text_frontend is {config.text_frontend!r}; supported here: {known}.")
+        raise CheckpointError(f"{path}: text_frontend is {shown(config.text_frontend)}; supported here: {known}.")
     for key, name in layout.repeated.items():
         present, value = _get(document, key)
         if present and _frozen(value) != _field(config, name):
             raise CheckpointError(
-                f"{path}: {key} is {value!r}, but {layout.keys[name]} is {_plain(_field(config, name))!r}; "
+                f"{path}: {key} is {shown(value)}, but {layout.keys[name]} is {_plain(_field(config, name))!r}; "
                 f"they must be equal."
             )
     return config
@@ -102,7 +107,7 @@ def _check_classes(version: Version, document: Mapping[str, Any], path: Path) ->
         _, node = _get(document, key)
         name = node.get("!new") if isinstance(node, dict) else None
         if str(name).rpartition(".")[2] != expected:
-            named = f"has class {name}" if name else "has no class"
+            named = f"has class {str(name)[:80]}" if name else "has no class"
             raise CheckpointError(
                 f"{path}: {key} {named}; a CosyVoice {version.number} checkpoint has class {expected}."
             )
@@ -110,7 +115,7 @@ def _check_classes(version: Version, document: Mapping[str, Any], path: Path) ->
         for name in (name for name in constants if name in layout.fixed):
             present, value = _get(document, f"{key}.{name}")
             if present and value != constants[name]:
-                raise CheckpointError(f"{path}: {key}.{name} is {value!r}; only {constants[name]!r} is supported.")
+                raise CheckpointError(f"{path}: {key}.{name} is {shown(value)}; only {constants[name]!r} is supported.")
 
 
 def _get(document: Mapping[str, Any], key: str) -> tuple[bool, Any]:
@@ -175,9 +180,22 @@ def _typed(value: Any, default: Any, item: dataclasses.Field[Any], path: Path) -
             value = float(value)
     if type(value) is not expected:
         raise CheckpointError(
-            f"{path}: {item.name} is {value!r}; expected {expected.__name__.replace('tuple', 'list')}."
+            f"{path}: {item.name} is {shown(value)}; expected {expected.__name__.replace('tuple', 'list')}."
         )
+    if isinstance(value, tuple) and not _alike(value, default, any_length="..." in str(item.type)):
+        raise CheckpointError(f"{path}: {item.name} is {shown(_plain(value))}; expected a list like {_plain(default)}.")
     return value
+
+
+def _alike(value: tuple[Any, ...], default: Any, any_length: bool) -> bool:
+    """Return whether a list has entries of the same types as the default's, at least one, and as many if need be."""
+    first = default[0]
+    same = (
+        all(type(entry) is type(first) for entry in value)
+        and bool(value)
+        and (any_length or len(value) == len(default))
+    )
+    return same and all(_alike(entry, first, True) for entry in value if isinstance(entry, tuple))
 
 
 def _frozen(value: Any) -> Any:

@@ -9,11 +9,12 @@ torch; reading and writing weights does.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritone.checkpoint.documents import YAML_BYTES, read_object, read_text
+from tritone.checkpoint.sizes import check_transformer
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
@@ -68,10 +69,9 @@ class CosyVoiceCheckpoint:
     def backbone(self) -> dict[str, Any]:
         """The configuration of the Qwen2 backbone."""
         path = self.path(f"{BACKBONE}/config.json")
-        try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise CheckpointError(f"{path} is not a JSON object: {error}") from error
+        backbone = read_object(path, kind=CheckpointError)
+        check_transformer(backbone, str(path), CheckpointError)
+        return backbone
 
 
 def load_config(model_dir: Path | str) -> CosyVoiceConfig:
@@ -79,11 +79,7 @@ def load_config(model_dir: Path | str) -> CosyVoiceConfig:
     directory = Path(model_dir)
     version = version_of(directory)
     path = _required(directory, version.yaml)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    return parse_yaml(text, path, version.number)
+    return parse_yaml(read_text(path, YAML_BYTES, CheckpointError), path, version.number)
 
 
 def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:

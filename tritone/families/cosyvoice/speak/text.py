@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tritone.checkpoint.documents import read_object
+from tritone.checkpoint.sizes import VOCABULARY, whole
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import BACKBONE, load_config
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
@@ -57,7 +59,9 @@ class TextFrontend:
         tokenizer = TextTokenizer(directory, own)
         if self.alternates:
             check_base(directory, tokenizer, own)
-        rows = json.loads((directory / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+        file = directory / "config.json"
+        sizes = read_object(file, kind=CheckpointError)
+        rows = whole(sizes.get("vocab_size"), f"{file}: vocab_size", VOCABULARY, CheckpointError)
         if len(tokenizer) > rows:
             raise CheckpointError(f"{directory} has {len(tokenizer)} text tokens but its config.json says {rows}.")
         return tokenizer

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tritone.build.files import write_atomic
+from tritone.checkpoint.documents import parse_json
 from tritone.checkpoint.torch_file import read_torch_file
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 
@@ -119,15 +120,16 @@ def _safetensors_bytes(entries: Mapping[str, Mapping[str, Any]]) -> bytes:
 
 
 def _read_safetensors(path: Path) -> dict[str, Entry]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(str(path), framework="numpy") as file:
             metadata = file.metadata() or {}
-            names, entries = json.loads(metadata["names"]), [dict(entry) for entry in json.loads(metadata["plain"])]
+            names, plain = (parse_json(metadata[key], f"its entry {key}") for key in ("names", "plain"))
+            entries = [dict(entry) for entry in plain]
             for tensor in file.keys():  # noqa: SIM118 - the handle is not iterable itself
                 index, key = tensor.split(".", 1)
                 entries[int(index)][key] = file.get_tensor(tensor)
         return dict(zip(names, entries, strict=True))
-    except (SafetensorError, KeyError, ValueError, IndexError, TypeError, OSError) as error:
+    except Exception as error:  # the entries may be of any kind and in any order
         raise CheckpointError(f"{path} is damaged or was not written as a file of voices: {error}.") from error

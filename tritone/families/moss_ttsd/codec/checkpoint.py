@@ -31,13 +31,19 @@ def load_codec(config: CodecConfig, path: Path) -> XYTokenizer:
 
     Raises CheckpointError for missing or unexpected keys, wrong shapes, and codebooks that were never trained.
     """
-    from tritone.checkpoint.weights import load_strict
+    from tritone.checkpoint.weights import built
     from tritone.families.moss_ttsd.codec.network import XYTokenizer
 
     state = read_codec_state(path)
-    codec = XYTokenizer(config)
-    window = codec.enhanced_vocos.head.istft.get_buffer("window").clone()
-    load_strict(codec, state, path)
+    windows: list[Tensor] = []
+
+    def make() -> XYTokenizer:
+        codec = XYTokenizer(config)
+        windows.append(codec.enhanced_vocos.head.istft.get_buffer("window").clone())
+        return codec
+
+    codec = built(make, state, path)
+    window = windows[-1]
     untrained = [key for key, value in state.items() if key.endswith(".inited") and not bool(value.all())]
     if untrained:
         raise CheckpointError(
@@ -53,14 +59,12 @@ def read_codec_state(path: Path) -> dict[str, Tensor]:
     """Return the state_dict at `path` under its released names, floats as float32."""
     if path.is_dir():
         return {_released(key): value for key, value in _safetensors(path).items()}
-    from torch import Tensor
-
-    from tritone.checkpoint.weights import read_data, state_of
+    from tritone.checkpoint.weights import is_state, read_data, state_of
 
     held = read_data(path)
     if isinstance(held, Mapping) and "generator" in held:
         held = held["generator"]
-        if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
+        if not is_state(held):
             raise CheckpointError(f"{path} has an entry 'generator' that is not a state_dict")
     return {_released(key): value for key, value in state_of(held, path).items()}
 

@@ -7,12 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tritone.checkpoint.documents import YAML_BYTES, parse_yaml, read_text
+from tritone.checkpoint.sizes import HEADS, LAYERS, POSITIONS, RATE, WIDTH, WINDOW, Bound, shown, whole
 from tritone.errors import ConfigError
 
 WINDOW_SECONDS = 30
 """The most that one pass of the networks covers; longer recordings and codes go through overlapping windows."""
 MEL_HOP, MEL_CHANNELS, INPUT_RATE = 160, 80, 16000
 """The input features are Whisper's with 80 channels."""
+
+
+BOUNDS = {
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "num_layers"), LAYERS),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), HEADS),
+    **dict.fromkeys(("sampling_rate", "input_sample_rate", "output_sample_rate"), RATE),
+    **dict.fromkeys(("n_fft", "hop_size", "hop_length"), WINDOW),
+    "avg_pooler": Bound(1, 64),
+    "codebook_size": Bound(1, 1 << 20),
+    "max_audio_seconds": Bound(1, 3600),
+    "max_source_positions": POSITIONS,
+    "num_quantizers": Bound(1, 64),
+}
+"""The bounds of the sizes by name; widths have the usual one."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +118,9 @@ def read_codec_config(path: Path) -> CodecConfig:
 
     Raises ConfigError, which names the file and the entry that is missing, not a number, or contradicts another.
     """
-    import yaml
-
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; give the YAML file of the codec, such as xy_tokenizer_config.yaml")
-    try:
-        parsed = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    parsed = parse_yaml(read_text(path, YAML_BYTES), str(path))
     if not isinstance(parsed, Mapping) or not isinstance(parsed.get("generator_params"), Mapping):
         held = ", ".join(map(str, parsed)) if isinstance(parsed, Mapping) else type(parsed).__name__
         raise ConfigError(f"{path} has no section generator_params; found {held or 'nothing'}")
@@ -165,18 +176,16 @@ class _Reader:
     def section(self, key: str) -> _Reader:
         section = self.entries.get(key)
         if not isinstance(section, Mapping):
-            raise ConfigError(f"section {self.name}{key} is missing; found {', '.join(map(str, self.entries))}")
+            raise ConfigError(f"section {self.name}{key} is missing; found {', '.join(map(str, self.entries))[:400]}")
         return _Reader(section, f"{self.name}{key}.")
 
     def number(self, key: str, default: int | None = None) -> int:
         value = self.entries.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ConfigError(f"{self.name}{key} must be a positive whole number, found {value!r}")
-        return value
+        return whole(value, f"{self.name}{key}", BOUNDS.get(key, WIDTH))
 
     def require(self, key: str, value: int) -> None:
         if self.number(key) != value:
-            raise ConfigError(f"{self.name}{key} is {self.entries[key]!r}; the other entries require {value}")
+            raise ConfigError(f"{self.name}{key} is {shown(self.entries[key])}; the other entries require {value}")
 
 
 def _audio_stack(at: _Reader, kind: str) -> StackConfig:

@@ -46,8 +46,11 @@ def load_lm(
             )
         del state[key]
     # The weights are gigabytes: no random ones are made first, and those of a float32 file stay mapped from it.
-    with torch.device("meta"):
-        lm = AsteroidLM(config, attention)
+    try:
+        with torch.device("meta"):
+            lm = AsteroidLM(config, attention)
+    except Exception as error:
+        raise CheckpointError(f"{folder}: no language model can be made of its settings: {error}") from error
     decoder = lm.model.language_model
     decoder.rotary_emb = type(decoder.rotary_emb)(decoder.config)
     load_strict(lm, state, folder, assign=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tritone.checkpoint.documents import SETTINGS, VOCABULARY, read_object
+from tritone.checkpoint.sizes import POSITIONS, TRANSFORMER, Bound, check_transformer, finite, shown, whole
+from tritone.checkpoint.sizes import VOCABULARY as ROWS
 from tritone.errors import ConfigError
 
 MODEL_TYPES = ("moss_ttsd", "asteroid_tts", "moss_ttsd_with_codec")
 """`model_type` of the released folders; older ones keep "qwen3" and are recognised by their `channels`."""
+
+
+IDS = Bound(0, ROWS.hi)
+BOUNDS = {**TRANSFORMER, "channels": Bound(1, 64), "speech_vocab_size": ROWS}
+"""The bounds of the sizes; all other numbers are ids."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,9 @@ def read_lm_config(folder: Path) -> AsteroidConfig:
     path = folder / "config.json"
     entries = read_json(path)
     known = _Reader(entries, path)
-    rope = entries.get("rope_parameters") or {}
+    check_transformer(entries, str(path))
+    rope = entries.get("rope_parameters")
+    rope = rope if isinstance(rope, dict) else {}
     low, high = _range(entries, path)
     vocabulary, channels = known.number("vocab_size"), known.number("channels")
     if not 0 <= low < high <= vocabulary:
@@ -126,8 +135,8 @@ def read_lm_config(folder: Path) -> AsteroidConfig:
         num_attention_heads=heads,
         num_key_value_heads=known.number("num_key_value_heads"),
         head_dim=known.number("head_dim", hidden // heads),
-        rms_norm_eps=float(entries.get("rms_norm_eps", 1e-6)),
-        rope_theta=float(entries.get("rope_theta") or rope.get("rope_theta", 1e6)),
+        rms_norm_eps=known.decimal("rms_norm_eps", entries.get("rms_norm_eps", 1e-6)),
+        rope_theta=known.decimal("rope_theta", entries.get("rope_theta") or rope.get("rope_theta", 1e6)),
         max_position_embeddings=known.number("max_position_embeddings", 32768),
         vocab_size=vocabulary,
         speech_vocab_size=known.number("speech_vocab_size"),
@@ -151,10 +160,14 @@ def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, .
         return (ChannelSampling(),) * channels, None
     entries = read_json(path)
     longest = entries.get("max_length")
+    if longest is not None:
+        whole(longest, f"{path}: max_length", POSITIONS)
     samples, layers = entries.get("do_samples"), entries.get("layers")
     if samples is None:
         return (_sampling(entries, bool(entries.get("do_sample", False)), path),) * channels, longest
     layers = layers or [entries] * channels
+    if not isinstance(samples, list) or not isinstance(layers, list) or not all(isinstance(n, dict) for n in layers):
+        raise ConfigError(f"{path}: do_samples must be a list, and layers one of objects")
     if len(samples) != channels or len(layers) != channels:
         raise ConfigError(
             f"{path} has {len(samples)} do_samples and {len(layers)} layers; the model has {channels} channels"
@@ -162,20 +175,14 @@ def read_sampling(folder: Path, channels: int) -> tuple[tuple[ChannelSampling, .
     return tuple(_sampling(layer, bool(do), path) for layer, do in zip(layers, samples, strict=True)), longest
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, limit: int = SETTINGS) -> dict[str, Any]:
     """Return the object in a JSON file; ConfigError when it is missing, not valid JSON, or not an object."""
     if not path.is_file():
         present = (
             ", ".join(sorted(entry.name for entry in path.parent.iterdir())) if path.parent.is_dir() else "nothing"
         )
         raise ConfigError(f"{path} does not exist; {path.parent} has {present or 'nothing'}")
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(entries, dict):
-        raise ConfigError(f"{path} holds a {type(entries).__name__}, not an object")
-    return entries
+    return read_object(path, limit)
 
 
 @dataclass(frozen=True)
@@ -189,15 +196,21 @@ class _Reader:
         value = self.entries.get(key)
         if value is None and default is not None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise ConfigError(f"{self.path}: {key} must be a whole number, found {value!r}")
-        return value
+        return whole(value, f"{self.path}: {key}", BOUNDS.get(key, IDS))
+
+    def decimal(self, key: str, value: Any) -> float:
+        """Return a number above 0, of which settings have few; None stands for a missing one."""
+        if finite(value, f"{self.path}: {key}") <= 0:
+            raise ConfigError(f"{self.path}: {key} is {value!r}; expected a number above 0")
+        return float(value)
 
 
 def _range(entries: Mapping[str, Any], path: Path) -> tuple[int, int]:
     ids = entries.get("speech_token_range")
-    if not isinstance(ids, list) or len(ids) != 2 or not all(isinstance(index, int) for index in ids):
-        raise ConfigError(f"{path}: speech_token_range must be two ids, first and one past the last, found {ids!r}")
+    if not isinstance(ids, list) or len(ids) != 2 or not all(type(index) is int for index in ids):
+        raise ConfigError(
+            f"{path}: speech_token_range must be two ids, first and one past the last, found {shown(ids)}"
+        )
     return ids[0], ids[1]
 
 
@@ -210,22 +223,26 @@ def _end_of_speech(folder: Path, entries: Mapping[str, Any], after_speech: int) 
     Without either it is the sixth id after the speech ids, as in the released models.
     """
     if isinstance(entries.get("speech_eos_token"), int):
-        return int(entries["speech_eos_token"])
+        return whole(entries["speech_eos_token"], f"{folder / 'config.json'}: speech_eos_token", IDS)
     added = folder / "added_tokens.json"
     if added.is_file():
-        index = read_json(added).get(END_OF_SPEECH)
+        index = read_json(added, VOCABULARY).get(END_OF_SPEECH)
         if isinstance(index, int):
-            return index
+            return whole(index, f"{added}: the id of {END_OF_SPEECH}", IDS)
     tokenizer = folder / "tokenizer.json"
     if tokenizer.is_file():
-        for token in read_json(tokenizer).get("added_tokens", []):
-            if token.get("content") == END_OF_SPEECH:
-                return int(token["id"])
+        tokens = read_json(tokenizer, VOCABULARY).get("added_tokens", [])
+        for token in tokens if isinstance(tokens, list) else []:
+            if isinstance(token, dict) and token.get("content") == END_OF_SPEECH:
+                return whole(token.get("id"), f"{tokenizer}: the id of {END_OF_SPEECH}", IDS)
     return after_speech + 5
 
 
 def _sampling(entries: Mapping[str, Any], do_sample: bool, path: Path) -> ChannelSampling:
     names = {field.name for field in fields(ChannelSampling)} - {"do_sample"}
+    for key in sorted(names & entries.keys()):
+        if entries[key] is not None:
+            finite(entries[key], f"{path}: {key}")
     try:
         return ChannelSampling(do_sample, **{key: entries[key] for key in names if entries.get(key) is not None})
     except (ConfigError, TypeError) as error:

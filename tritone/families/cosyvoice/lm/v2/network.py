@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from tritone.checkpoint.weights import load_strict
+from tritone.checkpoint.weights import built, load_strict
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import LmConfig
@@ -118,12 +118,11 @@ def qwen_config(backbone: Mapping[str, Any]) -> Qwen2Config:
 
 def load_lm(checkpoint: CosyVoiceCheckpoint) -> SpeechLM:
     """Return the checkpoint's language model, in eval mode, float32."""
-    lm = SpeechLM(checkpoint.config.lm, checkpoint.backbone)
     state = checkpoint.state("llm")
     # Fine-tuned files may lack the text head, which is tied to the embedding and never used.
     state.setdefault("llm.model.lm_head.weight", state.get("llm.model.model.embed_tokens.weight", torch.empty(0)))
-    load_strict(lm, state, checkpoint.path("llm.pt"))
-    return lm.eval()
+    backbone = checkpoint.backbone
+    return built(lambda: SpeechLM(checkpoint.config.lm, backbone), state, checkpoint.path("llm.pt")).eval()
 
 
 def merge_vocabulary(lm: SpeechLM) -> tuple[Qwen2ForCausalLM, Tensor | None, Vocabulary]:
