@@ -40,6 +40,7 @@ from tritone.supervisor.preflight import (
     model_processes,
 )
 from tritone.supervisor.run_folder import RunFolder
+from tritone.supervisor.served_checkpoint import PARAMETER, label, refuse_another
 from tritone.supervisor.service import Service
 
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
@@ -198,7 +199,8 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
     models = repository(family, args.target, build, args.engine)
     server = Server(models, build, env, home, options, name=f"server-{args.http_port}")
     most = args.max_server_mb << 20
-    service = Service(family, server, ports, args.host, limits, tls, waits=on_gpu, most_memory=most)
+    said = {PARAMETER: label(args.checkpoint, build)}
+    service = Service(family, server, ports, args.host, limits, tls, on_gpu, most, said)
     created(service)
     return family, service.start(args.timeout, show)
 
@@ -287,7 +289,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signals)
     try:
-        if args.run and ready(args.http_port, args.host, open_family(args.checkpoint).name):
+        if args.run and ready(args.http_port, args.host, name := open_family(args.checkpoint).name):
+            build = args.build_dir or layout.default_folder(args.checkpoint)
+            refuse_another(args.http_port, args.host, name, label(args.checkpoint, build))
             return run_command(args.run)
         began = time.monotonic()
         family, service = start(args, signals.created)

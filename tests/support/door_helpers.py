@@ -22,7 +22,10 @@ from tritone.door.pace import Pace
 from tritone.door.rpc.door import GrpcDoor
 from tritone.server.flags import Flags
 
-ENTRIES = Entries((Entry("voice", "whole", 100), Entry("voice_stream", "stream", 100), Entry("tokens", "service")))
+SAID = {"checkpoint": "nano 0123456789ab"}
+ENTRIES = Entries(
+    (Entry("voice", "whole", 100, SAID), Entry("voice_stream", "stream", 100), Entry("tokens", "service"))
+)
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tritone.door.refusal import Refused
@@ -20,11 +20,13 @@ class Entry:
         name: the model's name in Triton.
         kind: "whole" answers with an utterance, "stream" chunk by chunk, "service" with something else than speech.
         sample_rate: samples per second of the speech it answers with; 0 for a service.
+        parameters: what its config says beside Triton's own parameters.
     """
 
     name: str
     kind: Kind
     sample_rate: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
 
 class Entries(Mapping[str, Entry]):
@@ -49,13 +51,18 @@ class Entries(Mapping[str, Entry]):
         return self._entries[name]
 
 
-def entries_of(family: Family) -> Entries:
-    """Return the entries of a family's server."""
+def entries_of(family: Family, parameters: Mapping[str, str] | None = None) -> Entries:
+    """Return the entries of a family's server.
+
+    Args:
+        parameters: what the configs of the two that speak say beside Triton's own parameters.
+    """
+    said = dict(parameters or {})
     rate = int(family.settings.get("sample_rate", 0))
     return Entries(
         (
-            Entry(family.name, "whole", rate),
-            Entry(f"{family.name}_stream", "stream", rate),
+            Entry(family.name, "whole", rate, said),
+            Entry(f"{family.name}_stream", "stream", rate, said),
             *(Entry(host.name, "service") for host in family.services),
         )
     )

@@ -28,6 +28,7 @@ class Service:
         triton: the Triton server of the family's repository, not started.
         waits: whether models wait for another server, so that doing nothing is no sign of being stuck.
         most_memory: resident bytes of Triton itself above which it is started again.
+        parameters: what the configs of the entries say to clients beside Triton's own parameters.
     """
 
     def __init__(
@@ -40,11 +41,12 @@ class Service:
         tls: Tls | None = None,
         waits: bool = False,
         most_memory: int = 1 << 30,
+        parameters: Mapping[str, str] | None = None,
     ) -> None:
         self.family, self.triton, self.ports, self.host = family, triton, ports, host
         triton.env[VARIABLE] = str(triton.flags)
         self.door = Door(
-            entries_of(family),
+            entries_of(family, parameters),
             needs(family),
             Sockets(triton.http, triton.grpc, triton.metrics),
             Flags(triton.flags),

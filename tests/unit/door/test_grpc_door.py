@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from support.door_helpers import FakeTriton, House, ask, house, spoken, until
+from support.door_helpers import SAID, FakeTriton, House, ask, house, spoken, until
 from tritonclient.grpc import service_pb2 as pb
 
 from tritone.door.limits import Limits
@@ -222,3 +222,14 @@ def test_the_health_service_tells_the_truth(tmp_path: Path) -> None:
         return [first, await check(tmp_path)]
 
     assert run(tmp_path, FakeTriton(), test) == [b"\x08\x01", b"\x08\x02"]
+
+
+def test_the_config_of_an_entry_has_the_entrys_own_parameters(tmp_path: Path) -> None:
+    async def test(place: House) -> None:
+        answer = await place.client.ModelConfig(pb.ModelConfigRequest(name="voice"))
+        assert answer.config.name == "voice"
+        assert {key: value.string_value for key, value in answer.config.parameters.items()} == SAID
+        other = await place.client.ModelConfig(pb.ModelConfigRequest(name="voice_stream"))
+        assert not other.config.parameters
+
+    run(tmp_path, FakeTriton(), test)

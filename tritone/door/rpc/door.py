@@ -119,9 +119,12 @@ class GrpcDoor(rpc.GRPCInferenceServiceServicer):
         return await self._plain(context, self._triton.ModelMetadata(request), request.name)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
-        """Return Triton's answer for a model that is served."""
+        """Return Triton's answer for a model that is served, with the parameters of its entry."""
         await self._known(context, request.name)
-        return await self._plain(context, self._triton.ModelConfig(request), request.name)
+        answer = await self._plain(context, self._triton.ModelConfig(request), request.name)
+        for key, value in self._entries[request.name].parameters.items():
+            answer.config.parameters[key].string_value = value
+        return answer
 
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         """Return Triton's answer for one model that is served, or for all."""

@@ -134,7 +134,12 @@ class HttpDoor:
     async def _about_model(self, request: web.Request) -> web.Response:
         entry = self._entries.find(request.match_info["model"])
         await self._desk.health.wait(entry.name, self._limits.mending_seconds)
-        return response(await self._triton.get(request.path))
+        answer = await self._triton.get(request.path)
+        if request.path.endswith("/config") and entry.parameters:
+            config = json.loads(answer.body)
+            further = {key: {"string_value": value} for key, value in entry.parameters.items()}
+            return web.json_response({**config, "parameters": {**config.get("parameters", {}), **further}})
+        return response(answer)
 
     async def _all_stats(self, request: web.Request) -> web.Response:
         answer = json.loads((await self._triton.get(request.path)).body)

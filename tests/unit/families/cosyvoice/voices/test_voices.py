@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -196,6 +198,30 @@ def test_the_command(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert run("remove", "bob")[0] == run("remove", "sam")[0] == 0
     assert run("remove", "bob")[2] == f"error: {checkpoint} has no voice 'bob'; it has a, b.\n"
     assert run("add", "x", "--wav", str(checkpoint / "none.wav"))[2].startswith("error: no sound file at")
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.ENOSPC, "error: there is no room left on the disk of "),
+        (errno.EROFS, "is on a disk that is mounted read-only; mount it for writing"),
+        (errno.EACCES, "error: this user has no permission to change "),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_a_sentence_and_the_voices_stay(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int, sentence: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    path = speaker_file.find_file(checkpoint)
+    assert path is not None
+    before = path.read_bytes()
+    monkeypatch.setattr("tritone.build.files.os.replace", refuse)
+    assert voices.main([str(checkpoint), "add", "bob", "--wav", str(GOLDEN / "prompt.wav")]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and str(checkpoint) in said and "Traceback" not in said
+    assert path.read_bytes() == before and not list(checkpoint.glob("*.part"))
 
 
 def test_what_a_voice_can_be_used_for() -> None:
