@@ -26,7 +26,7 @@ def explain(log: str) -> str:
 
 
 def ending(status: int, log: str) -> str:
-    """Return what ended the server, to be read after its name: "was killed (signal 9), ...".
+    """Return the reason for the end of a server, to be read after its name: "was killed (signal 9), ...".
 
     Args:
         status: its exit status; minus the number of the signal that ended it.

@@ -30,7 +30,7 @@ def label(checkpoint: Path, build: Path) -> str:
 
 
 def published(http_port: int, host: str, model: str) -> str:
-    """Return what the model's config on a running server says, empty if it says nothing or the server is older."""
+    """Return the label in the model's config on a running server, empty if it has none."""
     url = f"http://{in_url(host)}:{http_port}/v2/models/{model}/config"
     try:
         with DIRECTLY.open(url, timeout=10) as answer:
