@@ -61,8 +61,31 @@ class Target:
         """Return the content with a few random changes."""
         content = self.content
         for _ in range(chance.choice((1, 1, 1, 2, 3, 8))):
-            content = (flip if self.binary else edit)(content, chance)
+            change = edit if not self.binary else repickle if chance.random() < 0.5 else flip
+            content = change(content, chance)
         return content
+
+
+def repickle(content: bytes, chance: random.Random) -> bytes:
+    """Return an archive of torch.save with its pickle changed and all checksums right; other content as `flip`."""
+    import io
+    import zipfile
+
+    try:
+        source = zipfile.ZipFile(io.BytesIO(content))
+        names = source.namelist()
+    except Exception:
+        return flip(content, chance)
+    buffer, compression = io.BytesIO(), chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    with zipfile.ZipFile(buffer, "w", compression) as target:
+        for name in names:
+            try:
+                data = source.read(name)
+            except Exception:
+                continue
+            changed = name.endswith("data.pkl") or chance.random() < 0.1
+            target.writestr(name, flip(data, chance) if changed else data)
+    return buffer.getvalue()
 
 
 def flip(content: bytes, chance: random.Random) -> bytes:
@@ -159,7 +182,8 @@ def targets(folder: Path) -> list[Target]:
         found.append(Target(moss / name, describe, reads=moss))
     found.append(Target(moss / "tokenizer.json", dialogue, reads=moss))
     found.append(Target(moss / "xy_tokenizer.ckpt", read_data, True))
-    found.append(Target(other / "config.json", describe, reads=other))
+    found.append(Target(other / "config.json", generator, reads=other))
+    found.append(Target(moss / "xy_tokenizer_32k_config.yaml", codec, reads=moss))
     small = {"a.weight": torch.arange(6.0).reshape(2, 3), "b.bias": torch.ones(2, dtype=torch.float16)}
     for name, modern in (("new.pt", True), ("old.pt", False)):
         torch.save(small, folder / name, _use_new_zipfile_serialization=modern)
@@ -203,12 +227,29 @@ def describe(folder: Path) -> object:
 
 
 def network(folder: Path) -> object:
-    """Describe a checkpoint, and make its vocoder with the weights beside it."""
+    """Describe a checkpoint, and make two of its networks with the weights beside it."""
     from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
     from tritone.families.cosyvoice.family import load_network
 
     describe(folder)
-    return load_network(CosyVoiceCheckpoint(folder), "hift")
+    checkpoint = CosyVoiceCheckpoint(folder)
+    return [load_network(checkpoint, name) for name in ("flow", "hift")]
+
+
+def generator(folder: Path) -> object:
+    """Describe a checkpoint, and make its generator with the weights beside it."""
+    from tritone.families.bert_vits2.checkpoint import open_checkpoint
+
+    describe(folder)
+    return open_checkpoint(folder).load()
+
+
+def codec(folder: Path) -> object:
+    """Describe a checkpoint, and make its codec and language model with the weights beside them."""
+    from tritone.families.moss_ttsd.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(folder)
+    return checkpoint.load_codec(), checkpoint.load_lm()
 
 
 def backbone(folder: Path) -> object:

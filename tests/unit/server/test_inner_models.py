@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +12,23 @@ from support import moss_helpers
 from support.bert_vits2 import folder as bert
 
 from tritone.catalog import open_family
-from tritone.server.checks import request_problem
+from tritone.errors import InvalidRequest
+from tritone.load import load_model
+from tritone.server.checks import checked_answer, request_problem
 from tritone.stage import Arrays, Axis, Family, Host, Scaled, Tensor, size
+
+MORE: tuple[dict[str, Any], ...] = ({}, {}, {}, {"max_seconds": 2.0}, {})
+TEXTS = ("Hi.", "Hi.", "Hi.", "[S1]Hi.", "Hello there.")
 
 
 @pytest.fixture(scope="module")
-def families(tiny_v1: Path, tiny_v2: Path, tiny_v3: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Family]:
+def folders(tiny_v1: Path, tiny_v2: Path, tiny_v3: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     moss = moss_helpers.write_checkpoint(tmp_path_factory.mktemp("moss"))
-    folders = [tiny_v1, tiny_v2, tiny_v3, moss, bert.write_tiny(tmp_path_factory.mktemp("bert"))]
+    return [tiny_v1, tiny_v2, tiny_v3, moss, bert.write_tiny(tmp_path_factory.mktemp("bert"))]
+
+
+@pytest.fixture(scope="module")
+def families(folders: list[Path]) -> list[Family]:
     return [open_family(folder) for folder in folders]
 
 
@@ -116,3 +127,25 @@ def test_dialogue_ids_that_a_channel_does_not_have_are_named(families: list[Fami
     request = example(host)  # its temperatures are 0
     (error,) = host.run(None, None, [request])  # type: ignore[arg-type]
     assert str(error).startswith("INVALID_ARGUMENT: sampling_used: ") and "temperature > 0" in str(error)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_what_a_step_sends_the_next_one_takes(families: list[Family], folders: list[Path], which: int) -> None:
+    model, seen = load_model(folders[which]), list[str]()
+
+    def watched(host: Host) -> Host:
+        def run(call: Any, llm: Any, requests: list[Arrays]) -> Any:
+            for request in requests:
+                assert request_problem(host.inputs, request, {t.name for t in model.family.request}) is None
+            answers = host.run(call, llm, requests)
+            for answer in answers:
+                assert isinstance(answer, InvalidRequest) or checked_answer(answer) is answer
+            seen.append(host.name)
+            return answers
+
+        return dataclasses.replace(host, run=run)
+
+    hosts = tuple(map(watched, model.family.hosts))
+    watching = dataclasses.replace(model, family=dataclasses.replace(model.family, hosts=hosts))
+    waveform = watching.synthesize(TEXTS[which], **MORE[which])
+    assert len(waveform) and seen == [host.name for host in hosts]
