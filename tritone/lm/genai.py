@@ -16,12 +16,14 @@ from tritone.errors import ArtifactError, InvalidRequest
 from tritone.lm.logits import LogitsLm
 
 CONFIG = "genai_config.json"
+IDLE = 4
+"""Sequences kept for the next requests; each has buffers for all positions (nano 12 MB, a published model 100 MB)."""
 
 
 class GenaiModel:
     """A loaded model folder; `session()` starts a sequence.
 
-    Buffers of closed sessions are used again: making one costs several steps' time.
+    Buffers of a few closed sessions are used again: making one costs several steps' time.
 
     Args:
         folder: holds `genai_config.json` and the ONNX file it names.
@@ -67,10 +69,11 @@ class GenaiModel:
         return og.Generator(self._model, params)
 
     def give_back(self, generator: Any) -> None:
-        """Keep a generator for the next session."""
+        """Keep a generator for the next session, unless enough are kept."""
         generator.rewind_to(0)
         with self._lock:
-            self._idle.append(generator)
+            if len(self._idle) < IDLE:
+                self._idle.append(generator)
 
 
 class GenaiSession:

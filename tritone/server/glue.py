@@ -13,6 +13,7 @@ import triton_python_backend_utils as pb  # exists only in a process that Triton
 
 from tritone.server.bls import status
 from tritone.server.flags import Flags
+from tritone.server.heap import Heap, limit_heaps
 from tritone.server.models import StreamModel, open_model
 from tritone.server.streams import Streams
 from tritone.stage import Arrays
@@ -23,6 +24,8 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the networks and run them once, so that the first request is as fast as later ones."""
+        limit_heaps()
+        self.heap = Heap()
         config = json.loads(args["model_config"])
         values = {key: os.path.expandvars(item["string_value"]) for key, item in config["parameters"].items()}
         self.outputs = [output["name"] for output in config["output"]]
@@ -38,7 +41,9 @@ class TritonPythonModel:
         """Return the responses in the order of the requests; None for the streaming model, which sends its own."""
         arrays = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         if self.whole is not None:
-            return [self.response(result) for result in self.whole.run(arrays)]
+            results = self.whole.run(arrays)
+            self.heap.ended()
+            return [self.response(result) for result in results]
         for request, values in zip(requests, arrays, strict=True):
             self.streams.begin(request, values)
         return None
@@ -48,6 +53,8 @@ class TritonPythonModel:
         answer = {self.outputs[0]: result[None]} if isinstance(result, np.ndarray) else result
         flags = pb.TRITONSERVER_RESPONSE_COMPLETE_FINAL if final else 0
         sender.send(None if answer is None else self.response(answer), flags=flags)
+        if final:
+            self.heap.ended()
 
     def count(self) -> None:
         """Count one token; Triton 2.51 crashes when two threads change a metric at the same time."""
@@ -63,5 +70,6 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Let running streams end before the process does."""
+        self.heap.close()
         if self.streams is not None:
             self.streams.close()

@@ -18,7 +18,7 @@ from tritone.errors import ArtifactError, ConfigError, InvalidRequest
 from tritone.export import to_genai
 from tritone.export.to_genai import export_llm
 from tritone.lm.description import CausalLm
-from tritone.lm.genai import GenaiModel, genai_sessions
+from tritone.lm.genai import IDLE, GenaiModel, genai_sessions
 from tritone.parity.compare import compare_llm
 
 
@@ -136,3 +136,15 @@ def test_exporter_errors_are_explained(tmp_path: Path) -> None:
         export_llm(dataclasses.replace(toy_llm(), merged=None), tmp_path / "llm")
     with pytest.raises(ConfigError, match="language model llm is a Smooth; only Qwen2ForCausalLM is supported"):
         export_llm(dataclasses.replace(toy_llm(), merged=lambda: (Smooth(), None)), tmp_path / "llm")
+
+
+def test_buffers_of_a_few_closed_sequences_are_kept(llm_folder: Path) -> None:
+    model = GenaiModel(llm_folder / "llm" / "int8")
+    sessions = [model.session() for _ in range(IDLE + 2)]
+    first = sessions[0].prefill([1, 2, 3])
+    for session in sessions:
+        session.close()
+    assert len(model._idle) == IDLE, "a sequence has buffers for all positions; those of a burst are not kept"
+    with model.session() as again:
+        assert len(model._idle) == IDLE - 1
+        np.testing.assert_array_equal(again.prefill([1, 2, 3]), first)
