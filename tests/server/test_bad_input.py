@@ -79,3 +79,49 @@ def test_server_still_speaks_after_all_that(infer: Callable[..., Any], speech: S
         with pytest.raises(InferenceServerException):
             infer(**inputs)
     assert speech.synthesize("Hello.").waveform.size > 1000
+
+
+def floats(*shape: int, value: float = 0.0) -> tuple[np.ndarray, str]:
+    return np.full(shape, value, np.float32), "FP32"
+
+
+def ids(*values: int) -> tuple[np.ndarray, str]:
+    return np.array([values], np.int64), "INT64"
+
+
+ONE = floats(1, 1, value=1)
+FLOW = {"mu": floats(1, 80, 20), "spks": floats(1, 80), "prompt_feat": floats(1, 80, 0)}
+INSIDE: list[tuple[str, dict[str, tuple[np.ndarray, str]], str]] = [
+    ("vocoder", {"mel": floats(1, 80, 20, value=np.nan), "seed_used": ids(0)}, "mel: has NaN"),
+    ("vocoder", {"mel": floats(1, 80, 200_000), "seed_used": ids(0)}, "mel: has 200000 spoken_frames"),
+    ("vocoder", {"mel": floats(1, 80, 20), "seed_used": ids(-4)}, "seed_used: has -4"),
+    ("flow_decoder", FLOW | {"speed_used": floats(1, 1, value=-1)}, "speed_used: has -1"),
+    ("flow_decoder", FLOW | {"speed_used": floats(1, 1, value=1e30)}, "speed_used: has 1e"),
+    (
+        "flow_decoder",
+        FLOW | {"prompt_feat": floats(1, 80, 30), "speed_used": floats(1, 1, value=1)},
+        "prompt_feat: leaves",
+    ),
+    (
+        "flow_encoder",
+        {"speech_token": ids(5, 1 << 40), "prompt_speech_token": ids(), "embedding": floats(1, 192)},
+        "speech_token: has 1.09951e+12",
+    ),
+    (
+        "llm",
+        {
+            **dict.fromkeys(("prompt_text_token", "llm_prompt_speech_token", "source_token"), ids()),
+            **{"text_token": ids(3, -7), "segment_len": ids(2), "seed_used": ids(0)},
+        },
+        "text_token: has -7",
+    ),
+]
+
+
+@pytest.mark.parametrize(("step", "inputs", "message"), INSIDE, ids=[message for _, _, message in INSIDE])
+def test_steps_behind_the_entry_refuse_what_no_step_sends(
+    inside: Callable[..., Any], step: str, inputs: dict[str, tuple[np.ndarray, str]], message: str
+) -> None:
+    with pytest.raises(InferenceServerException) as error:
+        inside(f"cosyvoice2_{step}", **inputs)
+    assert f"INVALID_ARGUMENT: {message}" in str(error.value) and "onnxruntime" not in str(error.value)
