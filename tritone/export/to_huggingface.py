@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritone.build.disk import scratch_folder
 from tritone.catalog import open_family
+from tritone.checkpoint import documents
 from tritone.cli.parser import Parser
 from tritone.errors import ArtifactError, ConfigError, TritoneError
 from tritone.lm.description import CausalLm
@@ -189,11 +190,13 @@ def require_same(state: Mapping[str, Tensor], copy: Mapping[str, Tensor], folder
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in the file."""
+    """Return the JSON object in the file; FileNotFoundError if there is none."""
+    if not path.exists():
+        raise FileNotFoundError(path)
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise ArtifactError(f"{path} is not valid JSON ({error}); {REASONS['config.json']}") from error
+        return documents.read_object(path, kind=ArtifactError)
+    except ArtifactError as error:
+        raise ArtifactError(f"{error}; {REASONS['config.json']}") from error
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

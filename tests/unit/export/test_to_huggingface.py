@@ -317,6 +317,16 @@ def short_table(folder: Path) -> None:
     save_file(state | {"lm_head.weight": state["lm_head.weight"][:100].clone()}, folder / "model.safetensors")
 
 
+def set_notes(**notes: str) -> Callable[[Path], None]:
+    """Return a function that replaces the notes beside the tensors that only the way back needs."""
+
+    def change(folder: Path) -> None:
+        tensors = load_file(folder / EXTRA)
+        save_file({key: value.clone() for key, value in tensors.items()}, folder / EXTRA, metadata=notes)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -339,6 +349,14 @@ def short_table(folder: Path) -> None:
         (short_table, r"lm_head.weight has 100 rows; the checkpoint's vocabulary needs 7040"),
         (lambda f: (f / "config.json").write_text("{"), r"config.json is not valid JSON"),
         (lambda f: (f / EXTRA).write_bytes(b"12345678"), r"has a damaged file .*; export it again"),
+        (lambda f: (f / "config.json").write_text("[" * 99_999), r"config.json nests .* too deeply; .*; give a folder"),
+        (set_notes(tied="[" * 99_999), r"the note tied of the weights nests lists or objects too deeply"),
+        (set_notes(), r"the note tied of the weights is not valid JSON"),
+        (set_notes(tied="false", dtypes="[]"), r"the notes on the checkpoint's dtypes are damaged; export the"),
+        (
+            set_notes(tied="false", dtypes='{"speech_embedding.weight": "load"}'),
+            "the notes name no dtype for speech_emb",
+        ),
     ],
 )
 def test_folders_that_cannot_go_back_are_explained(
@@ -352,7 +370,7 @@ def test_folders_that_cannot_go_back_are_explained(
     folder = tmp_path / "folder"
     shutil.copytree(good, folder)
     damage(folder)
-    with pytest.raises(ArtifactError, match=message):
+    with pytest.raises((ArtifactError, CheckpointError), match=message):
         import_llm(language_model(checkpoint), folder, tmp_path / "llm.pt")
     assert not (tmp_path / "llm.pt").exists()
     assert main(["--back", str(folder), "--model-dir", str(checkpoint), "--out", str(tmp_path / "llm.pt")]) == 1

@@ -111,6 +111,8 @@ def read_voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
         for key in keys:
             if isinstance(entry.get(key), np.ndarray):
                 value = entry[key].astype(dtype)
+                if not np.isfinite(value).all():
+                    raise CheckpointError(f"{path}: {key} of speaker {name!r} has NaN or infinite numbers.")
                 if value.size % max(1, int(np.prod([n for n in shape if n > 0]))):
                     raise CheckpointError(f"{path}: {key} of speaker {name!r} has shape {list(value.shape)}.")
                 return value.reshape(shape)

@@ -97,6 +97,9 @@ def test_wrong_entries_are_named(tmp_path: Path) -> None:
     save(tmp_path, {"anna": {"embedding": torch.zeros(192), "speech_feat": torch.zeros(1, 3, 79)}})
     with pytest.raises(CheckpointError, match=r"speech_feat of speaker 'anna' has shape \[1, 3, 79\]"):
         read_voices(tmp_path)
+    save(tmp_path, {"anna": {"embedding": torch.full((192,), torch.nan)}})
+    with pytest.raises(CheckpointError, match="embedding of speaker 'anna' has NaN or infinite numbers"):
+        read_voices(tmp_path)
     save(tmp_path, {"anna": torch.zeros(192)})
     with pytest.raises(CheckpointError, match="not a dict of speakers, each a dict"):
         read_voices(tmp_path)

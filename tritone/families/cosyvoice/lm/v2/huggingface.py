@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from tritone.checkpoint.documents import parse_json
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import LmConfig
@@ -229,11 +230,22 @@ def join(weights: HfWeights, layout: HfLayout) -> dict[str, Tensor]:
     state[TEXT] = torch.cat((embed[: layout.text], weights.extra["embed_tokens.tail"].to(embed.dtype)))
     state[HEAD] = weights.model[LM_HEAD][first : first + layout.speech]
     state[HEAD_BIAS] = weights.bias[first : first + layout.speech]
-    if json.loads(weights.notes["tied"]):
+    if _note(weights, "tied") is True:
         state[TEXT_HEAD] = state[TEXT]
     state |= {k.removeprefix("checkpoint."): v for k, v in weights.extra.items() if k.startswith("checkpoint.")}
-    dtypes = json.loads(weights.notes["dtypes"])
-    return {key: _narrowed(state[key], getattr(torch, dtype)).contiguous() for key, dtype in dtypes.items()}
+    dtypes = _note(weights, "dtypes")
+    if not isinstance(dtypes, dict) or not dtypes.keys() <= state.keys():
+        raise CheckpointError("the notes on the checkpoint's dtypes are damaged; export the checkpoint again")
+    kinds = {key: getattr(torch, str(dtype), None) for key, dtype in dtypes.items()}
+    wrong = [key for key, kind in kinds.items() if not isinstance(kind, torch.dtype)]
+    if wrong:
+        raise CheckpointError(f"the notes name no dtype for {wrong[0]}; export the checkpoint again")
+    return {key: _narrowed(state[key], kind).contiguous() for key, kind in kinds.items()}
+
+
+def _note(weights: HfWeights, name: str) -> Any:
+    """Return a note that `split` wrote; CheckpointError if it is missing or damaged."""
+    return parse_json(weights.notes.get(name, ""), f"the note {name} of the weights", CheckpointError)
 
 
 def _narrowed(value: Tensor, dtype: Any) -> Tensor:
