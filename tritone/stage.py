@@ -173,7 +173,7 @@ class Family:
         hosts: the steps of the whole-utterance ensemble, in order; each output feeds later inputs of the same name.
         settings: what servers and clients publish about the model (sample_rate, speakers).
         services: steps that are also useful on their own; each is served under its own name, beside the ensemble.
-        synthesize_pieces: of families that speak while their text is still arriving.
+        synthesize_pieces: speaks a text that is still arriving. kept: how many voices' states wait, and their bytes.
     """
 
     name: str
@@ -186,6 +186,7 @@ class Family:
     settings: Mapping[str, Any] = field(default_factory=dict)
     services: tuple[Host, ...] = ()
     synthesize_pieces: SynthesizePieces | None = None
+    kept: Callable[[], tuple[int, int]] | None = None
 
     @property
     def causal_lm(self) -> CausalLm | None:
@@ -194,7 +195,6 @@ class Family:
 
     def stage(self, name: str) -> Stage:
         """Return the stage of that name; KeyError names those that exist."""
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
+        if found := [stage for stage in self.stages if stage.name == name]:
+            return found[0]
         raise KeyError(f"{self.name} has no stage {name!r}; its stages are {', '.join(s.name for s in self.stages)}")

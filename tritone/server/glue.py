@@ -5,13 +5,13 @@ Parameters in its config say what to serve and where it lies; `$NAME` in them is
 
 import json
 import os
-import threading
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb  # exists only in a process that Triton starts
 
 from tritone.server.bls import status
+from tritone.server.counters import Counters
 from tritone.server.flags import Flags
 from tritone.server.heap import Heap, limit_heaps
 from tritone.server.models import StreamModel, open_model
@@ -29,12 +29,11 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         values = {key: os.path.expandvars(item["string_value"]) for key, item in config["parameters"].items()}
         self.outputs = [output["name"] for output in config["output"]]
-        about = {"name": "tritone_lm_tokens_total", "description": "Tokens the language model decoded"}
-        self.metric, self.counting = pb.MetricFamily(kind=pb.MetricFamily.COUNTER, **about), threading.Lock()
-        self.tokens = self.metric.Metric(labels={"model": args["model_name"]})
+        self.counters = Counters(pb, args["model_name"])
         self.flags = Flags.from_environment()
-        model = open_model(values, on_token=self.count)
+        model = open_model(values, on_token=self.counters.token)
         self.whole = None if isinstance(model, StreamModel) else model
+        self.kept = model.family.kept if isinstance(model, StreamModel) else None
         self.streams: Any = Streams(model, values, self.flags, self.send) if isinstance(model, StreamModel) else None
 
     def execute(self, requests: list[Any]) -> list[Any] | None:
@@ -55,11 +54,7 @@ class TritonPythonModel:
         sender.send(None if answer is None else self.response(answer), flags=flags)
         if final:
             self.heap.ended()
-
-    def count(self) -> None:
-        """Count one token; Triton 2.51 crashes when two threads change a metric at the same time."""
-        with self.counting:
-            self.tokens.increment(1)
+            self.counters.show_kept(self.kept)
 
     def response(self, result: Arrays | Exception) -> Any:
         """Return the response for one result: its output tensors, or the error of this request alone."""

@@ -143,6 +143,7 @@ def family(model_dir: str | Path) -> Family:
         },
         services=services(),
         synthesize_pieces=speak_arriving if takes_pieces(front) else None,
+        kept=lambda: (len(voices.prompts), voices.prompts.total_bytes),
     )
 
 

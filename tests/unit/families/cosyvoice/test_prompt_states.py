@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,7 +13,9 @@ import pytest
 from support.front_helpers import hearing, recorded, recording
 from support.stream_helpers import Opened, opened, random_speech, random_voice
 
+from tritone.errors import ConfigError
 from tritone.families.cosyvoice.family import family
+from tritone.families.cosyvoice.flow import prompt_states
 from tritone.families.cosyvoice.flow.prompt_states import MEGABYTES, FlowState, PromptStates
 from tritone.families.cosyvoice.flow.stream import FlowStream
 from tritone.families.cosyvoice.speak.stream import Synthesizer
@@ -119,16 +122,41 @@ def test_states_are_bounded_by_their_memory(tiny: Opened, monkeypatch: pytest.Mo
     def state(number: int) -> FlowState:
         return FlowState({"state": np.zeros(number, np.uint8)}, [{"state": np.zeros(1, np.uint8)}], [], 0)
 
-    def held(prompts: PromptStates, *sizes: int) -> int:
+    def held(prompts: PromptStates, *sizes: int) -> tuple[int, int]:
         for seed, size in enumerate(sizes):
             prompts.get(random_voice(2, seed), tiny.config, 25, lambda size=size: state(size))
-        return len(prompts)
+            assert prompts.total_bytes <= prompts.limit
+        return len(prompts), prompts.total_bytes
 
-    assert held(PromptStates(100), 30, 30, 30) == 3
-    assert held(PromptStates(100), 30, 30, 80) == 1
-    assert held(PromptStates(100), 30, 30, 100) == 2  # which is too large alone, and drives no other out
+    assert held(PromptStates(100), 30, 30, 30) == (3, 3 * 31)
+    assert held(PromptStates(100), 30, 30, 80) == (1, 81)
+    assert held(PromptStates(100), 30, 30, 100) == (2, 62)  # which is too large alone, and drives no other out
     monkeypatch.setenv(MEGABYTES, "0")
-    assert held(PromptStates(), 30) == 0
+    assert held(PromptStates(), 30) == (0, 0)
+
+
+def test_the_states_of_a_family_tell_how_many_they_are_and_their_bytes(tiny_v2: Path) -> None:
+    kept = family(tiny_v2).kept
+    assert kept is not None and kept() == (0, 0)
+
+
+@pytest.mark.parametrize(("memory", "megabytes"), [(100 << 30, 4096), (8 << 30, 819)])
+def test_by_default_a_tenth_of_the_memory_is_enough(
+    memory: int, megabytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(MEGABYTES, raising=False)
+    monkeypatch.setattr(prompt_states, "total", lambda: memory)
+    assert PromptStates().limit // (1 << 20) == megabytes
+    monkeypatch.setenv(MEGABYTES, " 5000 ")
+    assert PromptStates().limit == 5000 << 20, "who asks for more gets it"
+
+
+@pytest.mark.parametrize("value", ["much", "-1", "1.5", "4G", "²"])
+def test_a_size_that_is_none_is_refused_in_a_sentence(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(MEGABYTES, value)
+    asked = f"{MEGABYTES} is {value!r}; it is a whole number of megabytes, and 0 keeps no voice's state; leave it unset"
+    with pytest.raises(ConfigError, match=f"^{re.escape(asked)}"):
+        PromptStates()
 
 
 def test_who_waited_for_a_cancelled_request_makes_it_itself() -> None:

@@ -35,6 +35,12 @@ class Recent(Generic[T]):
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def total_bytes(self) -> int:
+        """The size of all values together; a value still being made has none."""
+        with self._lock:
+            return sum(self._sizes().values())
+
     def get(self, key: bytes, make: Callable[[], T]) -> T:
         """Return the value of that key, made at its first use; concurrent callers wait for the same one.
 
@@ -72,7 +78,7 @@ class Recent(Generic[T]):
 
     def _shrink(self) -> None:
         """Drop the least recently used values until both bounds hold; a value still being made has no size."""
-        sizes = {key: self._size(future.result()) if future.done() else 0 for key, future in self._kept.items()}
+        sizes = self._sizes()
         total = sum(sizes.values())
         for key, size in sizes.items():
             if len(self._kept) <= self.capacity and total <= self.limit:
@@ -80,6 +86,12 @@ class Recent(Generic[T]):
             if len(self._kept) > self.capacity or size:
                 del self._kept[key]
                 total -= size
+
+    def _sizes(self) -> dict[bytes, int]:
+        return {
+            key: self._size(future.result()) if future.done() and not future.exception() else 0
+            for key, future in self._kept.items()
+        }
 
 
 class VoiceCache:
