@@ -38,7 +38,7 @@ class FakeTriton:
             def __init__(self, kind: str, name: str, description: str) -> None:
                 self.name = name
 
-            def Metric(self, labels: dict[str, str]) -> Metric:  # noqa: N802 -- as Triton calls it
+            def Metric(self, labels: dict[str, str]) -> Metric:
                 assert labels == {"model": "m"}
                 return made.setdefault(self.name, Metric())
 
