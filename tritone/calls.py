@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+Cancelled = Callable[[], bool]
+"""Tells whether the client of a request has left."""
 
 
 class Call(Protocol):
@@ -21,8 +23,14 @@ class Call(Protocol):
 class Run(Protocol):
     """The work of a host step; `llm` is what the family's own `lm` opens, a `SpeechLm` or a `RowSource`."""
 
-    def __call__(self, call: Call, llm: Any, requests: list[Arrays], /) -> Sequence[Arrays | Exception]:
-        """Return one result per request; a result that is an exception answers that request alone."""
+    def __call__(
+        self, call: Call, llm: Any, requests: list[Arrays], cancelled: Sequence[Cancelled] = ..., /
+    ) -> Sequence[Arrays | Exception]:
+        """Return one result per request; a result that is an exception answers that request alone.
+
+        Args:
+            cancelled: for each request, tells whether its client has left; none at all means that nobody leaves.
+        """
         ...
 
 
@@ -44,6 +52,11 @@ class SynthesizePieces(Protocol):
     ) -> Iterator[np.ndarray]:
         """Yield waveform chunks while pieces still arrive; waiting for a piece blocks."""
         ...
+
+
+def each(cancelled: Sequence[Cancelled], count: int) -> Sequence[Cancelled]:
+    """Return a function for each of `count` requests: those given, or `never` for all if none are."""
+    return cancelled or [never] * count
 
 
 def never() -> bool:

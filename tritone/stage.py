@@ -156,6 +156,8 @@ class Host:
     Args:
         run: takes a list of requests, each a dict of unpadded arrays with a leading batch of 1.
         uses: the stages it calls, and "llm" when it needs the language model.
+        long: whether its work takes long for long speech; on a CPU it gets two processes, so that a short request
+            passes a long one.
     """
 
     name: str
@@ -163,6 +165,7 @@ class Host:
     outputs: tuple[Tensor, ...]
     run: Run
     uses: tuple[str, ...] = ()
+    long: bool = False
 
 
 @dataclass(frozen=True)

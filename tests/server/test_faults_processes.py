@@ -51,10 +51,11 @@ def test_a_server_speaks_again_whichever_process_fails(service: Service, model: 
     talks = [Talk(whole, service).start() for whole in (True, False)]
     talks[1].began.wait(60)
     os.kill(process_of(service, model), fault)
-    until(lambda: restarts(service) == count + 1, f"a new start of {model}")
+    until(lambda: restarts(service) > count, f"a new start of {model}")
     for talk in talks:
         talk.end()
         assert talk.error is None or isinstance(talk.error, ServerRecovering | RequestFailed), talk.error
+    # Triton itself may go down with a process of the stream.
     if model not in ("tritonserver", "cosyvoice2_stream"):
         assert talks[1].error is None, "a stream needs no other model's process"
     good_request(service)

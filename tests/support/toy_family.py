@@ -49,7 +49,9 @@ def describe(config: dict[str, Any], build: Callable[[], Any] | None) -> Family:
     )
     waveform = Tensor("waveform", "float32", (1, Scaled(size, SPOKEN)))
 
-    def speak(call: Call, _llm: Any, requests: list[Arrays], /) -> Sequence[Arrays | Exception]:
+    def speak(
+        call: Call, _llm: Any, requests: list[Arrays], _left: Sequence[Callable[[], bool]] = (), /
+    ) -> Sequence[Arrays | Exception]:
         return whole(call, requests, config)
 
     def synthesize(

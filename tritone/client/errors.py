@@ -69,7 +69,7 @@ def explain(
         return InvalidArgument(text[text.index("INVALID_ARGUMENT:") :])
     if "BUSY:" in text:
         return ServerBusy(f"{model} is busy: {text.split('BUSY:', 1)[1].strip()}")
-    if "; try again" in text:
+    if "; try again" in text or "Stream removed" in text:
         return ServerRecovering(text)
     lowered = f"{status} {text}".lower()
     if "unknown model" in lowered or "is not ready" in lowered or "is not found" in lowered:

@@ -5,6 +5,7 @@ Parameters in its config say what to serve and where it lies; `$NAME` in them is
 
 import json
 import os
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class TritonPythonModel:
         """Return the responses in the order of the requests; None for the streaming model, which sends its own."""
         arrays = [{tensor.name(): tensor.as_numpy() for tensor in request.inputs()} for request in requests]
         if self.whole is not None:
-            results = self.whole.run(arrays)
+            left = [partial(self.flags.cancelled, request.request_id()) for request in requests]
+            results = self.whole.run(arrays, left)
             self.heap.ended()
             return [self.response(result) for result in results]
         for request, values in zip(requests, arrays, strict=True):

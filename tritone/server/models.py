@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tritone.calls import Cancelled as Left
+from tritone.calls import each
 from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
 from tritone.engines.open import open_call, open_llm
@@ -86,11 +88,20 @@ class HostModel(FamilyModel):
                 stage = self.family.stage(name)
                 self._call(name, **stage.example(stage.sizes("opt")))
 
-    def run(self, requests: list[Arrays]) -> list[Any]:
-        """Return a result or an exception for each request; an invalid one does not affect the others."""
-        results: list[Any] = [refuse_batches(request) or self._problem(request) for request in requests]
+    def run(self, requests: list[Arrays], left: Sequence[Left] = ()) -> list[Any]:
+        """Return a result or an exception for each request; an invalid one does not affect the others.
+
+        Args:
+            left: for each request, tells whether its client has left; its work then ends with `Cancelled`.
+        """
+        left = each(left, len(requests))
+        results: list[Any] = [
+            Cancelled("cancelled") if gone() else refuse_batches(request) or self._problem(request)
+            for request, gone in zip(requests, left, strict=True)
+        ]
         good = [index for index, result in enumerate(results) if result is None]
-        for index, answer in zip(good, self._answers([requests[index] for index in good]), strict=True):
+        answers = self._answers([requests[index] for index in good], [left[index] for index in good])
+        for index, answer in zip(good, answers, strict=True):
             results[index] = checked_answer(answer)
         return results
 
@@ -98,18 +109,24 @@ class HostModel(FamilyModel):
         """Return the error of a request that no earlier step would send; entries check their own inputs in words."""
         return request_problem(self._host.inputs, request, {tensor.name for tensor in self.family.request})
 
-    def _answers(self, requests: list[Arrays]) -> list[Any]:
+    def _answers(self, requests: list[Arrays], left: Sequence[Left]) -> list[Any]:
         """Return the host step's results; when a batch fails as a whole, try each of its requests alone."""
         if not requests:
             return []
         try:
-            return list(self._host.run(self._call, self._llm, requests))
+            # Requests of one batch share each call of a stage, which is spared once all their clients have left.
+            call = stoppable(self._call, lambda: all(gone() for gone in left))
+            answers = list(self._host.run(call, self._llm, requests, left))
+        except Cancelled as error:
+            return [error] * len(requests)
         except Exception as error:
             if len(requests) > 1:
-                return [answer for request in requests for answer in self._answers([request])]
+                pairs = zip(requests, left, strict=True)
+                return [answer for request, gone in pairs for answer in self._answers([request], [gone])]
             if not isinstance(error, TritoneError):
                 traceback.print_exc()
             return [error]
+        return [Cancelled("cancelled") if gone() else answer for answer, gone in zip(answers, left, strict=True)]
 
 
 class StreamModel(FamilyModel):
@@ -172,7 +189,7 @@ class StageModel:
         stage = open_family(Path(values["model_dir"])).stage(self._name)
         self._call = onnx_call(Path(values["build_dir"]), [stage], threads=threads(values), eager=True)
 
-    def run(self, requests: list[Arrays]) -> list[Any]:
+    def run(self, requests: list[Arrays], left: Sequence[Left] = ()) -> list[Any]:
         """Return a result or an exception for each request."""
         return [self._answer(request) for request in requests]
 

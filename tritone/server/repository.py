@@ -35,12 +35,14 @@ class Target:
         stages: backend of the stage models; empty if each process runs its networks itself.
         parameters: parameters of each Python model's config, read by `tritone.server.models`.
         llm_instances: instances of a language model that decodes each sequence alone.
+        long_instances: instances of a host step whose work takes long for long speech.
         committed: rendered into `model_repository/` and checked there.
     """
 
     stages: str = ""
     parameters: Mapping[str, str] = field(default_factory=dict)
     llm_instances: int = 1
+    long_instances: int = 1
     committed: bool = True
 
 
@@ -54,7 +56,7 @@ SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "$
 NO_LLM = ("stages",)
 """Parameters that do not concern the language model."""
 TARGETS = {
-    "cpu": Target(parameters={"stages": "onnxruntime"}, llm_instances=2),
+    "cpu": Target(parameters={"stages": "onnxruntime"}, llm_instances=2, long_instances=2),
     "gpu": Target(PLAN, {"stages": "triton", **SERVED_LLM}, llm_instances=4),
     "stages": Target(PYTHON, {"stages": "triton"}, llm_instances=4, committed=False),
 }
@@ -77,7 +79,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     parameters = {key: value for key, value in runs.parameters.items() if whole_lm or key in NO_LLM}
     parameters |= {"stages": stages} if stages else {}
     steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}
-    configs = {name: step(family, name, host, parameters, runs.llm_instances) for name, host in steps.items()}
+    configs = {name: step(family, name, host, parameters, runs) for name, host in steps.items()}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}
     files: dict[str, bytes] = {}
     if runs.stages:
@@ -96,13 +98,12 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     return files
 
 
-def step(
-    family: Family, name: str, host: Host, parameters: Mapping[str, str], llm_instances: int = 1
-) -> pb.ModelConfig:
+def step(family: Family, name: str, host: Host, parameters: Mapping[str, str], target: Target) -> pb.ModelConfig:
     """Return the Python model that runs one host step on a list of requests.
 
     Requests are grouped if every stage of the step takes a batch. A language model that decodes each sequence alone
-    runs in several instances instead, as sequences end at different times.
+    runs in several instances instead, as sequences end at different times; so does a step whose work takes long, so
+    that a short request passes a long one.
     """
     requested = {tensor.name for tensor in family.request}
     inputs = tuple(replace(tensor, optional=tensor.optional or tensor.name in requested) for tensor in host.inputs)
@@ -111,7 +112,9 @@ def step(
     if takes_batches(family, host):
         config.dynamic_batching.max_queue_delay_microseconds = LLM_QUEUE_DELAY if decodes else 0
     elif decodes:
-        config.instance_group[0].count = llm_instances
+        config.instance_group[0].count = target.llm_instances
+    if host.long:
+        config.instance_group[0].count = target.long_instances
     return config
 
 

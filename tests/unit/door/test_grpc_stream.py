@@ -207,7 +207,7 @@ def test_streams_of_a_dead_model_end_with_the_reason_and_those_of_others_go_on(t
         with pytest.raises(grpc.RpcError) as error:
             await dying.read()
         assert (error.value.code().name, error.value.details()) == (
-            "UNAVAILABLE", "the process of voice_stream was killed"
+            "UNAVAILABLE", "the process of voice_stream was killed; try again"
         )  # fmt: skip
         await until(lambda: place.desk.count("stream") == 0)
         assert place.desk.count("whole") == 1

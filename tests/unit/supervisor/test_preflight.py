@@ -109,10 +109,10 @@ def test_small_shared_memory_is_refused_with_what_is_needed_and_how_to_give_it(
     tiny_v2: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     processes = model_processes(render(open_family(tiny_v2), "cpu"))
-    assert processes == 9  # five host steps, one of them twice, two services and the stream
+    assert processes == 11  # five host steps, three of them twice, two services and the stream
     memory(monkeypatch, 8)
     with pytest.raises(
-        EnvironmentProblem, match=r"9 model processes need 11 MiB .* has 8 MiB free; .*docker run --shm-size=256m"
+        EnvironmentProblem, match=r"11 model processes need 13 MiB .* has 8 MiB free; .*docker run --shm-size=256m"
     ):
         check_shared_memory(processes)
     memory(monkeypatch, 12)

@@ -121,12 +121,14 @@ class Relay:
             async for answer in self._upstream:
                 await self._answer(answer)
             if self._jobs:
-                error = Refused("UNAVAILABLE", "Triton ended the stream before its requests were answered")
+                error = Refused("UNAVAILABLE", "Triton ended the stream before its requests were answered; try again")
         except grpc.RpcError as problem:
             try:
                 error = of_rpc(problem, "the stream", self._desk.health)
             except ModelGone:
-                error = Refused("UNAVAILABLE", f"the server is being mended: {self._desk.health.state.reason}")
+                error = Refused(
+                    "UNAVAILABLE", f"the server is being mended: {self._desk.health.state.reason}; try again"
+                )
         finally:
             ended.cancel()
             for job in tuple(self._jobs.values()):
@@ -175,7 +177,7 @@ class Relay:
     def _lost(self, lost: asyncio.Future[str]) -> None:
         """Give the stream up: Triton would never answer the request whose model has died."""
         if not lost.cancelled() and self._jobs:
-            self._outbox.close(Refused("UNAVAILABLE", lost.result()))
+            self._outbox.close(Refused("UNAVAILABLE", f"{lost.result()}; try again"))
             self._upstream.cancel()
 
     async def _watch(self, main: asyncio.Task[Any] | None) -> None:

@@ -67,7 +67,9 @@ class WholeRequest:
         await asyncio.wait({call, ticket.lost}, return_when=asyncio.FIRST_COMPLETED)
         if not call.done():
             call.cancel()
-            raise Refused("UNAVAILABLE", f"{self._entry.name} could not finish the request: {ticket.lost.result()}")
+            raise Refused(
+                "UNAVAILABLE", f"{self._entry.name} could not finish the request: {ticket.lost.result()}; try again"
+            )
         try:
             return call.result()
         except grpc.RpcError as error:

@@ -151,7 +151,9 @@ class HttpForward:
                 lambda: self._desk.resume(ticket),
             )
             ticket.lost.add_done_callback(
-                lambda lost: None if lost.cancelled() else outbox.close(Refused("UNAVAILABLE", lost.result()))
+                lambda lost: (
+                    None if lost.cancelled() else outbox.close(Refused("UNAVAILABLE", f"{lost.result()}; try again"))
+                )
             )
             pump = asyncio.create_task(
                 self._pump(entry, request.path, {**body, "id": ticket.id}, ticket, outbox, client_id)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.calls import Cancelled
 from tritone.errors import TritoneError
 from tritone.families.bert_vits2.request import REQUEST, Controls, Prepared, prepare, text_arrays
 from tritone.families.bert_vits2.voice import Voice
@@ -27,6 +28,7 @@ from tritone.lm.protocols import Llm
 from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
+Left = Sequence[Cancelled]
 SEGMENTS = Axis("segments", 1, 1, 5000)
 TEXT = Axis("all_phones", 1, 161, 200000)
 SPOKEN = Axis("all_frames", 1, 480, 2_000_000)
@@ -48,23 +50,23 @@ def hosts(voice: Voice) -> tuple[Host, ...]:
     frame_len = Tensor("frame_len", "int64", (1, SEGMENTS), length_of=SPOKEN)
     waveform = Tensor("waveform", "float32", (1, Scaled(voice.config.data.hop_length, SPOKEN)))
 
-    def text_encoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def text_encoder(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return encode_texts(call, requests, voice)
 
-    def duration(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def duration(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return predict_durations(call, requests)
 
-    def flow(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def flow(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return run_flow(call, requests)
 
-    def decoder(call: Call, _llm: Llm, requests: list[Arrays]) -> list[Any]:
+    def decoder(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return [{"waveform": decode(call, request, voice)[None]} for request in requests]
 
     return (
         Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *controls), text_encoder, ("emb", "enc_p")),
         Host("duration", (x, phone_len, g, *controls), (frames,), duration, ("sdp", "dp")),
         Host("flow", (*prior, phone_len, frames, g, *controls), (z, frame_len), flow, ("flow",)),
-        Host("decoder", (z, frame_len, g), (waveform,), decoder, ("dec",)),
+        Host("decoder", (z, frame_len, g), (waveform,), decoder, ("dec",), long=True),
     )
 
 

@@ -6,10 +6,12 @@ gets the same codes with or without company.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from tritone.calls import Cancelled, each
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.codec.config import CodecConfig
 from tritone.families.moss_ttsd.config import LONGEST, MossConfig
@@ -21,6 +23,7 @@ from tritone.lm.protocols import RowSource
 from tritone.request.batch import answer
 from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
+Left = Sequence[Cancelled]
 ROW = 1
 CODES = Axis("spoken_codes", 1, 125, 16384)
 DECODING = ("codec_decoder", "codec_vocoder")
@@ -44,24 +47,26 @@ def hosts(config: MossConfig, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
     controls = (sampling, longest, Tensor("seed_used", "int64", (ROW, 1), allowed=(0, (1 << 63) - 1)))
     codes = Tensor("codes", "int64", (ROW, channels, CODES), allowed=entries)
 
-    def prompt(call: Call, _llm: RowSource, requests: list[Arrays]) -> list[Any]:
+    def prompt(call: Call, _llm: RowSource, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         prepared = prompts(call, requests, config, tokenizer)
         return [result if isinstance(result, TritoneError) else packed(result) for result in prepared]
 
-    def llm(_call: Call, llm: RowSource, requests: list[Arrays]) -> list[Any]:
+    def llm(_call: Call, llm: RowSource, requests: list[Arrays], left: Left = ()) -> list[Any]:
         prompts = [answer(unpacked, request, config.lm) for request in requests]
-        found = iter(speech(llm, [prompt for prompt in prompts if isinstance(prompt, Prepared)], config.lm))
-        results = [next(found) if isinstance(prompt, Prepared) else prompt for prompt in prompts]
+        valid = [isinstance(prompt, Prepared) for prompt in prompts]
+        gone = [cancelled for cancelled, good in zip(each(left, len(requests)), valid, strict=True) if good]
+        found = iter(speech(llm, [prompt for prompt in prompts if isinstance(prompt, Prepared)], config.lm, gone))
+        results = [next(found) if good else prompt for prompt, good in zip(prompts, valid, strict=True)]
         return [result if isinstance(result, TritoneError) else {"codes": result[None]} for result in results]
 
-    def vocoder(call: Call, _llm: RowSource, requests: list[Arrays]) -> list[Any]:
+    def vocoder(call: Call, _llm: RowSource, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         dialogues = [Spoken(request["codes"][0], request["reference_codes"][0]) for request in requests]
         return [{"waveform": wave[None]} for wave in waveforms(call, dialogues, config)]
 
     return (
         Host("prompt", REQUEST, (rows, reference, *controls), prompt, ("codec_encoder",)),
         Host("llm", (rows, *controls), (codes,), llm, ("llm", "lm_step")),
-        Host("vocoder", (codes, reference), (waveform(config.codec),), vocoder, DECODING),
+        Host("vocoder", (codes, reference), (waveform(config.codec),), vocoder, DECODING, long=True),
     )
 
 

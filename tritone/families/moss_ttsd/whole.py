@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tritone.calls import Cancelled, each
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.codec.windows import STREAMING, decode
 from tritone.families.moss_ttsd.config import MossConfig
@@ -38,8 +39,14 @@ def prompts(
     return [answer(prepare, call, request, config, tokenizer) for request in requests]
 
 
-def speech(llm: RowSource, prepared: Sequence[Prepared], config: AsteroidConfig) -> list[np.ndarray | TritoneError]:
-    """Return all codes `[channels, codes]` of each request, at least one; the requests are decoded together."""
+def speech(
+    llm: RowSource, prepared: Sequence[Prepared], config: AsteroidConfig, left: Sequence[Cancelled] = ()
+) -> list[np.ndarray | TritoneError]:
+    """Return all codes `[channels, codes]` of each request, at least one; the requests are decoded together.
+
+    Args:
+        left: for each request, tells whether its client has left, which ends its sequence.
+    """
 
     def read(rows: Rows | TritoneError) -> np.ndarray:
         if isinstance(rows, TritoneError):
@@ -51,7 +58,8 @@ def speech(llm: RowSource, prepared: Sequence[Prepared], config: AsteroidConfig)
 
     with ExitStack() as stack:
         # The rows are all kept, so a sequence need not pause until its reader has caught up.
-        opened = [answer(speech_rows, llm, request, config, None) for request in prepared]
+        pairs = zip(prepared, each(left, len(prepared)), strict=True)
+        opened = [answer(speech_rows, llm, request, config, None, cancelled) for request, cancelled in pairs]
         for rows in opened:
             if not isinstance(rows, TritoneError):
                 stack.callback(rows.close)

@@ -1,7 +1,8 @@
 """The five host steps of the whole-utterance ensemble: text encoder, LLM, flow encoder, flow decoder, vocoder.
 
-Each takes a list of requests and calls the functions of `whole` on one padded batch of them; a request that is
-at fault is answered with its error, and the others continue. Between the steps a request travels as arrays.
+Each takes a list of requests and calls the functions of `whole` on padded batches of their segments; a request that
+is at fault is answered with its error, and the others continue. Between the steps a request travels as arrays, its
+segments one after another with their lengths.
 """
 
 from __future__ import annotations
@@ -11,12 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from tritone.calls import Cancelled, each, never
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
-from tritone.families.cosyvoice.flow.inputs import Sizes, starting_noise
+from tritone.families.cosyvoice.flow.inputs import Sizes, frame_count, starting_noise
 from tritone.families.cosyvoice.flow.speed import at_speed
-from tritone.families.cosyvoice.speak.limits import Limits, check_flow, check_vocoder, most_tokens, read_limits
+from tritone.families.cosyvoice.speak.limits import (
+    Limits,
+    check_flow,
+    check_vocoder,
+    longest_speech,
+    most_tokens,
+    read_limits,
+)
 from tritone.families.cosyvoice.speak.request import REQUEST, SPEEDS, prepare
+from tritone.families.cosyvoice.speak.segments import in_rounds, joined, parts
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.speak.tokens import TokenRequest, token_request, whole_tokens
 from tritone.families.cosyvoice.speak.whole import Features, Tokens, decode, encode, prompt_mel, vocode
@@ -25,9 +35,11 @@ from tritone.lm.protocols import SpeechLm
 from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Dim, Host, Scaled, Stage, Tensor
 
+Left = Sequence[Cancelled]
 ROW = 1
 TEXT = Axis("text_tokens", 0, 60, 40000)
 SEGMENTS = Axis("segments", 0, 1, 5000)
+SPOKEN_SEGMENTS = Axis("spoken_segments", 1, 1, 5000)
 MOST_TEXT_IDS, LARGEST_SEED = (1 << 22) - 1, (1 << 63) - 1
 PROMPT_TEXT = Axis("prompt_text_tokens", 0, 2, 40000)
 
@@ -37,29 +49,29 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
     limits = read_limits(stages)
     tensors = host_tensors(limits, config)
 
-    def text_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
+    def text_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return [answer(encode_text, call, request, limits, config, front, voices) for request in requests]
 
-    def llm(_call: Call, llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
-        return [answer(sample_tokens, llm, request, limits, config) for request in requests]
+    def llm(_call: Call, llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        pairs = zip(requests, each(left, len(requests)), strict=True)
+        return [answer(sample_tokens, llm, request, limits, config, cancelled) for request, cancelled in pairs]
 
-    def flow_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
-        return checked(
-            requests,
-            lambda request: check_flow(limits, config, flow_row(request).sizes),
-            lambda valid: encode_speech(call, valid, config),
-        )
+    def flow_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        def check(request: Arrays) -> None:
+            for segment in flow_rows(request):
+                check_flow(limits, config, segment.sizes)
 
-    def flow_decoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
-        return checked(
-            requests,
-            lambda request: check_spoken(limits, config, request),
-            lambda valid: decode_flow(call, valid, config),
-        )
+        return checked(requests, check, lambda valid: encode_speech(call, valid, config))
 
-    def vocoder(call: Call, _llm: SpeechLm, requests: list[Arrays]) -> list[Any]:
-        mels, seeds = [r["mel"] for r in requests], [seed_of(r) for r in requests]
-        return [{"waveform": wave[None]} for wave in vocode(call, config.hift, mels, seeds)]
+    def flow_decoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        def check(request: Arrays) -> None:
+            for mu in parts(request, "mu", "mu_len"):
+                check_spoken(limits, config, request, mu.shape[2])
+
+        return checked(requests, check, lambda valid: decode_flow(call, valid, config))
+
+    def vocoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        return [{"waveform": wave} for wave in vocode_mel(call, requests, config)]
 
     # Only v1's language model takes the speaker, and its steps are stages; only v1's flow draws its noise from the
     # seed and needs the prompt's length in frames, which do not follow from its tokens.
@@ -75,22 +87,30 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
 
     return (
         Host("text_encoder", REQUEST, pick(*spoken, *voice, "speed_used", "seed_used"), text_encoder, listeners),
-        Host("llm", pick(*spoken, "seed_used"), pick("speech_token"), llm, ("llm", *lm_stages)),
+        Host("llm", pick(*spoken, "seed_used"), pick("speech_token", "token_len"), llm, ("llm", *lm_stages)),
         Host(
             "flow_encoder",
-            pick("speech_token", "prompt_speech_token", *prompt_frames, "embedding"),
-            pick("mu", "spks"),
+            pick("speech_token", "token_len", "prompt_speech_token", *prompt_frames, "embedding"),
+            pick("mu", "mu_len", "spks"),
             flow_encoder,
             ("flow_encoder",),
         ),
         Host(
             "flow_decoder",
-            pick("mu", "spks", "prompt_feat", "speed_used", *drawn),
-            pick("mel"),
+            pick("mu", "mu_len", "spks", "prompt_feat", "speed_used", *drawn),
+            pick("mel", "mel_len"),
             flow_decoder,
             ("flow_estimator",),
+            long=True,
         ),
-        Host("vocoder", pick("mel", "seed_used"), pick("waveform"), vocoder, ("f0_predictor", "vocoder")),
+        Host(
+            "vocoder",
+            pick("mel", "mel_len", "seed_used"),
+            pick("waveform"),
+            vocoder,
+            ("f0_predictor", "vocoder"),
+            long=True,
+        ),
     )
 
 
@@ -98,11 +118,16 @@ def host_tensors(limits: Limits, config: CosyVoiceConfig) -> dict[str, Tensor]:
     """Return the tensors between the host steps by name, and the waveform; the stages' limits bound their sizes."""
     mels, speaker, tokens = config.flow.output_size, config.flow.spk_embed_dim, limits.tokens
     codes = config.flow.vocab_size - 1
-    spoken = Axis("spoken_frames", 1, 200, limits.mel)
-    total = Axis("sequence_frames", 2, 200, limits.frames)
+    speech = Axis("generated_tokens", 1, 100, longest_speech(config))
+    # The slowest speed doubles the frames; each segment's features lie behind those of the prompt.
+    spoken = Axis("spoken_frames", 1, 200, 2 * frame_count(config, Sizes(0, 0, speech.hi)))
+    total = Axis("sequence_frames", 2, 200, SPOKEN_SEGMENTS.hi * limits.frames)
 
     def integers(name: str, size: Dim, largest: int) -> Tensor:
         return Tensor(name, "int64", (ROW, size), allowed=(0, largest))
+
+    def lengths(name: str, total: Axis) -> Tensor:
+        return Tensor(name, "int64", (ROW, SPOKEN_SEGMENTS), length_of=total)
 
     def floats(name: str, *sizes: Dim) -> Tensor:
         return Tensor(name, "float32", (ROW, *sizes))
@@ -119,10 +144,13 @@ def host_tensors(limits: Limits, config: CosyVoiceConfig) -> dict[str, Tensor]:
         floats("embedding", speaker),
         Tensor("speed_used", "float32", (ROW, 1), allowed=SPEEDS),
         integers("seed_used", 1, LARGEST_SEED),
-        integers("speech_token", Axis("generated_tokens", 1, 100, most_tokens(limits, config)), codes),
+        integers("speech_token", speech, codes),
+        lengths("token_len", speech),
         floats("mu", mels, total),
+        lengths("mu_len", total),
         floats("spks", mels),
         floats("mel", mels, spoken),
+        lengths("mel_len", spoken),
         floats("waveform", Scaled(config.hift.hop, spoken)),
     )
     return {tensor.name: tensor for tensor in tensors}
@@ -167,8 +195,10 @@ def encode_text(
     return arrays if tokens.conditioning is None else {**arrays, "llm_embedding": tokens.conditioning.reshape(1, -1)}
 
 
-def sample_tokens(llm: SpeechLm, request: Arrays, limits: Limits, config: CosyVoiceConfig) -> Arrays:
-    """Return the speech tokens of one request's segments in a row."""
+def sample_tokens(
+    llm: SpeechLm, request: Arrays, limits: Limits, config: CosyVoiceConfig, cancelled: Cancelled = never
+) -> Arrays:
+    """Return the speech tokens of one request's segments in a row, and how many each segment has."""
     ends = np.cumsum(request["segment_len"][0])
     speaker = config.lm.spk_embed_dim
     tokens = TokenRequest(
@@ -179,42 +209,64 @@ def sample_tokens(llm: SpeechLm, request: Arrays, limits: Limits, config: CosyVo
         request["source_token"][0],
         request["llm_embedding"].reshape(-1, speaker) if speaker else None,
     )
-    return {"speech_token": row(whole_tokens(llm, tokens, config, most_tokens(limits, config)))}
+    segments = whole_tokens(llm, tokens, config, most_tokens(limits, config), cancelled)
+    return {"speech_token": row(np.concatenate(segments)), "token_len": row([len(segment) for segment in segments])}
 
 
 def encode_speech(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Arrays]:
-    """Return `mu` and `spks` of each request's prompt and speech."""
-    return [features._asdict() for features in encode(call, config, [flow_row(request) for request in requests])]
-
-
-def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Arrays]:
-    """Return the mel of each request's speech at its speed."""
-    seeds = [seed_of(r) if "seed_used" in r else 0 for r in requests]
-    noise = [starting_noise(config, seed)(r["mu"].shape[2]) for seed, r in zip(seeds, requests, strict=True)]
-    rows = [Features(r["mu"], r["spks"]) for r in requests]
-    mels = decode(call, config, rows, [r["prompt_feat"] for r in requests], noise)
+    """Return `mu` of each request's segments, each behind the prompt, and `spks`."""
+    encoded = in_rounds([flow_rows(request) for request in requests], lambda rows: encode(call, config, rows))
     return [
-        {"mel": at_speed(mel, float(request["speed_used"][0, 0]))} for mel, request in zip(mels, requests, strict=True)
+        {**joined("mu", "mu_len", [features.mu for features in segments]), "spks": segments[0].spks}
+        for segments in encoded
     ]
 
 
-def check_spoken(limits: Limits, config: CosyVoiceConfig, request: Arrays) -> None:
-    """Raise InvalidRequest for speech that is not longer than its prompt, or too long for the vocoder at its speed."""
-    frames = spoken_frames(request)
+def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Arrays]:
+    """Return the mel of each request's segments at its speed."""
+
+    def solve(rows: list[tuple[Features, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
+        features, prompts, noise = zip(*rows, strict=True)
+        return decode(call, config, features, prompts, noise)
+
+    def segments(request: Arrays) -> list[tuple[Features, np.ndarray, np.ndarray]]:
+        seed = seed_of(request) if "seed_used" in request else 0
+        return [
+            (Features(mu, request["spks"]), request["prompt_feat"], starting_noise(config, seed)(mu.shape[2]))
+            for mu in parts(request, "mu", "mu_len")
+        ]
+
+    mels = in_rounds([segments(request) for request in requests], solve)
+    speeds = [float(request["speed_used"][0, 0]) for request in requests]
+    return [
+        joined("mel", "mel_len", [at_speed(mel, speed) for mel in spoken])
+        for spoken, speed in zip(mels, speeds, strict=True)
+    ]
+
+
+def vocode_mel(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[np.ndarray]:
+    """Return the waveform `[1, samples]` of each request's segments, one after another."""
+
+    def speak(rows: list[tuple[np.ndarray, int]]) -> list[np.ndarray]:
+        return vocode(call, config.hift, [mel for mel, _ in rows], [seed for _, seed in rows])
+
+    rows = [[(mel, seed_of(request)) for mel in parts(request, "mel", "mel_len")] for request in requests]
+    return [np.concatenate(waves)[None] for waves in in_rounds(rows, speak)]
+
+
+def check_spoken(limits: Limits, config: CosyVoiceConfig, request: Arrays, total: int) -> None:
+    """Raise InvalidRequest for a segment of so many frames that is not longer than its prompt, or too long when slow."""
+    frames = total - request["prompt_feat"].shape[2]
     if frames < 1:
-        raise InvalidRequest("prompt_feat", f"leaves {frames} of the {request['mu'].shape[2]} frames of mu to speak")
+        raise InvalidRequest("prompt_feat", f"leaves {frames} of the {total} frames of mu to speak")
     check_vocoder(limits, config, frames, float(request["speed_used"][0, 0]))
 
 
-def flow_row(request: Arrays) -> Tokens:
-    """Return the row of the flow encoder's batch for one request."""
+def flow_rows(request: Arrays) -> list[Tokens]:
+    """Return the rows of the flow encoder's batches for one request, one for each of its segments."""
     frames = request["prompt_feat"].shape[2] if "prompt_feat" in request else 0
-    return Tokens(request["speech_token"][0], request["prompt_speech_token"][0], request["embedding"][0], frames)
-
-
-def spoken_frames(request: Arrays) -> int:
-    """Return the mel frames of a request's speech before it is resampled to its speed."""
-    return int(request["mu"].shape[2] - request["prompt_feat"].shape[2])
+    prompt, embedding = request["prompt_speech_token"][0], request["embedding"][0]
+    return [Tokens(part[0], prompt, embedding, frames) for part in parts(request, "speech_token", "token_len")]
 
 
 def seed_of(request: Arrays) -> int:

@@ -1,4 +1,4 @@
-"""The largest sizes of a request in one response, read from the stages that it goes through."""
+"""The largest sizes of a segment, read from the stages that it goes through, and of a whole request."""
 
 from __future__ import annotations
 
@@ -38,8 +38,17 @@ def read_limits(stages: Sequence[Stage]) -> Limits:
     return Limits(largest("flow_encoder", "speech_token"), largest("flow_estimator", "mu"), largest("vocoder", "mel"))
 
 
+LONGEST_SECONDS = 300
+"""The longest speech that one request may ask for at speed 1: whoever wants more sends more requests."""
+
+
+def longest_speech(config: CosyVoiceConfig) -> int:
+    """Return the speech tokens of the longest speech."""
+    return int(LONGEST_SECONDS * config.flow.token_frame_rate)
+
+
 def most_tokens(limits: Limits, config: CosyVoiceConfig) -> int:
-    """Return the largest number of speech tokens that any response can have: without a prompt, at the highest speed."""
+    """Return the largest number of speech tokens that any segment can have: without a prompt, at the highest speed."""
 
     def fits(tokens: int) -> bool:
         frames = frame_count(config, Sizes(0, 0, tokens))
@@ -55,7 +64,8 @@ def check_flow(limits: Limits, config: CosyVoiceConfig, sizes: Sizes, field: str
         raise InvalidRequest(
             field,
             f"speaks for {sizes.tokens / rate:.1f} s after a prompt of {sizes.prompt_tokens / rate:.1f} s; the limit "
-            f"is {limits.tokens / rate:.0f} s together in one response. Split it, or use the streaming model",
+            f"is {limits.tokens / rate:.0f} s together in one segment. Split it by punctuation, or use the streaming "
+            "model",
         )
 
 
@@ -66,5 +76,6 @@ def check_vocoder(limits: Limits, config: CosyVoiceConfig, frames: int, speed: f
         raise InvalidRequest(
             field,
             f"makes the speech {frames / speed / rate:.1f} s long ({speed:g} was asked for); the limit is "
-            f"{limits.mel / rate:.1f} s in one response. Split the text, speak faster, or use the streaming model",
+            f"{limits.mel / rate:.1f} s in one segment. Split it by punctuation, speak faster, or use the streaming "
+            "model",
         )

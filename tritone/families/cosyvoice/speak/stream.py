@@ -22,7 +22,7 @@ from tritone.families.cosyvoice.flow.speed import SpeedStream
 from tritone.families.cosyvoice.flow.stream import FlowStream, MelStream
 from tritone.families.cosyvoice.flow.v1.stream import HOP, InterpolatingStream
 from tritone.families.cosyvoice.speak.request import Prepared
-from tritone.families.cosyvoice.speak.tokens import segment_tokens, silent_segment, token_request
+from tritone.families.cosyvoice.speak.tokens import SpeechCount, segment_tokens, silent_segment, token_request
 from tritone.families.cosyvoice.speak.whole import render
 from tritone.families.cosyvoice.vocoder.stream import VocoderStream
 from tritone.families.cosyvoice.voices.voice import Voice
@@ -55,8 +55,9 @@ class Synthesizer:
             silence = TritoneError("source_wav gave no speech tokens; send a longer recording")
             yield from self.audible(request.source.tolist(), prepared, silence, cancelled)
             return
+        spoken = SpeechCount(self.config)
         for index in range(len(request.segments)):
-            speech = segment_tokens(llm, request, index, self.config, cancelled)
+            speech = spoken.counted(segment_tokens(llm, request, index, self.config, cancelled))
             yield from self.audible(speech, prepared, silent_segment(index, len(request.segments)), cancelled)
             if cancelled():
                 return

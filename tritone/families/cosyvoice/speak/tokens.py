@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
+from tritone.families.cosyvoice.speak.limits import LONGEST_SECONDS, longest_speech
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.protocols import SpeechLm
@@ -78,23 +79,57 @@ def segment_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
 
 
-def whole_tokens(llm: SpeechLm, request: TokenRequest, config: CosyVoiceConfig, limit: int) -> np.ndarray:
-    """Return the speech tokens of all segments in a row, int64 `[tokens]`; InvalidRequest beyond `limit` tokens."""
+def whole_tokens(
+    llm: SpeechLm, request: TokenRequest, config: CosyVoiceConfig, limit: int, cancelled: Callable[[], bool] = never
+) -> list[np.ndarray]:
+    """Return the speech tokens of each segment, int64 `[tokens]`; voice conversion has one segment.
+
+    Raises InvalidRequest for a segment of more than `limit` tokens, and for too much speech in all.
+    """
     if not request.segments:
-        return request.source
-    speech: list[int] = []
+        return [request.source]
+    segments: list[np.ndarray] = []
+    spoken = SpeechCount(config)
     for index in range(len(request.segments)):
-        before = len(speech)
-        for token in segment_tokens(llm, request, index, config):
+        speech: list[int] = []
+        for token in segment_tokens(llm, request, index, config, cancelled):
             speech.append(token)
+            spoken.add(1)
             if len(speech) > limit:
                 seconds = limit / config.flow.token_frame_rate
                 raise InvalidRequest(
-                    "target_text", f"speaks longer than {seconds:.0f} s in one response; use the streaming model"
+                    "target_text",
+                    f"segment {index + 1} of {len(request.segments)} speaks longer than {seconds:.0f} s; split it by "
+                    "punctuation, or use the streaming model",
                 )
-        if len(speech) == before:
+        if not speech and not cancelled():
             raise silent_segment(index, len(request.segments))
-    return np.array(speech, np.int64)
+        segments.append(np.array(speech, np.int64))
+        if cancelled():
+            break
+    return segments
+
+
+class SpeechCount:
+    """Counts the speech tokens of one request against the longest speech that one may ask for."""
+
+    def __init__(self, config: CosyVoiceConfig) -> None:
+        self._left = longest_speech(config)
+
+    def counted(self, tokens: Iterable[int]) -> Iterator[int]:
+        """Yield the tokens, counting them."""
+        for token in tokens:
+            self.add(1)
+            yield token
+
+    def add(self, tokens: int) -> None:
+        """Count tokens; raise InvalidRequest beyond the limit."""
+        self._left -= tokens
+        if self._left < 0:
+            raise InvalidRequest(
+                "target_text",
+                f"speaks longer than {LONGEST_SECONDS} s, which is the limit of one request; split the text",
+            )
 
 
 def silent_segment(index: int, count: int) -> TritoneError:

@@ -11,7 +11,7 @@ from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.family import all_stages, family
 from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.families.cosyvoice.speak.hosts import host_tensors
-from tritone.families.cosyvoice.speak.limits import most_tokens, read_limits
+from tritone.families.cosyvoice.speak.limits import longest_speech, most_tokens, read_limits
 from tritone.request.batch import row
 from tritone.stage import Arrays, Axis, Family, Scaled, Stage
 
@@ -35,15 +35,19 @@ def test_every_output_of_a_host_step_fits_the_stage_it_feeds(version: int) -> No
         assert isinstance(axis, Axis)
         return axis.hi
 
-    assert most("speech_token") <= largest(stages, "flow_encoder", "speech_token")
-    assert config.flow.frames(most("speech_token")) <= largest(stages, "flow_estimator", "mu")
+    segment = most_tokens(read_limits(list(stages.values())), config)
+    assert segment <= largest(stages, "flow_encoder", "speech_token")
+    assert config.flow.frames(segment) <= largest(stages, "flow_estimator", "mu")
     assert most("prompt_speech_token") <= largest(stages, "flow_encoder", "speech_token")
-    assert most("mu") <= largest(stages, "flow_estimator", "mu")
     assert most("prompt_feat") <= largest(stages, "flow_estimator", "cond")
-    assert most("mel") <= largest(stages, "vocoder", "mel") == largest(stages, "f0_predictor", "mel")
+    assert largest(stages, "vocoder", "mel") == largest(stages, "f0_predictor", "mel")
     assert isinstance(tensors["waveform"].shape[-1], Scaled)
+    # All segments together may be longer than any one.
+    assert most("speech_token") == longest_speech(config) > segment
+    assert most("mel") >= 2 * config.flow.frames(longest_speech(config))
+    assert most("mu") >= most("token_len") * config.flow.frames(segment)
     # One token more would not fit, whatever the prompt and the speed.
-    tokens = most("speech_token") + 1
+    tokens = segment + 1
     assert tokens > largest(stages, "flow_encoder", "speech_token") or (
         config.flow.frames(tokens) > min(largest(stages, "flow_estimator", "mu"), 2 * largest(stages, "vocoder", "mel"))
     )
@@ -71,6 +75,7 @@ def spoken(model: Family, version: int, prompt: int, tokens: int, speed: float) 
     config, call = PUBLISHED[version], networks(model)
     pool = {
         "speech_token": row(np.zeros(tokens)),
+        "token_len": row([tokens]),
         "prompt_speech_token": row(np.zeros(prompt)),
         "prompt_feat": np.zeros((1, 80, config.flow.frames(prompt)), np.float32),
         "embedding": np.ones((1, 192), np.float32),
@@ -78,12 +83,18 @@ def spoken(model: Family, version: int, prompt: int, tokens: int, speed: float) 
         "seed_used": row([1]),
     }
     for host in model.hosts[2:]:
-        short = {**pool, "speech_token": row([1, 2]), "prompt_speech_token": row([]), "speed_used": row([1])}
+        short: Arrays = {
+            **pool,
+            "speech_token": row([1, 2]),
+            "token_len": row([2]),
+            "prompt_speech_token": row([]),
+            "speed_used": row([1]),
+        }
         short["prompt_feat"] = np.zeros((1, 80, 0), np.float32)
         if host.name == "flow_decoder":
-            short |= {"mu": np.zeros((1, 80, 4), np.float32)}
+            short |= {"mu": np.zeros((1, 80, 4), np.float32), "mu_len": row([4])}
         if host.name == "vocoder":
-            short |= {"mel": np.zeros((1, 80, 4), np.float32)}
+            short |= {"mel": np.zeros((1, 80, 4), np.float32), "mel_len": row([4])}
         requests = [{tensor.name: request[tensor.name] for tensor in host.inputs} for request in (pool, short)]
         result, other = host.run(call, None, requests)
         assert isinstance(other, dict)  # which a request at fault does not touch
@@ -111,15 +122,34 @@ def test_more_than_the_stages_take_is_refused(version: tuple) -> None:
     model, number = version
     rate = SECOND[number]
     together = (
-        r"target_text: speaks for 60\.0 s after a prompt of 30\.0 s; the limit is 60 s together in one response\. "
-        r"Split it, or use the streaming model"
+        r"target_text: speaks for 60\.0 s after a prompt of 30\.0 s; the limit is 60 s together in one segment\. "
+        r"Split it by punctuation, or use the streaming model"
     )
     with pytest.raises(InvalidRequest, match=together):
         spoken(model, number, 30 * rate, 60 * rate, 1.0)
-    slow = (
-        r"speed: makes the speech 90\.0 s long \(0\.5 was asked for\); the limit is (34\.8|60\.0) s in one response\."
-    )
+    slow = r"speed: makes the speech 90\.0 s long \(0\.5 was asked for\); the limit is (34\.8|60\.0) s in one segment\."
     with pytest.raises(InvalidRequest, match=slow):
         spoken(model, number, 0, 45 * rate, 0.5)
     limits = read_limits(model.stages)
     assert most_tokens(limits, PUBLISHED[number]) == 60 * rate
+
+
+def test_segments_are_spoken_like_requests_of_their_own_and_together_may_exceed_a_stage(version: tuple) -> None:
+    model, number = version
+    rate, call = SECOND[number], networks(model)
+    tokens = [30 * rate, 3 * rate, 33 * rate]
+    request = {
+        "speech_token": row(np.zeros(sum(tokens))),
+        "token_len": row(tokens),
+        "prompt_speech_token": row([]),
+        "prompt_feat": np.zeros((1, 80, 0), np.float32),
+        "embedding": np.ones((1, 192), np.float32),
+        "speed_used": np.array([[1.0]], np.float32),
+        "seed_used": row([1]),
+    }
+    for host in model.hosts[2:]:
+        request |= host.run(call, None, [{tensor.name: request[tensor.name] for tensor in host.inputs}])[0]
+    config = PUBLISHED[number]
+    frames = [config.flow.frames(count) for count in tokens]
+    assert request["mel_len"].tolist() == [frames]
+    assert request["waveform"].shape == (1, sum(frames) * config.hift.hop)
