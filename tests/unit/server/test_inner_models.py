@@ -109,6 +109,7 @@ def test_a_prompt_longer_than_all_the_frames_is_named(families: list[Family]) ->
     assert isinstance(bands, int)
     request = {
         "mu": np.zeros((1, bands, 10), np.float32),
+        "mu_len": np.array([[10]]),
         "spks": np.zeros((1, bands), np.float32),
         "prompt_feat": np.zeros((1, bands, 12), np.float32),
         "speed_used": np.ones((1, 1), np.float32),
@@ -116,6 +117,30 @@ def test_a_prompt_longer_than_all_the_frames_is_named(families: list[Family]) ->
     assert request_problem(host.inputs, request) is None
     (error,) = host.run(None, None, [request])  # type: ignore[arg-type]
     assert str(error) == "INVALID_ARGUMENT: prompt_feat: leaves -2 of the 10 frames of mu to speak"
+
+
+def test_a_segment_longer_than_a_stage_takes_is_named(families: list[Family]) -> None:
+    hosts = {host.name: host for host in families[1].hosts}
+    bands = families[1].stage("vocoder").inputs[0].shape[1]
+    assert isinstance(bands, int)
+    request = {
+        "mu": np.zeros((1, bands, 50_000), np.float32),
+        "mu_len": np.array([[50_000]]),
+        "spks": np.zeros((1, bands), np.float32),
+        "prompt_feat": np.zeros((1, bands, 0), np.float32),
+        "speed_used": np.ones((1, 1), np.float32),
+    }
+    assert request_problem(hosts["flow_decoder"].inputs, request) is None
+    (error,) = hosts["flow_decoder"].run(None, None, [request])  # type: ignore[arg-type]
+    assert str(error).startswith("INVALID_ARGUMENT: mu_len: has a segment of 50000 frames; the limit is ")
+    mel = {
+        "mel": np.zeros((1, bands, 20_000), np.float32),
+        "mel_len": np.array([[20_000]]),
+        "seed_used": np.array([[1]]),
+    }
+    assert request_problem(hosts["vocoder"].inputs, mel) is None
+    (error,) = hosts["vocoder"].run(None, None, [mel])  # type: ignore[arg-type]
+    assert str(error).startswith("INVALID_ARGUMENT: mel_len: has a segment of 20000 frames; the limit is ")
 
 
 def test_dialogue_ids_that_a_channel_does_not_have_are_named(families: list[Family]) -> None:

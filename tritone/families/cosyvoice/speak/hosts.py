@@ -39,7 +39,7 @@ Left = Sequence[Cancelled]
 ROW = 1
 TEXT = Axis("text_tokens", 0, 60, 40000)
 SEGMENTS = Axis("segments", 0, 1, 5000)
-SPOKEN_SEGMENTS = Axis("spoken_segments", 1, 1, 5000)
+SPOKEN_SEGMENTS = Axis("spoken_segments", 1, 1, 1000)
 MOST_TEXT_IDS, LARGEST_SEED = (1 << 22) - 1, (1 << 63) - 1
 PROMPT_TEXT = Axis("prompt_text_tokens", 0, 2, 40000)
 
@@ -71,7 +71,10 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
         return checked(requests, check, lambda valid: decode_flow(call, valid, config))
 
     def vocoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
-        return [{"waveform": wave} for wave in vocode_mel(call, requests, config)]
+        def run(valid: list[Arrays]) -> list[Any]:
+            return [{"waveform": wave} for wave in vocode_mel(call, valid, config)]
+
+        return checked(requests, lambda request: check_mel(limits, request), run)
 
     # Only v1's language model takes the speaker, and its steps are stages; only v1's flow draws its noise from the
     # seed and needs the prompt's length in frames, which do not follow from its tokens.
@@ -255,11 +258,20 @@ def vocode_mel(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> l
 
 
 def check_spoken(limits: Limits, config: CosyVoiceConfig, request: Arrays, total: int) -> None:
-    """Raise InvalidRequest for a segment of so many frames that is not longer than its prompt, or too long when slow."""
+    """Raise InvalidRequest for a segment of so many frames that is not longer than its prompt, or that is too long."""
     frames = total - request["prompt_feat"].shape[2]
     if frames < 1:
         raise InvalidRequest("prompt_feat", f"leaves {frames} of the {total} frames of mu to speak")
+    if total > limits.frames:
+        raise InvalidRequest("mu_len", f"has a segment of {total} frames; the limit is {limits.frames}")
     check_vocoder(limits, config, frames, float(request["speed_used"][0, 0]))
+
+
+def check_mel(limits: Limits, request: Arrays) -> None:
+    """Raise InvalidRequest for a segment of more frames than the vocoder takes."""
+    longest = int(request["mel_len"].max())
+    if longest > limits.mel:
+        raise InvalidRequest("mel_len", f"has a segment of {longest} frames; the limit is {limits.mel}")
 
 
 def flow_rows(request: Arrays) -> list[Tokens]:
