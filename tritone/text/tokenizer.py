@@ -92,6 +92,13 @@ def read_files(read: Callable[..., Any], *files: Path) -> Any:
         raise CheckpointError(f"the text tokenizer {files[0].parent} cannot be read from {names}: {error}") from error
 
 
+def _whole(token: object) -> str:
+    """Return a token as text; ValueError for one with half of a surrogate pair, which JSON can hold."""
+    text = str(token)
+    text.encode()
+    return text
+
+
 def _added_tokens(directory: Path) -> dict[int, str]:
     """Special tokens by id from `tokenizer_config.json`, or from the older `added_tokens.json`."""
     config = directory / "tokenizer_config.json"
@@ -99,10 +106,10 @@ def _added_tokens(directory: Path) -> dict[int, str]:
         if config.is_file():
             entries = read_json(config, VOCABULARY, CheckpointError).get("added_tokens_decoder", {})
             if entries:
-                return {int(index): str(entry["content"]) for index, entry in entries.items()}
+                return {int(index): _whole(entry["content"]) for index, entry in entries.items()}
         older = directory / "added_tokens.json"
         if older.is_file():
-            return {int(index): token for token, index in read_json(older, VOCABULARY, CheckpointError).items()}
+            return {int(index): _whole(token) for token, index in read_json(older, VOCABULARY, CheckpointError).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(
             f"the special tokens of the text tokenizer {directory} cannot be read: {error}"

@@ -317,16 +317,6 @@ def short_table(folder: Path) -> None:
     save_file(state | {"lm_head.weight": state["lm_head.weight"][:100].clone()}, folder / "model.safetensors")
 
 
-def set_notes(**notes: str) -> Callable[[Path], None]:
-    """Return a function that replaces the notes beside the tensors that only the way back needs."""
-
-    def change(folder: Path) -> None:
-        tensors = load_file(folder / EXTRA)
-        save_file({key: value.clone() for key, value in tensors.items()}, folder / EXTRA, metadata=notes)
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -350,13 +340,6 @@ def set_notes(**notes: str) -> Callable[[Path], None]:
         (lambda f: (f / "config.json").write_text("{"), r"config.json is not valid JSON"),
         (lambda f: (f / EXTRA).write_bytes(b"12345678"), r"has a damaged file .*; export it again"),
         (lambda f: (f / "config.json").write_text("[" * 99_999), r"config.json nests .* too deeply; .*; give a folder"),
-        (set_notes(tied="[" * 99_999), r"the note tied of the weights nests lists or objects too deeply"),
-        (set_notes(), r"the note tied of the weights is not valid JSON"),
-        (set_notes(tied="false", dtypes="[]"), r"the notes on the checkpoint's dtypes are damaged; export the"),
-        (
-            set_notes(tied="false", dtypes='{"speech_embedding.weight": "load"}'),
-            "the notes name no dtype for speech_emb",
-        ),
     ],
 )
 def test_folders_that_cannot_go_back_are_explained(

@@ -94,6 +94,9 @@ def test_broken_tokenizers_are_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {"7": {"content": "<|x|>"}}}')
     with pytest.raises(CheckpointError, match=r"says <\|x\|> is id 7, but its vocabulary makes it 1"):
         TextTokenizer(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {"1": {"content": "\\ud800"}}}')
+    with pytest.raises(CheckpointError, match=r"special tokens of .* cannot be read: .*surrogates not allowed"):
+        TextTokenizer(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"added_tokens_decoder": {"x": {}}}')
     with pytest.raises(CheckpointError, match=r"special tokens of the text tokenizer .* cannot be read"):
         TextTokenizer(tmp_path)

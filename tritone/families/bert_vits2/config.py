@@ -7,7 +7,6 @@ error that lists the known keys, and so is a combination of values that the netw
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any, TypeVar
 from tritone.checkpoint.documents import read_json
 from tritone.checkpoint.sizes import HEADS, KERNEL, LAYERS, RATE, WINDOW, Bound, check_fields, shown, whole
 from tritone.errors import ConfigError
+from tritone.families.bert_vits2.contradictions import contradiction
 
 BERT_CHANNELS = 1024
 """Width of the features of every BERT encoder, in every version from 2.0 to 2.3."""
 VERSIONS = ("2.0", "2.1", "2.2", "2.3")
-SPEAKER_LAYER = 2
-"""Index of the transformer layer before which the speaker is added."""
 DECODER_KERNEL = 7
 """Width of the decoder's first and last convolution."""
 
@@ -109,7 +107,7 @@ class BertVits2Config:
     def __post_init__(self) -> None:
         for name, section in (("model", self.model), ("data", self.data)):
             check_fields(section, BOUNDS, {}, name, ConfigError)
-        problem = _contradiction(self.model, self.data)
+        problem = contradiction(self.model, self.data)
         if problem:
             raise ConfigError(f"The configuration is inconsistent or not supported: {problem}.")
 
@@ -194,75 +192,3 @@ def _typed(value: Any, default: Any, name: str) -> Any:
         for speaker, row in value.items():
             whole(row, f"{name}: the row of {str(speaker)[:60]!r}", Bound(0, 1 << 20))
     return value
-
-
-Check = tuple[bool, str]
-"""Whether a condition holds, and the message if it does not."""
-
-
-def _contradiction(model: ModelConfig, data: DataConfig) -> str:
-    """Return the first problem of a configuration that the networks cannot have, or ""."""
-    checks = [*_decoder_checks(model, data), *_encoder_checks(model), *_data_checks(data)]
-    return next((message for holds, message in checks if not holds), "")
-
-
-def _decoder_checks(model: ModelConfig, data: DataConfig) -> list[Check]:
-    hop, kernels, rates = math.prod(model.upsample_rates), model.upsample_kernel_sizes, model.upsample_rates
-    blocks, dilations = len(model.resblock_kernel_sizes), len(model.resblock_dilation_sizes)
-    return [
-        (hop == data.hop_length, f"upsample_rates multiply to {hop}, but data.hop_length is {data.hop_length}"),
-        (len(rates) == len(kernels), f"there are {len(rates)} upsample_rates, {len(kernels)} upsample_kernel_sizes"),
-        (
-            all(k >= r and (k - r) % 2 == 0 for k, r in zip(kernels, rates, strict=False)),
-            f"upsample_kernel_sizes {kernels} must exceed upsample_rates {rates} by even numbers",
-        ),
-        (blocks == dilations, f"there are {blocks} resblock_kernel_sizes, {dilations} resblock_dilation_sizes"),
-        (model.resblock == "1", f"model.resblock is {model.resblock!r}; versions 2.0 to 2.3 have '1' only"),
-        (
-            model.upsample_initial_channel % 2 ** len(rates) == 0,
-            f"upsample_initial_channel {model.upsample_initial_channel} cannot be halved at every upsample_rate",
-        ),
-    ]
-
-
-def _encoder_checks(model: ModelConfig) -> list[Check]:
-    return [
-        (
-            model.hidden_channels % max(model.n_heads, 1) == 0,
-            f"hidden_channels {model.hidden_channels} is not a multiple of n_heads {model.n_heads}",
-        ),
-        (model.inter_channels % 2 == 0, f"inter_channels {model.inter_channels} cannot be halved by the flow"),
-        (
-            model.n_layers > SPEAKER_LAYER
-            and (model.n_layers_trans_flow > SPEAKER_LAYER or not model.use_transformer_flow),
-            f"n_layers is {model.n_layers} and n_layers_trans_flow {model.n_layers_trans_flow}, but the speaker is "
-            f"added before the third layer",
-        ),
-        (
-            model.use_spk_conditioned_encoder and model.gin_channels > 0,
-            "use_spk_conditioned_encoder false or gin_channels 0; the published networks have a speaker in the encoder",
-        ),
-        (
-            not model.flow_share_parameter,
-            "flow_share_parameter true; the published code crashes on it, so no checkpoint has it",
-        ),
-        (not model.use_mel_posterior_encoder, "use_mel_posterior_encoder true; the posterior takes linear spectra"),
-    ]
-
-
-def _data_checks(data: DataConfig) -> list[Check]:
-    nyquist = data.sampling_rate / 2
-    return [
-        (
-            data.win_length <= data.filter_length,
-            f"win_length {data.win_length} is longer than filter_length {data.filter_length}",
-        ),
-        (
-            data.mel_fmin < (data.mel_fmax or nyquist) <= nyquist,
-            f"mel_fmin {data.mel_fmin} and mel_fmax {data.mel_fmax} are not a range below {nyquist} Hz",
-        ),
-        (
-            data.n_speakers == 0 or all(0 <= row < data.n_speakers for row in data.spk2id.values()),
-            f"spk2id goes up to {max(data.spk2id.values(), default=0)}, but n_speakers is {data.n_speakers}",
-        ),
-    ]

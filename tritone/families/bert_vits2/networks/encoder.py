@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tritone.families.bert_vits2.config import SPEAKER_LAYER
+from tritone.families.bert_vits2.contradictions import SPEAKER_LAYER
 from tritone.families.bert_vits2.networks.relative_attention import RelativeAttention
 
 
