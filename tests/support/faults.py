@@ -20,7 +20,7 @@ from tritone.supervisor.service import Service
 SENTENCE = "The birch canoe slid on the smooth planks."
 LONG = " ".join([SENTENCE] * 6)
 PATIENCE = 120.0
-"""Seconds after which a test gives up; faults are mended within five on a quiet machine (benchmarks/faults.py)."""
+"""Seconds after which a test gives up; faults are mended within five on a quiet machine (benchmarks/serving/faults.py)."""
 
 
 @contextmanager
