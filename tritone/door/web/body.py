@@ -21,6 +21,8 @@ TOGETHER = 16
 """Bodies of the largest size that are held at a time."""
 LARGE = 1 << 15
 """Bytes from which a body is checked in a thread, so that other requests do not wait for it."""
+BROKEN = web.RequestKey("broken", bool)
+"""Set for a request behind which nothing can be read on its connection."""
 ENCODINGS = ("identity", "gzip", "deflate")
 T = TypeVar("T")
 
@@ -80,6 +82,9 @@ class Bodies:
                 body += part
                 self._held += len(part)
         except (web.RequestPayloadError, BadHttpMessage) as error:
+            # aiohttp would read the rest before the next request, and fail again.
+            request.content.feed_eof()
+            request[BROKEN] = True
             raise Refused("INVALID_ARGUMENT", f"the body cannot be read: {error}") from None
 
     async def check(self, data: bytes, check: Callable[[bytes], T]) -> T:

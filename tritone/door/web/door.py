@@ -20,7 +20,7 @@ from tritone.door.entries import Entries, Entry
 from tritone.door.limits import Limits
 from tritone.door.refusal import Refused
 from tritone.door.upstream import ModelGone
-from tritone.door.web.body import Bodies
+from tritone.door.web.body import BROKEN, Bodies
 from tritone.door.web.checks import Checked, check_generate, check_infer
 from tritone.door.web.connections import Connections, Handler
 from tritone.door.web.forward import HEADER_LENGTH, Answer, Forward
@@ -30,6 +30,9 @@ CLOSED = re.compile(
     r"/v2/((system|cuda)sharedmemory|trace|logging|repository/models|models/[^/]+(/versions/[^/]+)?/trace)(/|$)"
 )
 """Triton's endpoints that change the server or reach into its memory."""
+
+LINGERING = 2.0
+"""Seconds in which what is left of a refused body is thrown away, so that its client reads the answer."""
 
 
 class HttpDoor:
@@ -52,7 +55,11 @@ class HttpDoor:
         raise_file_limit()
         self._forward = Forward(self._desk, self._socket)
         self._runner = web.AppRunner(
-            self._application(), handler_cancellation=True, access_log=None, keepalive_timeout=self._limits.idle_seconds
+            self._application(),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=self._limits.idle_seconds,
+            lingering_time=LINGERING,
         )
         await self._runner.setup()
         assert self._runner.server is not None
@@ -63,7 +70,7 @@ class HttpDoor:
         return int(self._listening.sockets[0].getsockname()[1])
 
     def _application(self) -> web.Application:
-        app = web.Application(middlewares=[self._answer_refusals])
+        app = web.Application(middlewares=[self._middle])
         app.router.add_get("/v2", self._plain)
         app.router.add_get("/v2/health/live", self._live)
         app.router.add_get("/v2/health/ready", self._ready)
@@ -95,9 +102,15 @@ class HttpDoor:
         self._bodies.close()
 
     @web.middleware
-    async def _answer_refusals(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _middle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if self._connections is not None:
             self._connections.asked(request.protocol)
+        answer = await self._answer(request, handler)
+        if BROKEN in request:
+            answer.force_close()
+        return answer
+
+    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if CLOSED.match(request.path):
                 raise Refused("PERMISSION_DENIED", f"{request.path[:200]} is closed to clients of this server")

@@ -29,8 +29,8 @@ class MetricsPage:
         self._connections: Connections | None = None
         self._listening: asyncio.Server | None = None
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen; raise OSError if the port is in use."""
+    async def start(self, host: str, port: int) -> int:
+        """Listen and return the port; raise OSError if it is in use."""
         app = web.Application(middlewares=[self._note])
         app.router.add_get("/metrics", self._page)
         self._runner = web.AppRunner(app, access_log=None)
@@ -40,6 +40,7 @@ class MetricsPage:
         self._listening = await asyncio.get_running_loop().create_server(
             self._connections, host, port, reuse_address=True
         )
+        return int(self._listening.sockets[0].getsockname()[1])
 
     async def stop(self, grace: float) -> None:
         """Close the port."""
