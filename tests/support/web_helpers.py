@@ -112,7 +112,7 @@ class Web:
             return answer.status, json.loads(body) if "json" in answer.content_type else body
 
     async def infer(self, body: Any, model: str = "voice", **options: Any) -> tuple[int, Any]:
-        """Return the same for an `infer` request; a body that is not bytes is sent as JSON."""
+        """Return both for an `infer` request; a body that is not bytes is sent as JSON."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.ask("POST", f"/v2/models/{model}/infer", data=data, **options)
 
@@ -140,7 +140,7 @@ def run(
     triton: PlayedTriton | None = None,
     limits: Limits | None = None,
 ) -> Any:
-    """Return what the test returns in a house of its own."""
+    """Return the result of a test in a house of its own."""
 
     async def body() -> Any:
         async with house(folder, triton or PlayedTriton(), limits) as place:

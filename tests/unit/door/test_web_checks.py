@@ -16,7 +16,7 @@ MOST = 1 << 20
 
 
 def infer(body: Any, end: int | None = None) -> Any:
-    """Return what the checks make of a body."""
+    """Return the result of the checks on a body."""
     return check_infer(body if isinstance(body, bytes) else json.dumps(body).encode(), end, MOST)
 
 
@@ -65,6 +65,7 @@ def test_a_shape_that_lies_is_refused(shape: Any, said: str) -> None:
         ({"name": "x" * 200}, "a tensor's name has 200 characters"),
         ({"data": None}, "x: has no data that is a list"),
         ({"data": [1, "2", 3]}, "x: has a value that is no FP32"),
+        ({"data": [1, 1 << 64, 3]}, "x: has a value that is no FP32"),
         ({"data": [1, None, 3]}, "x: has a value that is no FP32"),
         ({"data": [1, True, 3]}, "x: has a value that is no FP32"),
         ({"data": [1, [2, 3]]}, "x: has lists beside values in its data"),
@@ -182,6 +183,7 @@ def test_what_is_sent_is_what_was_checked_with_the_doors_id() -> None:
     [
         ({"target_text": None}, "target_text: is neither a text or number nor a list of them"),
         ({"target_text": {"a": 1}}, "target_text: is neither"),
+        ({"seed": 1 << 64}, "seed: has a whole number of more than 64 bits"),
         ({"target_text": [["hello"]]}, "target_text: is neither"),
         ({"target_text": "\udfff"}, "target_text: is not valid Unicode"),
         ({"parameters": {"x": 1}}, "the request has the parameter 'x'"),

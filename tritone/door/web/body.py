@@ -88,7 +88,7 @@ class Bodies:
             raise Refused("INVALID_ARGUMENT", f"the body cannot be read: {error}") from None
 
     async def check(self, data: bytes, check: Callable[[bytes], T]) -> T:
-        """Return what `check` makes of a body."""
+        """Return the result of `check` on a body."""
         if len(data) <= LARGE:
             return check(data)
         return await asyncio.get_running_loop().run_in_executor(self._threads, check, data)

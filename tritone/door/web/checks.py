@@ -94,7 +94,7 @@ def check_input(tensor: Json, binary: bytes, place: int, most_bytes: int) -> tup
     if len(values) != elements:
         raise invalid(name, f"holds {len(values)} values; its shape {shorten(shape)} has room for {elements}")
     kinds = {str} if datatype == "BYTES" else {bool} if datatype == "BOOL" else {int, float}
-    if not set(map(type, values)) <= kinds:
+    if not set(map(type, values)) <= kinds or any(type(value) is int and not in_64_bits(value) for value in values):
         raise invalid(name, f"has a value that is no {datatype}")
     return 0, sum(size_of(name, value) for value in values) if datatype == "BYTES" else 0
 
@@ -104,11 +104,8 @@ def packed(tensor: Json) -> bytes:
     kind, values = PACKED.get(tensor["datatype"]), tensor.get("data", ())
     if kind is None or len(values) < MANY:
         return b""
-    try:
-        with np.errstate(over="ignore"):  # as Triton does: too large for FP32 is infinite
-            data = np.array(values, np.float64).astype(kind).tobytes()
-    except OverflowError:
-        raise invalid(tensor["name"], f"has a value that is no {tensor['datatype']}") from None
+    with np.errstate(over="ignore"):  # as Triton does: too large for FP32 is infinite
+        data = np.array(values, np.float64).astype(kind).tobytes()
     del tensor["data"]
     tensor["parameters"] = {"binary_data_size": len(data)}
     return data
@@ -139,6 +136,8 @@ def check_generate(data: bytes) -> Checked:
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, str | int | float):
                 raise invalid(name, "is neither a text or number nor a list of them")
+            if isinstance(item, int) and not in_64_bits(item):
+                raise invalid(name, "has a whole number of more than 64 bits")
             if isinstance(item, str):
                 longest = max(longest, size_of(name, item))
     # `generate` takes these as the request's own as well.
@@ -172,6 +171,11 @@ def size_of(name: str, text: str) -> int:
         raise invalid(name, "is not valid Unicode: it has half of a pair of surrogates") from None
 
 
+def in_64_bits(value: int) -> bool:
+    """Return True for a whole number that Triton's parser can hold."""
+    return -(1 << 63) <= value < 1 << 64
+
+
 def check_keys(owner: str, value: Json, known: tuple[str, ...]) -> None:
     """Raise Refused for keys that Triton's protocol does not have."""
     unknown = sorted(set(value) - set(known))
@@ -191,7 +195,7 @@ def check_parameters(owner: str, parameters: Any, known: tuple[str, ...]) -> Jso
                 "clients",
             )
         text = isinstance(value, str) and len(value) <= ID_LENGTH
-        whole = isinstance(value, int) and -(1 << 63) <= value < 1 << 64
+        whole = isinstance(value, int) and in_64_bits(value)
         if not (text or whole or (isinstance(value, float) and math.isfinite(value))):
             raise Refused("INVALID_ARGUMENT", f"{owner} has the parameter {name!r} with the value {str(value)[:50]}")
     return parameters

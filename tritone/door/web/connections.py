@@ -19,7 +19,7 @@ HEAD_SECONDS = 30.0
 
 @dataclass
 class Seen:
-    """What is known of a connection.
+    """The history of a connection.
 
     Args:
         since: when it began.

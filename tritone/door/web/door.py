@@ -191,7 +191,7 @@ class HttpDoor:
 
 
 def json_end(request: web.Request, data: bytes) -> int | None:
-    """Return where the JSON of a body ends and its binary data begins; None for a body without such."""
+    """Return the end of the JSON in a body with binary data behind it; None for a body without such."""
     header = request.headers.get(HEADER_LENGTH)
     if header is None:
         return None

@@ -85,7 +85,7 @@ class Forward:
         return Answer(body, {key: answer.headers[key] for key in KEPT if key in answer.headers})
 
     async def whole(self, entry: Entry, path: str, checked: Checked) -> Answer:
-        """Return the answer to one request. When the client leaves, the models are told, and nobody waits."""
+        """Return the answer to one request. When the client leaves, its request is flagged, and nobody waits."""
         place: list[Ticket] = []
         work = keep(asyncio.create_task(self._whole(entry, path, checked, place)))
         try:
@@ -171,7 +171,7 @@ def samples(answer: bytes) -> int:
 
 
 def replace_id(data: bytes, inside: str, client_id: str) -> bytes:
-    """Return an answer's JSON with the client's id in the place of the door's, or without one."""
+    """Return an answer's JSON with the client's id instead of the door's, or without one."""
     own = f'"id":"{inside}",'.encode()
     head = data[:HEAD].replace(own, b'"id":' + json.dumps(client_id).encode() + b"," if client_id else b"", 1)
     return head + data[HEAD:]

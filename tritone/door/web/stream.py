@@ -34,8 +34,8 @@ EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
 class Events:
     """The stream of one request.
 
-    A client that leaves does not end Triton's: the model is told, and its end is awaited, so that the request's place
-    is free exactly when its work has ended.
+    A client that leaves does not end Triton's: its request is flagged, and the end is awaited, so that the request's
+    place is free exactly when its work has ended.
     """
 
     def __init__(self, triton: Forward, entry: Entry, path: str, checked: Checked) -> None:
