@@ -13,7 +13,7 @@ from aiohttp import web
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LOOK = 5.0
 """Seconds between two looks at all connections."""
-HEAD_SECONDS = 30.0
+HEAD_SECONDS = 20.0
 """Seconds in which a new connection has to send the head of its first request."""
 
 
