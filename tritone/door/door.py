@@ -18,7 +18,8 @@ from tritone.door.metrics import Metrics
 from tritone.door.pace import Pace
 from tritone.door.rpc.door import GrpcDoor
 from tritone.door.tls import Tls
-from tritone.door.web.door import HttpDoor, MetricsPage
+from tritone.door.web.door import HttpDoor
+from tritone.door.web.metrics_page import MetricsPage
 from tritone.errors import EnvironmentProblem
 from tritone.server.flags import Flags
 from tritone.supervisor.locate import Ports
