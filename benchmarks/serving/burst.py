@@ -56,7 +56,7 @@ class Caller(threading.Thread):
 
 
 def burst(service: Service, count: int) -> dict[str, Any]:
-    """Return what became of so many callers at once."""
+    """Return how many of the callers were served and refused, and how soon."""
     start = threading.Barrier(count)
     callers = [Caller(service, start) for _ in range(count)]
     for caller in callers:

@@ -1,4 +1,4 @@
-"""How long a server needs to speak again after each of its processes was killed or stopped while it spoke.
+"""The time until a server speaks again after each of its processes was killed or stopped while it spoke.
 
 python benchmarks/serving/faults.py [checkpoints/nano]
 """
@@ -55,7 +55,7 @@ def talk(service: Service, stream: bool, ends: list[str]) -> None:
 
 
 def fault(service: Service, name: str, number: signal.Signals) -> dict[str, Any]:
-    """Return what happened after a signal to that process, during a whole utterance and a stream."""
+    """Send a signal to a process during a whole utterance and a stream; return how they ended and when it spoke again."""
     ends: list[list[str]] = [[], []]
     talks = [threading.Thread(target=talk, args=(service, stream, ends[stream])) for stream in (False, True)]
     for thread in talks:

@@ -101,7 +101,7 @@ def infer(server: Service) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def inside(server: Service) -> Iterator[Callable[..., Any]]:
-    """The same to any model of Triton itself, past the front door."""
+    """Raw requests to any model of Triton itself, past the front door."""
     yield from raw_requests(server.triton.grpc)
 
 

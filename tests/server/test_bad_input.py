@@ -90,11 +90,15 @@ def ids(*values: int) -> tuple[np.ndarray, str]:
 
 
 ONE = floats(1, 1, value=1)
-FLOW = {"mu": floats(1, 80, 20), "spks": floats(1, 80), "prompt_feat": floats(1, 80, 0)}
+FLOW = {"mu": floats(1, 80, 20), "mu_len": ids(20), "spks": floats(1, 80), "prompt_feat": floats(1, 80, 0)}
 INSIDE: list[tuple[str, dict[str, tuple[np.ndarray, str]], str]] = [
-    ("vocoder", {"mel": floats(1, 80, 20, value=np.nan), "seed_used": ids(0)}, "mel: has NaN"),
-    ("vocoder", {"mel": floats(1, 80, 200_000), "seed_used": ids(0)}, "mel: has 200000 spoken_frames"),
-    ("vocoder", {"mel": floats(1, 80, 20), "seed_used": ids(-4)}, "seed_used: has -4"),
+    ("vocoder", {"mel": floats(1, 80, 20, value=np.nan), "mel_len": ids(20), "seed_used": ids(0)}, "mel: has NaN"),
+    (
+        "vocoder",
+        {"mel": floats(1, 80, 20_000), "mel_len": ids(20_000), "seed_used": ids(0)},
+        "mel_len: has a segment of",
+    ),
+    ("vocoder", {"mel": floats(1, 80, 20), "mel_len": ids(20), "seed_used": ids(-4)}, "seed_used: has -4"),
     ("flow_decoder", FLOW | {"speed_used": floats(1, 1, value=-1)}, "speed_used: has -1"),
     ("flow_decoder", FLOW | {"speed_used": floats(1, 1, value=1e30)}, "speed_used: has 1e"),
     (
@@ -104,7 +108,12 @@ INSIDE: list[tuple[str, dict[str, tuple[np.ndarray, str]], str]] = [
     ),
     (
         "flow_encoder",
-        {"speech_token": ids(5, 1 << 40), "prompt_speech_token": ids(), "embedding": floats(1, 192)},
+        {
+            "speech_token": ids(5, 1 << 40),
+            "token_len": ids(2),
+            "prompt_speech_token": ids(),
+            "embedding": floats(1, 192),
+        },
         "speech_token: has 1.09951e+12",
     ),
     (

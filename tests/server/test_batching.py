@@ -53,14 +53,18 @@ def test_requests_of_different_lengths_share_an_execution(server: Service, insid
     prompt = (np.zeros((1, 0), np.int64), "INT64")
     tokens = [rng.integers(0, 60, (1, length)) for length in (150, 160, 170, 180, 190, 200)]
 
+    def request(row: np.ndarray) -> dict[str, tuple[np.ndarray, str]]:
+        length = (np.array([[row.shape[1]]]), "INT64")
+        given = {"speech_token": (row, "INT64"), "token_len": length}
+        return {**given, "prompt_speech_token": prompt, "embedding": embedding}
+
     def mu(row: np.ndarray) -> np.ndarray:
-        answer = inside(MODEL, speech_token=(row, "INT64"), prompt_speech_token=prompt, embedding=embedding)
+        answer = inside(MODEL, **request(row))
         return answer.as_numpy("mu")
 
     alone = [mu(row) for row in tokens]
     before = settled(server)
-    together = burst(server, [{"speech_token": (row, "INT64"), "prompt_speech_token": prompt, "embedding": embedding}
-                              for row in tokens])  # fmt: skip
+    together = burst(server, [request(row) for row in tokens])
     requests, executions = np.subtract(settled(server), before)
     assert requests == len(tokens) and executions < requests
     for one, other in zip(alone, together, strict=True):

@@ -1,4 +1,4 @@
-"""What anyone can send to the ports: shapes that lie, too much of everything, shared memory, closed endpoints."""
+"""Requests that anyone can send: shapes that lie, too much of everything, shared memory, closed endpoints."""
 
 from __future__ import annotations
 

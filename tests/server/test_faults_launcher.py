@@ -55,7 +55,7 @@ class Launched:
         self.folder = next(Path(f"/proc/{pid}/cwd").readlink() for pid in self.processes)
 
     def left(self) -> list[Path | int]:
-        """Return what is left of the server: processes, its folder, shared memory."""
+        """Return the processes, folder and shared memory that are left of the server."""
         regions = SHARED_MEMORY.glob(f"{self.folder.name}-*")
         return [*filter(runs, self.processes), *([self.folder] if self.folder.exists() else []), *regions]
 

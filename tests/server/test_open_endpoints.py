@@ -1,4 +1,4 @@
-"""What an outsider can reach: every endpoint of Triton is asked for, and exactly those of docs/security.md answer."""
+"""Every endpoint of Triton is asked for from outside, and exactly those of docs/security.md answer."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def status(service: Service, method: str, path: str) -> int:
 
 @pytest.mark.parametrize(("method", "path"), sorted(OPEN_HTTP))
 def test_open_endpoints_answer_over_http(server: Service, method: str, path: str) -> None:
-    # A request to speak without an input is a mistake of the client's, told by the model.
+    # A request to speak without an input is a mistake of the client's, which the model names.
     assert status(server, method, path) == (400 if path.endswith(("infer", "generate", "generate_stream")) else 200)
 
 

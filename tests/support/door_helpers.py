@@ -82,7 +82,7 @@ def spoken(request_id: str, samples: int = 50, final: bool = False) -> pb.ModelI
 
 
 def chunk(request_id: str, samples: int = 50, final: bool = False) -> pb.ModelStreamInferResponse:
-    """Return the same as an answer of a stream."""
+    """Return an answer of a stream with so many samples."""
     return pb.ModelStreamInferResponse(infer_response=spoken(request_id, samples, final))
 
 

@@ -20,7 +20,7 @@ from tritone.supervisor.service import Service
 SENTENCE = "The birch canoe slid on the smooth planks."
 LONG = " ".join([SENTENCE] * 6)
 PATIENCE = 120.0
-"""Seconds after which a test gives up; faults are mended within five on a quiet machine (benchmarks/serving/faults.py)."""
+"""Seconds after which a test gives up; on a quiet machine faults are mended within five (benchmarks/serving)."""
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def inside(service: Service) -> int:
 
 @dataclass(frozen=True)
 class Belongings:
-    """What a server has at one moment."""
+    """The processes and memory of a server at one moment."""
 
     models: tuple[str, ...]
     regions: int
@@ -115,7 +115,7 @@ class Belongings:
 
     @classmethod
     def of(cls, service: Service) -> Belongings:
-        """Return what the server has now."""
+        """Return the processes and memory of the server now."""
         process = service.triton.process
         assert process is not None
         running = model_processes(process.pid)

@@ -32,7 +32,7 @@ class State:
 
 
 class Health:
-    """What the front door answers about readiness; the supervisor writes it, the door reads it."""
+    """The readiness that the front door reports; the supervisor writes it, the door reads it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

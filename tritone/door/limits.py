@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client, and all clients together, may ask of a server.
+    """The most that one client, and all clients together, may ask of a server.
 
     Args:
         request_bytes: largest request; a recording of 30 s is 2 MB over gRPC and some 6 MB as JSON.

@@ -1,4 +1,4 @@
-"""What the front door counts, in Prometheus's text format, beside Triton's own metrics."""
+"""The front door's counters, in Prometheus's text format, beside Triton's own metrics."""
 
 from __future__ import annotations
 

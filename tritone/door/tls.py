@@ -33,7 +33,7 @@ class Tls:
         return context
 
     def credentials(self) -> Any:
-        """Return the same for the gRPC port, or None."""
+        """Return the setting of the gRPC port, or None without a certificate."""
         if self.certificate is None or self.key is None:
             return None
         import grpc

@@ -1,4 +1,4 @@
-"""What Triton's own errors mean to a client of the front door."""
+"""Triton's own errors, translated for clients of the front door."""
 
 from __future__ import annotations
 

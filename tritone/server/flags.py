@@ -1,4 +1,4 @@
-"""What the front door tells the models about requests that are inside: cancelled, or paused.
+"""Flags by which the front door cancels or pauses requests inside the models.
 
 Triton 2.51 tells neither to the steps of an ensemble. The door gives each request an id of its own, which reaches
 every step, and puts a file of that name into a folder; asking for it takes two microseconds.

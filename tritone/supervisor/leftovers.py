@@ -1,4 +1,4 @@
-"""What a killed server can leave behind: processes that work in its folder, and shared memory named after it."""
+"""Leftovers of a killed server: processes that work in its folder, and shared memory named after it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _meminfo(path: Path, key: str) -> int:
 
 
 def _number(path: Path) -> int | None:
-    """Return the number in a file; None if there is no such file, or no limit ("max")."""
+    """Return the number in a file; None if the file is missing, or has no limit ("max")."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -63,7 +63,7 @@ class Budget:
         self.reserve, self.cost = reserve, cost
 
     def problem(self) -> str:
-        """Return why one more request does not fit, or ""."""
+        """Return the reason for which one more request does not fit, or ""."""
         free = available()
         if free >= self.reserve + self.cost:
             return ""

@@ -19,7 +19,7 @@ Test = Callable[[House], Awaitable[Any]]
 
 
 def run(folder: Path, triton: FakeTriton, test: Test, limits: Limits | None = None) -> Any:
-    """Return what the test returns in a house of its own."""
+    """Run the test in a house of its own and return its result."""
 
     async def body() -> Any:
         async with house(folder, triton, limits) as place:

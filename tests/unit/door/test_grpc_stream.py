@@ -18,7 +18,7 @@ Answers = AsyncIterator[pb.ModelStreamInferResponse]
 
 
 def run(folder: Path, triton: FakeTriton, test: Callable[[House], Awaitable[Any]], limits: Limits | None = None) -> Any:
-    """Return what the test returns in a house of its own."""
+    """Run the test in a house of its own and return its result."""
 
     async def body() -> Any:
         async with house(folder, triton, limits) as place:

@@ -1,4 +1,4 @@
-"""What a killed server leaves behind is removed, and nothing else."""
+"""The leftovers of a killed server are removed, and nothing else."""
 
 from __future__ import annotations
 

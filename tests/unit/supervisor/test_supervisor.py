@@ -1,4 +1,4 @@
-"""What the supervisor does about problems, with a server and a front door that the test plays."""
+"""The supervisor mends problems, with a server and a front door that the test plays."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Triton:
 
 
 class Front:
-    """Records what it is told."""
+    """Records each call."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

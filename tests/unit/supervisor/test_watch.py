@@ -1,4 +1,4 @@
-"""What the watch reports, on processes and a clock that the test plays."""
+"""The watch reports dead and stopped processes, on processes and a clock that the test plays."""
 
 from __future__ import annotations
 

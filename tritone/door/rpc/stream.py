@@ -38,7 +38,7 @@ class Job:
 class Relay:
     """Carries one client's stream.
 
-    A client that leaves does not end Triton's stream: the models are told, and their last answers are awaited, so
+    A client that leaves does not end Triton's stream: its requests are cancelled, and their last answers are awaited, so
     that each request's place is free exactly when its work has ended.
     """
 

@@ -32,7 +32,7 @@ class WholeRequest:
         self._ticket: Ticket | None = None
 
     async def run(self, request: pb.ModelInferRequest, text: int) -> pb.ModelInferResponse:
-        """Return the answer; raise Refused. When the client leaves, the models are told, and nobody waits."""
+        """Return the answer; raise Refused. When the client leaves, the work is cancelled."""
         work = asyncio.create_task(self._work(request, text))
         _running.add(work)
         work.add_done_callback(_finish)
