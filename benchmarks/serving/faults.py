@@ -55,7 +55,7 @@ def talk(service: Service, stream: bool, ends: list[str]) -> None:
 
 
 def fault(service: Service, name: str, number: signal.Signals) -> dict[str, Any]:
-    """Send a signal to a process during a whole utterance and a stream; return how they ended and when it spoke again."""
+    """Send a signal to a process during a whole utterance and a stream; return how they ended, and when it spoke."""
     ends: list[list[str]] = [[], []]
     talks = [threading.Thread(target=talk, args=(service, stream, ends[stream])) for stream in (False, True)]
     for thread in talks:

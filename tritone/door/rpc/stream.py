@@ -38,8 +38,8 @@ class Job:
 class Relay:
     """Carries one client's stream.
 
-    A client that leaves does not end Triton's stream: its requests are cancelled, and their last answers are awaited, so
-    that each request's place is free exactly when its work has ended.
+    A client that leaves does not end Triton's stream: its requests are cancelled, and their last answers are awaited,
+    so that each request's place is free exactly when its work has ended.
     """
 
     _running: set[asyncio.Task[None]] = set()  # noqa: RUF012 -- shared on purpose: keeps tasks from being collected

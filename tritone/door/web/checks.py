@@ -57,6 +57,8 @@ def check_infer(data: bytes, end: int | None, most_bytes: int) -> Checked:
     body, binary = parse(data[:end]), b"" if end is None else data[end:]
     check_keys("the request", body, REQUEST_KEYS)
     client_id, parameters = id_of(body), check_parameters("the request", body.get("parameters", {}), PARAMETERS)
+    if not body.get("inputs"):
+        raise Refused("INVALID_ARGUMENT", "the request has no inputs; target_text is the text to speak")
     inputs, outputs = objects(body, "inputs"), objects(body, "outputs")
     check_names([text_of(tensor, "name") for tensor in inputs])
     check_names([text_of(tensor, "name") for tensor in outputs])
