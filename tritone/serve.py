@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tritone.build import layout, manifest
+from tritone.build.disk import in_words
 from tritone.build.targets import TARGETS, Selection, for_target
 from tritone.catalog import open_family
 from tritone.cli.parser import Parser
@@ -311,6 +312,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {in_words(error, args.build_dir or layout.default_folder(args.checkpoint))}", file=sys.stderr)
         return 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -164,3 +166,33 @@ def test_gpu_repository_lies_in_the_build_folder_with_its_engines(tiny_v2: Path,
     (tmp_path / plan_key("vocoder")).unlink()
     with pytest.raises(ArtifactError, match=r"vocoder\.fp16\.plan does not exist; build the plans on the GPU"):
         serve.repository(family, "gpu", tmp_path)
+
+
+def test_a_repository_that_cannot_be_written_lies_in_the_folder_of_the_run(
+    tiny_v2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model_repository").touch()  # as root, a test cannot take the permission away
+    family = open_family(tiny_v2)
+    folder = serve.repository(family, "cpu", tmp_path)
+    try:
+        assert tmp_path not in folder.parents and differences(render(family, "cpu"), folder) == []
+    finally:
+        shutil.rmtree(folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "error: there is no room left on the disk of build/voice;"),
+        (OSError(errno.EACCES, "Permission denied", "/x"), "error: this user has no permission to change /x;"),
+    ],
+)
+def test_errors_of_the_disk_are_sentences(
+    error: OSError, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(serve, "start", start)
+    assert serve.main(["voice"]) == 1
+    assert capsys.readouterr().err.startswith(sentence)
