@@ -19,6 +19,7 @@ SIZES = {
 MAX_RANK = 8
 MAX_TENSORS = 32
 NAME_LENGTH = 128
+MAX_TEXTS = 256
 
 
 def check_shape(name: str, datatype: str, shape: Sequence[int], most_bytes: int) -> int:
@@ -30,6 +31,8 @@ def check_shape(name: str, datatype: str, shape: Sequence[int], most_bytes: int)
     if any(size < 0 for size in shape):
         raise invalid(name, f"has the shape {list(shape)}; sizes are 0 or more")
     elements = math.prod(shape)
+    if datatype == "BYTES" and elements > MAX_TEXTS:
+        raise invalid(name, f"has the shape {shorten(shape)}; the limit is {MAX_TEXTS} texts")
     # A text takes four bytes for its length even when it is empty.
     needed = elements * (4 if datatype == "BYTES" else SIZES[datatype])
     if needed > most_bytes or any(size > most_bytes for size in shape):

@@ -79,12 +79,13 @@ def test_calls_that_change_the_server_are_closed(tmp_path: Path) -> None:
     run(tmp_path, FakeTriton(), test)
 
 
-def test_a_request_that_is_too_large_never_arrives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+def test_a_request_that_is_too_large_never_arrives(tmp_path: Path, compression: grpc.Compression) -> None:
     triton = FakeTriton()
 
     async def test(place: House) -> None:
         with pytest.raises(grpc.RpcError) as error:
-            await place.client.ModelInfer(ask(text="x" * 5000))
+            await place.client.ModelInfer(ask(text="x" * 5_000_000), compression=compression)
         assert status(error.value)[0] == "RESOURCE_EXHAUSTED"
 
     run(tmp_path, triton, test, Limits(request_bytes=4000))

@@ -52,6 +52,7 @@ def test_sizes_that_overflow_are_refused_by_name(shape: list[int], datatype: str
         ([1, 2], b"\x01\0\0\0a", "BYTES", "holds 1 texts; its shape has room for 2"),
         ([1, 1], b"\x00\0\0\0" * 3, "BYTES", "holds 2 texts; its shape has room for 1"),
         ([1, 1], b"\x01\0", "BYTES", "ends within text 1"),
+        ([1, 1000], bytes(4000), "BYTES", r"has the shape \[1, 1000\]; the limit is 256 texts"),
     ],
 )  # fmt: skip
 def test_what_lies_is_refused_by_name(shape: list[int], data: bytes, datatype: str, problem: str) -> None:
