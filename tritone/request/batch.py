@@ -28,7 +28,7 @@ def pad(array: np.ndarray, length: int) -> np.ndarray:
     return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, length - array.shape[-1])])
 
 
-def stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return rows joined into a batch, padded with zeros along the last axis."""
-    longest = max(array.shape[-1] for array in arrays)
+def stack(arrays: list[np.ndarray], least: int = 0) -> np.ndarray:
+    """Return rows joined into a batch, padded with zeros along the last axis, to `least` or more."""
+    longest = max(least, *(array.shape[-1] for array in arrays))
     return np.concatenate([pad(array, longest) for array in arrays])

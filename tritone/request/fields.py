@@ -10,6 +10,7 @@ import numpy as np
 from tritone.audio.reference import check_reference
 from tritone.errors import InvalidRequest
 from tritone.stage import Arrays, Tensor
+from tritone.text.split import MAX_CHARACTERS
 
 
 def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
@@ -20,15 +21,28 @@ def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
         raise InvalidRequest(unknown[0], f"no such input; inputs are {', '.join(names)}")
 
 
-def read_text(request: Arrays, field: str) -> str:
-    """Return the UTF-8 text of a BYTES input, "" if it was omitted."""
+def read_text(request: Arrays, field: str, limit: int = MAX_CHARACTERS) -> str:
+    """Return the UTF-8 text of a BYTES input, "" if it was omitted.
+
+    Raises InvalidRequest for bytes that are not UTF-8, and for more than `limit` characters without those of space
+    around them: no text is tokenized before its length is known.
+    """
     if field not in request or request[field].size == 0:
         return ""
     value = request[field].reshape(-1)[0]
     try:
-        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+        text = value.decode("utf-8") if isinstance(value, bytes) else str(value)
     except UnicodeDecodeError as error:
         raise InvalidRequest(field, f"is not UTF-8 (byte {error.start}); send the text encoded as UTF-8") from None
+    if len(text) > limit and (length := len(text.strip())) > limit:
+        raise InvalidRequest(field, too_long(length, limit, field))
+    return text
+
+
+def too_long(length: int, limit: int, field: str) -> str:
+    """Return the problem of a text of so many characters."""
+    remedy = "send it in parts" if field == "target_text" else "send a shorter one"
+    return f"{length} characters; the limit is {limit}, {remedy}"
 
 
 def read_number(request: Arrays, field: str, default: float) -> float:

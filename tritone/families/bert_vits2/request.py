@@ -33,6 +33,8 @@ REQUEST = (
     *(Tensor(name, "float32", (1, 1), optional=True) for name in NUMBERS),
     Tensor("seed", "int64", (1, 1), optional=True),
 )
+LONGEST_STYLE = 500
+"""The most characters of `style_text`: BERT encoders take 512 tokens, and some have one for each character."""
 BERT_NOISE, DURATION_NOISE, PRIOR_NOISE = range(3)
 """Purposes of a segment's noise; each has a random generator of its own."""
 SENTENCE_END = tuple(".!?…。！？\n")
@@ -87,7 +89,7 @@ def prepare(request: Arrays, voice: Voice) -> Prepared:
         voice.sid(read_text(request, "speaker")),
         Controls(*(float(np.float32(value)) for value in controls)),
         seed,
-        read_text(request, "style_text"),
+        read_text(request, "style_text", LONGEST_STYLE),
         numbers["style_weight"],
     )
 

@@ -22,6 +22,8 @@ from tritone.stage import Arrays, Axis, Call, Tensor
 REFERENCE = Axis("reference_samples", 1, 80000, 480000)
 SECOND = Axis("second_reference_samples", 1, 80000, 480000)
 CHANNELS = Axis("channels", 1, 8, 64)
+LONGEST_TEXT = 8 * ROWS.hi
+"""The most characters of a dialogue, and of a transcript: twice as many as usually fill the longest prompt."""
 CONTROLS = tuple(field.name for field in fields(ChannelSampling) if field.name != "do_sample")
 REQUEST = (
     Tensor("target_text", "bytes", (1, 1)),
@@ -61,7 +63,7 @@ def prepare(call: Call, request: Arrays, config: MossConfig, tokenizer: Dialogue
     """Return the prompt and controls of one request; InvalidRequest names the field at fault."""
     check_known(request, REQUEST)
     lm = config.lm
-    text = read_text(request, "target_text")
+    text = read_text(request, "target_text", LONGEST_TEXT)
     check_dialogue(text)
     transcript, wav = read_references(request)
     release = read_text(request, "normalize")
@@ -94,7 +96,7 @@ def read_references(request: Arrays) -> tuple[str, np.ndarray | None]:
         if name in request and sound_length(request, name) == 0:
             raise InvalidRequest(name, "is empty: it has no samples; send a recording, or leave it out")
     first, second = (sound_length(request, name) > 0 for name in ("reference_wav", "reference_wav_2"))
-    texts = [read_text(request, name).strip() for name in ("reference_text", "reference_text_2")]
+    texts = [read_text(request, name, LONGEST_TEXT).strip() for name in ("reference_text", "reference_text_2")]
     for name, text, sound in zip(("", "_2"), texts, (first, second), strict=True):
         if sound and not text:
             raise InvalidRequest(f"reference_text{name}", f"is missing; send the transcript of reference_wav{name}")

@@ -18,7 +18,7 @@ from tritone.families.cosyvoice.flow.window import stream_window, turn
 from tritone.families.cosyvoice.speak.whole import render
 from tritone.nn.attention import MASKED
 from tritone.nn.rotary import Rotary, rotate
-from tritone.stage import Arrays
+from tritone.stage import Arrays, Axis, Dim, Scaled, Stage
 
 CHUNK = 50
 
@@ -114,3 +114,36 @@ def test_turned_keys_are_those_of_another_position() -> None:
     expected = rotate(keys, cosine[:5], sine[:5])
     found = turn(rotate(keys, cosine[200:], sine[200:]).numpy(), -200)
     assert np.abs(found - expected.numpy()).max() < 1e-4
+
+
+def at_most(stage: Stage, past: int) -> Stage:
+    """Return the stage with no past longer than that."""
+
+    def dim(one: Dim) -> Dim:
+        if isinstance(one, Scaled):
+            return replace(one, axis=dim(one.axis))  # type: ignore[arg-type]
+        return replace(one, opt=min(past, one.opt), hi=past) if isinstance(one, Axis) and one.lo == 0 else one
+
+    return replace(stage, inputs=tuple(replace(t, shape=tuple(map(dim, t.shape))) for t in stage.inputs))
+
+
+def test_a_past_never_grows_beyond_what_the_stages_take(tiny: Opened) -> None:
+    stages = {name: at_most(stage, 100) for name, stage in tiny.stages.items()}
+    longest: dict[str, int] = {}
+
+    def call(name: str, **arrays: np.ndarray) -> Arrays:
+        for tensor in stages[name].inputs:
+            for dim, found in zip(tensor.shape, arrays[tensor.name].shape, strict=True):
+                if isinstance(dim, Axis | Scaled) and (dim.axis if isinstance(dim, Scaled) else dim).lo == 0:
+                    longest[tensor.name] = max(longest.get(tensor.name, 0), found)
+        return tiny.call(name, **arrays)
+
+    config, voice = tiny.configured(stream_left_chunks=-1), random_voice(10)
+    stream = FlowStream(call, stages, config, voice, 25)
+    mel = np.concatenate([*stream.push(random_speech(190)), *stream.finish()], axis=2)
+    encoder = {"token_att_state": 100, "frame_att_state": 200} if config.version.number == 2 else {}
+    assert longest == {"att_state": 100, **encoder}
+    # Up to there nothing is dropped, and afterwards speech goes on.
+    expected = one_pass(tiny, 190, 10)
+    assert mel.shape == expected.shape and np.isfinite(mel).all()
+    assert np.abs(mel[:, :, :80] - expected[:, :, :80]).max() <= 1e-4 * np.abs(expected).max()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tritone.stage import Arrays, Axis, Call, Dim, Stage
+from tritone.stage import Arrays, Axis, Call, Dim, Scaled, Stage, size
 
 FULL_ATTENTION = 1 << 30
 """A chunk larger than any sequence, in which every position attends to every other."""
@@ -105,13 +105,13 @@ def initial_state(stage: Stage, batch: int = 1) -> Arrays:
     A past axis is one whose smallest size is 0; the only other axis that varies is the batch.
     """
 
-    def size(dim: Dim) -> int:
+    def first(dim: Dim) -> int:
         if isinstance(dim, int):
             return dim
         return batch if isinstance(dim, Axis) and dim.lo > 0 else 0
 
     states = (tensor for tensor in stage.inputs if tensor.name.endswith("_state"))
-    return {tensor.name: np.zeros([size(dim) for dim in tensor.shape], tensor.dtype) for tensor in states}
+    return {tensor.name: np.zeros([first(dim) for dim in tensor.shape], tensor.dtype) for tensor in states}
 
 
 def initial_solver_state(stage: Stage, steps: int, batch: int = 1) -> list[Arrays]:
@@ -122,6 +122,25 @@ def initial_solver_state(stage: Stage, steps: int, batch: int = 1) -> list[Array
 def next_state(outputs: Arrays) -> Arrays:
     """Return the state inputs of a stage's next call, from the `next_..._state` outputs of this one."""
     return {name.removeprefix("next_"): array for name, array in outputs.items() if name.startswith("next_")}
+
+
+def within(stage: Stage, state: Arrays) -> Arrays:
+    """Return the state without the oldest part of a past that is longer than the stage takes.
+
+    Positions are counted from the newest, so what is left keeps its place; a state within the limits is unchanged.
+    """
+    cut = {tensor.name: _newest(tensor.shape, state[tensor.name]) for tensor in stage.inputs if tensor.name in state}
+    return {**state, **cut}
+
+
+def _newest(shape: tuple[Dim, ...], array: np.ndarray) -> np.ndarray:
+    for place, dim in enumerate(shape):
+        axis = dim.axis if isinstance(dim, Scaled) else dim
+        if isinstance(axis, Axis) and axis.lo == 0:
+            longest = size(dim, {axis.name: axis.hi})
+            if array.shape[place] > longest:
+                array = np.ascontiguousarray(np.delete(array, np.s_[: array.shape[place] - longest], axis=place))
+    return array
 
 
 def _conditions(mu: np.ndarray, spks: np.ndarray, cond: np.ndarray, chunk_size: int | None) -> Arrays:

@@ -9,7 +9,7 @@ class SpeedStream:
     """Resamples mel frames in time by linear interpolation; `speed` 2 halves the duration.
 
     Output frame j lies at input position `(j + 0.5) * speed - 0.5`, held at both ends; the total is
-    `floor(frames / speed)`. Cutting the input differently never changes the output.
+    `floor(frames / speed)`, and at least one frame. Cutting the input differently never changes the output.
     """
 
     def __init__(self, speed: float) -> None:
@@ -24,7 +24,10 @@ class SpeedStream:
             return mel
         held = mel if self._held.shape[1] == 0 else np.concatenate([self._held, mel], axis=2)
         total = self._first + held.shape[2]
-        stop = int(total / self._speed) if last else int(np.floor((total - 0.5) / self._speed - 0.5)) + 1
+        if last:
+            stop = max(int(total / self._speed), min(total, 1))
+        else:
+            stop = int(np.floor((total - 0.5) / self._speed - 0.5)) + 1
         position = (np.arange(self._done, max(stop, self._done)) + 0.5) * self._speed - 0.5
         position = np.clip(position, 0, max(total - 1, 0))
         left = np.minimum(np.floor(position).astype(np.int64), max(total - 2, 0))

@@ -36,6 +36,8 @@ class MelStream(Protocol):
 class FlowStream:
     """A `MelStream` that carries the state of both networks from step to step (v2, v3).
 
+    A past without a bound of its own grows up to the largest that the stages take, a minute; then its oldest part goes.
+
     Args:
         call: runs `flow_encoder_chunk` and `flow_estimator_chunk`.
         stages: the declarations of those two, from which the empty states are made.
@@ -56,7 +58,7 @@ class FlowStream:
         chunk = chunk_tokens(config)
         if hop <= 0 or hop % chunk:
             raise ValueError(f"hop must be a positive multiple of the {chunk}-token chunk, got {hop}")
-        self._call, self._config, self._voice, self._hop = call, config.flow, voice, hop
+        self._call, self._config, self._voice, self._hop, self._stages = call, config.flow, voice, hop, stages
         self._encoder_chunk, self._estimator_chunk = encoder_chunk(config, True), estimator_chunk(config, True)
         self._window = stream_window(config, len(voice.speech_token))
         self._state = FlowState(
@@ -109,7 +111,8 @@ class FlowStream:
         known = self._voice.mel.T[None, :, start : start + frames]
         cond[:, :, : known.shape[2]] = known
         mel = self._solve(encoded["mu"], encoded["spks"], cond, noise_frames(start, start + frames))
-        self._state = FlowState(cfm.next_state(encoded), self._state.solver, waiting[count:], start + frames)
+        encoder = cfm.within(self._stages["flow_encoder_chunk"], cfm.next_state(encoded))
+        self._state = FlowState(encoder, self._state.solver, waiting[count:], start + frames)
         if known.shape[2] < frames:
             yield mel[:, :, known.shape[2] :]
 
@@ -130,7 +133,7 @@ class FlowStream:
                 cfg_rate=self._config.cfg_rate,
             )
             mels.append(mel)
-            if self._window is not None:
-                for step, state in enumerate(solver):
-                    solver[step] = self._window.cut(state)
+            for step, state in enumerate(solver):
+                estimator = self._stages["flow_estimator_chunk"]
+                solver[step] = cfm.within(estimator, state) if self._window is None else self._window.cut(state)
         return np.concatenate(mels, axis=2)

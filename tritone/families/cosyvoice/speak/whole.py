@@ -17,9 +17,13 @@ from tritone.families.cosyvoice.flow.grid import estimator_chunk
 from tritone.families.cosyvoice.flow.inputs import Sizes, encoder_inputs, frame_count, starting_noise
 from tritone.families.cosyvoice.flow.noise import Draw
 from tritone.families.cosyvoice.vocoder.source import harmonics
+from tritone.families.cosyvoice.vocoder.stages import FRAMES
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.request.batch import pad, stack
 from tritone.stage import Call
+
+LEAST = FRAMES.lo
+"""The fewest frames that the estimators and the vocoder take; what is shorter is padded, which changes nothing."""
 
 
 class Tokens(NamedTuple):
@@ -88,14 +92,14 @@ def decode(
         noise: the noise from which each row starts, `[1, 80, frames]` for prompt and speech.
     """
     frames = [row.mu.shape[2] for row in rows]
-    longest = max(frames)
+    longest = max(LEAST, *frames)
     mel = cfm.solve(
         call,
-        stack([row.mu for row in rows]),
+        stack([row.mu for row in rows], LEAST),
         np.concatenate([row.spks for row in rows]),
         pad(stack(list(prompts)), longest),
         (np.arange(longest) < np.array(frames)[:, None]).astype(np.float32)[:, None],
-        stack(list(noise)),
+        stack(list(noise), LEAST),
         chunk_size=estimator_chunk(config, streaming_mask),
         steps=config.flow.steps,
         cfg_rate=config.flow.cfg_rate,
@@ -130,11 +134,11 @@ def prompt_mel(voice: Voice) -> np.ndarray:
 def vocode(call: Call, config: HiftConfig, mels: Sequence[np.ndarray], seeds: Sequence[int]) -> list[np.ndarray]:
     """Return the waveform `[samples]` of each mel `[1, 80, frames]`; the seeds decide the noise of the excitation."""
     frames = np.array([mel.shape[2] for mel in mels], np.int32)
-    mel = stack(list(mels))
+    mel = stack(list(mels), LEAST)
     f0 = call("f0_predictor", mel=mel, mel_len=frames)["f0"]
     sources = [
         harmonics(f0[index, :count], config, seed)[None]
         for index, (count, seed) in enumerate(zip(frames, seeds, strict=True))
     ]
-    waves = call("vocoder", mel=mel, mel_len=frames, harmonics=stack(sources))["waveform"]
+    waves = call("vocoder", mel=mel, mel_len=frames, harmonics=stack(sources, LEAST * config.hop))["waveform"]
     return [waves[index, : count * config.hop] for index, count in enumerate(frames)]

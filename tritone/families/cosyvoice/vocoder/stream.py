@@ -7,6 +7,8 @@ import numpy as np
 from tritone.families.cosyvoice.config.common import HiftConfig
 from tritone.families.cosyvoice.vocoder.receptive_field import f0_reach, vocoder_reach
 from tritone.families.cosyvoice.vocoder.source import harmonic_source
+from tritone.families.cosyvoice.vocoder.stages import FRAMES
+from tritone.request.batch import stack
 from tritone.stage import Call
 
 
@@ -15,7 +17,7 @@ class VocoderStream:
 
     The vocoder has no state: it runs on the new frames with its receptive field as context on both sides, and the
     middle is kept. f0 is computed first with its own context, so the excitation's phase is integrated over exact
-    values.
+    values. An utterance of fewer frames than the stages take is padded.
     """
 
     def __init__(self, call: Call, config: HiftConfig, seed: int) -> None:
@@ -43,7 +45,10 @@ class VocoderStream:
         # Where the mel looks farther ahead than the source, the last frames' source does not matter.
         source = np.pad(source, ((0, 0), (0, 0), (0, length * hop - source.shape[2])))
         wave = self._call(
-            "vocoder", mel=self._mel[:, :, :length], mel_len=np.array([length], np.int32), harmonics=source
+            "vocoder",
+            mel=stack([self._mel[:, :, :length]], FRAMES.lo),
+            mel_len=np.array([length], np.int32),
+            harmonics=stack([source], FRAMES.lo * hop),
         )["waveform"][0]
         out = wave[(self._done - self._first) * hop : (ready - self._first) * hop]
         self._done = ready
@@ -57,7 +62,7 @@ class VocoderStream:
             start = max(self._first, self._f0_done - self._f0_left)
             window = self._mel[:, :, start - self._first :]
             length = np.array([window.shape[2]], np.int32)
-            f0 = self._call("f0_predictor", mel=window, mel_len=length)["f0"]
+            f0 = self._call("f0_predictor", mel=stack([window], FRAMES.lo), mel_len=length)["f0"]
             fresh = self._source.push(f0[0, self._f0_done - start : settled - start])[None]
             self._f0_done = settled
         if last:

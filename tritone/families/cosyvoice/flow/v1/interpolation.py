@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tritone.families.cosyvoice.config.v1 import InterpolatingFlowConfig
+from tritone.families.cosyvoice.flow.v1.stages import FRAMES
 from tritone.stage import Arrays
 
 EDGE = 20
@@ -46,7 +47,7 @@ def frame_inputs(flow: InterpolatingFlowConfig, rows: Sequence[tuple[int, int, i
     A row is (prompt tokens, prompt frames, tokens to speak).
     """
     lengths = np.array([flow.total_frames(*row) for row in rows], np.int32)
-    token = np.zeros((len(rows), lengths.max()), np.int64)
+    token = np.zeros((len(rows), max(FRAMES.lo, lengths.max())), np.int64)
     fraction = np.zeros(token.shape, np.float32)
     for index, row in enumerate(rows):
         token[index, : lengths[index]], fraction[index, : lengths[index]] = frame_positions(flow, *row)
