@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tritone.errors import Cancelled
+
 Arrays = dict[str, np.ndarray]
-Cancelled = Callable[[], bool]
+Gone = Callable[[], bool]
 """Tells whether the client of a request has left."""
 
 
@@ -24,7 +26,7 @@ class Run(Protocol):
     """The work of a host step; `llm` is what the family's own `lm` opens, a `SpeechLm` or a `RowSource`."""
 
     def __call__(
-        self, call: Call, llm: Any, requests: list[Arrays], cancelled: Sequence[Cancelled] = ..., /
+        self, call: Call, llm: Any, requests: list[Arrays], cancelled: Sequence[Gone] = ..., /
     ) -> Sequence[Arrays | Exception]:
         """Return one result per request; a result that is an exception answers that request alone.
 
@@ -54,7 +56,7 @@ class SynthesizePieces(Protocol):
         ...
 
 
-def each(cancelled: Sequence[Cancelled], count: int) -> Sequence[Cancelled]:
+def each(cancelled: Sequence[Gone], count: int) -> Sequence[Gone]:
     """Return a function for each of `count` requests: those given, or `never` for all if none are."""
     return cancelled or [never] * count
 
@@ -62,3 +64,14 @@ def each(cancelled: Sequence[Cancelled], count: int) -> Sequence[Cancelled]:
 def never() -> bool:
     """Return False: the cancellation check of a request that nothing can cancel."""
     return False
+
+
+def stoppable(call: Call, cancelled: Gone) -> Call:
+    """Return the call of one request, which raises Cancelled instead of starting a stage once its client has left."""
+
+    def checked(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        if cancelled():
+            raise Cancelled("cancelled")
+        return call(stage_name, **arrays)
+
+    return checked

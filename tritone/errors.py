@@ -15,6 +15,10 @@ class InvalidRequest(TritoneError):
         super().__init__(f"INVALID_ARGUMENT: {field}: {problem}")
 
 
+class Cancelled(TritoneError):
+    """The client of a request has left; the rest of its work is not done."""
+
+
 class CheckpointError(TritoneError):
     """A checkpoint directory is incomplete, damaged, or of another model."""
 

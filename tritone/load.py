@@ -79,7 +79,7 @@ class Model:
     def stream(
         self, text: str = "", speaker: str = "", cancelled: Callable[[], bool] = lambda: False, **request: Any
     ) -> Iterator[np.ndarray]:
-        """Yield chunks of the waveform, float32 `[samples]`, as early as possible; the length is not limited.
+        """Yield chunks of the waveform, float32 `[samples]`, as early as possible.
 
         Takes what `synthesize` takes; the work ends soon after `cancelled()` is true.
         """

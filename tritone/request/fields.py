@@ -12,6 +12,16 @@ from tritone.errors import InvalidRequest
 from tritone.stage import Arrays, Tensor
 from tritone.text.split import MAX_CHARACTERS
 
+LONGEST_SECONDS = 300
+"""The longest speech that one request may ask for at speed 1: whoever wants more sends more requests."""
+
+
+def too_much_speech() -> InvalidRequest:
+    """Return the error of a request whose speech is longer than that."""
+    return InvalidRequest(
+        "target_text", f"speaks longer than {LONGEST_SECONDS} s, which is the limit of one request; split the text"
+    )
+
 
 def check_known(request: Arrays, inputs: Iterable[Tensor]) -> None:
     """Raise InvalidRequest for a tensor that is not among the inputs."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import importlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from tritone.engines.inputs import check_inputs, known_stage
-from tritone.errors import InvalidRequest, TritoneError
-from tritone.stage import Arrays, Axis, Call, Stage
+from tritone.errors import Cancelled, InvalidRequest, TritoneError
+from tritone.stage import Arrays, Axis, Stage
 
 STAGE = "stage:"
 """Prefix of the parameter `step` in the config of a Python model that runs a single stage."""
@@ -24,10 +24,6 @@ WAITING = 32
 
 class StageFailed(TritoneError):
     """A stage's model returned an error, or did not answer in time; the message names the stage."""
-
-
-class Cancelled(TritoneError):
-    """The client has disconnected; the rest of its request is not computed."""
 
 
 class Busy(TritoneError):
@@ -122,14 +118,3 @@ class BlsCall:
 def bls_call(stages: Iterable[Stage], prefix: str, timeout: float = 60, backend: Any = None) -> BlsCall:
     """Return a Call on the models of the server this process belongs to."""
     return BlsCall(stages, prefix, timeout, backend)
-
-
-def stoppable(call: Call, cancelled: Callable[[], bool]) -> Call:
-    """Return the call of one request, which raises Cancelled instead of starting a stage after a disconnect."""
-
-    def checked(stage_name: str, **arrays: np.ndarray) -> Arrays:
-        if cancelled():
-            raise Cancelled("cancelled")
-        return call(stage_name, **arrays)
-
-    return checked

@@ -14,18 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from tritone.calls import Cancelled as Left
-from tritone.calls import each
+from tritone.calls import Gone, each, stoppable
 from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
 from tritone.engines.open import open_call, open_llm
 from tritone.engines.torch_run import TorchRun
-from tritone.errors import ConfigError, InvalidRequest, TritoneError
+from tritone.errors import Cancelled, ConfigError, InvalidRequest, TritoneError
 from tritone.lm.description import MissingLm
 from tritone.lm.genai import genai_llm
 from tritone.lm.protocols import Llm
 from tritone.lm.served import served_llm
-from tritone.server.bls import STAGE, Cancelled, bls_call, stage_prefix, stoppable
+from tritone.server.bls import STAGE, bls_call, stage_prefix
 from tritone.server.checks import checked_answer, finite_chunks, request_problem
 from tritone.stage import Arrays, Call, Family, Host
 
@@ -88,7 +87,7 @@ class HostModel(FamilyModel):
                 stage = self.family.stage(name)
                 self._call(name, **stage.example(stage.sizes("opt")))
 
-    def run(self, requests: list[Arrays], left: Sequence[Left] = ()) -> list[Any]:
+    def run(self, requests: list[Arrays], left: Sequence[Gone] = ()) -> list[Any]:
         """Return a result or an exception for each request; an invalid one does not affect the others.
 
         Args:
@@ -109,7 +108,7 @@ class HostModel(FamilyModel):
         """Return the error of a request that no earlier step would send; entries check their own inputs in words."""
         return request_problem(self._host.inputs, request, {tensor.name for tensor in self.family.request})
 
-    def _answers(self, requests: list[Arrays], left: Sequence[Left]) -> list[Any]:
+    def _answers(self, requests: list[Arrays], left: Sequence[Gone]) -> list[Any]:
         """Return the host step's results; when a batch fails as a whole, try each of its requests alone."""
         if not requests:
             return []
@@ -189,7 +188,7 @@ class StageModel:
         stage = open_family(Path(values["model_dir"])).stage(self._name)
         self._call = onnx_call(Path(values["build_dir"]), [stage], threads=threads(values), eager=True)
 
-    def run(self, requests: list[Arrays], left: Sequence[Left] = ()) -> list[Any]:
+    def run(self, requests: list[Arrays], left: Sequence[Gone] = ()) -> list[Any]:
         """Return a result or an exception for each request."""
         return [self._answer(request) for request in requests]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.server.bls import Cancelled
+from tritone.errors import Cancelled
 from tritone.server.flags import Flags
 from tritone.server.models import StreamModel
 from tritone.server.pieces import ArrivingText, ArrivingTexts

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tritone.errors import InvalidRequest
+from tritone.errors import Cancelled, InvalidRequest
 from tritone.server import bls
-from tritone.server.bls import Busy, Cancelled, StageFailed
+from tritone.server.bls import Busy, StageFailed
 from tritone.server.flags import Flags
 from tritone.server.pieces import END, START, ArrivingText, ArrivingTexts
 from tritone.server.streams import Streams

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tritone.errors import InvalidRequest
-from tritone.server.bls import BlsCall, Cancelled, StageFailed, batch_axis, bls_call, stoppable
+from tritone.calls import stoppable
+from tritone.errors import Cancelled, InvalidRequest
+from tritone.server.bls import BlsCall, StageFailed, batch_axis, bls_call
 from tritone.stage import Arrays, Axis, Stage, Tensor
 
 BATCH, FRAMES = Axis("batch", 1, 1, 8), Axis("frames", 0, 10, 50)

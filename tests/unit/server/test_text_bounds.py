@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ import pytest
 from support import moss_helpers
 from support.bert_vits2 import folder as bert
 
-from tritone.catalog import open_family
 from tritone.errors import InvalidRequest
+from tritone.families.bert_vits2 import whole as bert_whole
+from tritone.families.cosyvoice.speak import limits
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
+from tritone.load import Model, load_model
 from tritone.request.fields import read_text
-from tritone.stage import Arrays, Family
+from tritone.stage import Arrays
 from tritone.text.split import MAX_CHARACTERS
 from tritone.text.tokenizer import TextTokenizer
 from tritone.text.whisper_tokenizer import WhisperTokenizer
@@ -24,29 +25,25 @@ PHONES = {"phones": "_ AH0 _", "tones": "0 0 0", "word2ph": "1 1 1", "language":
 
 
 @pytest.fixture(scope="module")
-def families(
-    tiny_v1: Path, tiny_v2: Path, tiny_v3: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[Family]]:
+def models(tiny_v1: Path, tiny_v2: Path, tiny_v3: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Model]:
     moss = moss_helpers.write_checkpoint(tmp_path_factory.mktemp("moss"))
     folders = [tiny_v1, tiny_v2, tiny_v3, moss, bert.write_tiny(tmp_path_factory.mktemp("bert"))]
-    yield [open_family(folder) for folder in folders]
+    return [load_model(folder) for folder in folders]
 
 
 def text(value: str) -> np.ndarray:
     return np.array([[value.encode()]], object)
 
 
-def nothing(stage: str, **_: np.ndarray) -> Any:
-    raise AssertionError(f"stage {stage} ran for a text that is too long")
+def nothing(stage_name: str, **_: np.ndarray) -> Any:
+    raise AssertionError(f"{stage_name} ran for a text that is too long")
 
 
-def test_every_text_that_is_too_long_is_refused_by_name(
-    families: list[Family], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_text_that_is_too_long_is_refused_by_name(models: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
     for tokenizer in (TextTokenizer, WhisperTokenizer, DialogueTokenizer):
         monkeypatch.setattr(tokenizer, "encode", lambda *_: nothing("tokenizer"))
     tried = 0
-    for family in families:
+    for family in (model.family for model in models):
         for tensor in family.request:
             if tensor.dtype != "bytes":
                 continue
@@ -62,6 +59,17 @@ def test_every_text_that_is_too_long_is_refused_by_name(
             assert error.field == tensor.name and "499999 characters; the limit is " in str(error), str(error)
             tried += 1
     assert tried == 3 * 5 + 4 + 7
+
+
+def test_speech_is_bounded_whole_and_streamed(models: list[Model], monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (limits, bert_whole):
+        monkeypatch.setattr(module, "LONGEST_SECONDS", 0)
+    problem = r"target_text: speaks longer than 300 s, which is the limit of one request; split the text"
+    for model in (models[0], models[1], models[2], models[4]):
+        with pytest.raises(InvalidRequest, match=problem):
+            model.synthesize("Hello there.")
+        with pytest.raises(InvalidRequest, match=problem):
+            list(model.stream("Hello there."))
 
 
 def test_the_limit_counts_characters_without_the_space_around() -> None:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from tritone.calls import Cancelled
+from tritone.calls import Gone, each, stoppable
 from tritone.errors import TritoneError
 from tritone.families.bert_vits2.request import REQUEST, Controls, Prepared, prepare, text_arrays
 from tritone.families.bert_vits2.voice import Voice
 from tritone.families.bert_vits2.whole import (
     Encoded,
     Place,
+    SpokenFrames,
     durations,
     encode,
     latents,
@@ -28,7 +29,7 @@ from tritone.lm.protocols import Llm
 from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
-Left = Sequence[Cancelled]
+Left = Sequence[Gone]
 SEGMENTS = Axis("segments", 1, 1, 5000)
 TEXT = Axis("all_phones", 1, 161, 200000)
 SPOKEN = Axis("all_frames", 1, 480, 2_000_000)
@@ -54,13 +55,14 @@ def hosts(voice: Voice) -> tuple[Host, ...]:
         return encode_texts(call, requests, voice)
 
     def duration(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
-        return predict_durations(call, requests)
+        return predict_durations(call, requests, voice)
 
     def flow(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return run_flow(call, requests)
 
-    def decoder(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
-        return [{"waveform": decode(call, request, voice)[None]} for request in requests]
+    def decoder(call: Call, _llm: Llm, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        pairs = zip(requests, each(left, len(requests)), strict=True)
+        return [answer(decode, stoppable(call, gone), request, voice) for request, gone in pairs]
 
     return (
         Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *controls), text_encoder, ("emb", "enc_p")),
@@ -104,13 +106,21 @@ def read(request: Arrays, voice: Voice) -> tuple[Prepared, list[Arrays]]:
     return prepared, [text_arrays(prepared, index, voice) for index in range(len(prepared.segments))]
 
 
-def predict_durations(call: Call, requests: list[Arrays]) -> list[Any]:
-    """Return the number of frames of each phone of each request."""
+def predict_durations(call: Call, requests: list[Arrays], voice: Voice) -> list[Any]:
+    """Return the number of frames of each phone of each request, or the error of one that is too long in all."""
     places, owners = placed(requests)
     texts = [x for request in requests for x in split(request["xout"], request["phone_len"])]
     # The predictors take `x` alone, so it also stands for the mean and deviation, which nothing reads.
     frames = durations(call, places, [Encoded(x, x, x) for x in texts])
-    return [{"duration": row(np.concatenate(segments))} for segments in by_owner(frames, owners, len(requests))]
+    return [answer(all_durations, segments, voice) for segments in by_owner(frames, owners, len(requests))]
+
+
+def all_durations(segments: list[np.ndarray], voice: Voice) -> Arrays:
+    """Return the durations of a request's segments; InvalidRequest if they are longer than a request may be."""
+    spoken = SpokenFrames(voice)
+    for frames in segments:
+        spoken.add(frames)
+    return {"duration": row(np.concatenate(segments))}
 
 
 def run_flow(call: Call, requests: list[Arrays]) -> list[Any]:
@@ -129,10 +139,10 @@ def run_flow(call: Call, requests: list[Arrays]) -> list[Any]:
     ]
 
 
-def decode(call: Call, request: Arrays, voice: Voice) -> np.ndarray:
-    """Return the waveform `[samples]` of a request's segments, one after another."""
+def decode(call: Call, request: Arrays, voice: Voice) -> Arrays:
+    """Return the waveform of a request's segments, one after another."""
     zs = split(request["z"], request["frame_len"])
-    return np.concatenate([whole_waveform(call, z, request["g"], voice) for z in zs])
+    return {"waveform": np.concatenate([whole_waveform(call, z, request["g"], voice) for z in zs])[None]}
 
 
 def placed(requests: list[Arrays]) -> tuple[list[Place], list[int]]:

@@ -17,6 +17,7 @@ from tritone.families.bert_vits2.stages import BATCH, FRAMES, PHONES, WINDOW
 from tritone.families.bert_vits2.voice import Voice
 from tritone.families.bert_vits2.windows import Window, receptive_field, whole_windows
 from tritone.request.batch import stack
+from tritone.request.fields import LONGEST_SECONDS, too_much_speech
 from tritone.stage import Arrays, Call
 
 Item = TypeVar("Item")
@@ -40,6 +41,20 @@ class Encoded(NamedTuple):
     x: np.ndarray
     m_p: np.ndarray
     logs_p: np.ndarray
+
+
+class SpokenFrames:
+    """Counts the frames of one request against the longest speech that one may ask for."""
+
+    def __init__(self, voice: Voice) -> None:
+        data = voice.config.data
+        self._left = LONGEST_SECONDS * data.sampling_rate // data.hop_length
+
+    def add(self, durations: np.ndarray) -> None:
+        """Count a segment's durations; raise InvalidRequest beyond the limit."""
+        self._left -= int(durations.sum())
+        if self._left < 0:
+            raise too_much_speech()
 
 
 def speakers(call: Call, sids: list[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.calls import Cancelled, each
+from tritone.calls import Gone, each, stoppable
 from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.codec.config import CodecConfig
 from tritone.families.moss_ttsd.config import LONGEST, MossConfig
@@ -23,7 +23,7 @@ from tritone.lm.protocols import RowSource
 from tritone.request.batch import answer
 from tritone.stage import Arrays, Axis, Call, Host, Scaled, Tensor
 
-Left = Sequence[Cancelled]
+Left = Sequence[Gone]
 ROW = 1
 CODES = Axis("spoken_codes", 1, 125, 16384)
 DECODING = ("codec_decoder", "codec_vocoder")
@@ -59,9 +59,13 @@ def hosts(config: MossConfig, tokenizer: DialogueTokenizer) -> tuple[Host, ...]:
         results = [next(found) if good else prompt for prompt, good in zip(prompts, valid, strict=True)]
         return [result if isinstance(result, TritoneError) else {"codes": result[None]} for result in results]
 
-    def vocoder(call: Call, _llm: RowSource, requests: list[Arrays], _left: Left = ()) -> list[Any]:
-        dialogues = [Spoken(request["codes"][0], request["reference_codes"][0]) for request in requests]
-        return [{"waveform": wave[None]} for wave in waveforms(call, dialogues, config)]
+    def vocoder(call: Call, _llm: RowSource, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        def decode(request: Arrays, gone: Gone) -> Arrays:
+            dialogue = Spoken(request["codes"][0], request["reference_codes"][0])
+            return {"waveform": waveforms(stoppable(call, gone), [dialogue], config)[0][None]}
+
+        pairs = zip(requests, each(left, len(requests)), strict=True)
+        return [answer(decode, request, gone) for request, gone in pairs]
 
     return (
         Host("prompt", REQUEST, (rows, reference, *controls), prompt, ("codec_encoder",)),

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tritone.calls import Cancelled, each
+from tritone.calls import Gone, each
 from tritone.errors import TritoneError
 from tritone.families.moss_ttsd.codec.windows import STREAMING, decode
 from tritone.families.moss_ttsd.config import MossConfig
@@ -40,7 +40,7 @@ def prompts(
 
 
 def speech(
-    llm: RowSource, prepared: Sequence[Prepared], config: AsteroidConfig, left: Sequence[Cancelled] = ()
+    llm: RowSource, prepared: Sequence[Prepared], config: AsteroidConfig, left: Sequence[Gone] = ()
 ) -> list[np.ndarray | TritoneError]:
     """Return all codes `[channels, codes]` of each request, at least one; the requests are decoded together.
 

@@ -131,12 +131,12 @@ def test_a_past_never_grows_beyond_what_the_stages_take(tiny: Opened) -> None:
     stages = {name: at_most(stage, 100) for name, stage in tiny.stages.items()}
     longest: dict[str, int] = {}
 
-    def call(name: str, **arrays: np.ndarray) -> Arrays:
-        for tensor in stages[name].inputs:
+    def call(stage_name: str, **arrays: np.ndarray) -> Arrays:
+        for tensor in stages[stage_name].inputs:
             for dim, found in zip(tensor.shape, arrays[tensor.name].shape, strict=True):
                 if isinstance(dim, Axis | Scaled) and (dim.axis if isinstance(dim, Scaled) else dim).lo == 0:
                     longest[tensor.name] = max(longest.get(tensor.name, 0), found)
-        return tiny.call(name, **arrays)
+        return tiny.call(stage_name, **arrays)
 
     config, voice = tiny.configured(stream_left_chunks=-1), random_voice(10)
     stream = FlowStream(call, stages, config, voice, 25)

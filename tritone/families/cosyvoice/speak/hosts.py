@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.calls import Cancelled, each, never
+from tritone.calls import Gone, each, never, stoppable
 from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.inputs import Sizes, frame_count, starting_noise
@@ -35,7 +35,7 @@ from tritone.lm.protocols import SpeechLm
 from tritone.request.batch import answer, row
 from tritone.stage import Arrays, Axis, Call, Dim, Host, Scaled, Stage, Tensor
 
-Left = Sequence[Cancelled]
+Left = Sequence[Gone]
 ROW = 1
 TEXT = Axis("text_tokens", 0, 60, 40000)
 SEGMENTS = Axis("segments", 0, 1, 5000)
@@ -49,8 +49,9 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
     limits = read_limits(stages)
     tensors = host_tensors(limits, config)
 
-    def text_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
-        return [answer(encode_text, call, request, limits, config, front, voices) for request in requests]
+    def text_encoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
+        pairs = zip(requests, each(left, len(requests)), strict=True)
+        return [answer(encode_text, stoppable(call, gone), r, limits, config, front, voices) for r, gone in pairs]
 
     def llm(_call: Call, llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
         pairs = zip(requests, each(left, len(requests)), strict=True)
@@ -61,20 +62,20 @@ def hosts(stages: Sequence[Stage], config: CosyVoiceConfig, front: TextFrontend,
             for segment in flow_rows(request):
                 check_flow(limits, config, segment.sizes)
 
-        return checked(requests, check, lambda valid: encode_speech(call, valid, config))
+        return checked(requests, left, check, lambda valid, left: encode_speech(call, valid, config, left))
 
     def flow_decoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
         def check(request: Arrays) -> None:
             for mu in parts(request, "mu", "mu_len"):
                 check_spoken(limits, config, request, mu.shape[2])
 
-        return checked(requests, check, lambda valid: decode_flow(call, valid, config))
+        return checked(requests, left, check, lambda valid, left: decode_flow(call, valid, config, left))
 
     def vocoder(call: Call, _llm: SpeechLm, requests: list[Arrays], left: Left = ()) -> list[Any]:
-        def run(valid: list[Arrays]) -> list[Any]:
-            return [{"waveform": wave} for wave in vocode_mel(call, valid, config)]
+        def check(request: Arrays) -> None:
+            check_mel(limits, request)
 
-        return checked(requests, lambda request: check_mel(limits, request), run)
+        return checked(requests, left, check, lambda valid, left: vocode_mel(call, valid, config, left))
 
     # Only v1's language model takes the speaker, and its steps are stages; only v1's flow draws its noise from the
     # seed and needs the prompt's length in frames, which do not follow from its tokens.
@@ -165,12 +166,13 @@ def waveform_tensor(stages: Sequence[Stage], config: CosyVoiceConfig) -> Tensor:
 
 
 def checked(
-    requests: list[Arrays], check: Callable[[Arrays], None], run: Callable[[list[Arrays]], list[Any]]
+    requests: list[Arrays], left: Left, check: Callable[[Arrays], None], run: Callable[[list[Arrays], Left], list[Any]]
 ) -> list[Any]:
     """Return the results of the requests that pass `check`, run together, and the errors of the others, in order."""
     errors = [answer(check, request) for request in requests]
-    valid = [request for request, error in zip(requests, errors, strict=True) if error is None]
-    results = iter(run(valid) if valid else [])
+    valid = [index for index, error in enumerate(errors) if error is None]
+    left = each(left, len(requests))
+    results = iter(run([requests[index] for index in valid], [left[index] for index in valid]) if valid else [])
     return [next(results) if error is None else error for error in errors]
 
 
@@ -199,7 +201,7 @@ def encode_text(
 
 
 def sample_tokens(
-    llm: SpeechLm, request: Arrays, limits: Limits, config: CosyVoiceConfig, cancelled: Cancelled = never
+    llm: SpeechLm, request: Arrays, limits: Limits, config: CosyVoiceConfig, cancelled: Gone = never
 ) -> Arrays:
     """Return the speech tokens of one request's segments in a row, and how many each segment has."""
     ends = np.cumsum(request["segment_len"][0])
@@ -216,45 +218,43 @@ def sample_tokens(
     return {"speech_token": row(np.concatenate(segments)), "token_len": row([len(segment) for segment in segments])}
 
 
-def encode_speech(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Arrays]:
+def encode_speech(call: Call, requests: list[Arrays], config: CosyVoiceConfig, left: Left = ()) -> list[Any]:
     """Return `mu` of each request's segments, each behind the prompt, and `spks`."""
-    encoded = in_rounds([flow_rows(request) for request in requests], lambda rows: encode(call, config, rows))
-    return [
-        {**joined("mu", "mu_len", [features.mu for features in segments]), "spks": segments[0].spks}
-        for segments in encoded
-    ]
+
+    def join(segments: list[Features]) -> Arrays:
+        return {**joined("mu", "mu_len", [features.mu for features in segments]), "spks": segments[0].spks}
+
+    rows = [flow_rows(request) for request in requests]
+    return list(in_rounds(rows, lambda rows: encode(call, config, rows), join, left))
 
 
-def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[Arrays]:
+def decode_flow(call: Call, requests: list[Arrays], config: CosyVoiceConfig, left: Left = ()) -> list[Any]:
     """Return the mel of each request's segments at its speed."""
 
-    def solve(rows: list[tuple[Features, np.ndarray, np.ndarray]]) -> list[np.ndarray]:
-        features, prompts, noise = zip(*rows, strict=True)
-        return decode(call, config, features, prompts, noise)
+    def solve(rows: list[tuple[Features, np.ndarray, np.ndarray, float]]) -> list[np.ndarray]:
+        features, prompts, noise, speeds = zip(*rows, strict=True)
+        mels = decode(call, config, features, prompts, noise)
+        return [at_speed(mel, speed) for mel, speed in zip(mels, speeds, strict=True)]
 
-    def segments(request: Arrays) -> list[tuple[Features, np.ndarray, np.ndarray]]:
-        seed = seed_of(request) if "seed_used" in request else 0
+    def segments(request: Arrays) -> list[tuple[Features, np.ndarray, np.ndarray, float]]:
+        seed, speed = seed_of(request) if "seed_used" in request else 0, float(request["speed_used"][0, 0])
         return [
-            (Features(mu, request["spks"]), request["prompt_feat"], starting_noise(config, seed)(mu.shape[2]))
+            (Features(mu, request["spks"]), request["prompt_feat"], starting_noise(config, seed)(mu.shape[2]), speed)
             for mu in parts(request, "mu", "mu_len")
         ]
 
-    mels = in_rounds([segments(request) for request in requests], solve)
-    speeds = [float(request["speed_used"][0, 0]) for request in requests]
-    return [
-        joined("mel", "mel_len", [at_speed(mel, speed) for mel in spoken])
-        for spoken, speed in zip(mels, speeds, strict=True)
-    ]
+    rows = [segments(request) for request in requests]
+    return list(in_rounds(rows, solve, lambda mels: joined("mel", "mel_len", mels), left))
 
 
-def vocode_mel(call: Call, requests: list[Arrays], config: CosyVoiceConfig) -> list[np.ndarray]:
-    """Return the waveform `[1, samples]` of each request's segments, one after another."""
+def vocode_mel(call: Call, requests: list[Arrays], config: CosyVoiceConfig, left: Left = ()) -> list[Any]:
+    """Return the waveform of each request's segments, one after another."""
 
     def speak(rows: list[tuple[np.ndarray, int]]) -> list[np.ndarray]:
         return vocode(call, config.hift, [mel for mel, _ in rows], [seed for _, seed in rows])
 
     rows = [[(mel, seed_of(request)) for mel in parts(request, "mel", "mel_len")] for request in requests]
-    return [np.concatenate(waves)[None] for waves in in_rounds(rows, speak)]
+    return list(in_rounds(rows, speak, lambda waves: {"waveform": np.concatenate(waves)[None]}, left))
 
 
 def check_spoken(limits: Limits, config: CosyVoiceConfig, request: Arrays, total: int) -> None:

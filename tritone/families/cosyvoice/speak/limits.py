@@ -9,6 +9,7 @@ from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.inputs import Sizes, frame_count
 from tritone.families.cosyvoice.speak.request import SPEEDS
+from tritone.request.fields import LONGEST_SECONDS
 from tritone.stage import Axis, Stage
 
 
@@ -36,10 +37,6 @@ def read_limits(stages: Sequence[Stage]) -> Limits:
         return axis.hi
 
     return Limits(largest("flow_encoder", "speech_token"), largest("flow_estimator", "mu"), largest("vocoder", "mel"))
-
-
-LONGEST_SECONDS = 300
-"""The longest speech that one request may ask for at speed 1: whoever wants more sends more requests."""
 
 
 def longest_speech(config: CosyVoiceConfig) -> int:

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from tritone.calls import Gone, each
+from tritone.errors import Cancelled
 from tritone.request.batch import row
 from tritone.stage import Arrays
 
@@ -19,15 +21,28 @@ Result = TypeVar("Result")
 
 
 def in_rounds(
-    requests: Sequence[Sequence[Given]], run: Callable[[list[Given]], Sequence[Result]]
-) -> list[list[Result]]:
-    """Return the results of each request's segments; `run` gets one segment of each request that has one left."""
+    requests: Sequence[Sequence[Given]],
+    run: Callable[[list[Given]], Sequence[Result]],
+    join: Callable[[list[Result]], Arrays],
+    left: Sequence[Gone] = (),
+) -> list[Arrays | Cancelled]:
+    """Return each request's answer, joined from the results of its segments, or Cancelled.
+
+    Args:
+        run: gets one segment of each request that has one left, and whose client has not left.
+        left: for each request, tells whether its client has left.
+    """
     results: list[list[Result]] = [[] for _ in requests]
+    left = each(left, len(requests))
     for index in range(max(map(len, requests), default=0)):
-        owners = [owner for owner, segments in enumerate(requests) if index < len(segments)]
-        for owner, result in zip(owners, run([requests[owner][index] for owner in owners]), strict=True):
+        owners = [owner for owner, segments in enumerate(requests) if index < len(segments) and not left[owner]()]
+        rows = [requests[owner][index] for owner in owners]
+        for owner, result in zip(owners, run(rows) if rows else (), strict=True):
             results[owner].append(result)
-    return results
+    return [
+        join(found) if len(found) == len(segments) else Cancelled("cancelled")
+        for found, segments in zip(results, requests, strict=True)
+    ]
 
 
 def joined(name: str, lengths: str, segments: Sequence[np.ndarray]) -> Arrays:

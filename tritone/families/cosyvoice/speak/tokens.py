@@ -12,10 +12,11 @@ from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.lm.silence import without_long_silence
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
-from tritone.families.cosyvoice.speak.limits import LONGEST_SECONDS, longest_speech
+from tritone.families.cosyvoice.speak.limits import longest_speech
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.protocols import SpeechLm
+from tritone.request.fields import too_much_speech
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +127,7 @@ class SpeechCount:
         """Count tokens; raise InvalidRequest beyond the limit."""
         self._left -= tokens
         if self._left < 0:
-            raise InvalidRequest(
-                "target_text",
-                f"speaks longer than {LONGEST_SECONDS} s, which is the limit of one request; split the text",
-            )
+            raise too_much_speech()
 
 
 def silent_segment(index: int, count: int) -> TritoneError:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.calls import Cancelled
+from tritone.calls import Gone
 from tritone.families.cosyvoice.speak.request import REQUEST
 from tritone.families.cosyvoice.voices.reference import speaker_embedding, speech_tokens
 from tritone.lm.protocols import SpeechLm
@@ -24,10 +24,10 @@ EMBEDDING = Tensor("prompt_spk_embedding", "float16", (1, 192))
 def services() -> tuple[Host, ...]:
     """Return `speech_tokenizer` and `speaker_embedding`, which give a 16 kHz recording's speech tokens or embedding."""
 
-    def tokenize(call: Call, _llm: SpeechLm, requests: list[Arrays], _left: Sequence[Cancelled] = ()) -> list[Any]:
+    def tokenize(call: Call, _llm: SpeechLm, requests: list[Arrays], _left: Sequence[Gone] = ()) -> list[Any]:
         return [answer(tokens_of, call, request) for request in requests]
 
-    def embed(call: Call, _llm: SpeechLm, requests: list[Arrays], _left: Sequence[Cancelled] = ()) -> list[Any]:
+    def embed(call: Call, _llm: SpeechLm, requests: list[Arrays], _left: Sequence[Gone] = ()) -> list[Any]:
         return [answer(embedding_of, call, request) for request in requests]
 
     return (
