@@ -108,12 +108,10 @@ class Stage:
         build: returns the module in eval mode with its weights loaded; its forward takes the inputs in order and
             returns the outputs in order (a tuple, or one tensor). None for a ready-made ONNX `file`.
         file: name of the ONNX file in the checkpoint that already is this stage; its tensors go by position.
-        tolerance: largest difference an fp32 export may have from the module, relative to the output's peak.
-        fp16_tolerance: the same for a mixed fp16 export.
+        tolerance, fp16_tolerance: largest difference of an fp32 or mixed fp16 export, relative to the output's peak.
         keep_fp32: patterns (`fnmatch`) of graph node names that stay fp32 in mixed fp16, chosen by bisection.
         published: the published file stem of the module ("flow.encoder"); default: the name.
-        regret: for outputs that are choices: `regret()(inputs, outputs)` returns by name how much worse each choice is
-            than the best one.
+        regret: for outputs that are choices: `regret()(inputs, outputs)` names how much worse each is than the best.
     """
 
     name: str
@@ -156,8 +154,7 @@ class Host:
     Args:
         run: takes a list of requests, each a dict of unpadded arrays with a leading batch of 1.
         uses: the stages it calls, and "llm" when it needs the language model.
-        long: whether its work takes long for long speech; on a CPU it gets two processes, so that a short request
-            passes a long one.
+        long: whether long speech takes it long; on a CPU it gets two processes, so that short requests pass long ones.
     """
 
     name: str
