@@ -1,10 +1,11 @@
-"""Checks over plain HTTP that a running server is ready and speaks, without a client package and past every proxy."""
+"""Checks over HTTP, with or without TLS, that a running server is ready and speaks, past every proxy."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -14,15 +15,36 @@ from tritone.errors import TritoneError
 from tritone.supervisor.preflight import in_url
 
 WARM_UP_TEXT = "Ready."
-DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+SELF_SIGNED = ssl.create_default_context()
+SELF_SIGNED.check_hostname, SELF_SIGNED.verify_mode = False, ssl.CERT_NONE
+"""The server asked is the own one, whose certificate is made for the name by which others know it."""
+DIRECTLY = urllib.request.build_opener(
+    urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=SELF_SIGNED)
+)
 """Opens URLs without the proxies of the environment, which cannot reach this machine's own addresses."""
+
+
+def open_own(address: str, timeout: float, body: bytes | None = None) -> http.client.HTTPResponse:
+    """Return the answer of a server at "host:port/path", with or without TLS; raise OSError or HTTPException."""
+    headers = {"Content-Type": "application/json"} if body is not None else {}
+    try:
+        return DIRECTLY.open(urllib.request.Request(f"http://{address}", body, headers), timeout=timeout)
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as plain:
+        try:
+            return DIRECTLY.open(urllib.request.Request(f"https://{address}", body, headers), timeout=timeout)
+        except urllib.error.HTTPError:
+            raise
+        except (OSError, http.client.HTTPException):
+            raise plain from None
 
 
 def ready(http_port: int, host: str = "127.0.0.1", model: str = "") -> bool:
     """Return True if the server, or the named model, is ready for requests."""
     path = f"models/{model}/ready" if model else "health/ready"
     try:
-        with DIRECTLY.open(f"http://{in_url(host)}:{http_port}/v2/{path}", timeout=2) as answer:
+        with open_own(f"{in_url(host)}:{http_port}/v2/{path}", timeout=2) as answer:
             return bool(answer.status == 200)
     except (OSError, http.client.HTTPException):
         return False
@@ -57,13 +79,13 @@ def ready_at(path: Path) -> bool:
 def speak_whole(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
     """Return the number of samples the ensemble gives for the text, with the default speaker."""
     body = {"inputs": [{"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
-    answer = json.loads(_post(f"http://{in_url(host)}:{port}/v2/models/{model}/infer", body, timeout))
+    answer = json.loads(_post(f"{in_url(host)}:{port}/v2/models/{model}/infer", body, timeout))
     return _samples(model, {output["name"]: output["data"] for output in answer["outputs"]})
 
 
 def speak_stream(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
     """Return the number of samples in all chunks that the streaming entry sends for the text (server-sent events)."""
-    answer = _post(f"http://{in_url(host)}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
+    answer = _post(f"{in_url(host)}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
     events = [json.loads(line[len("data: ") :]) for line in answer.splitlines() if line.startswith("data: ")]
     return sum(_samples(model, event) for event in events)
 
@@ -76,9 +98,8 @@ def _samples(model: str, outputs: dict[str, Any]) -> int:
 
 
 def _post(url: str, body: dict[str, Any], timeout: float) -> str:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
-        with DIRECTLY.open(request, timeout=timeout) as answer:
+        with open_own(url, timeout, json.dumps(body).encode()) as answer:
             return str(answer.read().decode())
     except urllib.error.HTTPError as error:
         raise TritoneError(f"{url} answered {error.code}: {error.read().decode(errors='replace')}") from error

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import http.server
+import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from tritone import serve
-from tritone.errors import TritoneError
+from tritone.door.tls import Tls
+from tritone.errors import EnvironmentProblem, TritoneError
 from tritone.supervisor.health import ready, speak_stream, speak_whole
 
 WHOLE = b'{"outputs": [{"name": "waveform", "data": [0.0, 0.1, 0.2]}]}'
@@ -64,5 +67,29 @@ def test_check_asks_at_the_address_the_server_listens_on(port: int, capsys: pyte
 
 def test_no_answer_is_an_error_and_not_ready() -> None:
     assert not ready(9)
-    with pytest.raises(TritoneError, match=r"no answer from http://127\.0\.0\.1:9"):
+    with pytest.raises(TritoneError, match=r"no answer from 127\.0\.0\.1:9/v2"):
         speak_whole(9, "voice")
+
+
+def test_a_server_with_tls_is_asked_too(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=speech.example", "-days", "2"]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    context = Tls(certificate, key).context()
+    assert context is not None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        assert ready(server.server_port) and speak_whole(server.server_port, "voice") == 3
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_tls_files_that_do_not_fit_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").write_text("nothing")
+    with pytest.raises(EnvironmentProblem, match=r"TLS cannot use .*a\.pem"):
+        Tls(tmp_path / "a.pem", tmp_path / "a.pem").context()
+    with pytest.raises(EnvironmentProblem, match="needs both a certificate and its key"):
+        Tls(tmp_path / "a.pem")
