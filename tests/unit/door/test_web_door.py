@@ -56,7 +56,8 @@ def test_tritons_endpoints_are_open_or_shut_and_no_other_passes(tmp_path: Path) 
 
     async def test(place: Web) -> None:
         for method, path in sorted(OPEN):
-            body = b'{"target_text":"hello"}' if "generate" in path else b"{}"
+            spoken = {"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": ["hello"]}
+            body = b'{"target_text":"hello"}' if "generate" in path else json.dumps({"inputs": [spoken]}).encode()
             status, _ = await place.ask(method, path, data=body if method == "POST" else None)
             assert status == 200, path
         reached = len(triton.got)
