@@ -19,25 +19,22 @@ from pathlib import Path
 
 from tritone.build import layout, manifest
 from tritone.build.disk import in_words
-from tritone.build.targets import TARGETS, Selection, for_target
+from tritone.build.targets import Selection, for_target
 from tritone.catalog import open_family
-from tritone.cli.parser import Parser
+from tritone.cli.serve_options import FORMATS_ON_CPU, limits_of, tls_of, triton_options
+from tritone.cli.serve_options import parse as parse
 from tritone.engines import gpu
-from tritone.engines.open import engine_name
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem, TritoneError
-from tritone.lm.served import ENGINES
 from tritone.server.repository import REPOSITORY, differences, render, write
 from tritone.server.stage_models import link_plans
 from tritone.stage import Family
 from tritone.supervisor.health import ready, speak_stream, speak_whole
 from tritone.supervisor.launch import Server
 from tritone.supervisor.locate import Ports, complete_server
-from tritone.supervisor.options import add_options, limits_of, tls_of, triton_options
 from tritone.supervisor.preflight import (
     check_ports,
     check_server,
     check_shared_memory,
-    missing_command,
     model_processes,
 )
 from tritone.supervisor.run_folder import RunFolder
@@ -46,60 +43,6 @@ from tritone.supervisor.service import Service
 
 GPU_OPTIONS = {"allow-gpu-metrics": "true", "rate-limit": "execution_count"}
 """Options of the server on a GPU: its rate limiter applies the resources in the stages' configs."""
-LLM_URL = "http://127.0.0.1:8355"
-FORMATS_ON_CPU = {"onnxruntime": ("onnx", "llm"), "torchscript": ("torchscript", "llm"), "torch": ("llm",)}
-"""The engines of the cpu target, and the formats each needs."""
-
-
-def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    """Return the command line as a namespace."""
-    parser = Parser(prog="tritone serve", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="checkpoint folder in its publisher's layout")
-    parser.add_argument(
-        "--target", default="cpu", choices=TARGETS, help="what the server runs on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--engine",
-        type=engine_name,
-        choices=tuple(FORMATS_ON_CPU),
-        help="cpu: engine that runs the stages (default: onnxruntime)",
-    )
-    parser.add_argument(
-        "--build-dir", type=Path, help="build folder of the exported artifacts (default: build/<checkpoint name>)"
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    for name, port in vars(Ports()).items():
-        parser.add_argument(f"--{name}-port", type=int, default=port, help="default: %(default)s")
-    parser.add_argument(
-        "--threads",
-        type=int,
-        default=min(4, os.cpu_count() or 1),
-        help="threads of each network (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=600, help="seconds to wait until all models are loaded (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--llm-url", default=os.environ.get("TRITONE_LLM_URL", LLM_URL),
-        help="gpu: the language model's server (default: TRITONE_LLM_URL or %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--llm-engine", default=os.environ.get("TRITONE_LLM_ENGINE", "trtllm"), choices=tuple(ENGINES),
-        help="gpu: kind of that server (default: TRITONE_LLM_ENGINE or %(default)s)",
-    )  # fmt: skip
-    add_options(parser)
-    parser.add_argument(
-        "--verify", action="store_true",
-        help="read every byte of checkpoint and artifacts first, also where size and time are as they were",
-    )  # fmt: skip
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--check", action="store_true", help="load every model, speak once through each entry, and exit")
-    mode.add_argument("--run", nargs=argparse.REMAINDER, metavar="CMD", help="run a command while the server is up")
-    args = parser.parse_args(arguments)
-    problem = missing_command(args.run) if args.run is not None else ""
-    if problem:
-        parser.error(problem)
-    return args
 
 
 def wanted(target: str, engine: str | None = None) -> Selection:
