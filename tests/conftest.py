@@ -14,6 +14,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # for tests/support
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests that take minutes unless they are asked for by `-m slow`."""
+    if "slow" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run with -m slow"))
+
+
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which a single test does not need
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Run in several processes, a file's tests share one; all server tests do, for they share a server."""

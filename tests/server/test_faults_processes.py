@@ -18,6 +18,8 @@ MODELS = (
     "cosyvoice2_text_encoder", "cosyvoice2_llm", "cosyvoice2_flow_encoder", "cosyvoice2_flow_decoder",
     "cosyvoice2_vocoder", "cosyvoice2_stream", "speech_tokenizer", "speaker_embedding",
 )  # fmt: skip
+STOPPED = ("cosyvoice2_llm", "cosyvoice2_flow_decoder", "cosyvoice2_stream", "tritonserver")
+"""Processes that are stopped, and not only killed, in every run of the tests."""
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +46,14 @@ def restarts(service: Service) -> float:
     return sum(sample.value for sample in family.samples if sample.name.endswith("_total"))
 
 
-@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-@pytest.mark.parametrize("model", [*MODELS, "tritonserver"])
+EVERYTHING = [(model, signal.SIGKILL) for model in (*MODELS, "tritonserver")] + [
+    # The others behave alike; `pytest -m slow` stops each of them, too.
+    pytest.param(model, signal.SIGSTOP, marks=() if model in STOPPED else pytest.mark.slow)
+    for model in (*MODELS, "tritonserver")
+]
+
+
+@pytest.mark.parametrize(("model", "fault"), EVERYTHING)
 def test_a_server_speaks_again_whichever_process_fails(service: Service, model: str, fault: signal.Signals) -> None:
     before, count = Belongings.of(service), restarts(service)
     talks = [Talk(whole, service).start() for whole in (True, False)]

@@ -139,6 +139,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
 
     monkeypatch.setattr(module, "Watch", new)
     monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(module, "resident_bytes", lambda _pid: 50 << 20)
     return made
 
 
