@@ -1,6 +1,6 @@
 """The time until a server speaks again after each of its processes was killed or stopped while it spoke.
 
-python benchmarks/serving/faults.py [checkpoints/nano]
+Run it with `python benchmarks/serving/faults.py [checkpoints/nano]`.
 """
 
 from __future__ import annotations

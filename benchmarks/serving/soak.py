@@ -1,6 +1,6 @@
 """Mixed traffic for a long time: errors, first sound, and the memory of every process, minute by minute.
 
-    python benchmarks/serving/soak.py [checkpoints/nano] [--minutes 30] [--streams 4]
+Run it with `python benchmarks/serving/soak.py [checkpoints/nano] [--minutes 30] [--callers 4]`.
 
 Streams, whole utterances over gRPC and HTTP, cloned voices, requests that are cancelled and requests that are wrong.
 """

@@ -1,6 +1,6 @@
 """CPU seconds for a second of speech at rising lengths, as a whole utterance and as a stream, one request at a time.
 
-python benchmarks/serving/whole.py [checkpoints/nano]
+Run it with `python benchmarks/serving/whole.py [checkpoints/nano]`.
 """
 
 from __future__ import annotations
