@@ -68,8 +68,3 @@ class Outbox(Generic[T]):
         """Raise Refused if the client has taken nothing for too long although something is ready."""
         if self._ready and time.monotonic() - self._since > self._patience:
             raise Refused("DEADLINE_EXCEEDED", f"nothing was read for {self._patience:g} s; the request is given up")
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that are ready and have not been read."""
-        return self._bytes

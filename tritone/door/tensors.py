@@ -20,6 +20,8 @@ MAX_RANK = 8
 MAX_TENSORS = 32
 NAME_LENGTH = 128
 MAX_TEXTS = 256
+ID_LENGTH = 256
+"""Characters of the id that a client may give its request."""
 
 
 def check_shape(name: str, datatype: str, shape: Sequence[int], most_bytes: int) -> int:

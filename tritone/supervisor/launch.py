@@ -20,6 +20,7 @@ from types import TracebackType
 
 from tritone.errors import TritoneError
 from tritone.supervisor.health import ready_at
+from tritone.supervisor.leftovers import SHARED_MEMORY as SHARED_MEMORY
 from tritone.supervisor.locate import assemble, libpython, wheel
 from tritone.supervisor.reasons import ending
 from tritone.supervisor.run_folder import RunFolder, link_python, open_log
@@ -30,7 +31,6 @@ Progress = Callable[[str, int, int], None]
 LOADED = re.compile(r"successfully loaded '([^']+)'")
 ABORTED = "boost::interprocess::lock_exception"
 """The exception of that race in the Python backend of Triton 2.51, seen in one of some twenty starts."""
-SHARED_MEMORY = Path("/dev/shm")
 EXIT_SECONDS = 5
 """Seconds that Triton waits for running requests when it is stopped."""
 

@@ -79,5 +79,5 @@ class Budget:
             idle: resident bytes of the stream's process before its first request.
             now: the same at this moment, with so many streams.
         """
-        if streams:
-            self.cost = max(self.cost, (now - idle) // streams if streams > 1 else 0)
+        if streams > 1:
+            self.cost = max(self.cost, (now - idle) // streams)

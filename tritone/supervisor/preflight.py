@@ -12,11 +12,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from tritone.errors import EnvironmentProblem
+from tritone.supervisor.leftovers import SHARED_MEMORY
 from tritone.supervisor.locate import Ports, libpython, stub
 
 ELSEWHERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """Errors of an address that this machine does not have."""
-SHARED_MEMORY = Path("/dev/shm")
 MEBIBYTE = 1 << 20
 SPARE = 2 * MEBIBYTE
 """Shared memory that a server needs beyond one MiB for each model process."""

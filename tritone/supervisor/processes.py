@@ -22,7 +22,7 @@ class Stat:
     Args:
         state: the kernel's letter, such as "S" (sleeping), "T" (stopped) or "Z" (ended).
         ticks: CPU time used so far, in clock ticks.
-        exit_status: of an ended process, as `os.waitstatus_to_exitcode` reads it.
+        exit_status: of an ended process, as `wait` gives it; `ending` puts it in words.
     """
 
     state: str

@@ -85,7 +85,6 @@ class Supervisor:
         self._times: dict[str, list[float]] = {}
         self._watch: Watch | None = None
         self._measured = self._full_since = 0.0
-        self.idle_memory: dict[str, int] = {}
 
     def started(self) -> None:
         """Take the processes of the server, which has just become ready, for those that are expected."""
@@ -198,7 +197,6 @@ class Supervisor:
         for process in self._watch.known:
             sizes[process.model] = sizes.get(process.model, 0) + resident_bytes(process.pid)
         self._front.memory(sizes)
-        self.idle_memory = self.idle_memory or sizes
         if server > self._most_memory:
             self._full_since = self._full_since or time.monotonic()
 

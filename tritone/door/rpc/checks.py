@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tritonclient.grpc import service_pb2 as pb
 
 from tritone.door.refusal import Refused, invalid
-from tritone.door.tensors import check_data, check_names, check_shape
+from tritone.door.tensors import ID_LENGTH, check_data, check_names, check_shape
 
 TYPED = {
     "BOOL": "bool_contents", "INT8": "int_contents", "INT16": "int_contents", "INT32": "int_contents",
@@ -19,7 +19,6 @@ PARAMETERS = (
     "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "triton_enable_empty_final_response",
 )  # fmt: skip
 """The parameters that a request may have; those of tensors name shared memory, which is closed to clients."""
-ID_LENGTH = 256
 
 
 def check_request(request: pb.ModelInferRequest, most_bytes: int) -> int:

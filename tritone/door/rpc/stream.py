@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritone.door.desk import Desk, Ticket
 from tritone.door.entries import Entries, Entry
 from tritone.door.outbox import Outbox
+from tritone.door.passage import keep
 from tritone.door.refusal import Refused
 from tritone.door.rpc.checks import check_request, is_piece
 from tritone.door.rpc.whole import samples
@@ -42,8 +43,6 @@ class Relay:
     so that each request's place is free exactly when its work has ended.
     """
 
-    _running: set[asyncio.Task[None]] = set()  # noqa: RUF012 -- shared on purpose: keeps tasks from being collected
-
     def __init__(self, desk: Desk, entries: Entries, triton: Any) -> None:
         self._desk, self._entries, self._triton = desk, entries, triton
         limits = desk.limits
@@ -59,12 +58,9 @@ class Relay:
     async def run(self, requests: AsyncIterator[pb.ModelInferRequest], context: Any) -> None:
         """Carry the stream to its end; raise Refused if it cannot be carried on."""
         self._upstream = self._triton.ModelStreamInfer()
-        reading = asyncio.create_task(self._read(requests))
-        pumping = asyncio.create_task(self._pump())
+        reading = keep(asyncio.create_task(self._read(requests)))
+        keep(asyncio.create_task(self._pump()))
         watching = asyncio.create_task(self._watch(asyncio.current_task()))
-        for task in (reading, pumping):
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
         try:
             while (answer := await self._outbox.get()) is not None:
                 await context.write(answer)

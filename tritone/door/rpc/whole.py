@@ -11,13 +11,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from tritone.door.desk import Desk, Ticket
 from tritone.door.entries import Entry
-from tritone.door.refusal import Refused
-from tritone.door.upstream import ModelGone, of_rpc
-
-TRIES = 3
-"""Times a request is sent that met a model while it was being loaded again."""
-_running: set[asyncio.Task[Any]] = set()
-"""Requests whose clients may have left; a task without a reference to it may be collected."""
+from tritone.door.passage import answered, keep
+from tritone.door.upstream import of_rpc
 
 
 class WholeRequest:
@@ -33,9 +28,7 @@ class WholeRequest:
 
     async def run(self, request: pb.ModelInferRequest, text: int) -> pb.ModelInferResponse:
         """Return the answer; raise Refused. When the client leaves, the work is cancelled."""
-        work = asyncio.create_task(self._work(request, text))
-        _running.add(work)
-        work.add_done_callback(_finish)
+        work = keep(asyncio.create_task(self._work(request, text)))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
@@ -50,28 +43,14 @@ class WholeRequest:
         async with self._desk.admit(self._entry, text) as ticket:
             self._ticket = ticket
             request.id = ticket.id
-            for last in (False,) * (TRIES - 1) + (True,):
-                try:
-                    answer = await self._ask(request, ticket)
-                    break
-                except ModelGone:
-                    if last:
-                        raise Refused("UNAVAILABLE", f"{self._entry.name} is being loaded again; try again") from None
-                    await self._desk.health.wait(self._entry.name, self._desk.limits.mending_seconds)
+            answer = await answered(self._desk, ticket, lambda: self._ask(request))
             answer.id = client_id
             self._desk.spoke(ticket, samples(answer))
             return answer
 
-    async def _ask(self, request: pb.ModelInferRequest, ticket: Ticket) -> pb.ModelInferResponse:
-        call = asyncio.ensure_future(self._send(request))
-        await asyncio.wait({call, ticket.lost}, return_when=asyncio.FIRST_COMPLETED)
-        if not call.done():
-            call.cancel()
-            raise Refused(
-                "UNAVAILABLE", f"{self._entry.name} could not finish the request: {ticket.lost.result()}; try again"
-            )
+    async def _ask(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         try:
-            return call.result()
+            return await self._send(request)
         except grpc.RpcError as error:
             raise of_rpc(error, self._entry.name, self._desk.health) from error
 
@@ -82,10 +61,3 @@ def samples(answer: pb.ModelInferResponse) -> int:
         if tensor.name == "waveform" and len(tensor.shape) == 2:
             return int(tensor.shape[0] * tensor.shape[1])
     return 0
-
-
-def _finish(work: asyncio.Task[Any]) -> None:
-    """Forget a request that has ended, and look at its error, which nobody else may do."""
-    _running.discard(work)
-    if not work.cancelled():
-        work.exception()

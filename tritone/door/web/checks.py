@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from tritone.door.refusal import Refused, invalid
-from tritone.door.tensors import MAX_RANK, check_data, check_names, check_shape, shorten
+from tritone.door.tensors import ID_LENGTH, MAX_RANK, check_data, check_names, check_shape, shorten
 from tritone.door.web.json_body import Json, parse, write
 
-ID_LENGTH = 256
 MANY = 1000
 """Numbers in JSON from which they are sent on in binary, which is a tenth of the work for both sides."""
 REQUEST_KEYS = ("id", "parameters", "inputs", "outputs")

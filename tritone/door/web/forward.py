@@ -8,14 +8,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from tritone.door.desk import Desk, Ticket
 from tritone.door.entries import Entry
+from tritone.door.passage import answered, keep
 from tritone.door.refusal import Refused
-from tritone.door.upstream import ModelGone, translate
+from tritone.door.upstream import translate
 from tritone.door.web.checks import Checked
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -26,15 +26,11 @@ STATUS = {
     400: "INVALID_ARGUMENT", 404: "NOT_FOUND", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED",
     503: "UNAVAILABLE",
 }  # fmt: skip
-TRIES = 3
-"""Times a request is sent that met a model while it was being loaded again."""
 HEAD = 4096
 """Bytes at the beginning of an answer in which its id and the shape of its first output stand."""
 SHAPE = re.compile(rb'"name":"waveform","datatype":"FP32","shape":\[(\d+),(\d+)\]')
 WAVEFORM = re.compile(rb'"waveform":\[([^\]]*)\]')
 ERROR = re.compile(rb'(?:data: )?\{"error":')
-_running: set[asyncio.Task[Any]] = set()
-"""Requests whose clients may have left; a task without a reference to it may be collected."""
 
 
 @dataclass(frozen=True)
@@ -105,49 +101,9 @@ class Forward:
             if checked.binary is not None:
                 headers = {HEADER_LENGTH: str(len(data)), "Content-Type": "application/octet-stream"}
                 data += checked.binary
-            for last in (False,) * (TRIES - 1) + (True,):
-                try:
-                    answer = await self._ask(path, data, headers, entry, ticket)
-                    break
-                except ModelGone:
-                    if last:
-                        raise reloading(entry) from None
-                    await self.desk.health.wait(entry.name, self.desk.limits.mending_seconds)
+            answer = await answered(self.desk, ticket, lambda: self.post(path, data, headers, entry.name))
             self.desk.spoke(ticket, samples(answer.body))
             return with_id(answer, ticket.id, checked.client_id)
-
-    async def _ask(self, path: str, data: bytes, headers: Mapping[str, str], entry: Entry, ticket: Ticket) -> Answer:
-        call = asyncio.ensure_future(self.post(path, data, headers, entry.name))
-        both: set[asyncio.Future[Any]] = {call, ticket.lost}
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if not call.done():
-            call.cancel()
-            raise lost(entry, ticket)
-        return call.result()
-
-
-def keep(work: asyncio.Task[Any]) -> asyncio.Task[Any]:
-    """Return a task that goes on although nobody may wait for it."""
-    _running.add(work)
-    work.add_done_callback(_finish)
-    return work
-
-
-def _finish(work: asyncio.Task[Any]) -> None:
-    """Forget a request that has ended, and look at its error, which nobody else may do."""
-    _running.discard(work)
-    if not work.cancelled():
-        work.exception()
-
-
-def lost(entry: Entry, ticket: Ticket) -> Refused:
-    """Return the refusal of a request whose model's process has died."""
-    return Refused("UNAVAILABLE", f"{entry.name} could not finish the request: {ticket.lost.result()}; try again")
-
-
-def reloading(entry: Entry) -> Refused:
-    """Return the refusal of a request that met its model while it was being loaded again, every time."""
-    return Refused("UNAVAILABLE", f"{entry.name} is being loaded again; try again")
 
 
 def refusal_of(status: int, body: bytes, model: str, desk: Desk) -> Refused:

@@ -13,20 +13,11 @@ from aiohttp import web
 from tritone.door.desk import Ticket
 from tritone.door.entries import Entry
 from tritone.door.outbox import Outbox
+from tritone.door.passage import TRIES, keep, lost, reloading
 from tritone.door.refusal import Refused
 from tritone.door.upstream import ModelGone, translate
 from tritone.door.web.checks import Checked
-from tritone.door.web.forward import (
-    ERROR,
-    TRIES,
-    Forward,
-    keep,
-    lost,
-    refusal_of,
-    reloading,
-    replace_id,
-    samples,
-)
+from tritone.door.web.forward import ERROR, Forward, refusal_of, replace_id, samples
 
 EVENTS = {"Content-Type": "text/event-stream; charset=utf-8"}
 
