@@ -1,8 +1,9 @@
 """One decoding loop shared by all sequences of a language model, which join and leave between its steps.
 
 A step costs hardly more for several sequences than for one, so all open sequences share every step (scheduling by
-iteration: Yu et al. 2022, "Orca"). The prompt of a new sequence is computed alone, then the sequence joins. A reader
-that falls behind pauses only its own sequence, which keeps its state and rejoins once there is room for rows again.
+iteration: Yu et al. 2022, "Orca"). The prompt of a new sequence is computed in parts between these steps, so that a
+long one does not stop the others (Agrawal et al. 2023, "Sarathi"), then the sequence joins. A reader that falls behind
+pauses only its own sequence, which keeps its state and rejoins once there is room for rows again.
 """
 
 from __future__ import annotations
@@ -29,8 +30,15 @@ class Closed(TritoneError):
 class Engine(Protocol):
     """The engine that computes logits, used by one thread at a time; only it knows what rows, logits and states are."""
 
-    def prefill(self, prompt: Any) -> tuple[Any, Any]:
-        """Return (logits, state) of a sequence after its prompt."""
+    def prefill(self, prompt: Any, state: Any) -> tuple[Any, Any]:
+        """Return (logits, state) of a sequence after the next part of its prompt.
+
+        Args:
+            state: that after the part before; None for the first.
+
+        Returns:
+            logits: None until the prompt is complete.
+        """
         ...
 
     def step(self, rows: Sequence[Any]) -> Sequence[Any]:
@@ -175,9 +183,10 @@ class SharedLm:
     def _choose(self) -> list[SharedRows]:
         """Return the sequences of the next step: the group's, then as many others as fit, at most one of them new.
 
-        A new sequence makes the others wait for its prompt. When all have enough rows, no step is done until a reader
-        has consumed half of its rows: sequences that pause do so together, and share steps again afterwards. A paused
-        sequence rejoins only if it has room for more than a few rows.
+        A new sequence makes the others wait for a part of its prompt; the next new one begins when it has joined. When
+        all have enough rows, no step is done until a reader has consumed half of its rows: sequences that pause do so
+        together, and share steps again afterwards. A paused sequence rejoins only if it has room for more than a few
+        rows.
         """
         if self._resting and not any(one.room(0.5) for one in self._open):
             return []
@@ -193,17 +202,11 @@ class SharedLm:
         return chosen
 
     def _advance(self, chosen: Sequence[SharedRows]) -> None:
-        """Decode one more row of each sequence, two of a new one."""
+        """Decode one more row of each sequence; a new one goes on with its prompt, after which it decodes two."""
         for one in chosen:
             if one.row is None:
-                try:
-                    logits, one.state = self._engine.prefill(one.session.prompt)
-                except Exception as error:
-                    with self.lock:
-                        one.end(error)
-                else:
-                    self._give(one, logits)
-        going = [one for one in chosen if not one.over]
+                self._prefill(one)
+        going = [one for one in chosen if not one.over and one.row is not None]
         if going != self._group:
             self._regroup(going)
         if not going:
@@ -212,6 +215,17 @@ class SharedLm:
         self._on_step()
         for one, logits in zip(going, results, strict=True):
             self._give(one, logits)
+
+    def _prefill(self, one: SharedRows) -> None:
+        """Compute the next part of a new sequence's prompt, and after the last its first row."""
+        try:
+            logits, one.state = self._engine.prefill(one.session.prompt, one.state)
+        except Exception as error:
+            with self.lock:
+                one.end(error)
+        else:
+            if logits is not None:
+                self._give(one, logits)
 
     def _regroup(self, going: list[SharedRows]) -> None:
         """Regroup the engine's sequences; those that stay come first in `going`, and paused ones keep their state."""

@@ -28,19 +28,25 @@ from tritone.stage import Arrays
 
 
 class Toy:
-    """A sequence's state is all of its rows, and its logits are a number made of them."""
+    """A sequence's state is all of its rows, and its logits are a number made of them.
+
+    It takes three rows of a prompt at a time.
+    """
 
     def __init__(self) -> None:
         self.group: list[tuple[int, ...]] = []
         self.sizes: list[int] = []
+        self.done: list[str] = []
         self.gate = threading.Event()
         self.gate.set()
         self.broken = 0
 
-    def prefill(self, prompt: tuple[int, ...]) -> tuple[int, tuple[int, ...]]:
+    def prefill(self, prompt: tuple[int, ...], state: tuple[int, ...] | None) -> tuple[int | None, tuple[int, ...]]:
         if not prompt:
             raise ValueError("an empty prompt")
-        return digest(prompt), prompt
+        now = prompt[: len(state or ()) + 3]
+        self.done.append(f"prompt of {prompt[0]}")
+        return (digest(now) if now == prompt else None), now
 
     def step(self, rows: Sequence[int]) -> list[int]:
         self.gate.wait(10)
@@ -48,6 +54,7 @@ class Toy:
             self.broken -= 1
             raise RuntimeError("out of memory")
         self.sizes.append(len(rows))
+        self.done.append(f"step of {len(rows)}")
         self.group = [(*state, row) for state, row in zip(self.group, rows, strict=True)]
         return [digest(state) for state in self.group]
 
@@ -61,8 +68,8 @@ class Toy:
 class Counting:
     """So many rows, each its logits."""
 
-    def __init__(self, first: int, rows: int, fails_at: int = -1) -> None:
-        self.prompt: tuple[int, ...] = (first, first + 1)
+    def __init__(self, first: int, rows: int, fails_at: int = -1, prompt: int = 2) -> None:
+        self.prompt: tuple[int, ...] = tuple(range(first, first + prompt))
         self.over, self._left, self._fails_at = False, rows, fails_at
 
     def next(self, logits: int) -> int:
@@ -77,11 +84,11 @@ def digest(state: tuple[int, ...]) -> int:
     return sum(place * row for place, row in enumerate(state, 1)) % 100003
 
 
-def alone(first: int, rows: int) -> list[int]:
-    state: tuple[int, ...] = (first, first + 1)
+def alone(first: int, rows: int, prompt: int = 2) -> list[int]:
+    state = tuple(range(first, first + prompt))
     for _ in range(rows):
         state = (*state, digest(state))
-    return list(state[2:])
+    return list(state[prompt:])
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -102,6 +109,36 @@ def test_all_share_every_step_and_the_thread_ends_with_them() -> None:
     until(lambda: threading.active_count() == before)
     assert engine.group == []
     assert list(lm.rows(Counting(3, 5))) == alone(3, 5), "another thread does the next"
+
+
+def test_a_long_prompt_stops_nobody() -> None:
+    """Between two steps of those that speak there is one part of one prompt, however many wait, and nothing is lost."""
+    engine = Toy()
+    lm = SharedLm(engine, 4)
+    engine.gate.clear()
+    speaking = lm.rows(Counting(1, 60), None)
+    until(lambda: len(engine.done) == 1)  # its own prompt
+    long, longer = (lm.rows(Counting(first, 5, prompt=rows), None) for first, rows in ((100, 31), (500, 60)))
+    engine.gate.set()
+    assert list(speaking) == alone(1, 60)
+    assert (list(long), list(longer)) == (alone(100, 5, 31), alone(500, 5, 60))
+    parts = [f"prompt of {first}" for first, count in ((100, 11), (500, 20)) for _ in range(count)]
+    assert engine.done[2 : 2 + 2 * len(parts) : 2] == parts and engine.done[1] == "step of 1"
+    assert all(done.startswith("step") for done in engine.done[3 : 2 + 2 * len(parts) : 2])
+
+
+def test_who_leaves_during_its_prompt_is_forgotten_there() -> None:
+    engine = Toy()
+    lm = SharedLm(engine, 4)
+    engine.gate.clear()
+    speaking = lm.rows(Counting(1, 60), None)
+    until(lambda: len(engine.done) == 1)
+    leaving = lm.rows(Counting(100, 5, prompt=3000), None)
+    engine.gate.set()
+    until(lambda: "prompt of 100" in engine.done)
+    leaving.close()
+    assert list(speaking) == alone(1, 60) and list(lm.rows(Counting(7, 5))) == alone(7, 5)
+    assert engine.done.count("prompt of 100") < 1000 and max(engine.sizes) == 1
 
 
 def test_no_more_than_fit_are_decoded_at_once() -> None:
@@ -155,7 +192,7 @@ def test_errors_end_those_they_concern_and_the_loop_goes_on() -> None:
     good, failing, empty = lm.rows(Counting(1, 40), None), lm.rows(Counting(2, 40, fails_at=30), None), Counting(3, 40)
     empty.prompt = ()
     refused = lm.rows(empty)
-    heard = []
+    heard: list[int] = []
     with pytest.raises(ZeroDivisionError, match="no such id"):
         heard.extend(one for one in failing)
         pytest.fail("it had more to say")

@@ -18,7 +18,7 @@ from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling
 from tritone.families.moss_ttsd.lm.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
 from tritone.families.moss_ttsd.lm.generate import Draw, RowSession, choose, is_speech
 from tritone.families.moss_ttsd.lm.network import AsteroidLM
-from tritone.families.moss_ttsd.lm.stages import StageGroup
+from tritone.families.moss_ttsd.lm.stages import PART, StageGroup
 from tritone.lm.sampling import greedy_draw
 from tritone.lm.shared import SharedLm
 from tritone.stage import Arrays
@@ -72,7 +72,7 @@ def test_steps_with_a_cache_are_the_whole(config: AsteroidConfig, golden: Arrays
     lm, rows = tiny_lm(config), golden["input_ids"]
     whole = [one[:, -1].numpy() for one in lm.heads(lm.hidden(torch.from_numpy(rows), valid()))]
     session, cache = StageGroup(call, config), DynamicCache()
-    session.regroup([], [session.prefill(prompt)[1] for prompt in (rows[1, 8:29], rows[0, :29])])
+    session.regroup([], [session.prefill(prompt, None)[1] for prompt in (rows[1, 8:29], rows[0, :29])])
     session.regroup([1, 0], [])
     found = [np.stack(channel) for channel in zip(*session.step(list(rows[:, 29])), strict=True)]
     for begin, end in ((0, 20), (20, 29), (29, 30)):
@@ -80,6 +80,21 @@ def test_steps_with_a_cache_are_the_whole(config: AsteroidConfig, golden: Arrays
     for channel in range(8):
         near(found[channel], whole[channel])
         near(cached[channel][:, 0].numpy(), whole[channel])
+
+
+def test_a_prompt_in_parts_is_the_prompt_at_once(config: AsteroidConfig, call: TorchCall) -> None:
+    rows = np.random.default_rng(3).integers(0, 1024, (2 * PART + 5, 8))
+    empty = StageGroup(call, config)._of(1, 0)
+    whole = call("lm_step", rows=rows[None], padding=np.zeros(1, np.int64), kv_state=empty)
+    group, sizes = StageGroup(call, config), [PART]
+    logits, state = group.prefill(rows, None)
+    while logits is None:
+        logits, state = group.prefill(rows, state)
+        sizes.append(state.shape[2])
+    assert sizes == [PART, 2 * PART, len(rows)]
+    near(state, whole["next_kv_state"][0])
+    for found, wanted in zip(logits, [whole["text_logits"][0], *whole["speech_logits"][0]], strict=True):
+        near(found, wanted)
 
 
 def test_released_files_have_exactly_these_keys(tmp_path: Path) -> None:
@@ -161,6 +176,41 @@ def test_recorded_draws_give_the_published_rows(call: TorchCall, config: Asteroi
 
     found = run(call, config, golden, published_sampling(True), [recorded(0), recorded(1)], 42)
     assert np.array_equal(found, golden["sampled_forced_eos"])
+
+
+def test_the_first_rows_cannot_be_the_end_nor_holes(config: AsteroidConfig, golden: Arrays) -> None:
+    """A model that always wants the end of speech and holes gets each in the first row where the published loop has it.
+
+    That loop bans the end while `row <= prompt + 7`, counted from the frames of the prompt, and the hole of channel c
+    as soon as `row + 1 > prompt + c`. Until row 7 the channels that are behind repeat the prompt.
+    """
+    logits = [np.zeros(size, np.float32) for size in (config.vocab_size, *[config.speech_vocab_size] * 7)]
+    logits[0][config.speech_tokens[0]] = 1
+    logits[0][config.speech_eos] = 2
+    for channel in range(1, 8):
+        logits[channel][[5, config.speech_pad_token]] = 1, 2
+    for prompt in (golden["input_ids"][0], golden["input_ids"][1, 8:]):
+        session = RowSession(prompt, config, GREEDY, greedy_draw, LONGEST)
+        rows = np.stack([session.next(logits) for _ in range(9)])
+        ends = rows[:, 0] == config.speech_eos
+        assert ends.tolist() == [False] * 8 + [True] and not session.over
+        start = len(prompt) - 7
+        for channel in range(1, 8):
+            assert np.array_equal(rows[:channel, channel], prompt[start : start + channel, channel])
+            assert rows[channel:, channel].tolist() == [5] * (9 - channel), "never a hole where a code is due"
+
+
+def test_a_hole_is_banned_from_the_first_row_in_which_a_channel_speaks(config: AsteroidConfig, golden: Arrays) -> None:
+    """Without forced ids, as where the prompt ends earlier: channel c may be a hole in rows before the c-th alone."""
+    logits = [np.zeros(size, np.float32) for size in (config.vocab_size, *[config.speech_vocab_size] * 7)]
+    logits[0][config.speech_tokens[0]] = 1
+    for channel in range(1, 8):
+        logits[channel][[5, config.speech_pad_token]] = 1, 2
+    session = RowSession(golden["input_ids"][0], config, GREEDY, greedy_draw, LONGEST)
+    session._forced = session.prompt
+    rows = np.stack([session.next(logits) for _ in range(9)])
+    for channel in range(1, 8):
+        assert (rows[:, channel] == config.speech_pad_token).tolist() == [row < channel for row in range(9)], channel
 
 
 def test_an_utterance_stops_at_its_longest(config: AsteroidConfig, golden: Arrays) -> None:

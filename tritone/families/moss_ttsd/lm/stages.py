@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 ROWS = Axis("rows", 1, 64, 4096)
 PAST = Axis("past_rows", 0, 256, 8192)
+PART = ROWS.opt
+"""The most rows of a prompt that are computed between two steps: they take about as long as a few steps."""
 
 
 def lm_stage(config: AsteroidConfig, load: Callable[[], AsteroidLM]) -> Stage:
@@ -58,13 +60,24 @@ class StageGroup:
         self._together = self._of(0, 0)
         self._padding = np.zeros(0, np.int64)
 
-    def prefill(self, prompt: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
-        """Return the logits `[ids]` by channel and the state of a new sequence after its prompt `[rows, channels]`.
+    def prefill(self, prompt: np.ndarray, state: np.ndarray | None) -> tuple[list[np.ndarray] | None, np.ndarray]:
+        """Return the logits `[ids]` by channel and the state of a new sequence after the next part of its prompt.
 
-        The sequence joins the group at the next `regroup`.
+        The sequence joins the group at a `regroup` after the last part.
+
+        Args:
+            prompt: `[rows, channels]`, from which `PART` rows are taken, or those that are left.
+            state: that after the part before; None for the first.
+
+        Returns:
+            logits: None until the prompt is complete.
         """
-        outputs = self._call("lm_step", rows=prompt[None], padding=np.zeros(1, np.int64), kv_state=self._of(1, 0))
-        return _logits(outputs)[0], outputs["next_kv_state"][0]
+        past = self._of(1, 0) if state is None else state[None]
+        done = past.shape[3]
+        part = prompt[None, done : done + PART]
+        outputs = self._call("lm_step", rows=part, padding=np.zeros(1, np.int64), kv_state=past)
+        complete = done + part.shape[1] == len(prompt)
+        return (_logits(outputs)[0] if complete else None), outputs["next_kv_state"][0]
 
     def step(self, rows: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         """Return the logits by channel of each sequence of the group after its next row `[channels]`."""
