@@ -63,6 +63,13 @@ def test_the_nucleus_keeps_ids_until_top_p_is_reached() -> None:
     np.testing.assert_allclose(seen(scores, SamplingConfig(top_p=0.0, top_k=25, win_size=0))[0], [0.5])
 
 
+def test_the_nucleus_is_full_once_it_holds_exactly_top_p() -> None:
+    quarters = np.zeros(4, np.float32)
+    for top_p, kept in ((0.25, 1), (0.5, 2), (0.5001, 3), (0.75, 3), (1.0, 4)):
+        drawn = seen(quarters, SamplingConfig(top_p=top_p, top_k=25, win_size=0))[0]
+        np.testing.assert_array_equal(drawn, np.full(kept, 0.25, np.float32))
+
+
 def test_a_repeat_inside_the_window_is_redrawn_from_all_others() -> None:
     scores, config = log(0.6, 0.3, 0.1), SamplingConfig(top_p=0.8, top_k=25, win_size=3, tau_r=0.1)
     assert len(seen(scores, config, [1, 2, 1])) == 1

@@ -41,8 +41,14 @@ def with_prompt(voice: Voice, tokens: int) -> Voice:
 
 @pytest.mark.parametrize(("hop", "prompt", "speed"), [(25, 0, 1.0), (50, 0, 1.0), (75, 31, 1.0), (25, 60, 1.3)])
 def test_stream_equals_one_pass(tiny: tuple, speech: list[int], hop: int, prompt: int, speed: float) -> None:
-    model, call, config, voice = tiny
+    model, network, config, voice = tiny
     voice = with_prompt(voice, prompt)
+
+    def call(name: str, **arrays: np.ndarray) -> dict[str, np.ndarray]:
+        found = network(name, **arrays)
+        # The random networks speak at 400 Hz; the phase integrates the rounding of f0, which grows with its level.
+        return {"f0": found["f0"] / 4} if name == "f0_predictor" else found
+
     stages = {stage.name: stage for stage in model.stages}
     chunks = list(Synthesizer(call, stages, config, hop=hop).waveform(iter(speech), voice, seed=7, speed=speed))
     (mel,) = render(call, config, [(speech, voice)], streaming_mask=True)
@@ -50,7 +56,7 @@ def test_stream_equals_one_pass(tiny: tuple, speech: list[int], hop: int, prompt
     streamed = np.concatenate(chunks)
     assert len(chunks) > 1 or hop == 75
     assert streamed.shape == whole.shape == (int(2 * len(speech) / speed) * 480,)
-    assert np.abs(streamed - whole).max() < 1e-3
+    assert np.abs(streamed - whole).max() < 1e-4
 
 
 def test_the_streaming_mask_matters(tiny: tuple, speech: list[int]) -> None:

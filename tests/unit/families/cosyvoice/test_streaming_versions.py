@@ -73,7 +73,7 @@ def test_a_v3_stream_equals_one_pass(versions: Callable[[int], Version], hop: in
     (whole,) = vocode(call, config.hift, [at_speed(mel, speed)], [7])
     streamed = np.concatenate(chunks)
     assert len(chunks) > 1 and streamed.shape == whole.shape == (int(2 * len(tokens) / speed) * 480,)
-    assert np.abs(streamed - whole).max() < 1e-3  # phase integrates the last bits of f0
+    assert np.abs(streamed - whole).max() < 1e-4
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -146,6 +146,7 @@ def test_the_new_fades_keep_the_level_and_the_published_do_not() -> None:
     for published, low, high in ((False, 1.0, 1.0), (True, 1.05, 1.09)):
         rising, falling = fades(34, published)
         assert len(rising) == len(falling) == 34 and (np.diff(rising) > 0).all() and (np.diff(falling) < 0).all()
+        np.testing.assert_allclose(rising, falling[::-1], atol=1e-6)  # neither chunk is favoured
         assert low - 1e-6 <= (rising + falling).min() and (rising + falling).max() <= high + 1e-6
 
 
@@ -173,7 +174,7 @@ def test_v1_speech_has_no_seams_in_the_vocoder(versions: Callable[[int], Version
     stream = VocoderStream(call, config.hift, 9)
     pieces = [stream.push(mel[:, :, start : start + 45], last=start == 135) for start in (0, 45, 90, 135)]
     (whole,) = vocode(call, config.hift, [mel], [9])
-    assert np.abs(np.concatenate(pieces) - whole).max() < 1e-3
+    assert np.abs(np.concatenate(pieces) - whole).max() < 1e-4
 
 
 def test_two_v1_streams_side_by_side_equal_each_alone(versions: Callable[[int], Version]) -> None:
