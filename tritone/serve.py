@@ -144,7 +144,7 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
     server = Server(models, build, env, home, options, name=f"server-{args.http_port}")
     most = args.max_server_mb << 20
     said = {PARAMETER: label(args.checkpoint, build)}
-    service = Service(family, server, ports, args.host, limits, tls, on_gpu, most, said)
+    service = Service(family, server, ports, args.host, limits, tls, on_gpu, most, said, args.alias)
     created(service)
     return family, service.start(args.timeout, show)
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from server.conftest import text, write_speech_tokenizer
+from support.published_client import speak
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -89,12 +90,13 @@ def stream(client: grpc.InferenceServerClient, model: str, inputs: Inputs) -> li
         client.stop_stream()
 
 
-def test_published_client_speaks_through_both_entries(
+def test_published_client_speaks_in_both_modes_under_one_name(
     served: tuple[int, Service], client: grpc.InferenceServerClient
 ) -> None:
-    model = f"cosyvoice{served[0]}"
-    inputs = recording(2.0) | {"reference_text": text("A word."), "target_text": text("Hi you.")}
-    spoken, chunks = whole(client, model, inputs), stream(client, model, inputs)
+    model, wav = f"cosyvoice{served[0]}", recording(2.0)["reference_wav"][0][0]
+    arguments = ["--server-addr=127.0.0.1", f"--server-port={served[1].ports.grpc}", "--reference-text=A word."]
+    arguments += ["--target-text=Hi you.", f"--model-name={model if served[0] > 1 else 'cosyvoice2'}"]
+    (spoken,), chunks = (speak([*arguments, f"--mode={mode}"], wav, model=model) for mode in ("offline", "streaming"))
     assert spoken.size > 10000 and np.abs(spoken).max() > 1e-3
     assert len(chunks) > 1 and sum(chunk.size for chunk in chunks) == pytest.approx(spoken.size, rel=0.01)
     config = client.get_model_config(model, as_json=True)["config"]

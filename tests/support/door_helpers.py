@@ -23,8 +23,14 @@ from tritone.door.rpc.door import GrpcDoor
 from tritone.server.flags import Flags
 
 SAID = {"checkpoint": "nano 0123456789ab"}
+INPUTS = {"target_text": "BYTES", "speed": "FP32", "seed": "INT64", "reference_wav_len": "INT32", "quiet": "BOOL"}
 ENTRIES = Entries(
-    (Entry("voice", "whole", 100, SAID), Entry("voice_stream", "stream", 100), Entry("tokens", "service"))
+    (
+        Entry("voice", "whole", 100, SAID, INPUTS, "voice_stream"),
+        Entry("voice_stream", "stream", 100, inputs=INPUTS),
+        Entry("tokens", "service"),
+    ),
+    {"other_voice": "voice"},
 )
 
 

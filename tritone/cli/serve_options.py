@@ -104,6 +104,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--max-server-mb", type=positive, default=1024, metavar="MB",
         help="memory of Triton's own process above which it is started again once it is idle (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--alias", action="append", default=[], metavar="NAME",
+        help="another name under which clients may ask for the model, such as cosyvoice2_dit or spark_tts for clients "
+        "that know these only; can be repeated",
+    )  # fmt: skip
     parser.add_argument("--tls-certificate", type=Path, metavar="PEM", help="certificate chain of the public ports")
     parser.add_argument("--tls-key", type=Path, metavar="PEM", help="its key")
     parser.add_argument(

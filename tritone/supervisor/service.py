@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 
@@ -29,6 +29,7 @@ class Service:
         waits: whether models wait for another server, so that doing nothing is no sign of being stuck.
         most_memory: resident bytes of Triton itself above which it is started again.
         parameters: what the configs of the entries say to clients beside Triton's own parameters.
+        aliases: further names under which clients may ask for the family's model.
     """
 
     def __init__(
@@ -42,11 +43,12 @@ class Service:
         waits: bool = False,
         most_memory: int = 1 << 30,
         parameters: Mapping[str, str] | None = None,
+        aliases: Sequence[str] = (),
     ) -> None:
         self.family, self.triton, self.ports, self.host = family, triton, ports, host
         triton.env[VARIABLE] = str(triton.flags)
         self.door = Door(
-            entries_of(family, parameters),
+            entries_of(family, parameters, aliases),
             needs(family),
             Sockets(triton.http, triton.grpc, triton.metrics),
             Flags(triton.flags),

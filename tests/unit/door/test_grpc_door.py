@@ -56,16 +56,20 @@ def test_only_entries_are_served(tmp_path: Path) -> None:
             with pytest.raises(grpc.RpcError) as error:
                 await call
             assert status(error.value) == (
-                "NOT_FOUND", "model 'voice_llm' is not served; the models are tokens, voice, voice_stream"
+                "NOT_FOUND", "model 'voice_llm' is not served; the models are other_voice, tokens, voice, voice_stream"
             )  # fmt: skip
         index = await place.client.RepositoryIndex(pb.RepositoryIndexRequest())
         assert [model.name for model in index.models] == ["voice", "voice_stream", "tokens"]
         assert (await place.client.ModelConfig(pb.ModelConfigRequest(name="voice"))).config.name == "voice"
         assert not (await place.client.ModelReady(pb.ModelReadyRequest(name="voice_llm"))).ready
+        # Another name of the model is Triton's name inside, and the client's own in the answer.
+        assert (await place.client.ModelConfig(pb.ModelConfigRequest(name="other_voice"))).config.name == "voice"
+        assert (await place.client.ModelReady(pb.ModelReadyRequest(name="other_voice"))).ready
+        assert (await place.client.ModelInfer(ask("other_voice"))).model_name == "other_voice"
 
     triton = FakeTriton()
     run(tmp_path, triton, test)
-    assert triton.requests == []
+    assert [request.model_name for request in triton.requests] == ["voice"]
 
 
 def test_calls_that_change_the_server_are_closed(tmp_path: Path) -> None:

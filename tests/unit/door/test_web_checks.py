@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import pytest
+from support.door_helpers import INPUTS
 
 from tritone.door.refusal import Refused
 from tritone.door.web.checks import MANY, check_generate, check_infer
@@ -68,6 +69,9 @@ def test_a_shape_that_lies_is_refused(shape: Any, said: str) -> None:
         ({"data": [1, 1 << 64, 3]}, "x: has a value that is no FP32"),
         ({"data": [1, None, 3]}, "x: has a value that is no FP32"),
         ({"data": [1, True, 3]}, "x: has a value that is no FP32"),
+        ({"datatype": "INT32", "data": [1, 2, 1 << 31]}, "x: has a value that is no INT32"),
+        ({"datatype": "INT64", "data": [1, 2, 1.5]}, "x: has a value that is no INT64"),
+        ({"datatype": "UINT8", "data": [1, 2, -1]}, "x: has a value that is no UINT8"),
         ({"data": [1, [2, 3]]}, "x: has lists beside values in its data"),
         ({"datatype": "BYTES"}, "x: has a value that is no BYTES"),
         ({"datatype": "BYTES", "shape": [1], "data": ["\ud800"]}, "x: is not valid Unicode"),
@@ -175,7 +179,8 @@ def test_what_is_sent_is_what_was_checked_with_the_doors_id() -> None:
     checked = infer({**tensor(), "id": "mine", "parameters": {"sequence_id": 3}})
     assert (checked.client_id, checked.piece, checked.arriving, checked.binary) == ("mine", True, True, None)
     assert json.loads(checked.json_with("a-0")) == {"id": "a-0", **tensor(), "parameters": {"sequence_id": 3}}
-    assert json.loads(check_generate(b'{"id":"x"}').json_with("a-0")) == {"id": "a-0"}
+    generate = check_generate(b'{"id":"x","speed":1}', INPUTS)
+    assert json.loads(generate.json_with("a-0")) == {"id": "a-0", "speed": 1}
 
 
 @pytest.mark.parametrize(
@@ -187,16 +192,28 @@ def test_what_is_sent_is_what_was_checked_with_the_doors_id() -> None:
         ({"target_text": [["hello"]]}, "target_text: is neither"),
         ({"target_text": "\udfff"}, "target_text: is not valid Unicode"),
         ({"parameters": {"x": 1}}, "the request has the parameter 'x'"),
+        ({}, "the request has no inputs; the model's are target_text, speed, seed"),
+        ({"id": "x", "sequence_id": 1}, "the request has no inputs"),
+        ({"text_input": "hello"}, "text_input: the model has no such input; its inputs are target_text, speed, seed"),
+        ({"target_text": "hello", "speakr": "slt"}, "speakr: the model has no such input"),
+        ({"speed": "1.5"}, 'speed: is "1.5"; the model takes a number without quotes (FP32)'),
+        ({"speed": [1, "1.5"]}, 'speed: is "1.5"; the model takes a number'),
+        ({"speed": True}, "speed: is true; the model takes a number without quotes (FP32)"),
+        ({"seed": 1.5}, "seed: is 1.5; the model takes a whole number (INT64)"),
+        ({"reference_wav_len": 1 << 31}, "reference_wav_len: is 2147483648, which INT32 cannot hold"),
+        ({"target_text": 5}, "target_text: is 5; the model takes a text in quotes (BYTES)"),
+        ({"quiet": 1}, "quiet: is 1; the model takes true or false (BOOL)"),
+        ({"target_text": "hello", "sequence_id": {}}, "the request has the parameter 'sequence_id'"),
         ({str(number): 1 for number in range(33)}, "the request has 33 tensors; the limit is 32"),
         ({"id": ["x"]}, "the request's id is not a text"),
     ],
 )
 def test_generate_takes_flat_values_alone(body: Any, said: str) -> None:
     with pytest.raises(Refused) as error:
-        check_generate(json.dumps(body).encode())
+        check_generate(json.dumps(body).encode(), INPUTS)
     assert said in str(error.value)
 
 
 def test_generate_says_how_long_its_text_is() -> None:
-    checked = check_generate('{"target_text":["déjà"],"speed":1.5,"flag":true,"sequence_id":2}'.encode())
+    checked = check_generate('{"target_text":["déjà"],"speed":1.5,"quiet":true,"sequence_id":2}'.encode(), INPUTS)
     assert (checked.text, checked.arriving) == (6, True)

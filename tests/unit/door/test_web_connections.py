@@ -51,6 +51,18 @@ def test_connections_beyond_the_limit_are_closed_at_once_and_others_stay(tmp_pat
     run(tmp_path, test, limits=Limits(connections=3))
 
 
+@pytest.mark.parametrize("sent", [LIVE, b"GET / HTTP/9\r\n\r\n"])
+def test_no_answer_names_the_programs_behind_the_door(tmp_path: Path, sent: bytes) -> None:
+    async def test(place: Web) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+        writer.write(sent)
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert b"server: tritone\r\n" in head and b"aiohttp" not in head and b"python" not in head
+        writer.close()
+
+    run(tmp_path, test)
+
+
 @pytest.mark.parametrize("sent", [b"", LIVE[:20], LIVE[:-2]])
 def test_a_connection_whose_first_request_does_not_come_is_closed(tmp_path: Path, sent: bytes) -> None:
     async def test(place: Web) -> None:

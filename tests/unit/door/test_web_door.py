@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import resource
 import zlib
 from pathlib import Path
@@ -20,6 +21,8 @@ from tritone.door.web.checks import MANY
 from tritone.door.web.door import raise_file_limit
 
 MODEL = "/v2/models/voice"
+STREAMED = re.compile(r"voice(/.*generate_stream)")
+"""A client that asks for a stream gets that of the streaming model."""
 OPEN = {
     *(("GET", path) for path in ("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", MODEL)),
     *(("GET", f"{MODEL}/{name}") for name in ("ready", "config", "stats", "versions/1", "versions/1/ready")),
@@ -60,6 +63,10 @@ def test_tritons_endpoints_are_open_or_shut_and_no_other_passes(tmp_path: Path) 
             body = b'{"target_text":"hello"}' if "generate" in path else json.dumps({"inputs": [spoken]}).encode()
             status, _ = await place.ask(method, path, data=body if method == "POST" else None)
             assert status == 200, path
+            status, _ = await place.ask(
+                method, path.replace("voice", "other_voice"), data=body if method == "POST" else None
+            )
+            assert (status, triton.got[-1].path.count("other")) == (200, 0), path
         reached = len(triton.got)
         for method, path in sorted(SHUT):
             assert await place.ask(method, path) == (403, {"error": f"{path} is closed to clients of this server"})
@@ -74,11 +81,12 @@ def test_tritons_endpoints_are_open_or_shut_and_no_other_passes(tmp_path: Path) 
     run(tmp_path, test, triton)
     # The door answers these two itself.
     own = {("GET", "/v2/health/live"), ("GET", "/v2/health/ready")}
-    assert {(got.method, got.path) for got in triton.got} == OPEN - own
+    reached_by = {(method, STREAMED.sub(r"voice_stream\1", path)) for method, path in OPEN - own}
+    assert {(got.method, got.path) for got in triton.got} == reached_by
 
 
 def test_only_entries_are_served(tmp_path: Path) -> None:
-    said = {"error": "model 'voice_llm' is not served; the models are tokens, voice, voice_stream"}
+    said = {"error": "model 'voice_llm' is not served; the models are other_voice, tokens, voice, voice_stream"}
     inner = "/v2/models/voice_llm"
     triton = PlayedTriton()
 
@@ -201,7 +209,7 @@ def test_a_triton_that_is_gone_is_said_in_words(tmp_path: Path) -> None:
         return web.Response()
 
     async def test(place: Web) -> None:
-        for path, body in ((f"{MODEL}/infer", text_input()), ("/v2/models/voice_stream/generate_stream", {"a": 1})):
+        for path, body in ((f"{MODEL}/infer", text_input()), ("/v2/models/voice_stream/generate_stream", {"seed": 1})):
             async with place.session.post(path, json=body) as reply:
                 assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
                 assert "could not finish the request" in (await reply.json())["error"]

@@ -106,8 +106,8 @@ class GrpcDoor(rpc.GRPCInferenceServiceServicer):
 
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:
         """Return True if the model is served and answers."""
-        known = request.name in self._entries
-        return pb.ModelReadyResponse(ready=known and not self._desk.health.concerns(request.name))
+        entry = self._entries.get(request.name)
+        return pb.ModelReadyResponse(ready=entry is not None and not self._desk.health.concerns(entry.name))
 
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> pb.ServerMetadataResponse:
         """Return Triton's answer."""
@@ -115,12 +115,12 @@ class GrpcDoor(rpc.GRPCInferenceServiceServicer):
 
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
         """Return Triton's answer for a model that is served."""
-        await self._known(context, request.name)
+        request.name = await self._known(context, request.name)
         return await self._plain(context, self._triton.ModelMetadata(request), request.name)
 
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
         """Return Triton's answer for a model that is served, with the parameters of its entry."""
-        await self._known(context, request.name)
+        request.name = await self._known(context, request.name)
         answer = await self._plain(context, self._triton.ModelConfig(request), request.name)
         for key, value in self._entries[request.name].parameters.items():
             answer.config.parameters[key].string_value = value
@@ -129,7 +129,7 @@ class GrpcDoor(rpc.GRPCInferenceServiceServicer):
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> pb.ModelStatisticsResponse:
         """Return Triton's answer for one model that is served, or for all."""
         if request.name:
-            await self._known(context, request.name)
+            request.name = await self._known(context, request.name)
         answer = await self._plain(context, self._triton.ModelStatistics(request), request.name)
         kept = [entry for entry in answer.model_stats if entry.name in self._entries]
         return pb.ModelStatisticsResponse(model_stats=kept)
@@ -155,11 +155,12 @@ class GrpcDoor(rpc.GRPCInferenceServiceServicer):
         except Refused as refusal:
             await abort(context, refusal)
 
-    async def _known(self, context: Context, name: str) -> None:
+    async def _known(self, context: Context, name: str) -> str:
+        """Return the name that Triton knows a served model by."""
         try:
-            self._entries.find(name)
+            return self._entries.find(name).name
         except Refused as refusal:
-            await abort(context, refusal)
+            return str(await abort(context, refusal))
 
     async def _plain(self, context: Context, call: Awaitable[T], name: str = "the server") -> T:
         """Return the answer of a call that runs no model; wait while models are being loaded again."""

@@ -28,10 +28,16 @@ WATCH = 1.0
 
 @dataclass
 class Job:
-    """A request inside Triton: its ticket, the client's own id, and whether it wants to see an empty last answer."""
+    """A request inside Triton.
+
+    Args:
+        client_id, model: the client's own id, and the model it asked for.
+        empty_final: whether the client wants to see an empty last answer.
+    """
 
     ticket: Ticket
     client_id: str
+    model: str
     empty_final: bool
     place: AsyncExitStack
 
@@ -94,20 +100,29 @@ class Relay:
             self._changed.set()
 
     async def _send(self, request: pb.ModelInferRequest) -> None:
-        entry = self._entries.find(request.model_name)
+        asked = request.model_name
+        entry = self._entry(request)
         text = check_request(request, self._desk.limits.request_bytes)
         piece = entry.kind == "stream" and is_piece(request)
         place = AsyncExitStack()
         ticket = await place.enter_async_context(self._desk.admit(entry, text, piece))
-        parameters = request.parameters
-        wants_empty = EMPTY_FINAL in parameters and parameters[EMPTY_FINAL].bool_param
         ticket.arriving = "sequence_id" in request.parameters
-        self._jobs[ticket.id] = Job(ticket, request.id, wants_empty, place)
+        self._jobs[ticket.id] = Job(ticket, request.id, asked, wants_end(request), place)
         ticket.lost.add_done_callback(self._lost)
-        request.id = ticket.id
-        parameters[EMPTY_FINAL].bool_param = True
+        request.id, request.model_name = ticket.id, entry.name
+        request.parameters[EMPTY_FINAL].bool_param = True
         # A write that has begun is finished even if the client leaves, so that the request is known to be inside.
         await asyncio.shield(asyncio.ensure_future(self._upstream.write(request)))
+
+    def _entry(self, request: pb.ModelInferRequest) -> Entry:
+        """Return the entry that answers a request.
+
+        Under the name of a whole utterance, a client that awaits an empty last answer, or sends its text in pieces,
+        is one of a streaming model: it would drop the only answer of the other, or have each piece spoken alone.
+        """
+        entry = self._entries.find(request.model_name)
+        streams = wants_end(request) or "sequence_id" in request.parameters
+        return self._entries.streaming(entry) if streams else entry
 
     async def _pump(self) -> None:
         """Take Triton's answers until every request has ended and the client sends no more."""
@@ -149,7 +164,7 @@ class Relay:
             answer = error_answer(self._explain(answer.error_message, job.ticket.entry), job.client_id)
         else:
             self._desk.spoke(job.ticket, samples(response))
-            response.id = job.client_id
+            response.id, response.model_name = job.client_id, job.model
         if final:
             await self._close(job)
         if answer.error_message or response.outputs or job.empty_final:
@@ -194,6 +209,11 @@ class Relay:
     def _resume(self) -> None:
         for job in self._jobs.values():
             self._desk.resume(job.ticket)
+
+
+def wants_end(request: pb.ModelInferRequest) -> bool:
+    """Return True if the client wants a last answer without data, as clients of decoupled models do."""
+    return EMPTY_FINAL in request.parameters and request.parameters[EMPTY_FINAL].bool_param
 
 
 def error_answer(message: str, client_id: str) -> pb.ModelStreamInferResponse:

@@ -39,12 +39,12 @@ class WholeRequest:
             raise
 
     async def _work(self, request: pb.ModelInferRequest, text: int) -> pb.ModelInferResponse:
-        client_id = request.id
+        client_id, asked = request.id, request.model_name
         async with self._desk.admit(self._entry, text) as ticket:
             self._ticket = ticket
-            request.id = ticket.id
+            request.id, request.model_name = ticket.id, self._entry.name
             answer = await answered(self._desk, ticket, lambda: self._ask(request))
-            answer.id = client_id
+            answer.id, answer.model_name = client_id, asked
             self._desk.spoke(ticket, samples(answer))
             return answer
 

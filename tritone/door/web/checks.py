@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,12 @@ REQUEST_KEYS = ("id", "parameters", "inputs", "outputs")
 INPUT_KEYS = ("name", "shape", "datatype", "parameters", "data")
 OUTPUT_KEYS = ("name", "parameters")
 PARAMETERS = ("sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output")
+KINDS: dict[str, set[type]] = {"BYTES": {str}, "BOOL": {bool}}
+WHOLE = {
+    **{f"INT{bits}": (-(1 << bits - 1), 1 << bits - 1) for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": (0, 1 << bits) for bits in (8, 16, 32, 64)},
+}
+"""The half-open range of each datatype of whole numbers. Triton 2.51 drops the bits that are too many."""
 PACKED = {"FP32": np.float32, "FP64": np.float64}
 
 
@@ -94,8 +101,9 @@ def check_input(tensor: Json, binary: bytes, place: int, most_bytes: int) -> tup
     values = tensor["data"] = flat(name, tensor.get("data"))
     if len(values) != elements:
         raise invalid(name, f"holds {len(values)} values; its shape {shorten(shape)} has room for {elements}")
-    kinds = {str} if datatype == "BYTES" else {bool} if datatype == "BOOL" else {int, float}
-    if not set(map(type, values)) <= kinds or any(type(value) is int and not in_64_bits(value) for value in values):
+    kinds = KINDS.get(datatype, {int} if datatype in WHOLE else {int, float})
+    low, high = WHOLE.get(datatype, (-(1 << 63), 1 << 64))
+    if not set(map(type, values)) <= kinds or any(type(value) is int and not low <= value < high for value in values):
         raise invalid(name, f"has a value that is no {datatype}")
     return 0, sum(size_of(name, value) for value in values) if datatype == "BYTES" else 0
 
@@ -126,23 +134,47 @@ def flat(name: str, data: Any) -> list[Any]:
     raise invalid(name, f"has data nested more than {MAX_RANK} deep")
 
 
-def check_generate(data: bytes) -> Checked:
-    """Return the request in the body of `generate`, whose keys are the model's inputs; raise Refused if it is wrong."""
+def check_generate(data: bytes, declared: Mapping[str, str]) -> Checked:
+    """Return the request in the body of `generate`, whose keys are the model's inputs; raise Refused if it is wrong.
+
+    Args:
+        declared: Triton's datatype of each of the model's inputs by name. Triton itself drops other keys in silence.
+    """
     body = parse(data)
     client_id, parameters = id_of(body), check_parameters("the request", body.get("parameters", {}), PARAMETERS)
-    inputs = {name: value for name, value in body.items() if name not in ("id", "parameters")}
+    # `generate` takes these as the request's own as well.
+    own = {name: value for name, value in body.items() if name in PARAMETERS and name not in declared}
+    check_parameters("the request", own, PARAMETERS)
+    inputs = {name: value for name, value in body.items() if name not in ("id", "parameters", *own)}
     check_names(list(inputs))
+    if not inputs:
+        raise Refused("INVALID_ARGUMENT", f"the request has no inputs; the model's are {', '.join(declared)}")
     longest = 0
     for name, value in inputs.items():
+        if name not in declared:
+            raise invalid(name[:100], f"the model has no such input; its inputs are {', '.join(declared)}")
         for item in value if isinstance(value, list) else [value]:
-            if not isinstance(item, str | int | float):
-                raise invalid(name, "is neither a text or number nor a list of them")
-            if isinstance(item, int) and not in_64_bits(item):
-                raise invalid(name, "has a whole number of more than 64 bits")
-            if isinstance(item, str):
-                longest = max(longest, size_of(name, item))
-    # `generate` takes these as the request's own as well.
-    return Checked(written(body), None, longest, client_id, *sequence({**inputs, **parameters}))
+            longest = max(longest, check_value(name, declared[name], item))
+    return Checked(written(body), None, longest, client_id, *sequence({**own, **parameters}))
+
+
+def check_value(name: str, datatype: str, item: Any) -> int:
+    """Return the bytes of a value of `generate` if it is a text, otherwise 0; raise Refused for another type."""
+    if not isinstance(item, str | int | float):
+        raise invalid(name, "is neither a text or number nor a list of them")
+    if isinstance(item, int) and not in_64_bits(item):
+        raise invalid(name, "has a whole number of more than 64 bits")
+    kind = str if datatype == "BYTES" else bool if datatype == "BOOL" else (int, float)
+    if not isinstance(item, kind) or (isinstance(item, bool) and datatype != "BOOL"):
+        what = {"BYTES": "a text in quotes", "BOOL": "true or false"}.get(datatype, "a number without quotes")
+        raise invalid(name, f"is {json.dumps(item)[:100]}; the model takes {what} ({datatype})")
+    if datatype in WHOLE:
+        if isinstance(item, float):
+            raise invalid(name, f"is {item}; the model takes a whole number ({datatype})")
+        low, high = WHOLE[datatype]
+        if isinstance(item, int) and not low <= item < high:
+            raise invalid(name, f"is {item}, which {datatype} cannot hold")
+    return size_of(name, item) if isinstance(item, str) else 0
 
 
 def written(body: Json) -> bytes:

@@ -8,8 +8,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import web
+from aiohttp import web, web_response
 
+web_response.SERVER_SOFTWARE = "tritone"
+"""The header `Server` of every answer, also of those that aiohttp makes itself; its own names versions."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LOOK = 5.0
 """Seconds between two looks at all connections."""

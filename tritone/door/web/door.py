@@ -135,7 +135,7 @@ class HttpDoor:
     async def _model_ready(self, request: web.Request) -> web.Response:
         entry = self._entry(request)
         if not self._desk.health.concerns(entry.name):
-            return response(await self._triton.get(request.path), request)
+            return response(await self._triton.get(place_of(request, entry)), request)
         return refusal(503, self._desk.health.state.reason)
 
     async def _plain(self, request: web.Request) -> web.Response:
@@ -144,7 +144,7 @@ class HttpDoor:
     async def _about_model(self, request: web.Request) -> web.Response:
         entry = self._entry(request)
         await self._desk.health.wait(entry.name, self._limits.mending_seconds)
-        answer = await self._triton.get(request.path)
+        answer = await self._triton.get(place_of(request, entry))
         if request.path.endswith("/config") and entry.parameters:
             config = json.loads(answer.body)
             further = {key: {"string_value": value} for key, value in entry.parameters.items()}
@@ -166,20 +166,24 @@ class HttpDoor:
             end = json_end(request, data)
             most = self._limits.request_bytes
             checked = await self._bodies.check(data, lambda data: check_infer(data, end, most))
-        return response(await self._triton.whole(entry, request.path, checked), request)
+        return response(await self._triton.whole(entry, place_of(request, entry), checked), request)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
-        entry, checked = await self._generating(request)
-        return response(await self._triton.whole(entry, request.path, checked), request)
+        entry = self._entry(request)
+        if entry.kind == "stream":
+            raise Refused("INVALID_ARGUMENT", f"{entry.name} answers in chunks; ask its generate_stream")
+        checked = await self._generating(request, entry)
+        return response(await self._triton.whole(entry, place_of(request, entry), checked), request)
 
     async def _generate_stream(self, request: web.Request) -> web.StreamResponse:
-        entry, checked = await self._generating(request)
-        return await Events(self._triton, entry, request.path, checked).run(request)
+        # Under the name of a whole utterance, too: a client that asks for a stream awaits chunks.
+        entry = self._entries.streaming(self._entry(request))
+        checked = await self._generating(request, entry)
+        return await Events(self._triton, entry, place_of(request, entry), checked).run(request)
 
-    async def _generating(self, request: web.Request) -> tuple[Entry, Checked]:
-        entry = self._entry(request)
+    async def _generating(self, request: web.Request, entry: Entry) -> Checked:
         async with self._bodies.read(request) as data:
-            return entry, await self._bodies.check(data, check_generate)
+            return await self._bodies.check(data, lambda data: check_generate(data, entry.inputs))
 
     def _entry(self, request: web.Request) -> Entry:
         return self._entries.find(request.match_info["model"][:200])
@@ -188,6 +192,11 @@ class HttpDoor:
     def _triton(self) -> Forward:
         assert self._forward is not None
         return self._forward
+
+
+def place_of(request: web.Request, entry: Entry) -> str:
+    """Return the path of a request with the name that Triton knows the entry by."""
+    return request.path.replace(f"/models/{request.match_info['model']}", f"/models/{entry.name}", 1)
 
 
 def json_end(request: web.Request, data: bytes) -> int | None:
