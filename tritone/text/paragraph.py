@@ -17,7 +17,7 @@ BOUND = 2 * LONGEST
 
 _MARKS = {True: "。？！；：、.?!;", False: ".?!;:"}
 _CUTS = (
-    re.compile(r".*?(?:[，,、；;：:]\s*|\Z)", re.DOTALL),
+    re.compile(r".*?(?:(?:[，、；;：]|(?<!\d)[,:]|[,:](?!\d))\s*|\Z)", re.DOTALL),
     re.compile(r"\s*\S+\s*|\s+"),
     re.compile(r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|.", re.DOTALL),
 )
@@ -60,12 +60,12 @@ def bounded(text: str, length: Callable[[str], int], limit: int = BOUND) -> list
 
 
 def _sentences(text: str, marks: str, stop: str) -> list[str]:
-    """Pieces that end with a mark and the quote that closes them."""
+    """Pieces that end with a mark and the quote that closes them; between two digits, . and : are no such mark."""
     if text[-1] not in marks:
         text += stop
     sentences: list[str] = []
     start = 0
-    for match in re.finditer(f'([{re.escape(marks)}])(["”]?)', text):
+    for match in re.finditer(f'(?!(?<=\\d)[.:]\\d)([{re.escape(marks)}])(["”]?)', text):
         if body := text[start : match.start()]:
             sentences.append(body + match[1])
         if match[2] and sentences:

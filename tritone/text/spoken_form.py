@@ -1,7 +1,7 @@
-"""Chinese and English text as it is spoken: numbers, dates and units in words, the way the published models expect it.
+"""Text as it is spoken: numbers, dates and units in words, in the language that the text is in.
 
-The work is done by wetext and, for English digits it leaves, inflect. Both are optional: without them text passes with
-its digits, and one warning says so.
+English and its numbers are read by our own rules; the work of Chinese is done by wetext, as in the published front end.
+Without that package Chinese passes with its digits, and one warning says so. Other languages keep theirs.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
-from itertools import groupby
 from typing import Any
 
-PACKAGES = ("wetext", "inflect")
+from tritone.text.reading.english import in_words
+from tritone.text.reading.languages import language_of
+from tritone.text.reading.plain import plain_text
+
+PACKAGES = ("wetext",)
 _LOG = logging.getLogger(__name__)
 _LOCK = threading.Lock()
 
@@ -42,16 +46,19 @@ def has_special_tokens(text: str) -> bool:
 def spoken_form(text: str) -> str:
     """Return the text with everything written in symbols in words; unchanged when it holds `<|...|>`.
 
-    Other tags (`[breath]`, `<strong>`, `[AA1]`) stay as they are, and what stands between them is rewritten.
+    Other tags (`[breath]`, `<strong>`, `[AA1]`) stay as they are, and what stands between them is rewritten. A text in
+    a language without rules here keeps its digits.
+
+    Raises InvalidRequest for what has no reading, such as an unknown currency sign in English.
     """
     if has_special_tokens(text):
         return text
-    # The language is set once for the whole text: wetext alone takes a lone number for Chinese.
-    language = "zh" if has_chinese(text) else "en"
-    parts = [part if index % 2 else _rewrite(part, language) for index, part in enumerate(_TAG.split(text.strip()))]
-    if language == "zh":
-        return _chinese("".join(parts))
-    return "".join(part if index % 2 else _spell_digits(part) for index, part in enumerate(parts))
+    text = plain_text(text).strip()
+    # The language is set once for the whole text: a part of it may be a lone number.
+    language = language_of(_TAG.sub(" ", text))
+    read = _READERS.get(language, str)
+    parts = [part if index % 2 else _spaced(part, read) for index, part in enumerate(_TAG.split(text))]
+    return _chinese("".join(parts)) if language == "zh" else "".join(parts)
 
 
 def missing_packages() -> list[str]:
@@ -79,29 +86,25 @@ def _wetext() -> Any:
     return wetext.Normalizer(operator="tn", remove_erhua=False)
 
 
-@lru_cache(maxsize=1)
-def _inflect() -> Any:
-    if find_spec("inflect") is None:
-        return None
-    import inflect
-
-    return inflect.engine()
-
-
-def _rewrite(text: str, language: str) -> str:
-    """Return the text through wetext, with the space around it; as it was where wetext is missing or cannot read it."""
+def _spaced(text: str, read: Callable[[str], str]) -> str:
+    """Return a part of the text as it is read, with the space that was around it."""
     bare = text.strip()
-    if not bare or (normalizer := _wetext()) is None:
-        return text
     before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return before + read(bare) + after if bare else text
+
+
+def _chinese_words(text: str) -> str:
+    """Return Chinese text through wetext; as it was where wetext is missing or cannot read it."""
+    if (normalizer := _wetext()) is None:
+        return text
     try:
         with _LOCK:
-            spoken = str(normalizer.normalize(bare, lang=language))
+            spoken = str(normalizer.normalize(text, lang="zh"))
     except (AssertionError, IndexError, KeyError, RuntimeError, ValueError) as error:
-        _LOG.warning("text stays as it is written, wetext cannot read it (%s): %.60s", type(error).__name__, bare)
+        _LOG.warning("text stays as it is written, wetext cannot read it (%s): %.60s", type(error).__name__, text)
         return text
     # wetext 0.1.8 returns quotes and backslashes escaped.
-    return before + re.sub(r'\\(["\\])', r"\1", spoken) + after
+    return re.sub(r'\\(["\\])', r"\1", spoken)
 
 
 def _chinese(text: str) -> str:
@@ -112,18 +115,4 @@ def _chinese(text: str) -> str:
     return _TRAILING_COMMAS.sub("。", text)
 
 
-def _spell_digits(text: str) -> str:
-    """Return every run of digits as English words."""
-    engine = _inflect()
-    if engine is None:
-        return text
-    return "".join(
-        _number(engine, "".join(run)) if decimal else "".join(run) for decimal, run in groupby(text, str.isdecimal)
-    )
-
-
-def _number(engine: Any, digits: str) -> str:
-    """Return a number in words; digit by digit beyond what has a name."""
-    if len(digits) > 36:
-        return " ".join(str(engine.number_to_words(digit)) for digit in digits)
-    return str(engine.number_to_words(digits))
+_READERS: dict[str, Callable[[str], str]] = {"zh": _chinese_words, "en": in_words}

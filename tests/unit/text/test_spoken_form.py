@@ -14,7 +14,7 @@ from tritone.text.spoken_form import spoken_form
 
 @pytest.fixture
 def no_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    caches = (module._wetext, module._inflect, module._warn_once)
+    caches = (module._wetext, module._warn_once)
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     for cache in caches:
         cache.cache_clear()
@@ -30,42 +30,44 @@ def no_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("It's 50% off [laughter] in 2024.", "It's fifty percent off [laughter] in twenty twenty four."),
         ('He said "3 \\ 4"', 'He said "three \\ four"'),
         ("Say [AA1] and <strong>5</strong>.", "Say [AA1] and <strong>five</strong>."),
-        ("今天有3.5元，2024年1月5日。", "今天有三点五元，二零二四年一月五日。"),
-        ("高管[j][ǐ]予好评，", "高管[j][ǐ]予好评。"),
-        ("你 好 hello world（真）的，", "你好hello world真的。"),
         ("<|en|>50% off", "<|en|>50% off"),
         ("你好 5 <|endofprompt|>", "你好 5 <|endofprompt|>"),
+        ("[AA1] x_y@z.com #3", "[AA1] x underscore y at z dot com number three"),
+        ("1" * 40, ", ".join(["one one one one"] * 10)),
+        (
+            "Order #5 costs $5.99 – 50% off.",
+            "Order number five costs five dollars and ninety nine cents – fifty percent off.",
+        ),
+        ("The ﬁrst x² 12 ٣", "The first x squared twelve three"),
     ],
 )
 def test_text_in_words(text: str, spoken: str) -> None:
-    pytest.importorskip("wetext")
-    pytest.importorskip("inflect")
     assert spoken_form(text) == spoken
 
 
-def test_text_that_the_library_cannot_read_stays(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("今天有3.5元，2024年1月5日。", "今天有三点五元，二零二四年一月五日。"),
+        ("高管[j][ǐ]予好评，", "高管[j][ǐ]予好评。"),
+        ("你 好 hello world（真）的，", "你好hello world真的。"),
+    ],
+)
+def test_chinese_text_in_words(text: str, spoken: str) -> None:
     pytest.importorskip("wetext")
-    with caplog.at_level(logging.WARNING):
-        assert spoken_form("[AA1] x_y@z.com #3").startswith("[AA1] x_y@z.com #")
-    assert "text stays as it is written, wetext cannot read it" in caplog.text
-
-
-def test_numbers_beyond_words_are_read_digit_by_digit() -> None:
-    pytest.importorskip("inflect")
-    assert module._spell_digits("1" * 40) == " ".join(["one"] * 40)
-    assert module._spell_digits("x² 12 ٣") == "x² twelve three"
+    assert spoken_form(text) == spoken
 
 
 def test_without_the_packages_text_passes_and_one_warning_says_so(
     no_packages: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert spoken_form("It is 50% off.") == "It is 50% off."
+        assert spoken_form("It is 50% off.") == "It is fifty percent off."
         assert spoken_form("今天 3 元.") == "今天3元。"
     messages = [record.getMessage() for record in caplog.records]
     assert messages == [
         "numbers, dates and symbols in text stay as they are written, because text normalisation is not fully "
-        "installed (wetext, inflect); run: pip install 'tritone[text]'"
+        "installed (wetext); run: pip install 'tritone[text]'"
     ]
 
 
@@ -106,6 +108,13 @@ def test_no_segment_is_longer_than_the_bound_and_nothing_is_lost() -> None:
         pieces = bounded(text, len)
         assert "".join(pieces) == text and max(map(len, pieces)) <= BOUND
     assert [len(piece) for piece in bounded("，".join(["好" * 150] * 5), len)] == [151, 151, 151, 151, 150]
+
+
+def test_a_number_is_never_cut() -> None:
+    text = " ".join(["Das sind 3.500,75 Euro am 24.12.2024 um 10:30 Uhr"] * 25)
+    for pieces in (paragraphs(text, words, False), bounded(text, len, 60)):
+        assert len(pieces) > 1
+        assert sum(piece.count(number) for piece in pieces for number in ("3.500,75", "24.12.2024", "10:30")) == 75
 
 
 def test_a_tag_is_never_cut() -> None:

@@ -40,21 +40,21 @@ def test_symbols(text: str, symbols: str) -> None:
 @pytest.mark.parametrize(
     ("text", "spoken"),
     [
-        ("MP3", "MP 3"),
-        ("the '90s and 1985s", "the nineties and nineteen eighty-fives"),
-        ("24/7", "24 7"),
+        ("MP3", "MP three"),
+        ("the '90s and 1985s", "the nineties and nineteen eighty fives"),
+        ("24/7", "twenty four seven"),
         ("1/2 cup", "one half cup"),
-        ("12/25/2020", "12/25/2020"),
-        ("192.168.0.1", "192 point 168 point 0 point 1"),
+        ("12/25/2020", "December twenty fifth, twenty twenty"),
+        ("192.168.0.1", "one nine two dot one six eight dot zero dot one"),
         ("foo@bar.com", "foo at bar dot com"),
         ("the U.S. now", "the U.S. now"),
-        ("¥7, 100 % & 20°C", "7 yen, 100 percent and 20 degrees C"),
-        ("5'4\" tall", "5 4 tall"),
-        ("10 am", "10 a M"),
-        ("3rd", "3rd"),
+        ("¥7, 100 % & 20°C", "seven yen, one hundred percent and twenty degrees Celsius"),
+        ("5'4\" tall", "five foot four tall"),
+        ("10 am", "ten AM"),
+        ("3rd", "third"),
         ("naïve “café”", 'naive "cafe"'),
         ("co\u00adop 🎉", "coop"),
-        ("1" * 18, " ".join("1" * 18)),
+        ("1" * 18, ", ".join(["one one one"] * 6)),
         ("hello\x00world", "hello world"),
     ],
 )
@@ -87,6 +87,8 @@ def test_the_same_text_gives_the_same_symbols() -> None:
 def test_another_script_is_refused_by_name() -> None:
     with pytest.raises(InvalidRequest, match="target_text: this voice speaks English and has no sounds for 你 好"):
         phonemize("hi 你好")
+    with pytest.raises(InvalidRequest, match="has no sounds for ௰"):
+        phonemize("number ௰")
 
 
 def test_nothing_to_say_is_refused() -> None:

@@ -41,7 +41,7 @@ _RADICALS = dict(
     )
 )
 # Wide and small forms that keep their shape: punctuation of Chinese and Japanese, and what could become a tag.
-_KEPT_WIDE = frozenset("，！？：；（）［］｛｝＜＞｜～．＂＇｀…‥´¨¯¸‾＼﹤﹥﹛﹜﹝﹞")
+_KEPT_WIDE = frozenset("，！？：；（）［］｛｝＜＞｜～．＂＇｀…‥″‴´¨¯¸‾＼﹤﹥﹛﹜﹝﹞")
 _SPELLED_OUT = frozenset(
     f"<{form}>"
     for form in (
@@ -73,7 +73,7 @@ def plain_text(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def _plain(character: str) -> str:
-    """Return what stands for one character; between edges where it is a number of its own."""
+    """Return the plain form of one character, with edges around a number: Ａ -> A, ① -> 1."""
     if character in _SAME:
         return _SAME[character]
     if character.isascii() or character in SUPERSCRIPTS or character in _KEPT_WIDE:

@@ -16,14 +16,19 @@ from pathlib import Path
 from tritone.families.bert_vits2.text.packages import need
 from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks, one_line
 from tritone.families.bert_vits2.text.symbols import PUNCTUATION, Cleaned, padded, spread
-from tritone.text.spoken_form import spoken_form
+from tritone.text.reading.en.capitals import capitals_as_words
+from tritone.text.reading.english import in_words
+from tritone.text.reading.plain import plain_text
 
 Phones = tuple[tuple[str, ...], tuple[int, ...]]
 _DICTIONARY = Path(__file__).with_name("cmudict.txt.xz")
 _OTHER = re.compile(f"[^A-Za-z0-9 {MARKS}]")
 _PIECE = re.compile(f"[A-Za-z0-9]+(?:'[A-Za-z]+)*|[{MARKS}]")
+_DOTTED = re.compile(r"(?<!\w)(?:[A-Za-z]\.){2,}(?=(\s+[A-Z]|\s*$)?)")
+_PLAIN_LETTERS = str.maketrans(
+    {"æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "ß": "ss"}
+)
 _CONSONANT_TONE = 3
-_SIGNS = {"&": " and ", "@": " at ", "%": " percent ", "+": " plus ", "=": " equals "}
 _ARPABET = {
     **{same: same for same in ("b", "d", "f", "k", "l", "m", "n", "p", "s", "t", "w", "z")},
     **{"d͡ʒ": "jh", "h": "hh", "j": "y", "t͡ʃ": "ch", "v": "V", "ð": "dh", "ŋ": "ng", "ɡ": "g", "ɹ": "r", "ʃ": "sh"},
@@ -41,12 +46,10 @@ _ENDINGS: tuple[tuple[frozenset[str], tuple[str, ...]], ...] = (
 
 def normalize(text: str) -> str:
     """Return the text in plain letters and known punctuation, numbers and dates in words, with single spaces."""
+    text = in_words(one_line(plain_text(text))).translate(_PLAIN_LETTERS)
     text = "".join(c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn")
-    # Other letters are dropped first: with a single Chinese character, `spoken_form` would write numbers in Chinese.
-    text = "".join(c for c in text if c.isascii() or not c.isalpha())
-    text = spoken_form(one_line(text))
-    for sign, word in _SIGNS.items():
-        text = text.replace(sign, word)
+    text = capitals_as_words(text, _dictionary().__contains__)
+    text = _DOTTED.sub(lambda match: match.group().replace(".", "").upper() + "." * (match[1] is not None), text)
     return " ".join(_OTHER.sub(" ", known_marks(text)).split())
 
 
@@ -72,7 +75,10 @@ def word_phones(word: str) -> Phones:
 
 
 def _piece(piece: str) -> Phones:
-    return ((piece,), (0,)) if piece in PUNCTUATION else word_phones(piece)
+    if piece in PUNCTUATION:
+        return (piece,), (0,)
+    # What `normalize` left in capitals is spelled, also where the dictionary has a word: US, IT.
+    return _letter_to_sound(piece) if len(piece) > 1 and piece.isalpha() and piece.isupper() else word_phones(piece)
 
 
 def _over_tokens(pieces: list[str], tokens: list[str]) -> list[Phones]:

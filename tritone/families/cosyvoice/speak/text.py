@@ -21,6 +21,7 @@ from tritone.families.cosyvoice.lm import special_tokens
 from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT, END_OF_TEXT
 from tritone.text.paragraph import bounded, paragraphs
 from tritone.text.phonemes import SYMBOLS, phonemize
+from tritone.text.reading.english import in_words
 from tritone.text.split import split_text
 from tritone.text.spoken_form import has_chinese, has_special_tokens, spoken_form
 from tritone.text.tokenizer import TextTokenizer
@@ -77,19 +78,23 @@ class TextFrontend:
         return tokenizer
 
     def normalize(self, text: str) -> str:
-        """Return the text with numbers and symbols put in words; unchanged if it contains `<|...|>`."""
+        """Return the text with numbers and symbols put in words; unchanged if it contains `<|...|>`.
+
+        Phones are made of text as it is: `encode` reads its numbers as well.
+        """
         return text if self.kind == "phonemes" else spoken_form(text)
 
     def segments(self, text: str, normalize: bool = True) -> list[list[int]]:
         """Return the ids of the text's segments in order; each is synthesised on its own.
 
         As published, text with `<|...|>` is neither rewritten nor divided, unless it is longer than any segment may be.
+        Numbers are put in words before the text is divided, so no cut lies within one.
 
         Args:
             normalize: put numbers in words and divide the text; False treats it like text with `<|...|>`.
         """
         if self.kind == "phonemes":
-            return [self.encode(segment) for segment in split_text(text)]
+            return [self.encode(segment) for segment in split_text(in_words(text))]
         chinese = has_chinese(text)
 
         def length(piece: str) -> int:
