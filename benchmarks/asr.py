@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.resample import resample
+from tritone.checkpoint.lines import text_lines
 from tritone.errors import InvalidRequest
 
 RATE = 16000
@@ -25,7 +26,7 @@ HARVARD = Path(__file__).with_name("harvard.txt")
 
 def sentences(path: Path = HARVARD) -> list[str]:
     """Return the sentences of a text file, one per line; the default is 30 of the IEEE Harvard sentences (1969)."""
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.strip() for _, line in text_lines(path)]
 
 
 def transcribe(wav: np.ndarray, rate: int) -> str:

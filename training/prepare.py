@@ -25,6 +25,7 @@ from training.corpus.data import Corpus
 from training.corpus.manifest import write_manifest
 from training.corpus.sentences import fortune_files, read_texts, sentences, shares
 from training.recipes import RECIPES
+from tritone.checkpoint.lines import text_lines
 from tritone.errors import ConfigError, EnvironmentProblem
 
 
@@ -35,7 +36,7 @@ def make_flite_corpus(
     files = texts or fortune_files()
     if not files:
         raise EnvironmentProblem("no text to speak: run apt-get install fortunes, or give files with --text.")
-    excluded = [line for path in exclude for line in path.read_text(encoding="utf-8").splitlines()]
+    excluded = [line for path in exclude for _, line in text_lines(path)]
     usable = sentences(read_texts(files), exclude=excluded)
     if len(usable) < count:
         raise ConfigError(

@@ -210,11 +210,22 @@ def read_value(tensor: Tensor, value: Any) -> np.ndarray:
     if tensor.dtype == "bytes":
         if not isinstance(value, str):
             raise InvalidRequest(tensor.name, f"is a {type(value).__name__}; give a string")
-        return np.array([[value.encode()]], object)
-    array = np.asarray(value)
+        try:
+            return np.array([[value.encode()]], object)
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(value[error.start]):04X} at character {error.start + 1}"
+            raise InvalidRequest(tensor.name, f"has half of a surrogate pair, {half}; give whole characters") from error
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError):
+        array = np.zeros(0, object)
     # Sound as an array of integers has another scale; a single integer is just a number.
     kinds = "iu" if tensor.dtype.startswith("int") else "f" if array.ndim else "fiu"
     if array.dtype.kind not in kinds or array.ndim > 2 or (array.ndim == 2 and len(array) != 1):
         given = f"{array.dtype} {list(array.shape)}"
         raise InvalidRequest(tensor.name, f"takes one number or one row of {tensor.dtype}, got {given}")
+    if kinds == "iu" and array.size:
+        low, high = int(np.iinfo(tensor.dtype).min), int(np.iinfo(tensor.dtype).max)
+        if not low <= int(array.min()) <= int(array.max()) <= high:
+            raise InvalidRequest(tensor.name, f"is beyond the {low} to {high} of {tensor.dtype}")
     return array.astype(tensor.dtype).reshape(1, -1)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from training.core import distributed
+from tritone.checkpoint.lines import text_lines
 
 STARTS = "starts.jsonl"
 PACKAGES = ("torch", "numpy", "numba", "transformers", "scipy", "soundfile", "tensorboard", "matplotlib")
@@ -57,8 +58,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
 def last_config(out: Path) -> dict[str, Any] | None:
     """Return the configuration of the last start in `out`, None for a new folder."""
     path = out / STARTS
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return dict(json.loads(lines[-1])["config"]) if lines else None
+    lines = text_lines(path) if path.exists() else []
+    return dict(json.loads(lines[-1][1])["config"]) if lines else None
 
 
 def git(folder: Path) -> dict[str, Any]:

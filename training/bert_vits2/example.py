@@ -32,6 +32,7 @@ from training.bert_vits2.preparation.shards import mapped
 from training.corpus import flite
 from training.corpus.sentences import fortune_files, read_texts, sentences
 from tritone.audio.wav import read_wav, write_wav
+from tritone.checkpoint.lines import text_lines
 from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "bert_vits2_small.json"
@@ -95,7 +96,7 @@ def english_sentences(exclude: Sequence[Path]) -> list[str]:
     files = fortune_files()
     if not files:
         raise EnvironmentProblem("missing: English texts. Run: apt-get install fortunes")
-    excluded = [line for path in exclude for line in path.read_text(encoding="utf-8").splitlines()]
+    excluded = [line for path in exclude for _, line in text_lines(path)]
     texts = sentences(read_texts(files), 3, 9, excluded)
     return [texts[i] for i in np.random.default_rng(0).permutation(len(texts))]
 

@@ -10,7 +10,7 @@ import soundfile
 from tqdm import tqdm
 
 from tritone.audio.wav import check_header
-from tritone.checkpoint.documents import read_text
+from tritone.checkpoint.lines import text_lines
 from tritone.errors import ConfigError, TritoneError
 from tritone.text.phonemes import phonemize
 
@@ -29,7 +29,7 @@ def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
         raise ConfigError(
             f"{path} does not exist; it should have lines `id|text` or `id|text|speaker` for {folder}/wavs/ID.wav."
         )
-    rows = [line.split("|") for line in read_text(path, METADATA_BYTES).splitlines() if line.strip()]
+    rows = [line.split("|") for _, line in text_lines(path, METADATA_BYTES)]
     widths = {len(row) for row in rows}
     if len(widths) != 1 or not widths <= {2, 3, 4}:
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import Any
 from training.core.lineage import before
 from training.core.run import FINISHED
 from training.corpus.data import Corpus
+from tritone.checkpoint.lines import text_lines
 
 RUNS = {
     "tokenizer": "speech tokenizer (FSQ, 25 Hz, 6561 codes)",
@@ -74,7 +75,7 @@ def model_card(corpus: Corpus, runs: Path, sizes: dict[str, int], quality: list[
 def _run_row(run: Path, title: str) -> str:
     """Return one line of the training table: the length of the run and the evaluation of the network that was kept."""
     finished = json.loads((run / FINISHED).read_text())
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for _, line in text_lines(run / "metrics.jsonl")]
     best = rows[-1] if run.name in TAKEN_LAST else min(rows, key=lambda row: float(row[finished["metric"]]))
     scores = ", ".join(f"{k} {v:.4g}" for k, v in best.items() if k not in ("step", "epoch", "minutes"))
     steps, minutes = before(run)

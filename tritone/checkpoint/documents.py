@@ -45,7 +45,17 @@ def read_text(path: Path, limit: int = SETTINGS, kind: type[TritoneError] = Conf
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise kind(f"{path} is not text in UTF-8: {error}") from error
+        raise kind(f"{path} is not text in UTF-8: {_undecoded(error)}") from error
+
+
+def _undecoded(error: UnicodeDecodeError) -> str:
+    """Return the place of bytes that are not UTF-8, and what to do about them."""
+    data, at = error.object, error.start
+    utf_16 = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    found = f"byte 0x{data[at]:02x} ({error.reason})" + (", the byte-order mark of UTF-16" if utf_16 else "")
+    remedy = f"iconv -f {'UTF-16' if utf_16 else 'GB18030'} -t UTF-8 FILE > NEW"
+    which = "" if utf_16 else ", where GB18030 is the encoding that it has"
+    return f"line {data.count(10, 0, at) + 1}: {found}; save it as UTF-8, for example with: {remedy}{which}"
 
 
 def check_size(path: Path, limit: int = VOCABULARY, kind: type[TritoneError] = ConfigError) -> None:
@@ -67,15 +77,20 @@ def read_object(path: Path, limit: int = SETTINGS, kind: type[TritoneError] = Co
     return value
 
 
-def parse_json(text: str, name: str, kind: type[TritoneError] = ConfigError) -> Any:
+def parse_json(text: str, name: str, kind: type[TritoneError] = ConfigError, strict: bool = False) -> Any:
     """Return the value in a JSON text.
+
+    Args:
+        strict: refuse keys that occur twice in an object, of which the last would count, and NaN and Infinity.
 
     Raises:
         TritoneError: of the given kind, beginning with `name`; the text is not JSON, nests deeper than `DEPTH`, or has
             more than `NODES` values.
     """
     try:
-        value = json.loads(text)
+        value = json.loads(
+            text, object_pairs_hook=_unique if strict else None, parse_constant=_no_number if strict else None
+        )
     except RecursionError:
         raise kind(f"{name} nests lists or objects too deeply; at most {DEPTH} may be inside each other") from None
     except ValueError as error:
@@ -89,6 +104,19 @@ def parse_json(text: str, name: str, kind: type[TritoneError] = ConfigError) -> 
         if nodes > NODES:
             raise kind(f"{name} has more than {NODES} values, which are too many")
     return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} occurs twice in one object")
+        found[key] = value
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def parse_yaml(text: str, name: str, loader: Any = None, kind: type[TritoneError] = ConfigError) -> Any:

@@ -5,8 +5,9 @@
 A line is an object with the published fields: `text`, optionally `prompt_audio` with `prompt_text` (both speakers in
 one recording), or `prompt_audio_speaker1` and `..2` with `prompt_text_speaker1` and `..2`. `base_path` is the folder of
 relative names of recordings, by default the folder of the JSONL file. Other fields are inputs of a request by name
-(`seed`, `max_seconds`, `normalize`, `temperature`). Dialogue n, counted from 0, is written to `output_n.wav`, and
-`results.jsonl` has a result for each. A faulty line is reported, the others are synthesised, and the exit status is 1.
+(`seed`, `max_seconds`, `normalize`, `temperature`). Dialogue n, counted from 0 without blank lines, is written to
+`output_n.wav`, and `results.jsonl` has a result for each. A faulty line is reported and keeps its number, the others
+are synthesised, and the exit status is 1. A file without one JSON object is an error before anything is loaded.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from typing import Any
 import numpy as np
 
 from tritone.audio.wav import write_wav
-from tritone.checkpoint.documents import VOCABULARY, parse_json, read_text
+from tritone.build.disk import disk_problems
+from tritone.checkpoint.lines import JsonLine, read_json_lines
 from tritone.engines.open import ENGINES, engine_name
-from tritone.errors import ConfigError, InvalidRequest, TritoneError
+from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.reference import read_recording
 from tritone.load import Model, load_model, read_request
 from tritone.stage import Arrays, Host
 
+EXAMPLE = '{"text": "[S1]Hello."}'
 TOGETHER = 8
 """The default number of dialogues to decode together; memory grows with the longest."""
 NAMES = {
@@ -40,6 +43,7 @@ NAMES = {
     "prompt_text_speaker2": "reference_text_2",
 }
 """The published fields of a line, and the inputs of a request that they become."""
+RECORDINGS = tuple(name for name in NAMES if name.startswith("prompt_audio"))
 
 
 @dataclass(frozen=True)
@@ -51,46 +55,48 @@ class Line:
     request: Arrays | TritoneError
 
 
-def read_lines(path: Path, model: Model) -> list[Line]:
-    """Return every dialogue of the file; TritoneError when the file is missing or empty."""
-    if not path.is_file():
-        raise TritoneError(f"{path} does not exist; give a file with one JSON object on each line")
-    written = [(n, text) for n, text in enumerate(read_text(path, VOCABULARY).splitlines(), 1) if text.strip()]
-    if not written:
-        raise TritoneError(f'{path} is empty; write one JSON object on each line, such as {{"text": "[S1]Hello."}}')
-    return [Line(index, number, read_line(text, path, model)) for index, (number, text) in enumerate(written)]
-
-
-def read_line(text: str, path: Path, model: Model) -> Arrays | TritoneError:
-    """Return the request of one line, or its error."""
+def read_line(index: int, line: JsonLine, folder: Path, model: Model) -> Line:
+    """Return a line with its request or its error; recordings with relative names are in the folder."""
+    if isinstance(line.value, str):
+        return Line(index, line.number, InvalidRequest("line", line.value))
     try:
-        item = parse_json(text, "the line")
-        if not isinstance(item, dict):
-            raise InvalidRequest("line", f"holds a {type(item).__name__}, not an object")
-        return item_request(item, path.parent, model)
-    except ConfigError as error:
-        return InvalidRequest("line", str(error).removeprefix("the line "))
+        return Line(index, line.number, item_request(line.value, folder, model))
     except TritoneError as error:
-        return error
+        return Line(index, line.number, error)
 
 
 def item_request(item: dict[str, Any], folder: Path, model: Model) -> Arrays:
     """Return an item as a request; its recordings are read, mixed down and resampled."""
-    fields = dict(item)
-    text, base = fields.pop("text", ""), folder / str(fields.pop("base_path", "") or "")
-    if not isinstance(text, str):
-        raise InvalidRequest("text", f"is a {type(text).__name__}; give a string")
+    fields = {name: value for name, value in item.items() if value is not None and value != ""}
+    if "target_text" in fields:
+        raise InvalidRequest("target_text", "is called `text` in a line")
+    for name in ("text", "base_path", *NAMES):
+        if name in fields and not isinstance(fields[name], str):
+            raise InvalidRequest(name, f"is a {type(fields[name]).__name__}; give a string")
+    if "text" not in fields:
+        raise InvalidRequest("text", f"is missing or empty; the line has {', '.join(fields) or 'nothing'}")
+    text, base = fields.pop("text"), folder / fields.pop("base_path", "")
     inputs: dict[str, Any] = {}
     for name, value in fields.items():
         target = NAMES.get(name, name)
-        if value is None or value == "":
-            continue
         if target in inputs:
             raise InvalidRequest(
                 name, "came with recordings of single speakers; give one recording of both, or one of each"
             )
-        inputs[target] = read_recording(base / str(value), name) if name.startswith("prompt_audio") else value
+        inputs[target] = recording(base / value, name) if name in RECORDINGS else value
+    for audio in (name for name in fields if name in RECORDINGS):
+        transcript = audio.replace("audio", "text")
+        if NAMES[transcript] not in inputs:
+            raise InvalidRequest(transcript, f"is missing; write the transcript of {audio}")
     return read_request(model.family, text, "", inputs)
+
+
+def recording(path: Path, name: str) -> np.ndarray:
+    """Return the recording of a field; errors name the field, also those of paths that cannot exist."""
+    try:
+        return read_recording(path, name)
+    except OSError as error:
+        raise InvalidRequest(name, f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def answers(host: Host, model: Model, requests: Sequence[Arrays]) -> list[Any]:
@@ -134,6 +140,21 @@ def run(lines: Sequence[Line], model: Model, out: Path, together: int) -> Iterat
             yield result | {"wav": file.name, "seconds": round(len(wave) / model.sample_rate, 2)}
 
 
+def speak_all(lines: Sequence[Line], model: Model, out: Path, together: int) -> int:
+    """Write sounds and results, report each dialogue, and return the number of those that failed."""
+    out.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with (out / "results.jsonl").open("w", encoding="utf-8") as results:
+        for result in run(lines, model, out, together):
+            results.write(json.dumps(result, ensure_ascii=False) + "\n")
+            results.flush()
+            failed += "error" in result
+            report = result.get("error") or f"{result['wav']}, {result['seconds']} s"
+            output = sys.stderr if "error" in result else sys.stdout
+            print(f"line {result['line']}: {report}", file=output, flush=True)
+    return failed
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Synthesise the dialogues of a file and return the exit status."""
     parser = argparse.ArgumentParser(
@@ -161,20 +182,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
+        written = read_json_lines(args.file, EXAMPLE, TritoneError)
         model = load_model(
             args.checkpoint, device=args.device, engine=args.engine, build_dir=args.build_dir, threads=args.threads
         )
-        lines = read_lines(args.file, model)
-        args.out.mkdir(parents=True, exist_ok=True)
-        failed = 0
-        with (args.out / "results.jsonl").open("w", encoding="utf-8") as results:
-            for result in run(lines, model, args.out, max(1, args.together)):
-                results.write(json.dumps(result, ensure_ascii=False) + "\n")
-                results.flush()
-                failed += "error" in result
-                report = result.get("error") or f"{result['wav']}, {result['seconds']} s"
-                output = sys.stderr if "error" in result else sys.stdout
-                print(f"line {result['line']}: {report}", file=output, flush=True)
+        lines = [read_line(index, line, args.file.parent, model) for index, line in enumerate(written)]
+        with disk_problems(args.out):
+            failed = speak_all(lines, model, args.out, max(1, args.together))
     except TritoneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

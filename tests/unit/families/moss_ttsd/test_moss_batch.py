@@ -93,22 +93,32 @@ def test_every_line_becomes_a_file_whatever_else_is_in_the_batch(folder: Path, m
         (json.dumps({"text": "[S1]x", "voice": "x"}), "voice: no such input"),
         (json.dumps(good[1] | {"prompt_text_speaker1": "x"}), "prompt_text_speaker1: came with recordings of single"),
         (json.dumps({"text": 7}), "text: is a int; give a string"),
-        (json.dumps({"text": "[S1]x", "prompt_audio": "both.wav"}), "reference_text: is missing"),
+        (json.dumps({"text": "[S1]x", "prompt_audio": "both.wav"}), "prompt_text: is missing; write the transcript"),
+        ('{"text": "[S1]x", "text": "[S1]y"}', "line: is not valid JSON: the key 'text' occurs twice in one object"),
+        ('{"text": "[S1]x", "max_seconds": NaN}', "line: is not valid JSON: NaN is not a number in JSON"),
+        ('{"text": "[S1]\\ud800"}', "line: has half of a surrogate pair"),
+        ('{"text": null, "seed": 1}', "text: is missing or empty; the line has seed"),
+        ('{"text": "[S1]x", "target_text": "[S1]y"}', "target_text: is called `text` in a line"),
+        ('{"text": "[S1]x", "prompt_audio_speaker3": "both.wav"}', "prompt_audio_speaker3: no such input; inputs are"),
+        ('{"text": "[S1]x", "base_path": 7}', "base_path: is a int; give a string"),
+        ('{"text": "[S1]x", "seed": [[1], [2, 3]]}', "seed: takes one number or one row of int64"),
+        ('{"text": "[S1]x", "seed": 18446744073709551615}', "seed: is beyond the -9223372036854775808 to"),
+        (json.dumps({"text": "[S1]x", "prompt_audio": "a" * 999, "prompt_text": "x"}), "prompt_audio: "),
     ]
     written = [lines[0], "", *(line for line, _ in bad[:4]), lines[1], *(line for line, _ in bad[4:]), lines[2]]
     path.write_text("\n".join(written) + "\n")
     arguments = [str(path), "--checkpoint", str(folder), "--out", str(out)]
     assert batch.main([*arguments, "--together", "5"]) == 1
     results = [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-    assert [result["line"] for result in results] == [1, *range(3, 13)]
+    assert [result["line"] for result in results] == [1, *range(3, 23)]
     errors = [result["error"] for result in results if "error" in result]
     assert len(errors) == len(bad)
     for (_, wanted), error in zip(bad, errors, strict=True):
         assert wanted in error
     found = {result["line"]: result["seconds"] for result in results if "wav" in result}
-    assert found == {1: 0.96, 7: 0.96, 12: 2.0}
-    assert sorted(file.name for file in out.glob("*.wav")) == ["output_0.wav", "output_10.wav", "output_5.wav"]
-    for index, item in zip((0, 5, 10), good, strict=True):
+    assert found == {1: 0.96, 7: 0.96, 22: 2.0}
+    assert sorted(file.name for file in out.glob("*.wav")) == ["output_0.wav", "output_20.wav", "output_5.wav"]
+    for index, item in zip((0, 5, 20), good, strict=True):
         (alone,) = batch.speak(model, [batch.item_request(item, tmp_path, model)])
         assert isinstance(alone, np.ndarray)
         samples, rate = read_samples(out / f"output_{index}.wav")
@@ -121,11 +131,23 @@ def test_a_file_of_good_lines_is_a_success_and_none_is_an_error(
 ) -> None:
     path, out = tmp_path / "in.jsonl", tmp_path / "out"
     arguments = [str(path), "--checkpoint", str(folder), "--out", str(out)]
-    assert batch.main(arguments) == 1 and "in.jsonl does not exist" in capsys.readouterr().err
+    assert batch.main(arguments) == 1 and "in.jsonl does not exist or is no file" in capsys.readouterr().err
     path.write_text("\n")
     assert batch.main(arguments) == 1 and "in.jsonl is empty; write one JSON object" in capsys.readouterr().err
-    path.write_text(json.dumps({"text": "[S1]Hello.", "max_seconds": 0.5}))
-    assert batch.main(arguments) == 0 and "line 1: output_0.wav, 0.48 s" in capsys.readouterr().out
+    said = '{"text": "[S1]Hello\u2028there.", "max_seconds": 0.5}'
+    path.write_bytes(f"\ufeff{said}\r\n\r\n{said}\r\n".encode())
+    assert batch.main(arguments) == 0
+    assert capsys.readouterr().out == "line 1: output_0.wav, 0.48 s\nline 3: output_1.wav, 0.48 s\n"
+    assert sorted(file.name for file in out.glob("*.wav")) == ["output_0.wav", "output_1.wav"]
+    (tmp_path / "file").touch()
+    assert batch.main([*arguments[:-1], str(tmp_path / "file")]) == 1
+    assert "file is a file where a folder belongs" in capsys.readouterr().err
+    arguments[2] = str(tmp_path / "no checkpoint")
+    path.write_text("Hello.\n" * 124)
+    assert batch.main(arguments) == 1
+    told = capsys.readouterr().err
+    assert "in.jsonl is no JSONL file: not one of its lines is a JSON object: line 1 is not valid JSON" in told
+    assert told.count("\n") == 1, "one sentence, before the checkpoint is looked at"
 
 
 def test_a_batch_that_fails_is_tried_one_by_one(model: Model, tmp_path: Path) -> None:
