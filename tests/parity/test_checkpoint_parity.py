@@ -16,7 +16,8 @@ from tritone.engines.torch import TorchCall, torch_call
 from tritone.export.to_genai import export_llm
 from tritone.export.to_onnx import export_stage
 from tritone.lm.genai import genai_sessions
-from tritone.parity.compare import Row, compare_llm, compare_stage, points
+from tritone.parity.compare import Row, compare_stage, points
+from tritone.parity.quantised import compare_genai
 from tritone.parity.report import table
 from tritone.stage import Family
 
@@ -57,22 +58,23 @@ def test_three_point_parity(exported: Exported, name: str) -> None:
     assert all(row.passed for row in rows), f"seed {seed}\n{table(rows)}"
 
 
-def llm_row(exported: Exported, precision: str) -> Row:
+def llm_rows(exported: Exported, precision: str) -> list[Row]:
     llm = exported.family.causal_lm
     assert llm is not None
     export_llm(llm, llm_path(exported.folder, precision), precision)
     with genai_sessions(exported.folder, precision)() as session:
-        return compare_llm(llm, session, precision, int(time.time()))
+        return compare_genai(llm, session, precision, int(time.time()))
 
 
 def test_language_model_logits_in_fp32(exported: Exported) -> None:
-    row = llm_row(exported, "fp32")
+    (row,) = llm_rows(exported, "fp32")
     assert row.tolerance == 1e-3 and row.passed, table([row])
 
 
-def test_language_model_logits_in_int8(exported: Exported) -> None:
-    row = llm_row(exported, "int8")
-    assert row.passed and row.error < 0.15, table([row])
+def test_the_language_model_in_int8_chooses_the_same_speech(exported: Exported) -> None:
+    rows = llm_rows(exported, "int8")
+    assert [row.point for row in rows] == ["logits", "divergence", "other choice"]
+    assert all(row.passed and row.sizes == {"texts": 2, "steps": 130} for row in rows), table(rows)
 
 
 def test_the_engine_decodes_what_the_reference_session_decodes(exported: Exported) -> None:

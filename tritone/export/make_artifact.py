@@ -13,8 +13,9 @@ from tritone.build.artifacts import Artifact
 from tritone.build.targets import HUGGINGFACE
 from tritone.engines.torch import TorchCall
 from tritone.lm.description import CausalLm
-from tritone.parity.compare import Row, compare_artifact, compare_llm
+from tritone.parity.compare import Row, compare_artifact
 from tritone.parity.engines import engine_call, reference_call
+from tritone.parity.quantised import compare_genai
 from tritone.stage import Family, Stage
 
 
@@ -101,7 +102,7 @@ def make_llm(artifact: Artifact, llm: CausalLm, build: Build) -> Made:
 
     to_genai.export_llm(llm, folder, artifact.precision)
     with GenaiModel(folder).session() as session:
-        return [compare_llm(llm, session, artifact.precision, build.seed)], to_genai.TOOLS
+        return compare_genai(llm, session, artifact.precision, build.seed), to_genai.TOOLS
 
 
 def compare(artifact: Artifact, stage: Stage, build: Build) -> list[Row]:

@@ -85,7 +85,7 @@ def compare(llm: CausalLm, model: HfModel, folder: Path, seed: int) -> Row:
 
     # Rows of the embedding that no token stands for exist in the reference alone.
     ids = np.concatenate([np.arange(first, first + count) for first, _, count in model.segments])
-    return compare_llm(llm, folder_session(model, folder), "fp32", seed, form="huggingface", prompt_ids=ids)
+    return compare_llm(llm, folder_session(model, folder), seed, form="huggingface", prompt_ids=ids)
 
 
 def import_llm(llm: CausalLm, folder: Path, path: Path) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -34,6 +34,7 @@ class CausalLm:
         build: returns the torch module, the reference of every other engine.
         open_torch: returns the language model on torch, run as described.
         merged: returns (plain causal LM whose first `vocabulary` ids are the head's and what sessions take, head bias).
+        examples: returns prompts of real text, in the ids of `merged`; exports are compared on what follows them.
         huggingface: returns the `tritone.lm.hf_model.HfModel` for engines that load folders of transformers.
     """
 
@@ -45,6 +46,7 @@ class CausalLm:
     open_torch: Callable[[TorchRun], Llm]
     merged: Callable[[], tuple[Any, Any]] | None = None
     huggingface: Callable[[], Any] | None = None
+    examples: Callable[[], Sequence[Sequence[int]]] | None = None
 
 
 class MissingLm:

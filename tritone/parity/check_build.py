@@ -25,7 +25,8 @@ from tritone.catalog import open_family
 from tritone.cli.parser import Parser
 from tritone.engines.torch import torch_call
 from tritone.errors import ArtifactError, TritoneError
-from tritone.parity.compare import LARGEST_BATCH, Row, compare_artifact, compare_llm
+from tritone.parity.compare import LARGEST_BATCH, Row, compare_artifact
+from tritone.parity.quantised import compare_genai
 from tritone.stage import Call, Family
 
 
@@ -149,7 +150,7 @@ def compare_language_model(artifact: Artifact, family: Family, args: argparse.Na
 
         return [to_huggingface.compare(llm, to_huggingface.described(llm), args.out / artifact.key, args.seed)]
     with genai_sessions(args.out, artifact.precision, args.threads)() as session:
-        return [compare_llm(llm, session, artifact.precision, args.seed)]
+        return compare_genai(llm, session, artifact.precision, args.seed)
 
 
 def runs_here(out: Path, artifact: Artifact) -> bool:

@@ -14,7 +14,9 @@ from tritone.engines.torch_run import TorchRun
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
+from tritone.families.cosyvoice.lm.special_tokens import END_OF_PROMPT
 from tritone.families.cosyvoice.lm.v1.session import stage_llm
+from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.published import PUBLISHED
 from tritone.families.cosyvoice.speak.hosts import hosts, waveform_tensor
 from tritone.families.cosyvoice.speak.pieces import speak_pieces, takes_pieces
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 FEATURES = Axis("whisper_frames", 4, 500, 3000)
 FBANK = Axis("fbank_frames", 4, 500, 3000)
 LM_STAGES = ("llm_text_encoder", "llm_step")
+EXAMPLES = (
+    "The ferry left the harbour at noon, and nobody on the pier waved.",
+    "How long have you been waiting for the doctor?",
+)
+"""Texts after which a language model with quantised weights is compared with the fp32 one."""
 POSITIONS = 4096
 """The longest sequence of the language model: prompt, text and speech together."""
 
@@ -174,6 +181,10 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, stages:
 
         return hf_model(checkpoint, front, POSITIONS)
 
+    def examples() -> list[list[int]]:
+        head = front.encode_prompt(front.system_prompt + END_OF_PROMPT) if front.system_prompt else []
+        return [vocabulary(lm).prompt([*head, *front.encode(text)]) for text in EXAMPLES]
+
     def open_torch(how: TorchRun) -> SpeechLm:
         from tritone.families.cosyvoice.lm.v2.session import torch_llm
 
@@ -188,6 +199,7 @@ def language_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, stages:
         open_torch=open_torch,
         merged=merged,
         huggingface=huggingface,
+        examples=examples,
     )
 
 

@@ -23,14 +23,14 @@ class Windows:
         self.hop = hop
         self.seen: list[tuple[str, int, int, int]] = []
 
-    def __call__(self, name: str, **arrays: np.ndarray) -> Arrays:
+    def __call__(self, stage_name: str, **arrays: np.ndarray) -> Arrays:
         mel, length = arrays["mel"][0, 0], int(arrays["mel_len"][0])
         first, last = int(mel[0]), int(mel[length - 1])
-        if name == "f0_predictor":
-            self.seen.append((name, first, last, 0))
+        if stage_name == "f0_predictor":
+            self.seen.append((stage_name, first, last, 0))
             return {"f0": mel[None] + 100}
         sounding = np.abs(arrays["harmonics"][0]).max(axis=0).reshape(-1, self.hop).max(axis=1)
-        self.seen.append((name, first, last, first + int(np.flatnonzero(sounding)[-1])))
+        self.seen.append((stage_name, first, last, first + int(np.flatnonzero(sounding)[-1])))
         return {"waveform": np.repeat(mel, self.hop)[None]}
 
 
