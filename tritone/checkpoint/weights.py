@@ -7,6 +7,7 @@ Nothing in a checkpoint is ever executed: `torch.load(weights_only=True)` refuse
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 
 from tritone.build.files import write_atomic
 from tritone.checkpoint.archive import allowance, check_torch_file
+from tritone.checkpoint.beside import SAFE, present
+from tritone.checkpoint.unwrap import ANY, Sought, note, unwrap
 from tritone.errors import CheckpointError, TritoneError
 from tritone.nn.weight_norm import older_layout
 
@@ -24,26 +27,35 @@ _LISTED = 10
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def read_state(path: Path, widen: bool = True) -> dict[str, Tensor]:
+def read_state(path: Path, widen: bool = True, network: Sought = ANY) -> dict[str, Tensor]:
     """Return the state_dict stored at `path`, key -> tensor on the CPU, half precision widened to float32 if `widen`.
 
-    Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, or that holds
-    pickled code.
+    What trainers save around the weights is taken off (`tritone.checkpoint.unwrap`). A file of safetensors with the
+    same stem may lie in its place, or beside it with equal weights.
+
+    Raises CheckpointError for a file that is missing, truncated, not torch's, not a dict of tensors, that holds
+    pickled code, or that has another one beside it with other weights.
     """
-    return state_of(read_data(path), path, widen)
-
-
-def state_of(state: Any, path: Path, widen: bool = True) -> dict[str, Tensor]:
-    """Return a state read from `path` as `read_state` does; CheckpointError unless it is a state_dict."""
-    if not is_state(state):
-        kind = type(state).__name__
-        raise CheckpointError(f"{path} holds a {kind} that is not a state_dict: expected key -> tensor, nothing else.")
+    states = {
+        found: unwrap(read_safetensors(found) if found.suffix == SAFE else read_data(found), path, network)
+        for found in present(path) or [path]
+    }
+    (first, state), *others = states.items()
+    for other, second in others:
+        differing = difference(state, second)
+        if differing:
+            raise CheckpointError(f"{first} and {other.name} beside it hold different weights: {differing}; keep one.")
+        note(f"{first} and {other.name} beside it hold the same weights")
     return {key: value.float() if widen and value.is_floating_point() else value for key, value in state.items()}
 
 
-def is_state(state: Any) -> bool:
-    """Return whether a value is a state_dict: text -> tensor."""
-    return isinstance(state, Mapping) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items())
+def difference(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> str:
+    """Return the first key that only one of two states has, or whose values differ, in words; empty if they agree."""
+    if one.keys() != other.keys():
+        return f"only one has {min(one.keys() ^ other.keys())}"
+    pairs = ((key, value, other[key]) for key, value in one.items())
+    differing = (key for key, value, second in pairs if value.shape != second.shape or bool((value != second).any()))
+    return next((f"{key} differs" for key in differing), "")
 
 
 def read_data(path: Path) -> Any:
@@ -59,8 +71,8 @@ def read_data(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() and "global" in str(error).lower():
             raise CheckpointError(
-                f"{path} contains pickled code or objects, which are never run or loaded; a checkpoint is a plain "
-                f"state_dict of tensors, saved with torch.save(module.state_dict(), path)."
+                f"{path} contains pickled code or objects{_named(error)}, which are never run or loaded; a checkpoint "
+                f"is a plain state_dict of tensors, saved with torch.save(module.state_dict(), path)."
             ) from error
         raise _unreadable(path) from error
     except Exception as error:
@@ -162,6 +174,12 @@ def _check_tensors(content: Any, path: Path) -> None:
         elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
             seen.add(id(value))
             waiting += [*value, *value.values()] if isinstance(value, Mapping) else value
+
+
+def _named(error: Exception) -> str:
+    """Return the name of the object that torch refuses, in brackets; empty if its message has none."""
+    match = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" ({match[1]})" if match else ""
 
 
 def _contents(directory: Path) -> str:

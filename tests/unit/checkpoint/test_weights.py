@@ -53,7 +53,7 @@ def test_a_missing_weights_file_says_what_is_there(tmp_path: Path) -> None:
 def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"x": Code()}, tmp_path / "llm.pt")
-    with pytest.raises(CheckpointError, match="pickled code or objects, which are never run"):
+    with pytest.raises(CheckpointError, match=r"pickled code or objects \((posix|nt)\.open\), which are never run"):
         read_state(tmp_path / "llm.pt")
     (tmp_path / "flow.pt").write_bytes(pickle.dumps(Code()))
     with pytest.raises(CheckpointError):
@@ -62,8 +62,8 @@ def test_pickled_code_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_file_of_other_things_is_refused(tmp_path: Path) -> None:
-    torch.save({"x": torch.zeros(1), "step": 3}, tmp_path / "llm.pt")
-    with pytest.raises(CheckpointError, match="holds a dict that is not a state_dict"):
+    torch.save([torch.zeros(1)], tmp_path / "llm.pt")
+    with pytest.raises(CheckpointError, match="holds a list; expected a state_dict, key -> tensor"):
         read_state(tmp_path / "llm.pt")
 
 

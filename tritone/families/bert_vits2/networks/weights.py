@@ -1,42 +1,36 @@
 """Generator files of Bert-VITS2, `G_<step>.pth`: loaded strictly and without running code, and reduced for serving.
 
-A file is `{"model": state_dict, "iteration": epoch, "optimizer": ..., "learning_rate": ...}`, or a bare state_dict.
+A file is `{"model": state_dict, "iteration": epoch, "optimizer": ..., "learning_rate": ...}`, or a bare state_dict;
+`tritone.checkpoint.unwrap` takes the weights out of others.
 Versions 2.0 to 2.3 differ in the width of the speaker embedding (given by the configuration), in the filler of unused
 BERT streams (`text/filler.py`), and in the emotion input of 2.1 and 2.2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tritone.build.files import write_atomic
-from tritone.checkpoint.weights import built, is_state, read_data
+from tritone.checkpoint.unwrap import sought
+from tritone.checkpoint.weights import built, read_state
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BertVits2Config
 from tritone.families.bert_vits2.networks.generator import Generator
 
 POSTERIOR = "enc_q."
+GENERATOR = sought("dec dp emb_g enc_p enc_q flow ref_enc sdp", "generator", "net_g")
 ALL_LANGUAGES = {"enc_p.ja_bert_proj.weight", "enc_p.en_bert_proj.weight"}
 
 
 def read_model(path: Path | str) -> dict[str, Tensor]:
-    """Return the state_dict of one network in a published file, key -> tensor on the CPU in its stored dtype.
+    """Return the state_dict of a generator in a published file, key -> tensor on the CPU in its stored dtype.
 
-    Raises CheckpointError for a file that is missing, damaged or of another kind, or that contains pickled code.
+    Errors as `read_state`.
     """
-    path = Path(path)
-    content = read_data(path)
-    state = content.get("model", content) if isinstance(content, Mapping) else content
-    if not state or not is_state(state):
-        keys = f" with {', '.join(map(str, list(content)[:5]))}" if isinstance(content, Mapping) else ""
-        raise CheckpointError(
-            f"{path} contains a {type(content).__name__}{keys}; expected a state_dict of tensors, or one under 'model'."
-        )
-    return dict(state)
+    return read_state(Path(path), widen=False, network=GENERATOR)
 
 
 def load_generator(path: Path | str, config: BertVits2Config, ignore_emotion: bool = False) -> Generator:

@@ -3,8 +3,8 @@
     cosyvoice2.yaml  llm.pt  flow.pt  hift.pt  campplus.onnx  speech_tokenizer_v2.onnx  [spk2info.pt]
     CosyVoice-BlankEN/: the backbone's config.json and the text tokenizer
 
-The name of the YAML tells the version; v1 (`cosyvoice.yaml`) has no backbone. Reading the configuration does not need
-torch; reading and writing weights does.
+The name of the YAML tells the version; v1 (`cosyvoice.yaml`) has no backbone. Each network may also lie in a file of
+safetensors. Reading the configuration does not need torch; reading and writing weights does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tritone.checkpoint.beside import present
 from tritone.checkpoint.documents import YAML_BYTES, read_object, read_text
 from tritone.checkpoint.sizes import check_transformer
 from tritone.errors import CheckpointError
@@ -26,7 +27,13 @@ if TYPE_CHECKING:
 YAMLS = {number: version.yaml for number, version in VERSIONS.items()}
 """File names by version, in the order in which the published code looks for them."""
 YAML = YAMLS[2]
-STATES = ("llm", "flow", "hift")
+STATES = {
+    "llm": "llm llm_decoder llm_embedding speech_embedding text_embedding text_encoder text_encoder_affine_layer "
+    "spk_embed_affine_layer",
+    "flow": "decoder encoder encoder_proj input_embedding length_regulator pre_lookahead_layer spk_embed_affine_layer",
+    "hift": "conv_post conv_pre f0_predictor m_source resblocks source_downs source_resblocks ups",
+}
+"""The networks, and the first parts of their keys in any version."""
 SPEAKERS = "spk2info.pt"
 SPEAKER_EMBEDDER = "campplus.onnx"
 SPEECH_TOKENIZER = "speech_tokenizer_v2.onnx"
@@ -58,12 +65,15 @@ class CosyVoiceCheckpoint:
         return f"CosyVoiceCheckpoint({str(self.dir)!r})"
 
     def path(self, name: str) -> Path:
-        """Return the path of a file of the folder; CheckpointError if it is missing."""
+        """Return the path of a file of the folder; CheckpointError if it is missing.
+
+        For weights, that of the file of safetensors where there is no other.
+        """
         return _required(self.dir, name)
 
-    def state(self, name: str) -> dict[str, Tensor]:
-        """Return the state_dict of "llm", "flow" or "hift"."""
-        return load_state(self.dir, name)
+    def state(self, name: str, widen: bool = True) -> dict[str, Tensor]:
+        """Return the state_dict of "llm", "flow" or "hift", by default in float32."""
+        return load_state(self.dir, name, widen)
 
     @property
     def backbone(self) -> dict[str, Any]:
@@ -82,17 +92,20 @@ def load_config(model_dir: Path | str) -> CosyVoiceConfig:
     return parse_yaml(read_text(path, YAML_BYTES, CheckpointError), path, version.number)
 
 
-def load_state(model_dir: Path | str, name: str) -> dict[str, Tensor]:
-    """Return the state_dict of "llm", "flow" or "hift", float32.
+def load_state(model_dir: Path | str, name: str, widen: bool = True) -> dict[str, Tensor]:
+    """Return the state_dict of "llm", "flow" or "hift"; floats as float32 if `widen`.
 
-    The prefix `generator.`, which checkpoints of GAN training have, is dropped from the keys of hift.
+    What trainers save around it is taken off, such as the other half of GAN training around hift.
     """
     if name not in STATES:
         raise CheckpointError(f"unknown network {name!r}; a CosyVoice checkpoint has {', '.join(STATES)}.")
+    from tritone.checkpoint.unwrap import sought
     from tritone.checkpoint.weights import read_state
 
-    state = read_state(_required(Path(model_dir), f"{name}.pt"))
-    return {key.replace("generator.", ""): value for key, value in state.items()} if name == "hift" else state
+    directory = Path(model_dir)
+    _required(directory, f"{name}.pt")
+    names = (name, *(("generator",) if name == "hift" else ()))
+    return read_state(directory / f"{name}.pt", widen, sought(STATES[name], *names))
 
 
 def write_checkpoint(
@@ -115,10 +128,11 @@ def _required(directory: Path, name: str) -> Path:
     if not directory.is_dir():
         raise CheckpointError(f"there is no checkpoint folder {directory}; a checkpoint needs {required}.")
     path = directory / name
-    if path.is_file():
-        return path
-    present = sorted(entry.name for entry in directory.iterdir())
+    found = present(path) if path.suffix == ".pt" else [path] * path.is_file()
+    if found:
+        return found[0]
+    names = sorted(entry.name for entry in directory.iterdir())
     raise CheckpointError(
-        f"{directory} has no {name}; it has {', '.join(present) if present else 'no files'}, "
+        f"{directory} has no {name}; it has {', '.join(names) if names else 'no files'}, "
         f"and a checkpoint needs {required}" + (f" (or {YAMLS[1]} or {YAMLS[3]})." if name == YAML else ".")
     )

@@ -1,7 +1,8 @@
 """The file of a checkpoint's voices: entries of arrays and text by voice name, in torch's format or in safetensors.
 
-`spk2info.pt` is what the published tools read; `spk2info.safetensors` holds the same entries and needs no torch. A
-directory has one of the two. Either is replaced in one step, and two writers wait for each other.
+`spk2info.pt` is what the published tools read; `spk2info.safetensors` holds the same entries and needs no torch;
+`spk2embedding.pt` is what the published extractor writes, an embedding for each name. A directory has one of the three.
+A file is replaced in one step, and two writers wait for each other.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from tritone.checkpoint.torch_file import read_torch_file
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 
 FORMATS = {"safetensors": "spk2info.safetensors", "pt": "spk2info.pt"}
+LISTED = 4_000_000
+"""Most numbers that a file may have in lists instead of tensors."""
+FILES = (*FORMATS.values(), "spk2embedding.pt")
 Entry = dict[str, Any]
 """One voice: key -> array of any shape, or text."""
 
 
 def find_file(model_dir: Path | str) -> Path | None:
     """Return the directory's file of voices, or None if it has none; two of them are a CheckpointError."""
-    files = [Path(model_dir) / name for name in FORMATS.values() if (Path(model_dir) / name).exists()]
+    files = [Path(model_dir) / name for name in FILES if (Path(model_dir) / name).exists()]
     if len(files) > 1:
         raise CheckpointError(
             f"{model_dir} has both {' and '.join(path.name for path in files)}, which may disagree; keep one of them."
@@ -39,15 +43,57 @@ def find_file(model_dir: Path | str) -> Path | None:
 def read_entries(model_dir: Path | str) -> dict[str, Entry]:
     """Return the entries by voice name in the order of the file; empty without a file.
 
-    Raises CheckpointError when the file is damaged, holds code, or is not a dict of dicts.
+    An entry that is an embedding alone, as a tensor, an array or a list of numbers, becomes one with that `embedding`.
+
+    Raises CheckpointError when the file is damaged, holds code, or is not a dict of such entries.
     """
     path = find_file(model_dir)
     if path is None:
         return {}
     entries = read_torch_file(path) if path.suffix == ".pt" else _read_safetensors(path)
-    if not isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in entries.values()):
-        raise CheckpointError(f"{path} is not a dict of speakers, each a dict.")
-    return {str(name): dict(entry) for name, entry in entries.items()}
+    if not isinstance(entries, Mapping):
+        raise CheckpointError(f"{path} holds a {type(entries).__name__}, not a dict of speakers.")
+    numbers = _Numbers(path)
+    return {str(name): _entry(str(name), entry, path, numbers) for name, entry in entries.items()}
+
+
+def _entry(name: str, entry: Any, path: Path, numbers: _Numbers) -> Entry:
+    """Return a voice's entry with lists of numbers as arrays; CheckpointError if it is of another kind."""
+    if isinstance(entry, Mapping):
+        return {str(key): numbers.array(value) for key, value in entry.items()}
+    embedding = numbers.array(entry)
+    if not isinstance(embedding, np.ndarray):
+        raise CheckpointError(
+            f"{path}: speaker {name!r} is a {type(entry).__name__}; expected a dict with an embedding, or an embedding "
+            f"as a tensor or a list of numbers."
+        )
+    return {"embedding": embedding}
+
+
+class _Numbers:
+    """Makes arrays of a file's lists of numbers, of so many numbers in all: one list may stand at many places."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._left = path, LISTED
+
+    def array(self, value: Any) -> Any:
+        """Return a list of numbers, or of such lists, as float32; any other value as it is."""
+        if not isinstance(value, list | tuple) or not value or not self._count(value, 4):
+            return value
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            return value
+        return array.astype(np.float32) if array.dtype.kind in "fiu" else value
+
+    def _count(self, value: Any, depth: int) -> bool:
+        """Return whether a value is a number, or lists of numbers inside at most that many lists."""
+        if isinstance(value, list | tuple):
+            return depth > 0 and all(self._count(item, depth - 1) for item in value)
+        self._left -= 1
+        if self._left < 0:
+            raise CheckpointError(f"{self._path} has more than {LISTED} numbers in lists; save them as tensors.")
+        return isinstance(value, int | float) and abs(value) < 1 << 53
 
 
 def write_entries(model_dir: Path | str, entries: Mapping[str, Mapping[str, Any]], kind: str = "") -> Path:

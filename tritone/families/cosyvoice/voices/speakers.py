@@ -18,6 +18,9 @@ from tritone.families.cosyvoice.voices.cache import VoiceCache
 from tritone.families.cosyvoice.voices.speaker_file import Entry, edit_entries, find_file, read_entries, write_entries
 from tritone.families.cosyvoice.voices.voice import Voice
 
+EMBEDDING = 192
+"""Numbers of a speaker's embedding, in every version."""
+
 
 class Voices:
     """The voices of one checkpoint by name; a checkpoint without the file has none.
@@ -43,7 +46,7 @@ class Voices:
 
 
 def read_voices(model_dir: Path | str) -> Voices:
-    """Return the voices in the directory's `spk2info.pt` or `spk2info.safetensors`, or no voices if neither exists."""
+    """Return the voices in the directory's file of voices, or no voices if it has none."""
     path = find_file(model_dir)
     return (
         Voices(read_voice(name, entry, path) for name, entry in read_entries(model_dir).items()) if path else Voices()
@@ -119,9 +122,16 @@ def read_voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
         return np.zeros([max(n, 0) for n in shape], dtype)
 
     embedding = array(("embedding", "flow_embedding"), np.float32, (-1,))
-    if embedding.shape != (192,):
+    if not len(embedding):
         found = ", ".join(sorted(map(str, entry))) or "nothing"
-        raise CheckpointError(f"{path}: speaker {name!r} has no embedding of 192 numbers; it has {found}.")
+        raise CheckpointError(f"{path}: speaker {name!r} has no embedding of {EMBEDDING} numbers; it has {found}.")
+    own = array(("llm_embedding",), np.float32, (-1,)) if "llm_embedding" in entry else None
+    for what, vector in (("embedding", embedding), ("llm_embedding", own)):
+        if vector is not None and len(vector) not in ((EMBEDDING,) if vector is embedding else (0, EMBEDDING)):
+            raise CheckpointError(
+                f"{path}: the {what} of speaker {name!r} has {len(vector)} numbers; a speaker's embedding here has "
+                f"{EMBEDDING}. Make it anew from a recording: tritone voices {path.parent} add {name} --wav FILE"
+            )
     text = entry.get("prompt_text")
     return Voice(
         name,
@@ -131,6 +141,6 @@ def read_voice(name: str, entry: Mapping[str, Any], path: Path) -> Voice:
         speech_token=array(("flow_prompt_speech_token", "speech_token"), np.int64, (-1,)),
         llm_speech_token=array(("llm_prompt_speech_token", "speech_token"), np.int64, (-1,)),
         mel=array(("prompt_speech_feat", "speech_feat"), np.float32, (-1, 80)),
-        llm_embedding=array(("llm_embedding",), np.float32, (-1,)) if "llm_embedding" in entry else None,
+        llm_embedding=own,
         trained="embedding" in entry,
     )

@@ -7,10 +7,10 @@ DIR/config.json, DIR/model*.safetensors     the same tensors under other names
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tritone.checkpoint.shards import network_files
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.codec.config import CodecConfig
 
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
     from tritone.families.moss_ttsd.codec.network import XYTokenizer
 
+ROOTS = (
+    "acoustic_decoder acoustic_encoder downsample enhanced_vocos post_rvq_adapter pre_rvq_adapter quantizer "
+    "semantic_encoder semantic_encoder_adapter upsample"
+)
+"""The first parts of its keys."""
 _RENAMED = (
     (re.compile(r"\.mlp\.(fc[12])\."), r".\1."),
     (re.compile(r"\.positional_embedding\.weight$"), ".positional_embedding"),
@@ -59,14 +64,11 @@ def read_codec_state(path: Path) -> dict[str, Tensor]:
     """Return the state_dict at `path` under its released names, floats as float32."""
     if path.is_dir():
         return {_released(key): value for key, value in _safetensors(path).items()}
-    from tritone.checkpoint.weights import is_state, read_data, state_of
+    from tritone.checkpoint.unwrap import sought
+    from tritone.checkpoint.weights import read_state
 
-    held = read_data(path)
-    if isinstance(held, Mapping) and "generator" in held:
-        held = held["generator"]
-        if not is_state(held):
-            raise CheckpointError(f"{path} has an entry 'generator' that is not a state_dict")
-    return {_released(key): value for key, value in state_of(held, path).items()}
+    state = read_state(path, network=sought(ROOTS, "generator", "codec"))
+    return {_released(key): value for key, value in state.items()}
 
 
 def _released(key: str) -> str:
@@ -76,13 +78,19 @@ def _released(key: str) -> str:
 
 
 def _safetensors(folder: Path) -> dict[str, Tensor]:
-    from tritone.checkpoint.weights import read_safetensors
+    from tritone.checkpoint.unwrap import sought
+    from tritone.checkpoint.weights import read_state
 
-    files = sorted(folder.glob("*.safetensors"))
+    files = codec_files(folder)
     if not files:
         present = ", ".join(sorted(entry.name for entry in folder.iterdir())) or "nothing"
         raise CheckpointError(f"{folder} has no *.safetensors; it has {present}")
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= read_safetensors(file)
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        state |= read_state(file, network=sought(ROOTS))
+    return state
+
+
+def codec_files(folder: Path) -> list[Path]:
+    """Return the files of weights in a folder: those of a Hugging Face folder, or all others of safetensors."""
+    return network_files(folder) or sorted(folder.glob("*.safetensors"))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tritone.checkpoint.shards import network_files
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 UNUSED = "model.language_model.embed_tokens.weight"
 HEADS, EMBEDDINGS = "lm_heads.", "model.embedding_list."
 CODEC = "codec_model."
+ROOTS = "model lm_heads codec_model"
+"""The first parts of the keys."""
 
 
 def load_lm(
@@ -59,16 +62,16 @@ def load_lm(
 
 def read_lm_state(folder: Path, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """Yield key and tensor of every weight of the language model, floats as `dtype`, reading one file at a time."""
-    from tritone.checkpoint.weights import read_safetensors, read_state
+    from tritone.checkpoint.unwrap import sought
+    from tritone.checkpoint.weights import read_state
 
-    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    files = network_files(folder)
     if not files:
         present = ", ".join(sorted(entry.name for entry in folder.iterdir())) if folder.is_dir() else "nothing"
         raise CheckpointError(
             f"{folder} has no weights: neither model*.safetensors nor pytorch_model*.bin; it has {present or 'nothing'}"
         )
     for file in files:
-        state = read_state(file, widen=False) if file.suffix == ".bin" else read_safetensors(file)
-        for key, value in state.items():
+        for key, value in read_state(file, widen=False, network=sought(ROOTS)).items():
             if key != UNUSED and not key.startswith(CODEC):
                 yield key, value.to(dtype) if value.is_floating_point() and value.dtype != dtype else value

@@ -100,8 +100,11 @@ def test_wrong_entries_are_named(tmp_path: Path) -> None:
     save(tmp_path, {"anna": {"embedding": torch.full((192,), torch.nan)}})
     with pytest.raises(CheckpointError, match="embedding of speaker 'anna' has NaN or infinite numbers"):
         read_voices(tmp_path)
-    save(tmp_path, {"anna": torch.zeros(192)})
-    with pytest.raises(CheckpointError, match="not a dict of speakers, each a dict"):
+    save(tmp_path, {"anna": "a name"})
+    with pytest.raises(CheckpointError, match="speaker 'anna' is a str; expected a dict with an embedding, or"):
+        read_voices(tmp_path)
+    save(tmp_path, [torch.zeros(192)])
+    with pytest.raises(CheckpointError, match="holds a list, not a dict of speakers"):
         read_voices(tmp_path)
 
 

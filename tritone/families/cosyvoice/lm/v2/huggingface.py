@@ -123,9 +123,7 @@ def hf_model(checkpoint: CosyVoiceCheckpoint, front: TextFrontend, positions: in
     end = front.tokenizer.token_to_id(END_OF_TEXT)
 
     def read() -> dict[str, Tensor]:
-        from tritone.checkpoint.weights import read_state
-
-        return read_state(checkpoint.path("llm.pt"), widen=False)
+        return checkpoint.state("llm", widen=False)
 
     return HfModel(
         # The backbone's own keys, unchanged: older and newer loaders expect `rope_theta` in different places.
