@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from tritone.checkpoint.documents import read_object
 from tritone.errors import CheckpointError
@@ -53,7 +54,7 @@ def _files(folder: Path, stem: str, suffix: str) -> list[Path]:
 def _indexed(folder: Path, index: Path) -> list[Path]:
     """Return the files that the index names."""
     table = read_object(index, 64 << 20, CheckpointError).get("weight_map")
-    values = list(table.values()) if isinstance(table, dict) else [None]
+    values: list[Any] = list(table.values()) if isinstance(table, dict) else [None]
     if not all(isinstance(name, str) and Path(name).name == name for name in values):
         raise CheckpointError(f"{index} has no weight_map from tensors to file names")
     names = sorted(set(values))

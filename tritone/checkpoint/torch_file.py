@@ -21,7 +21,7 @@ from tritone.checkpoint import pickled_array
 from tritone.checkpoint.archive import allowance, check_archive, check_pickle
 from tritone.errors import CheckpointError
 
-_STORAGES = {
+_STORAGES: dict[str, Any] = {
     "FloatStorage": np.float32,
     "DoubleStorage": np.float64,
     "HalfStorage": np.float16,
