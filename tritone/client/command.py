@@ -8,28 +8,22 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import queue
-import shutil
-import subprocess
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tritone.client.errors import SpeechError
-from tritone.client.recording import WavWriter, pcm16, read_reference
+from tritone.client.output import check_output
+from tritone.client.player import Player, find_player
+from tritone.client.recording import Writer, read_reference, writer
 from tritone.client.speech_client import SpeechClient
-
-PLAYERS = {
-    "ffplay": "ffplay -loglevel error -nodisp -autoexit -f s16le -ar {rate} -i -",
-    "aplay": "aplay -q -t raw -f S16_LE -c 1 -r {rate}",
-    "paplay": "paplay --raw --format=s16le --channels=1 --rate={rate}",
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except SpeechError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the program behind `-o -` has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -49,15 +46,23 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(description="Say a text through a running Triton server.")
     parser.add_argument(
-        "text", nargs="?", help="text to speak; - speaks standard input line by line as it arrives (gRPC)"
+        "text",
+        nargs="?",
+        help="text to speak; - speaks standard input, line by line as it arrives if the model can",
     )
     parser.add_argument("--speaker", help="a registered speaker (see --speakers)")
-    parser.add_argument("-o", "--output", type=Path, help="wav file to write")
+    parser.add_argument(
+        "-o", "--output", type=Path,
+        help="file to write: .wav, or with soundfile .flac, .ogg, .mp3; - writes a wav to standard output",
+    )  # fmt: skip
     parser.add_argument(
         "--stream", action="store_true", help="receive the audio in chunks while it is synthesised (gRPC)"
     )
     parser.add_argument("--play", action="store_true", help="play it with ffplay, aplay or paplay")
-    parser.add_argument("--reference", type=Path, help="speak with the voice of this recording (wav, 0.5 to 30 s)")
+    parser.add_argument(
+        "--reference", type=Path,
+        help="speak with the voice of this recording (0.5 to 30 s, from 16 kHz; other files than .wav need soundfile)",
+    )  # fmt: skip
     parser.add_argument("--reference-text", help="transcript of the recording")
     parser.add_argument("--instruct", help="instruction on how to speak")
     parser.add_argument(
@@ -84,14 +89,12 @@ def speak(options: argparse.Namespace) -> None:
         raise SpeechError('no text given; usage: python client/speak.py "Good morning." --speaker rms -o out.wav')
     if options.text and options.source:
         raise SpeechError("both a text and --source were given; voice conversion says what its source says")
-    if options.http and (options.stream or options.text == "-"):
-        what = "--stream" if options.stream else "text from standard input"
-        raise SpeechError(f"{what} needs gRPC; leave out --http")
+    if options.http and options.stream:
+        raise SpeechError("--stream needs gRPC; leave out --http")
     if not (options.output or options.play or options.speakers):
         raise SpeechError("nowhere to send the audio; give -o out.wav, --play, or both")
-    if options.output and not options.output.absolute().parent.is_dir():
-        folder = options.output.absolute().parent
-        raise SpeechError(f"cannot write {options.output}: the folder {folder} does not exist")
+    if options.output:
+        check_output(options.output)
     player = find_player() if options.play else None
     controls = {
         "speaker": options.speaker,
@@ -110,12 +113,14 @@ def speak(options: argparse.Namespace) -> None:
         if options.speakers:
             print("\n".join(client.speakers()) or "the model lists no speakers")
             return
-        if options.text == "-":
+        text = options.text
+        if text == "-" and not options.http and "text_in_pieces" in client.parameters():
             chunks = client.speak_pieces(lines(sys.stdin), **controls)
-        elif options.stream:
-            chunks = client.stream(options.text, **controls)
         else:
-            chunks = whole(client, options.text, controls)
+            text = "".join(lines(sys.stdin)).strip() if text == "-" else text
+            if options.text == "-" and not text:
+                raise SpeechError("no text came from standard input")
+            chunks = client.stream(text, **controls) if options.stream else whole(client, text, controls)
         deliver(chunks, client.sample_rate, options.output, player)
 
 
@@ -129,9 +134,12 @@ def further_input(given: str) -> tuple[str, Any]:
 
 def lines(source: Iterable[str]) -> Iterator[str]:
     """Yield the lines as pieces of one text, each followed by a space; empty lines are left out."""
-    for line in source:
-        if line.strip():
-            yield line.strip() + " "
+    try:
+        for line in source:
+            if line.strip():
+                yield line.strip() + " "
+    except UnicodeDecodeError as error:
+        raise SpeechError(f"standard input is not UTF-8: {error}") from None
 
 
 def whole(client: SpeechClient, text: str | None, controls: dict[str, object]) -> Iterator[np.ndarray]:
@@ -143,7 +151,7 @@ def deliver(chunks: Iterator[np.ndarray], rate: int, output: Path | None, player
     """Write and play chunks as they arrive, then print the timing."""
     start, first, samples = time.perf_counter(), 0.0, 0
     speaker = Player(player, rate) if player else None
-    writer: WavWriter | None = None
+    file: Writer | None = None
     try:
         while True:
             with spinner("speaking" if samples == 0 else f"speaking, {samples / rate:.1f} s so far"):
@@ -152,70 +160,46 @@ def deliver(chunks: Iterator[np.ndarray], rate: int, output: Path | None, player
                 break
             first = first or time.perf_counter() - start
             samples += len(chunk)
-            if output and writer is None:
-                writer = WavWriter(output, rate)
-            if writer:
-                writer.write(chunk)
+            if output and file is None:
+                file = writer(output, rate)
+            if file:
+                file.write(chunk)
             if speaker:
                 speaker.play(chunk)
         elapsed = time.perf_counter() - start
+    except SpeechError as error:
+        raise SpeechError(f"{error}{rest(output, samples / rate)}") from error
+    except KeyboardInterrupt:
+        print(f"stopped{rest(output, samples / rate)}", file=sys.stderr)
+        raise
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SpeechError(f"cannot write {output}: {error.strerror or error}{rest(output, samples / rate)}") from error
     finally:
-        if writer:
-            writer.__exit__()
+        if file:
+            with suppress(OSError):
+                file.close()
         if speaker:
             speaker.finish()
     if not samples:
         raise SpeechError("the server sent no audio")
-    print(summary(samples / rate, first, elapsed, output))
+    print(summary(samples / rate, first, elapsed, output), file=sys.stderr if str(output) == "-" else sys.stdout)
 
 
-class Player:
-    """Plays chunks in the background, so that playing does not delay receiving.
-
-    Args:
-        name: a key of PLAYERS. rate: samples per second.
-    """
-
-    def __init__(self, name: str, rate: int) -> None:
-        self._process = subprocess.Popen(PLAYERS[name].format(rate=rate).split(), stdin=subprocess.PIPE)
-        self._chunks: queue.Queue[bytes] = queue.Queue()
-        self._thread = threading.Thread(target=self._feed, daemon=True)
-        self._thread.start()
-
-    def play(self, chunk: np.ndarray) -> None:
-        """Append float samples `[samples]`."""
-        self._chunks.put(pcm16(chunk))
-
-    def finish(self) -> None:
-        """Return when everything has been played."""
-        self._chunks.put(b"")
-        self._thread.join()
-        self._process.wait()
-
-    def _feed(self) -> None:
-        assert self._process.stdin is not None
-        try:
-            while data := self._chunks.get():
-                self._process.stdin.write(data)
-                self._process.stdin.flush()
-            self._process.stdin.close()
-        except BrokenPipeError:
-            print("the player closed early", file=sys.stderr)
+def rest(output: Path | None, seconds: float) -> str:
+    """Return the sentence about the sound that was written before an error, "" if there is none."""
+    if not output or not seconds:
+        return ""
+    place = "standard output" if str(output) == "-" else str(output)
+    return f"; {place} is incomplete: it holds the first {seconds:.1f} s"
 
 
 def summary(seconds: float, first: float, elapsed: float, output: Path | None) -> str:
     """Return one line: audio seconds, time to first audio, real-time factor, and the file."""
     times = f"first audio after {first * 1000:.0f} ms, real-time factor {elapsed / seconds:.2f}"
     line = f"{seconds:.2f} s of audio, {times}"
-    return f"{line}, written to {output}" if output else line
-
-
-def find_player() -> str:
-    """Return the first installed player."""
-    for name in PLAYERS:
-        if shutil.which(name):
-            return name
-    raise SpeechError(f"--play needs one of {', '.join(PLAYERS)}, none is installed; write a file with -o instead")
+    return f"{line}, written to {output}" if output and str(output) != "-" else line
 
 
 @contextmanager

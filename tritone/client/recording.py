@@ -1,52 +1,98 @@
-"""Sound files for the command line, read and written with the standard library and NumPy."""
+"""Sound files for the command line: read in every form that the server reads, and written as chunks arrive.
+
+Wav files need NumPy alone; flac, ogg, mp3 and rarer forms need the package soundfile.
+"""
 
 from __future__ import annotations
 
-import struct
+import sys
 import wave
 from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from tritone.audio.reference import check_rate
 from tritone.client.errors import SpeechError
+from tritone.client.wav_file import NotPlain, decode, read_header
+from tritone.errors import TritoneError
 
 RATES, CHANNELS, LONGEST = (1000, 768000), 64, 600
 """The sample rates in Hz, the most channels and the longest recording in seconds that are read."""
+PACKED = {".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3"}
+"""The formats that soundfile writes, by the end of a file's name."""
+NEEDS = "the package soundfile, which is not installed; run: pip install soundfile"
 
 
 def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:
-    """Return a PCM wav file as mono float32 `[samples]` at `rate`; channels are averaged, other rates resampled."""
+    """Return a sound file as mono float32 `[samples]` at `rate`; channels are averaged, other rates resampled.
+
+    Raises SpeechError for a file that is missing, empty or no sound, and for one sampled below 16 kHz.
+    """
     try:
-        with wave.open(str(path), "rb") as file:
-            width, channels, found = file.getsampwidth(), file.getnchannels(), file.getframerate()
-            check_header(path, width, channels, found)
-            longest = LONGEST * found
-            data = np.frombuffer(file.readframes(longest + 1), np.uint8)
-            if len(data) > longest * channels * width:
-                raise SpeechError(f"{path} is longer than {LONGEST} s, which no reference recording may be; cut it")
+        with open(path, "rb") as file:
+            try:
+                samples, found = _plain(path, file)
+            except NotPlain as kind:
+                samples, found = _any(path, str(kind), file)
     except FileNotFoundError:
         raise SpeechError(f"no sound file at {path}") from None
-    except (wave.Error, EOFError, RuntimeError, struct.error) as error:
-        remedy = f"convert it, e.g. ffmpeg -i IN -ar {rate} OUT.wav"
-        raise SpeechError(f"{path} is not a PCM wav file ({error or 'it ends early'}); {remedy}") from None
     except OSError as error:
         raise SpeechError(f"{path} cannot be read: {error.strerror or error}") from None
-    data = data[: len(data) // (width * channels) * width * channels].reshape(-1, channels, width)
-    if width == 1:
-        samples = (data[..., 0].astype(np.float64) - 128.0) / 128.0
-    else:
-        wide = np.zeros((*data.shape[:2], 4), np.uint8)
-        wide[..., 4 - width :] = data
-        samples = wide.view("<i4")[..., 0] / 2.0**31
-    return resample(samples.mean(axis=1), found, rate)
+    if not len(samples):
+        raise SpeechError(f"{path} is empty: it has no samples; give a recording of 0.5 s or more, or leave it out")
+    try:
+        check_rate(found, str(path))
+    except TritoneError as error:
+        raise SpeechError(f"{path} {str(error).removeprefix(f'INVALID_ARGUMENT: {path}: ')}") from None
+    return resample(samples, found, rate)
 
 
-def check_header(path: str | Path, width: int, channels: int, rate: int) -> None:
-    """Raise SpeechError for a header with sizes that no recording has."""
-    if not (1 <= width <= 4 and 1 <= channels <= CHANNELS and RATES[0] <= rate <= RATES[1]):
+def _plain(path: str | Path, file: BinaryIO) -> tuple[np.ndarray, int]:
+    """Return the mono samples of a wav file and their rate; raise NotPlain for another file."""
+    header = read_header(file)
+    check_header(path, header.channels, header.rate)
+    longest = LONGEST * header.rate * header.channels * header.width
+    data = file.read(longest + 1)
+    if len(data) > longest:
+        raise too_long(path)
+    return decode(header, data).mean(axis=1), header.rate
+
+
+def _any(path: str | Path, kind: str, file: BinaryIO) -> tuple[np.ndarray, int]:
+    """Return the mono samples of any sound file and their rate, as the server reads it."""
+    file.seek(0)
+    if not file.read(1):
+        raise SpeechError(f"{path} is empty: it has no bytes; give a recording of 0.5 s or more, or leave it out")
+    remedy = "convert it, e.g. ffmpeg -i IN -ar 16000 OUT.wav"
+    try:
+        import soundfile  # noqa: F401
+    except ImportError:
         raise SpeechError(
-            f"{path} has {channels} channels of {8 * width} bits at {rate} Hz; at most {CHANNELS} channels of 8 to 32 "
-            f"bits at {RATES[0]} to {RATES[1]} Hz are read"
+            f"{path} is not a wav file of plain samples ({kind}); other sounds need {NEEDS}, or {remedy}"
+        ) from None
+    from tritone.audio.wav import read_samples
+
+    try:
+        samples, rate = read_samples(path)
+    except TritoneError as error:
+        raise SpeechError(f"{error}; {remedy}") from None
+    if len(samples) > LONGEST * rate:
+        raise too_long(path)
+    return samples, rate
+
+
+def too_long(path: str | Path) -> SpeechError:
+    """Return the error of a recording beyond the limit."""
+    return SpeechError(f"{path} is longer than {LONGEST} s, which no reference recording may be; cut it")
+
+
+def check_header(path: str | Path, channels: int, rate: int) -> None:
+    """Raise SpeechError for a header with sizes that no recording has."""
+    if not (1 <= channels <= CHANNELS and RATES[0] <= rate <= RATES[1]):
+        raise SpeechError(
+            f"{path} has {channels} channels at {rate} Hz; at most {CHANNELS} channels at {RATES[0]} to {RATES[1]} Hz "
+            "are read"
         )
 
 
@@ -67,6 +113,16 @@ def pcm16(wav: np.ndarray) -> bytes:
     return (np.clip(wav, -1.0, 1.0) * 32767.0).round().astype("<i2").tobytes()
 
 
+class Writer(Protocol):
+    """A sound that grows as chunks arrive."""
+
+    def write(self, wav: np.ndarray) -> None:
+        """Append float samples `[samples]`."""
+
+    def close(self) -> None:
+        """Finish the sound."""
+
+
 class WavWriter:
     """A mono 16-bit wav file that grows as chunks arrive; use it as a context manager."""
 
@@ -80,8 +136,56 @@ class WavWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the length into the header and close the file."""
         self._file.close()
 
     def write(self, wav: np.ndarray) -> None:
         """Append float samples `[samples]`."""
         self._file.writeframes(pcm16(wav))
+
+
+class PipeWriter:
+    """A mono 16-bit wav on standard output; its header gives no length, as that is not known before the end."""
+
+    def __init__(self, rate: int, out: BinaryIO | None = None) -> None:
+        self._out = out or sys.stdout.buffer
+        unknown = b"\xff\xff\xff\xff"
+        fields = (16, 1, 1, rate, 2 * rate, 2, 16)
+        form = b"".join(n.to_bytes(size, "little") for n, size in zip(fields, (4, 2, 2, 4, 4, 2, 2), strict=True))
+        self._out.write(b"RIFF" + unknown + b"WAVEfmt " + form + b"data" + unknown)
+
+    def write(self, wav: np.ndarray) -> None:
+        """Append float samples `[samples]`, and send them at once."""
+        self._out.write(pcm16(wav))
+        self._out.flush()
+
+    def close(self) -> None:
+        """Send what is left; standard output stays open."""
+        self._out.flush()
+
+
+class PackedWriter:
+    """A flac, ogg or mp3 file, written by soundfile."""
+
+    def __init__(self, path: str | Path, rate: int) -> None:
+        import soundfile
+
+        self._file: Any = soundfile.SoundFile(str(path), "w", rate, 1, format=PACKED[Path(path).suffix.lower()])
+
+    def write(self, wav: np.ndarray) -> None:
+        """Append float samples `[samples]`."""
+        self._file.write(np.clip(wav, -1.0, 1.0))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def writer(path: Path, rate: int) -> Writer:
+    """Return the writer of the format that the name asks for; `-` is standard output."""
+    if str(path) == "-":
+        return PipeWriter(rate)
+    return PackedWriter(path, rate) if path.suffix.lower() in PACKED else WavWriter(path, rate)

@@ -24,7 +24,7 @@ from typing import Any, Literal
 import numpy as np
 from tritonclient.utils import np_to_triton_dtype
 
-from tritone.client.address import grpc_options
+from tritone.client.address import PORTS, grpc_options, server_address
 from tritone.client.errors import (
     ModelNotFound,
     ModelNotUsable,
@@ -35,8 +35,6 @@ from tritone.client.errors import (
 )
 from tritone.client.request import further_arrays, request_arrays
 from tritone.client.streaming import Ask, chunks, in_pieces, samples
-
-PORTS = {"grpc": 8001, "http": 8000}
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,8 @@ class SpeechClient:
     """A connection to one server; safe to use from several threads over gRPC.
 
     Args:
-        url: "host:port"; default is localhost with the protocol's usual port (8001 gRPC, 8000 HTTP).
+        url: "host:port"; default is localhost with the protocol's usual port (8001 gRPC, 8000 HTTP), which is also
+            taken for a host alone. A scheme of the protocol ("http://", "grpc://") may stand before it.
         protocol: "grpc", or "http" for whole utterances only.
         model: the whole-utterance model; its streaming twin is `<model>_stream`.
         timeout: longest wait in seconds for a response, and between two chunks.
@@ -77,7 +76,7 @@ class SpeechClient:
     ) -> None:
         if protocol not in PORTS:
             raise ValueError(f"protocol must be 'grpc' or 'http', got {protocol!r}")
-        self.url = url or f"localhost:{PORTS[protocol]}"
+        self.url = server_address(url, protocol)
         self.protocol = protocol
         self.model = model
         self.timeout = timeout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from concurrent import futures
@@ -11,7 +12,7 @@ import grpc
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from tritone.client.address import on_this_machine
+from tritone.client.address import on_this_machine, server_address
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
 
@@ -104,3 +105,26 @@ def test_a_server_elsewhere_is_asked_through_the_proxy(proxy: Proxy) -> None:
         client.wait_until_ready(0)
     assert proxy.asked.wait(30)
     proxy.close()
+
+
+def test_an_address_is_taken_as_people_type_it() -> None:
+    for typed, protocol, address in (
+        (None, "grpc", "localhost:8001"), ("", "http", "localhost:8000"), ("voices", "http", "voices:8000"),
+        ("voices:1", "grpc", "voices:1"), ("http://127.0.0.1:18100/", "http", "127.0.0.1:18100"),
+        ("HTTP://voices", "http", "voices:8000"), ("grpc://voices:1", "grpc", "voices:1"),
+        ("[::1]:80", "grpc", "[::1]:80"), ("[::1]", "http", "[::1]:8000"), ("::1", "grpc", "[::1]:8001"),
+        ("unix:/run/x", "grpc", "unix:/run/x"), ("dns:///voices:1", "grpc", "dns:///voices:1"),
+    ):  # fmt: skip
+        assert server_address(typed, protocol) == address
+    for typed, protocol, said in (
+        ("http://h:1", "grpc", "is an address of HTTP, and gRPC was chosen; add --http, or give host:port of gRPC"),
+        ("grpc://h:1", "http", "is an address of gRPC, and HTTP was chosen; leave out --http, or give"),
+        ("https://h:1", "http", "this client speaks without TLS"),
+        ("ftp://h", "http", "unknown scheme ftp; give host:port, such as localhost:8000"),
+        ("http://h:1/v2", "http", "has the path /v2; give host:port alone"),
+        ("unix:/run/x", "http", "has the path"), (":80", "grpc", "is no address; give host:port"),
+        ("a b", "http", "is no address"), ("h:", "grpc", "'' is not a port number (1 to 65535)"),
+        ("h:x", "grpc", "'x' is not a port"), ("h:65536", "http", "'65536' is not a port"),
+    ):  # fmt: skip
+        with pytest.raises(SpeechError, match=re.escape(said)):
+            server_address(typed, protocol)
