@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from tritone.cli.parser import suggestion
+from tritone.missing_packages import sentence
 
 
 class Command(NamedTuple):
@@ -52,7 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: unknown {kind} {name}{suggestion(name, known)}\nSee tritone --help", file=sys.stderr)
         return 2
     command = COMMANDS[name]
-    return int(import_module(command.module).main([*command.arguments, *rest]) or 0)
+    try:
+        return int(import_module(command.module).main([*command.arguments, *rest]) or 0)
+    except ModuleNotFoundError as error:
+        said = sentence(error)
+        if not said:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        return 1
 
 
 def help_text() -> str:
