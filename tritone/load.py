@@ -220,7 +220,8 @@ def read_value(tensor: Tensor, value: Any) -> np.ndarray:
     except (ValueError, OverflowError):
         array = np.zeros(0, object)
     # Sound as an array of integers has another scale; a single integer is just a number.
-    kinds = "iu" if tensor.dtype.startswith("int") else "f" if array.ndim else "fiu"
+    number = "f" if array.ndim else "fiu"
+    kinds = "b" if tensor.dtype == "bool" else "iu" if tensor.dtype.startswith("int") else number
     if array.dtype.kind not in kinds or array.ndim > 2 or (array.ndim == 2 and len(array) != 1):
         given = f"{array.dtype} {list(array.shape)}"
         raise InvalidRequest(tensor.name, f"takes one number or one row of {tensor.dtype}, got {given}")

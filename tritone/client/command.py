@@ -72,6 +72,10 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--speed", type=float, help="speed of speech; 2 is twice as fast (default: 1)")
     parser.add_argument("--seed", type=int, help="the same seed gives the same audio")
     parser.add_argument(
+        "--no-text-frontend", action="store_const", const=False, dest="text_frontend",
+        help="send the text to the model as it is written: no numbers in words, no division into segments",
+    )  # fmt: skip
+    parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=VALUE",
         help="any other input of the model: language=JP, top_p=0.9,0.8, reference_wav_2=@second.wav",
     )  # fmt: skip
@@ -105,6 +109,7 @@ def speak(options: argparse.Namespace) -> None:
         "mode": options.mode,
         "speed": options.speed,
         "seed": options.seed,
+        "text_frontend": options.text_frontend,
         "inputs": dict(map(further_input, options.input)) or None,
     }
     with SpeechClient(options.url, "http" if options.http else "grpc", options.model) as client:

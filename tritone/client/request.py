@@ -10,7 +10,7 @@ import numpy as np
 
 from tritone.client.errors import InvalidArgument
 
-NUMBERS = {"FP32": "float32", "INT32": "int32", "INT64": "int64"}
+NUMBERS = {"FP32": "float32", "INT32": "int32", "INT64": "int64", "BOOL": "bool"}
 """NumPy's names of Triton's datatypes."""
 
 
@@ -25,11 +25,13 @@ def request_arrays(
     mode: str | None = None,
     speed: float | None = None,
     seed: int | None = None,
+    text_frontend: bool | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the tensors of one request by name; None leaves an input to the server's default.
 
     Texts are BYTES [1, 1]; recordings FP32 [1, samples] beside their lengths INT32 [1, 1]; `speed` FP32 [1, 1]; `seed`
-    INT64 [1, 1]. The server checks the values; only what no tensor can hold is refused here.
+    INT64 [1, 1]; `text_frontend` BOOL [1, 1]. The server checks the values; only what no tensor can hold is
+    refused here.
 
     Args:
         text: the text; None for voice conversion.
@@ -39,6 +41,7 @@ def request_arrays(
         instruct_text: an instruction on how to speak.
         source: a recording to convert to the voice, instead of a text.
         mode: the mode's name; by default the one that the other inputs imply.
+        text_frontend: False sends the text to the model as it is written: no numbers in words, no division.
 
     Raises InvalidArgument, which names the argument.
     """
@@ -62,6 +65,10 @@ def request_arrays(
         if number("seed", seed) != int(seed) or not 0 <= seed < 2**63:
             raise InvalidArgument(f"seed: is {seed!r}; it is a whole number from 0 to 2**63 - 1")
         arrays["seed"] = np.array([[int(seed)]], np.int64)
+    if text_frontend is not None:
+        if not isinstance(text_frontend, bool):
+            raise InvalidArgument(f"text_frontend: is {text_frontend!r}; it is True or False")
+        arrays["text_frontend"] = np.array([[text_frontend]])
     return arrays
 
 

@@ -110,6 +110,7 @@ def test_request_tensors_follow_the_serving_contract() -> None:
         mode="vc",
         speed=1.5,
         seed=2**40,
+        text_frontend=False,
     )
     kinds = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
     assert kinds == {
@@ -124,6 +125,7 @@ def test_request_tensors_follow_the_serving_contract() -> None:
         "mode": ("object", (1, 1)),
         "speed": ("float32", (1, 1)),
         "seed": ("int64", (1, 1)),
+        "text_frontend": ("bool", (1, 1)),
     }
     assert arrays["target_text"][0, 0] == "Grüß Gott".encode()
     assert arrays["reference_wav_len"][0, 0] == 8000 and arrays["seed"][0, 0] == 2**40
@@ -147,6 +149,7 @@ def test_what_is_not_given_is_not_sent() -> None:
         ({"text": "x", "seed": 1.5}, r"seed: is 1\.5; it is a whole number from 0 to 2\*\*63 - 1"),
         ({"text": "x", "seed": 2**63}, "seed: is 9223372036854775808; it is a whole number"),
         ({"text": "x", "seed": -1}, "seed: is -1; it is a whole number"),
+        ({"text": "x", "text_frontend": 0}, "text_frontend: is 0; it is True or False"),
         ({"text": "x", "speed": float("nan")}, "speed: is nan, not a finite number"),
         ({"text": "x", "speed": "2"}, "speed: is '2', not a finite number"),
         ({"text": "x", "reference": np.zeros(9, np.int16)}, "reference: holds int16; send float samples"),

@@ -6,19 +6,22 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.families.cosyvoice.checkpoint.folder import BACKBONE, YAML, write_checkpoint
 from tritone.families.cosyvoice.lm.vocabulary import Vocabulary
 from tritone.families.cosyvoice.published import V2
+from tritone.families.cosyvoice.speak.request import read_frontend
 from tritone.families.cosyvoice.speak.text import (
     SPECIAL_TOKENS,
     TextFrontend,
     build_phoneme_tokenizer,
     encode_symbols,
 )
-from tritone.text.phonemes import SYMBOLS, phonemize
+from tritone.text.phonemes import BREAKS, SYMBOLS, WORD_BOUNDARY, phonemize
+from tritone.text.reading.english import in_words
 from tritone.text.tokenizer import TextTokenizer
 
 SIZES = {
@@ -122,6 +125,24 @@ def test_phoneme_text_is_one_id_per_symbol(phoneme_dir: Path) -> None:
     assert front.encode_prompt("<|rms|><|endofprompt|> hi") == tags + front.encode("hi")
     assert front.encode_prompt("hi") == front.encode("hi")
     assert front.speaker_prompt("rms") == "<|rms|><|endofprompt|>" and front.speaker_prompt("nobody") is None
+
+
+def test_numbers_are_in_words_before_text_is_divided_for_phones(phoneme_dir: Path) -> None:
+    front = TextFrontend(phoneme_dir)
+    text = "It was in the U.S. $5.99 for 3.5 kg at 10:30 p.m. on No. 5 and 1,234 others came to us by 9:45 a.m. today."
+    spoken = in_words(text)
+    assert not any(character.isdigit() for character in spoken)
+    breaks = encode_symbols(front.tokenizer, [*BREAKS, WORD_BOUNDARY])
+    segments = front.segments(text)
+    said = [index for segment in segments for index in segment if index not in breaks]
+    assert len(segments) > 1 and said == [index for index in front.encode(spoken) if index not in breaks]
+
+
+def test_phones_cannot_do_without_the_front_end(phoneme_dir: Path) -> None:
+    front = TextFrontend(phoneme_dir)
+    assert read_frontend({}, front) and read_frontend({"text_frontend": np.array([[True]])}, front)
+    with pytest.raises(InvalidRequest, match="text_frontend: cannot be false: this checkpoint reads phones"):
+        read_frontend({"text_frontend": np.array([[False]])}, front)
 
 
 def test_a_tag_in_the_text_to_speak_is_not_obeyed(phoneme_dir: Path) -> None:

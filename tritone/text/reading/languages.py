@@ -1,4 +1,4 @@
-"""The language whose rules put a text's numbers in words, told by script and, in Latin letters, by function words.
+"""The language whose rules put a text's numbers in words, by script and, in Latin letters, by function words.
 
 Chinese, Japanese and English have rules here. Text in another language keeps its digits, which the models read
 themselves. In doubt, Latin letters are English.
@@ -55,7 +55,7 @@ def language_of(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _script(character: str) -> str:
-    """Return the first word of a letter's name, which is its script; "" for what is no letter."""
+    """Return the first word of a letter's name, which is its script, and "" for other characters."""
     return unicodedata.name(character, "").partition(" ")[0] if character.isalpha() else ""
 
 

@@ -53,6 +53,19 @@ def test_a_batch_of_ragged_requests_gives_what_each_gives_alone(tiny: tuple) -> 
         assert np.abs(joint["waveform"] - alone["waveform"]).max() < 1e-3  # phase integrates the last bits of f0
 
 
+def test_the_text_front_end_can_be_switched_off(tiny: tuple) -> None:
+    def ids(written: str, **more: np.ndarray) -> list[int]:
+        (result,) = tiny[0].hosts[0].run(tiny[1], None, [{"target_text": text(written), **more}])
+        return [result["segment_len"].shape[1], *result["text_token"][0].tolist()]
+
+    as_written = {"text_frontend": np.array([[False]])}
+    assert ids("I paid $5.") == ids("I paid five dollars.") == ids("I paid $5.", text_frontend=np.array([[True]]))
+    assert ids("I paid $5.", **as_written) != ids("I paid $5.")
+    assert ids("five dollars. And more.", **as_written) == ids("five dollars. And more.")
+    long = "One. " * 90
+    assert ids(long, **as_written)[1:] == ids(long.rstrip() + " ", **as_written)[1:]
+
+
 def test_declared_outputs_are_what_the_steps_return(tiny: tuple) -> None:
     model, call, llm = tiny
     pool: Arrays = {"target_text": text("hi")}

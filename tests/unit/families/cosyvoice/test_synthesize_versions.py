@@ -167,6 +167,7 @@ def test_voice_conversion_says_the_source_in_another_voice(on_torch: dict[int, S
         (3, SAY | REFERENCE | {"mode": text("instruct2")}, "instruct_text: the text is empty"),
         (3, SAY | SPEAKER | TOLD | {"mode": text("sft")}, "instruct_text: has no effect in mode sft"),
         (2, REQUESTS["vc"] | SAY, "target_text: has no effect in mode vc, which says what source_wav says"),
+        (2, REQUESTS["vc"] | {"text_frontend": np.array([[True]])}, "text_frontend: has no effect in mode vc"),
         (2, REFERENCE | {"mode": text("vc")}, "source_wav: is missing; voice conversion needs the recording"),
         (2, REQUESTS["zero_shot"] | recording(12000, "source_wav") | {"mode": text("zero_shot")}, "source_wav: has no"),
         (2, REFERENCE | recording(1000, "source_wav"), "source_wav: too short: 0.06 s at 16000 Hz"),

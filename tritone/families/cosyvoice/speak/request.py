@@ -33,6 +33,7 @@ REQUEST = (
     Tensor("source_wav_len", "int32", (1, 1), optional=True),
     Tensor("speed", "float32", (1, 1), optional=True),
     Tensor("seed", "int64", (1, 1), optional=True),
+    Tensor("text_frontend", "bool", (1, 1), optional=True),
 )
 """The fields that a mode requires are checked once the mode is known; only voice conversion has no text."""
 
@@ -78,6 +79,7 @@ def prepare(
         raise InvalidRequest("seed", f"asked for {seed}, a seed is 0 or more")
     transcript = read_text(request, "reference_text").strip()
     instruct = read_text(request, "instruct_text").strip()
+    normalize = read_frontend(request, front)
     if asked:
         find_mode(asked, config.version)  # before any network runs
     voice = read_voice(call, request, config, voices)
@@ -93,8 +95,17 @@ def prepare(
         transcript=transcript,
         instruct_text=instruct,
         source=source,
+        normalize=normalize,
     )
     return Prepared(inputs.segments, inputs.voice, speed, seed, inputs.source)
+
+
+def read_frontend(request: Arrays, front: TextFrontend) -> bool:
+    """Return whether numbers are put in words and the text is divided; as published, False switches both off."""
+    normalize = bool(read_number(request, "text_frontend", True))
+    if not normalize and front.kind == "phonemes":
+        raise InvalidRequest("text_frontend", "cannot be false: this checkpoint reads phones, which are made of words")
+    return normalize
 
 
 def check_fields(mode: Mode, request: Arrays) -> None:
@@ -106,6 +117,8 @@ def check_fields(mode: Mode, request: Arrays) -> None:
     if "source_wav" in mode.needs:
         if read_text(request, "target_text").strip():
             raise InvalidRequest("target_text", f"has no effect in mode {mode.name}, which says what source_wav says")
+        if "text_frontend" in request:
+            raise InvalidRequest("text_frontend", f"has no effect in mode {mode.name}, which has no text")
         if not sound_length(request, "source_wav"):
             raise InvalidRequest("source_wav", "is missing; voice conversion needs the recording to convert")
     elif sound_length(request, "source_wav"):

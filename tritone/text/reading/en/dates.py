@@ -1,4 +1,4 @@
-"""Dates in words. 11/25/2025 and 25/11/2025 are told apart where they can be; else the month comes first, as in the US.
+"""Dates in words. 11/25/2025 and 25/11/2025 differ where a part is above 12; else the month comes first, as in the US.
 
 What only looks like a date (31/02/2020) is read number by number.
 """

@@ -46,7 +46,7 @@ def _ruler(match: re.Match[str]) -> str:
 
 
 def _other(match: re.Match[str]) -> str:
-    """Return what follows a name: a sequel is counted; after a surname (John Smith III) it is the third of the name."""
+    """Return a numeral after a name in words: a sequel is counted, a person (John Smith III) is the third."""
     words, before = _words(match[2], cardinal), match.string[: match.start()].rstrip()
     if not words:
         return match.group()
