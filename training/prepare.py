@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +27,10 @@ from training.corpus.manifest import write_manifest
 from training.corpus.sentences import fortune_files, read_texts, sentences, shares
 from training.recipes import RECIPES
 from tritone.checkpoint.lines import text_lines
-from tritone.errors import ConfigError, EnvironmentProblem
+from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
+
+SHOWN = 20
+"""Utterances left out that are printed; a file has all of them."""
 
 
 def make_flite_corpus(
@@ -46,11 +50,15 @@ def make_flite_corpus(
     _index(out, processes)
 
 
-def _index(folder: Path, processes: int) -> None:
-    count, problems = write_manifest(folder, processes=processes)
-    for problem in problems[:20]:
-        print(f"left out {problem}")
-    print(f"{folder}/manifest.jsonl: {count} utterances, {len(problems)} left out")
+def _index(folder: Path, processes: int, columns: list[str] | None = None) -> None:
+    """Write the manifest of a folder; print what its columns were taken for, and every utterance left out."""
+    done = write_manifest(folder, columns, processes)
+    print(f"{folder}/metadata.csv: {done.columns}")
+    print(f"{folder}/manifest.jsonl: {done.count} utterances, {len(done.left_out)} left out")
+    for problem in done.left_out[:SHOWN]:
+        print(f"  left out {problem}")
+    if len(done.left_out) > SHOWN:
+        print(f"  and {len(done.left_out) - SHOWN} more; all are in {folder}/manifest.rejected")
 
 
 def add_tokens(corpus: Corpus, tokenizer: Path) -> None:
@@ -111,6 +119,7 @@ def digest(path: Path) -> str:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(
         prog="python -m training.prepare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -127,6 +136,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name in ("manifest", "features", "tokens", "embedding"):
         step = steps.add_parser(name)
         step.add_argument("--data", type=Path, default=Path("data/nano"))
+        if name == "manifest":
+            step.add_argument(
+                "--columns",
+                metavar="id,text,speaker",
+                help="what the columns of metadata.csv are, of id, text, normalised, speaker and - (ignored)",
+            )
         if name == "features":
             step.add_argument("--kinds", nargs="+", default=["whisper", "mel", "audio", "fbank"])
         if name == "tokens":
@@ -138,12 +153,23 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
-    args = parse()
+def main(arguments: list[str] | None = None) -> int:
+    """Run a step; return 0, or 1 after an error, which is printed."""
+    try:
+        run_step(parse(arguments))
+    except TritoneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run_step(args: argparse.Namespace) -> None:
+    """Run the step that the command line names."""
     if args.step == "flite":
         make_flite_corpus(args.out, args.utterances, args.voices, args.text, args.exclude, args.seed, args.processes)
     elif args.step == "manifest":
-        _index(args.data, args.processes)
+        columns = [name.strip() for name in args.columns.split(",")] if args.columns is not None else None
+        _index(args.data, args.processes, columns)
     else:
         corpus = Corpus(args.data, processes=args.processes)
         if args.step == "features":
@@ -156,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.audio.level import checked_chunks, checked_waveform
 from tritone.build import layout, manifest
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
@@ -63,6 +64,7 @@ class Model:
 
         Raises:
             InvalidRequest: names the input at fault.
+            TritoneError: what the networks made is not finite, far beyond full scale, or silent.
         """
         if not self.family.hosts:
             chunks = list(self.stream(text, speaker, **request))
@@ -74,7 +76,7 @@ class Model:
             if isinstance(result, Exception):
                 raise result
             known |= result
-        return known[self.family.response[0].name].reshape(-1)
+        return checked_waveform(known[self.family.response[0].name].reshape(-1))
 
     def stream(
         self, text: str = "", speaker: str = "", cancelled: Callable[[], bool] = lambda: False, **request: Any
@@ -84,7 +86,7 @@ class Model:
         Takes what `synthesize` takes; the work ends soon after `cancelled()` is true.
         """
         arrays = read_request(self.family, text, speaker, request)
-        for chunk in self.family.synthesize(self.call, self.llm, arrays, cancelled):
+        for chunk in checked_chunks(self.family.synthesize(self.call, self.llm, arrays, cancelled), cancelled):
             yield chunk.reshape(-1)
 
 

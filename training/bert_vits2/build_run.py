@@ -79,6 +79,7 @@ def build(settings: Settings, device: torch.device, fresh: bool = True) -> tuple
         rates=dict.fromkeys(optimizers, lambda epoch: train.lr * train.lr_decay**epoch),
         extra_state={"scaler": Scaling(scaler)},
         device=device,
+        utterances=data.utterances,
     )
     return run, data
 

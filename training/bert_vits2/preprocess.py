@@ -37,6 +37,7 @@ from training.bert_vits2.preparation.items import Outcome
 from training.bert_vits2.preparation.journal import Journal
 from training.bert_vits2.preparation.shards import ENGINES, Shard, mapped
 from training.bert_vits2.preparation.split import write_split
+from training.corpus.recordings import SUFFIXES
 from tritone.errors import ConfigError, TritoneError
 from tritone.families.bert_vits2.config import DataConfig, read_config
 from tritone.families.bert_vits2.text.bert import BertEncoder
@@ -50,9 +51,9 @@ def recordings(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
     Raises ConfigError without any recording, if two have the same target, or if `target` is inside `source`.
     """
-    paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in items.SUFFIXES and p.is_file())
+    paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not paths:
-        raise ConfigError(f"{source} has no sound files ({', '.join(items.SUFFIXES)}).")
+        raise ConfigError(f"{source} has no sound files ({', '.join(SUFFIXES)}).")
     if target.resolve() == source.resolve() or source.resolve() in target.resolve().parents:
         raise ConfigError(f"--out {target} is inside --in {source}; resampled recordings need a folder of their own.")
     pairs = [(path, (target / path.relative_to(source)).with_suffix(".wav")) for path in paths]

@@ -6,6 +6,7 @@ gradients are exchanged; outside `torchrun` everything here is a no-op.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -15,8 +16,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from tritone.errors import TritoneError
+
 PATIENCE = timedelta(minutes=30)
 """The time that other processes wait for rank 0 while it evaluates or writes a checkpoint."""
+
+
+class NotFinite(TritoneError):
+    """A loss or its gradients are NaN or infinite."""
 
 
 def start(device: torch.device) -> torch.device:
@@ -47,6 +54,9 @@ def update(
     Clears these optimisers' gradients, runs backward, averages them over the processes, clips them together and steps.
     Gradients of parameters outside the optimisers are left as backward computed them. A `scaler` (float16) keeps small
     gradients from vanishing and skips a step that overflowed; the caller calls its `update` once per batch.
+
+    Raises:
+        NotFinite: the averaged gradients are not finite, without a scaler; no parameter has changed.
     """
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
@@ -61,6 +71,8 @@ def update(
         for optimizer in optimizers:
             scaler.unscale_(optimizer)
     norm = torch.nn.utils.clip_grad_norm_(parameters, clip if clip is not None else float("inf"))
+    if scaler is None and not math.isfinite(norm):
+        raise NotFinite(f"the loss is {float(loss.detach()):g} and its gradients' norm {float(norm):g}")
     for optimizer in optimizers:
         if scaler is None:
             optimizer.step()

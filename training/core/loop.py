@@ -27,6 +27,9 @@ from training.core import checkpointing, distributed
 from training.core.run import FINISHED, LOG, Evaluation, Run
 from training.core.state import Place, resume, save, save_best
 
+SHOWN = 40
+"""Utterances of a batch that an error names."""
+
 
 def train(
     run: Run,
@@ -128,7 +131,14 @@ class Loop:
     def step(self, batch: Any, seconds: float) -> None:
         """Train on one batch and log its scalars every `log_every` steps."""
         place = self.place
-        scalars = self.run.step(batch, place.step)
+        try:
+            scalars = self.run.step(batch, place.step)
+        except distributed.NotFinite as error:
+            raise self._stopped(str(error)) from error
+        # A norm alone may overflow in float16, where the step is then left out.
+        wrong = {n: v for n, v in scalars.items() if not math.isfinite(v) and not n.endswith(("norm", "gradient"))}
+        if wrong:
+            raise self._stopped(f"not finite: {_line(wrong)}")
         place.step, place.position, place.seconds = place.step + 1, place.position + 1, seconds
         self._bar.update()
         if place.step % self.log_every:
@@ -140,6 +150,18 @@ class Loop:
             rates = {f"rate_{name}": o.param_groups[0]["lr"] for name, o in self.run.optimizers.items()}
             for name, value in (scalars | rates).items():
                 self._writer.add_scalar(f"train/{name}", value, place.step)
+
+    def _stopped(self, problem: str) -> distributed.NotFinite:
+        """Return the error that ends the run, with the batch at fault."""
+        place = self.place
+        names = list(self.run.utterances(place.epoch, place.position))
+        rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+        others = " of this process; it may be another's" if distributed.world_size() > 1 else ""
+        return distributed.NotFinite(
+            f"{self.run.name} ended at step {place.step + 1}, epoch {place.epoch}: {problem}. Its batch{others}: "
+            f"{', '.join(names[:SHOWN]) or 'unknown'}{rest}. Look at these recordings, or lower the learning rate; the "
+            f"checkpoints in {self.out} are from before this step"
+        )
 
     def evaluate(self) -> None:
         """Evaluate on rank 0 and restore the random generators, so that evaluating never changes the training."""

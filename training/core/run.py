@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ class Run:
         rates: per optimiser name, from the number of the epoch to its learning rate. Such an optimiser keeps the
             settings it was created with after a resume, so that a changed configuration takes effect.
         extra_state: further objects with `state_dict` / `load_state_dict`.
+        utterances: `utterances(epoch, number)` names the utterances of that batch of this process, for errors.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Run:
     rates: Mapping[str, Callable[[int], float]] = field(default_factory=dict)
     extra_state: Mapping[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    utterances: Callable[[int, int], Sequence[str]] = field(default=lambda _epoch, _number: ())
 
     def stateful(self) -> dict[str, dict[str, Any]]:
         """Return everything a checkpoint restores through `load_state_dict`, by section and name."""

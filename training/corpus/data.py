@@ -21,17 +21,23 @@ import numpy as np
 from tqdm import tqdm
 
 from training.core import distributed
+from training.corpus.contents import contents
+from training.corpus.recordings import read_speech
 from tritone.audio.kaldi import kaldi_fbank
 from tritone.audio.mel import MelConfig, mel_spectrogram
-from tritone.audio.wav import read_wav
+from tritone.audio.resample import resample
 from tritone.audio.whisper import whisper_mel
 from tritone.checkpoint.documents import parse_json, read_text
 from tritone.checkpoint.sizes import Bound, whole
-from tritone.errors import ArtifactError, ConfigError
+from tritone.errors import ArtifactError, ConfigError, TritoneError
 
 MEL = MelConfig()
 MANIFEST_BYTES = 1 << 30
 SAMPLES = Bound(0, 1 << 40)
+Maker = Callable[[np.ndarray, int], np.ndarray]
+"""Features `[length, width]` of mono samples and their rate."""
+CHANGED = 1600
+"""Samples at 16 kHz by which a recording's length may differ from the manifest: decoders of mp3 differ by a frame."""
 VALIDATION = 50
 """One utterance in this many, chosen by its id alone, is never trained on."""
 
@@ -53,20 +59,35 @@ class Utterance:
         return zlib.crc32(self.id.encode()) % VALIDATION == 0
 
 
-def _whisper(path: Path) -> np.ndarray:
-    return whisper_mel(read_wav(path, 16000)).T.astype(np.float16)
+def _whisper(wav: np.ndarray, rate: int) -> np.ndarray:
+    return whisper_mel(resample(wav, rate, 16000)).T.astype(np.float16)
 
 
-def _fbank(path: Path) -> np.ndarray:
-    return kaldi_fbank(read_wav(path, 16000), subtract_mean=True).astype(np.float16)
+def _fbank(wav: np.ndarray, rate: int) -> np.ndarray:
+    return kaldi_fbank(resample(wav, rate, 16000), subtract_mean=True).astype(np.float16)
 
 
-def _mel(path: Path, config: MelConfig) -> np.ndarray:
-    return mel_spectrogram(read_wav(path, config.sample_rate), config).T.astype(np.float16)
+def _mel(wav: np.ndarray, rate: int, config: MelConfig) -> np.ndarray:
+    return mel_spectrogram(resample(wav, rate, config.sample_rate), config).T.astype(np.float16)
 
 
-def _audio(path: Path, rate: int) -> np.ndarray:
-    return np.round(np.clip(read_wav(path, rate), -1, 1) * 32767).astype(np.int16)[:, None]
+def _audio(wav: np.ndarray, rate: int, to_rate: int) -> np.ndarray:
+    return np.round(np.clip(resample(wav, rate, to_rate), -1, 1) * 32767).astype(np.int16)[:, None]
+
+
+def _features(utterance: Utterance, maker: Maker) -> np.ndarray:
+    """Return the features of one utterance; ConfigError if its recording is no longer what the manifest says."""
+    again = "make the manifest again with `python -m training.prepare manifest`, which leaves such recordings out"
+    try:
+        wav, rate = read_speech(utterance.path)
+    except TritoneError as error:
+        raise ConfigError(f"recording {utterance.id} ({utterance.path}): {error}; {again}") from error
+    if abs(len(wav) * 16000 // rate - utterance.samples) > CHANGED:
+        raise ConfigError(
+            f"recording {utterance.id} ({utterance.path}) has {len(wav) / rate:.2f} s, the manifest says "
+            f"{utterance.samples / 16000:.2f} s; {again}"
+        )
+    return maker(wav, rate)
 
 
 class Store:
@@ -131,7 +152,9 @@ class Corpus:
             )
         self.utterances = read_manifest(manifest)
         self.speakers = sorted({u.speaker for u in self.utterances})
-        self.digest = hashlib.sha256("".join(f"{u.id}:{u.samples};" for u in self.utterances).encode()).hexdigest()[:12]
+        heard = zip(self.utterances, contents(folder, [u.path for u in self.utterances]), strict=True)
+        known = "".join(f"{u.id}:{u.samples}:{content};" for u, content in heard)
+        self.digest = hashlib.sha256(known.encode()).hexdigest()[:12]
 
     def __len__(self) -> int:
         return len(self.utterances)
@@ -140,6 +163,10 @@ class Corpus:
         """Return indices of the validation split (`held_out`) or of the training split."""
         return np.array([i for i, u in enumerate(self.utterances) if u.held_out == held_out], np.int64)
 
+    def names(self, rows: Iterable[int] | np.ndarray) -> list[str]:
+        """Return the ids of these utterances."""
+        return [self.utterances[int(row)].id for row in rows]
+
     def validation(self) -> np.ndarray:
         """Return indices of the held-out utterances, or of all utterances when a small corpus has no held-out ones."""
         held_out = self.indices(True)
@@ -147,11 +174,11 @@ class Corpus:
 
     def store(self, kind: str) -> Store:
         """Return the features of that kind, computed on first use with a progress bar."""
-        makers: dict[str, Callable[[Path], np.ndarray]] = {
+        makers: dict[str, Maker] = {
             "whisper": _whisper,
             "fbank": _fbank,
             "mel": partial(_mel, config=self.mel_config),
-            "audio": partial(_audio, rate=self.mel_config.sample_rate),
+            "audio": partial(_audio, to_rate=self.mel_config.sample_rate),
         }
         path = self.store_path(kind)
         if not path.exists():
@@ -176,10 +203,10 @@ class Corpus:
         """Write one array per utterance as the features of that kind, replacing older ones."""
         Store.write(self.store_path(kind), arrays, source)
 
-    def _computed(self, maker: Callable[[Path], np.ndarray], kind: str) -> Iterator[np.ndarray]:
-        paths = [u.path for u in self.utterances]
+    def _computed(self, maker: Maker, kind: str) -> Iterator[np.ndarray]:
         with multiprocessing.get_context("spawn").Pool(self.processes) as pool:
-            yield from tqdm(pool.imap(maker, paths, chunksize=16), total=len(paths), desc=kind, mininterval=5)
+            made = pool.imap(partial(_features, maker=maker), self.utterances, chunksize=16)
+            yield from tqdm(made, total=len(self), desc=kind, mininterval=5)
 
 
 def read_manifest(path: Path) -> list[Utterance]:

@@ -4,91 +4,126 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 from tqdm import tqdm
 
-from tritone.audio.wav import check_header
-from tritone.checkpoint.lines import text_lines
+from training.corpus.metadata import Metadata, Row, read_metadata
+from training.corpus.recordings import Recordings, read_speech
 from tritone.errors import ConfigError, TritoneError
 from tritone.text.phonemes import phonemize
 
-METADATA_BYTES = 1 << 30
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+LENGTHS = (0.4, 30.0)
+"""Seconds of the shortest and the longest utterance that is used."""
 
 
-def read_metadata(folder: Path) -> list[tuple[str, str, str]]:
-    """Return (id, speaker, text) of `metadata.csv`: `id|text`, then `|speaker`, `|normalised` or `|normalised|speaker`.
+@dataclass(frozen=True)
+class Indexed:
+    """What became of a folder: the utterances in its manifest, those left out with the reason, the columns it has."""
 
-    The third of three columns names speakers when no line has a space in it, and is normalised text otherwise. A folder
-    without speakers has one speaker, named after the folder.
+    count: int
+    left_out: tuple[str, ...]
+    columns: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """One utterance to look at: its recording below `folder`, under the name that the manifest gives it."""
+
+    folder: Path
+    name: str
+    path: Path
+    speaker: str
+    text: str
+
+
+def write_manifest(folder: Path, columns: Sequence[str] | None = None, processes: int = 2) -> Indexed:
+    """Write `manifest.jsonl` of the usable utterances, and the others with their reasons to `manifest.rejected`.
+
+    Args:
+        columns: the meaning of the columns of `metadata.csv`; by default what they hold decides.
+        processes: that read recordings; 0 reads them in this one.
+
+    Raises:
+        ConfigError: `metadata.csv` is missing or not clear, or no utterance can be used.
     """
-    path = folder / "metadata.csv"
-    if not path.exists():
+    metadata = read_metadata(folder / "metadata.csv", columns)
+    jobs, problems = usable_rows(folder, metadata)
+    lines: list[str] = []
+    for entry in tqdm(_entries(jobs, processes), total=len(jobs), desc="phones", unit="sentence", mininterval=5):
+        if isinstance(entry, str):
+            problems.append(entry)
+        else:
+            lines.append(json.dumps(entry, ensure_ascii=False))
+    _write(folder / "manifest.rejected", problems)
+    if not lines:
         raise ConfigError(
-            f"{path} does not exist; it should have lines `id|text` or `id|text|speaker` for {folder}/wavs/ID.wav."
+            f"{folder}: none of {len(metadata.rows)} utterances can be used ({metadata.summary()}); the first reason: "
+            f"{problems[0]}"
         )
-    rows = [line.split("|") for _, line in text_lines(path, METADATA_BYTES)]
-    widths = {len(row) for row in rows}
-    if len(widths) != 1 or not widths <= {2, 3, 4}:
-        raise ConfigError(
-            f"{path}: every line needs the same 2 to 4 columns separated by '|', found {sorted(widths)} columns."
-        )
-    name = folder.resolve().name
-    if widths == {2}:
-        return [(row[0], name, row[1]) for row in rows]
-    if widths == {4}:
-        return [(row[0], row[3], row[2]) for row in rows]
-    if all(" " not in row[2].strip() for row in rows):
-        return [(row[0], row[2].strip(), row[1]) for row in rows]
-    return [(row[0], name, row[2]) for row in rows]
+    _write(folder / "manifest.jsonl", lines)
+    return Indexed(len(lines), tuple(problems), metadata.summary())
 
 
-def _entry(job: tuple[Path, str, str, str]) -> dict[str, object] | str:
+def usable_rows(folder: Path, metadata: Metadata) -> tuple[list[Job], list[str]]:
+    """Return the utterances that have a text and a recording of their own, and one line for each other row."""
+    recordings, jobs, problems = Recordings(folder), list[Job](), list[str]()
+    speaking, alone = "speaker" in metadata.columns, folder.resolve().name
+    places: Counter[Path] = Counter()
+    for row in metadata.rows:
+        path, problem = recordings.find(row.id)
+        if path is None or (problem := _missing(row, speaking)):
+            problems.append(f"{_name(row)}: {problem}")
+            continue
+        place = path.resolve()
+        places[place] += 1
+        if places[place] == 1:
+            jobs.append(Job(folder, recordings.name(path), path, row.speaker if speaking else alone, row.text))
+    names = {job.path.resolve(): job.name for job in jobs}
+    problems += [f"{names[place]}: has {n} lines; the first is used" for place, n in places.items() if n > 1]
+    return jobs, problems
+
+
+def _name(row: Row) -> str:
+    return row.id or f"line {row.line}"
+
+
+def _missing(row: Row, speaking: bool) -> str:
+    return "has no text" if not row.text else "has no speaker" if speaking and not row.speaker else ""
+
+
+def _entries(jobs: Sequence[Job], processes: int) -> Iterator[dict[str, object] | str]:
+    if processes <= 0:
+        yield from map(entry, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield from pool.imap(entry, jobs, chunksize=32)
+
+
+def entry(job: Job) -> dict[str, object] | str:
     """Return the manifest line of one utterance, or the reason it cannot be used."""
-    folder, name, speaker, text = job
-    stem = folder / "wavs" / name
-    path = next((p for p in (Path(f"{stem}{suffix}") for suffix in SUFFIXES) if p.exists()), None)
-    if path is None:
-        return f"{name}: no recording {stem}.wav (or {', '.join(SUFFIXES[1:])})"
     try:
-        info = soundfile.info(str(path))
-        check_header(info.samplerate, info.channels, str(path))
-        phones = phonemize(text)
-    except (TritoneError, soundfile.LibsndfileError) as error:
-        return f"{name}: {error}"
-    samples = info.frames * 16000 // info.samplerate
+        samples, rate = read_speech(job.path)
+        seconds = len(samples) / rate
+        if not LENGTHS[0] <= seconds <= LENGTHS[1]:
+            return f"{job.name}: {seconds:.2f} s is not within {LENGTHS[0]:g}..{LENGTHS[1]:g} s"
+        phones = phonemize(job.text)
+    except TritoneError as error:
+        return f"{job.name}: {str(error).removeprefix('INVALID_ARGUMENT: ')}"
     return {
-        "id": name,
-        "speaker": speaker,
-        "text": text,
+        "id": job.name,
+        "speaker": job.speaker,
+        "text": job.text,
         "phones": phones,
-        "samples": samples,
-        "file": f"wavs/{path.name}",
+        "samples": len(samples) * 16000 // rate,
+        "file": job.path.relative_to(job.folder).as_posix(),
     }
 
 
-def write_manifest(
-    folder: Path, shortest: float = 0.4, longest: float = 30.0, processes: int = 2
-) -> tuple[int, list[str]]:
-    """Write `manifest.jsonl`; return its number of utterances and one line per utterance left out, with the reason."""
-    jobs = [(folder, *row) for row in read_metadata(folder)]
-    lines, problems = [], []
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        entries = pool.imap(_entry, jobs, chunksize=32)
-        for entry in tqdm(entries, total=len(jobs), desc="phones", unit="sentence", mininterval=5):
-            if isinstance(entry, str):
-                problems.append(entry)
-            elif not shortest <= int(str(entry["samples"])) / 16000 <= longest:
-                problems.append(
-                    f"{entry['id']}: {int(str(entry['samples'])) / 16000:.2f} s is not within {shortest}..{longest} s"
-                )
-            else:
-                lines.append(json.dumps(entry, ensure_ascii=False))
-    if not lines:
-        raise ConfigError(f"{folder}: none of {len(jobs)} utterances can be used; the first reason: {problems[0]}")
-    part = folder / "manifest.jsonl.part"
-    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    part.rename(folder / "manifest.jsonl")
-    return len(lines), problems
+def _write(path: Path, lines: Iterable[str]) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    part.rename(path)

@@ -115,8 +115,11 @@ def build(args: argparse.Namespace) -> Run:
     optimizers = muon_and_adamw(flow.named_parameters(), args.rate, (0.9, 0.98), weight_decay=0.01)
     frames = 1000 if args.smoke else args.frames
 
+    def plan(epoch: int) -> list[np.ndarray]:
+        return bucketed(2 * features.lengths, rows, frames, args.seed, epoch, LONGEST)
+
     def batches(epoch: int, skip: int) -> Iterator[Batch]:
-        groups = bucketed(2 * features.lengths, rows, frames, args.seed, epoch, LONGEST)
+        groups = plan(epoch)
         for number in range(skip, len(groups)):
             rng = np.random.default_rng([args.seed, epoch, number, distributed.rank()])
             yield features.batch(groups[number], rng, device)
@@ -136,7 +139,8 @@ def build(args: argparse.Namespace) -> Run:
 
     schedulers = dict.fromkeys(optimizers, warmup_cosine(0.02, 0.02))
     return Run("flow", {"flow": flow, "average": average}, optimizers, batches, step, evaluate,
-               "matching", args.steps or (10 if args.smoke else STEPS), schedulers, device=device)  # fmt: skip
+               "matching", args.steps or (10 if args.smoke else STEPS), schedulers, device=device,
+               utterances=lambda epoch, number: corpus.names(plan(epoch)[number]))  # fmt: skip
 
 
 def prepare(flow: Flow, mel: Store, rows: np.ndarray) -> Flow:

@@ -199,14 +199,17 @@ def build(args: argparse.Namespace) -> Run:
         norm = distributed.update(loss, *optimizers.values(), clip=1.0)
         return {"loss": float(loss.detach()), "gradient": norm, "targets": float(len(target))}
 
-    def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
+    def plan(epoch: int) -> list[list[list[int]]]:
         budget = 1200 if args.smoke else 4500
         groups = sequences.plan(corpus.indices(False), np.random.default_rng([args.seed, epoch]))
         lengths = np.array([sum(sequences.lengths[rows]) for rows in groups])
-        plan = bucketed(lengths, np.arange(len(groups)), budget, args.seed, epoch, longest=LONGEST)
-        for number, chosen in list(enumerate(plan))[skip:]:
+        chosen = bucketed(lengths, np.arange(len(groups)), budget, args.seed, epoch, longest=LONGEST)
+        return [[groups[i] for i in batch] for batch in chosen]
+
+    def batches(epoch: int, skip: int) -> Iterator[dict[str, Tensor]]:
+        for number, groups in list(enumerate(plan(epoch)))[skip:]:
             rng = np.random.default_rng([args.seed, epoch, number, distributed.rank()])
-            yield move(sequences.batch([groups[i] for i in chosen], rng))
+            yield move(sequences.batch(groups, rng))
 
     def evaluate() -> Evaluation:
         rows = corpus.validation()[:400]
@@ -216,6 +219,7 @@ def build(args: argparse.Namespace) -> Run:
     return Run(
         "lm", {"lm": lm, "codes": codes}, optimizers, batches, step, evaluate, "loss", device=device,
         max_steps=20 if args.smoke else 6000, schedulers=dict.fromkeys(optimizers, warmup_cosine()),
+        utterances=lambda epoch, number: corpus.names(row for rows in plan(epoch)[number] for row in rows),
     )  # fmt: skip
 
 

@@ -60,13 +60,14 @@ def build(args: argparse.Namespace) -> Run:
             classes.append(corpus.speakers.index(utterance.speaker) * len(RATES) + rate)
         return torch.from_numpy(np.stack(feats)).to(device), torch.tensor(classes, device=device)
 
-    def batches(epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def plan(epoch: int) -> list[tuple[int, np.ndarray]]:
         order = np.random.default_rng([args.seed, epoch]).permutation(rows)
         groups = [order[at : at + size] for at in range(0, len(order) - len(order) % size or len(order), size)]
         world = distributed.world_size()
-        for number, group in list(enumerate(groups[: len(groups) // world * world]))[distributed.rank() :: world][
-            skip:
-        ]:
+        return list(enumerate(groups[: len(groups) // world * world]))[distributed.rank() :: world]
+
+    def batches(epoch: int, skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for number, group in plan(epoch)[skip:]:
             yield load(group, np.random.default_rng([args.seed, epoch, number]), augment=True)
 
     def step(batch: tuple[Tensor, Tensor], number: int) -> dict[str, float]:
@@ -91,6 +92,7 @@ def build(args: argparse.Namespace) -> Run:
         max_steps=10 if args.smoke else 600,
         schedulers={"adamw": warmup_cosine()},
         device=device,
+        utterances=lambda epoch, number: corpus.names(plan(epoch)[number][1]),
     )
 
 

@@ -69,10 +69,12 @@ def build(args: argparse.Namespace) -> Run:
         scalars = {"mel_l1": l1, "ctc": ctc, "spread": spread}
         return {name: float(loss.detach()) for name, loss in scalars.items()} | {"gradient": norm}
 
-    def batches(epoch: int, skip: int) -> Iterator[Batch]:
+    def plan(epoch: int) -> list[np.ndarray]:
         budget = 1600 if args.smoke else 10000
-        lengths = corpus.store("whisper").lengths
-        for rows in bucketed(lengths, corpus.indices(False), budget, args.seed, epoch)[skip:]:
+        return bucketed(corpus.store("whisper").lengths, corpus.indices(False), budget, args.seed, epoch)
+
+    def batches(epoch: int, skip: int) -> Iterator[Batch]:
+        for rows in plan(epoch)[skip:]:
             yield features.batch(rows)
 
     return Run(
@@ -86,6 +88,7 @@ def build(args: argparse.Namespace) -> Run:
         max_steps=20 if args.smoke else 3000,
         schedulers={"adamw": warmup_cosine()},
         device=device,
+        utterances=lambda epoch, number: corpus.names(plan(epoch)[number]),
     )
 
 

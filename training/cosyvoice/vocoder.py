@@ -79,14 +79,16 @@ def build(args: argparse.Namespace) -> Run:
     rows = long_enough(corpus, corpus.indices(False), args.frames + 2 * MARGIN)
     size = 2 if args.smoke else args.batch
 
-    def batches(epoch: int, skip: int) -> Iterator[Crop]:
+    def plan(epoch: int) -> list[tuple[int, np.ndarray]]:
         order = np.random.default_rng([args.seed, epoch]).permutation(rows)
         groups = [order[at : at + size] for at in range(0, len(order) - size + 1, size)]
-        mine = range(distributed.rank(), len(groups) // distributed.world_size() * distributed.world_size(),
-                     distributed.world_size())  # fmt: skip
-        for number in mine[skip:]:
+        world = distributed.world_size()
+        return list(enumerate(groups[: len(groups) // world * world]))[distributed.rank() :: world]
+
+    def batches(epoch: int, skip: int) -> Iterator[Crop]:
+        for number, group in plan(epoch)[skip:]:
             rng = np.random.default_rng([args.seed, epoch, number])
-            yield crop(corpus, groups[number], args.frames, rng, steps.mel_of, device)
+            yield crop(corpus, group, args.frames, rng, steps.mel_of, device)
 
     def evaluate() -> Evaluation:
         return score(generator, corpus, examples(corpus, 1 if args.smoke else 2), device)
@@ -94,7 +96,7 @@ def build(args: argparse.Namespace) -> Run:
     networks = {"generator": generator, "discriminators": judges}
     schedulers = dict.fromkeys(steps.optimizers, warmup_cosine(0.01, 0.02))
     return Run("vocoder", networks, steps.optimizers, batches, steps, evaluate, "mel_distance", max_steps, schedulers,
-               device=device)  # fmt: skip
+               device=device, utterances=lambda epoch, number: corpus.names(plan(epoch)[number][1]))  # fmt: skip
 
 
 class VocoderStep:

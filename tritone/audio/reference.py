@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from tritone.audio.level import rate_problem, recording_problem
 from tritone.errors import InvalidRequest
 
 REFERENCE_SECONDS = (0.5, 30.0)
 """The shortest and longest reference recording; the published speech tokenizer accepts at most 30 s."""
-LOWEST_RATE = 16000
-"""The lowest sample rate of a reference recording; below it the consonants that the models rely on are missing."""
-SILENCE_PEAK = 1e-3
-"""A recording whose peak stays below this (-60 dB of full scale) carries no voice."""
+EMPTY = f"is empty: it has no samples; send a recording of {REFERENCE_SECONDS[0]:g} s or more, or leave it out"
 
 
 def check_rate(rate: int, field: str = "reference_wav") -> None:
     """Raise InvalidRequest when a recording's sample rate is too low for speech."""
-    if rate < LOWEST_RATE:
-        raise InvalidRequest(field, f"is sampled at {rate} Hz; record it at {LOWEST_RATE} Hz or more")
+    if problem := rate_problem(rate):
+        raise InvalidRequest(field, problem)
 
 
 def check_reference(
@@ -25,8 +23,8 @@ def check_reference(
 ) -> np.ndarray:
     """Return the valid part of a request's reference recording, float32 `[samples]`.
 
-    Raises InvalidRequest naming `field` when the recording has a wrong type or shape, is too short, too long or silent,
-    or contains NaN.
+    Raises InvalidRequest naming `field` when the recording has a wrong type or shape, is empty, too short, too long,
+    silent or far beyond full scale, or contains NaN.
 
     Args:
         wav: `[samples]` or `[1, samples]` float32 at `rate`.
@@ -40,17 +38,17 @@ def check_reference(
     samples = wav.reshape(-1)
     if wav_len is not None:
         lengths = np.asarray(wav_len).reshape(-1)
-        if lengths.size != 1 or not 0 < int(lengths[0]) <= len(samples):
+        if lengths.size != 1 or not 0 <= int(lengths[0]) <= len(samples):
             given = int(lengths[0]) if lengths.size == 1 else lengths.tolist()
             raise InvalidRequest(f"{field}_len", f"must be one number from 1 to {len(samples)} samples, got {given}")
         samples = samples[: int(lengths[0])]
+    if not len(samples):
+        raise InvalidRequest(field, EMPTY)
     seconds, (shortest, longest) = len(samples) / rate, REFERENCE_SECONDS
     if seconds < shortest:
         raise InvalidRequest(field, f"too short: {seconds:.2f} s at {rate} Hz, need at least {shortest:g} s")
     if seconds > longest:
         raise InvalidRequest(field, f"too long: {seconds:.2f} s at {rate} Hz, the limit is {longest:g} s")
-    if not np.isfinite(samples).all():
-        raise InvalidRequest(field, "contains NaN or infinite samples")
-    if np.abs(samples).max() < SILENCE_PEAK:
-        raise InvalidRequest(field, f"is silent: no sample exceeds {SILENCE_PEAK:g} of full scale")
+    if problem := recording_problem(samples, rate):
+        raise InvalidRequest(field, problem)
     return samples

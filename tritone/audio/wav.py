@@ -16,6 +16,8 @@ RATES = (1000, 768000)
 CHANNELS = 64
 LONGEST = 3600
 """The longest recording that is read, in seconds; a small compressed file can hold days."""
+CANCELLED = 0.01
+"""Share of the channels' power below which their average has lost the sound; one of 64 channels alone has more."""
 BLOCK = 1 << 20
 """Samples that are read at a time, of all channels together."""
 
@@ -37,7 +39,7 @@ def read_samples(source: str | Path | bytes) -> tuple[np.ndarray, int]:
 
     Raises:
         TritoneError: the file is missing, not a sound file, or of a rate, length or number of channels that no
-            recording has. The length in its header is not believed.
+            recording has, or its channels cancel each other. The length in its header is not believed.
     """
     import soundfile
 
@@ -48,14 +50,21 @@ def read_samples(source: str | Path | bytes) -> tuple[np.ndarray, int]:
         with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
             rate, channels = int(file.samplerate), int(file.channels)
             check_header(rate, channels, name)
-            parts, count = [np.zeros(0, np.float32)], 0
+            parts, count, heard, kept = [np.zeros(0, np.float32)], 0, 0.0, 0.0
             while len(block := file.read(BLOCK // channels, dtype="float32", always_2d=True)):
                 count += len(block)
                 if count > LONGEST * rate:
                     raise TritoneError(f"{name} is longer than {LONGEST} s; a recording may not be, cut it")
                 parts.append(block.mean(axis=1))
+                if channels > 1:
+                    heard += float(np.square(block, dtype=np.float64).mean(axis=1).sum())
+                    kept += float(np.square(parts[-1], dtype=np.float64).sum())
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise TritoneError(f"{name} is not a sound file that can be read (wav, flac, ogg or mp3): {error}") from error
+    if kept < CANCELLED * heard:
+        raise TritoneError(
+            f"{name}: its channels cancel each other when they are averaged (antiphase); save one of them alone"
+        )
     return np.concatenate(parts), rate
 
 

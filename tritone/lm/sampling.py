@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tritone.errors import InvalidRequest
+from tritone.errors import InvalidRequest, TritoneError
 from tritone.lm.protocols import TokenSession
 from tritone.lm.rules import SamplingConfig, SpeechRules
 
@@ -34,6 +34,15 @@ def greedy_draw(probabilities: np.ndarray) -> int:
     return int(np.argmax(probabilities))
 
 
+def check_scores(scores: np.ndarray) -> None:
+    """Raise TritoneError unless there is an id to choose: NaN and infinite scores are no choice, nor is -inf alone."""
+    if not scores.size or not np.isfinite(scores.max()):
+        raise TritoneError(
+            "the language model's scores are NaN or infinite, or exclude every id, so no id is sampled; "
+            "`tritone parity` finds the network at fault"
+        )
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Return probabilities `[n]` float32 from scores `[n]`; -inf becomes 0."""
     weights = np.exp(scores - scores.max(), dtype=np.float32)
@@ -46,7 +55,11 @@ def sample(scores: np.ndarray, history: Sequence[int], config: SamplingConfig, d
     Args:
         scores: logits or log-probabilities `[n]`; -inf excludes an id.
         history: ids so far; the last `win_size` are looked at (0 allows any repetition).
+
+    Raises:
+        TritoneError: scores are not numbers.
     """
+    check_scores(scores)
     token = _nucleus(softmax(scores), config, draw)
     window = config.win_size
     if window and list(history[-window:]).count(token) >= window * config.tau_r:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from tritone.audio.reference import check_reference
+from tritone.audio.reference import EMPTY, check_reference
 from tritone.errors import InvalidRequest
 from tritone.stage import Arrays, Tensor
 from tritone.text.split import MAX_CHARACTERS
@@ -66,13 +66,24 @@ def read_number(request: Arrays, field: str, default: float) -> float:
 
 
 def sound_length(request: Arrays, field: str) -> int:
-    """Return the number of valid samples of a sound input, 0 if it was omitted; `<field>_len` gives it."""
-    return int(read_number(request, f"{field}_len", request[field].size if field in request else 0))
+    """Return the number of valid samples of a sound input, 0 if it has none; `<field>_len` gives it."""
+    size = request[field].size
+    return int(read_number(request, f"{field}_len", size)) if size else 0
+
+
+def has_sound(request: Arrays, field: str) -> bool:
+    """Return whether a sound input was sent; InvalidRequest if it is empty, or if its length came without it."""
+    if field not in request:
+        if f"{field}_len" in request:
+            raise InvalidRequest(f"{field}_len", f"came without {field}; send both or neither")
+        return False
+    if sound_length(request, field) == 0:
+        raise InvalidRequest(field, EMPTY)
+    return True
 
 
 def read_sound(request: Arrays, field: str) -> np.ndarray:
     """Return the valid samples of a sound input, float32 `[samples]`, within the limits of a reference."""
-    wav = request.get(field, np.zeros((1, 0), np.float32))
-    if wav.size == 0:
+    if not has_sound(request, field):
         raise InvalidRequest(field, "is missing; send the recording as float32 samples at 16 kHz")
-    return check_reference(wav.reshape(-1), sound_length(request, field), field=field)
+    return check_reference(request[field].reshape(-1), sound_length(request, field), field=field)

@@ -6,11 +6,12 @@ that a step which is called alone refuses what no earlier step would have sent.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from tritone.audio.level import REMEDY, answer_problem
 from tritone.engines.inputs import tensor_text
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.stage import Arrays, Axis, Scaled, Tensor, size
@@ -38,21 +39,18 @@ def request_problem(inputs: Sequence[Tensor], request: Arrays, trusted: Collecti
     return None
 
 
-def checked_answer(answer: Any) -> Any:
-    """Return an answer, or an error in place of one with numbers that are NaN or infinite."""
+def checked_answer(answer: Any, sounds: Collection[str] = ()) -> Any:
+    """Return an answer, or an error in place of one whose numbers are not finite or whose sound is no speech.
+
+    Args:
+        sounds: names of the outputs that are whole waveforms, which may be neither silent nor beyond full scale.
+    """
     if isinstance(answer, Mapping):
         for name, array in answer.items():
-            if not finite(array):
-                return TritoneError(f"the answer's {name} has NaN or infinite numbers, so it is not sent")
+            problem = "" if finite(array) else "has NaN or infinite numbers"
+            if problem := problem or (answer_problem(array) if name in sounds else ""):
+                return TritoneError(f"the answer's {name} {problem}, so it is not sent; {REMEDY}")
     return answer
-
-
-def finite_chunks(chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the chunks of a stream; raise TritoneError in place of one with numbers that are NaN or infinite."""
-    for chunk in chunks:
-        if not finite(chunk):
-            raise TritoneError("the next chunk has NaN or infinite samples, so it is not sent, and the stream ends")
-        yield chunk
 
 
 def finite(array: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.audio.level import checked_chunks
 from tritone.calls import Gone, each, stoppable
 from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
@@ -25,7 +26,7 @@ from tritone.lm.genai import genai_llm
 from tritone.lm.protocols import Llm
 from tritone.lm.served import served_llm
 from tritone.server.bls import STAGE, bls_call, stage_prefix
-from tritone.server.checks import checked_answer, finite_chunks, request_problem
+from tritone.server.checks import checked_answer, request_problem
 from tritone.stage import Arrays, Call, Family, Host
 
 STREAM = "stream"
@@ -100,8 +101,9 @@ class HostModel(FamilyModel):
         ]
         good = [index for index, result in enumerate(results) if result is None]
         answers = self._answers([requests[index] for index in good], [left[index] for index in good])
+        sounds = [tensor.name for tensor in self.family.response]
         for index, answer in zip(good, answers, strict=True):
-            results[index] = checked_answer(answer)
+            results[index] = checked_answer(answer, sounds)
         return results
 
     def _problem(self, request: Arrays) -> InvalidRequest | None:
@@ -157,14 +159,16 @@ class StreamModel(FamilyModel):
         call = stoppable(self._call, cancelled)
         try:
             if pieces is None:
-                yield from finite_chunks(self.family.synthesize(call, self._llm, request, cancelled))
+                chunks = self.family.synthesize(call, self._llm, request, cancelled)
+                yield from checked_chunks(chunks, cancelled)
                 return
             if self.family.synthesize_pieces is None:
                 raise InvalidRequest(
                     "sequence_id",
                     f"was sent, but {self.family.name} needs the whole text at once; send one request without it",
                 )
-            yield from finite_chunks(self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled))
+            chunks = self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled)
+            yield from checked_chunks(chunks, cancelled)
         except Cancelled:
             return
         except TritoneError:

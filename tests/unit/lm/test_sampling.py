@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tritone.errors import InvalidRequest
+from tritone.errors import InvalidRequest, TritoneError
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.lm.sampling import SamplingConfig, greedy_draw, sample, seeded_draw, softmax, tokens
 
@@ -145,3 +145,19 @@ def test_cancelling_stops_the_model() -> None:
 def test_no_room_for_speech_is_the_requests_fault() -> None:
     with pytest.raises(InvalidRequest, match="target_text: no speech fits: 0 text tokens, limit None"):
         list(tokens(Scripted([1]), [0], 0, CONFIG, greedy_draw))
+
+
+@pytest.mark.parametrize("wrong", [[0.1, np.nan, 0.3], [np.nan] * 3, [0.1, np.inf, 0.3], [-np.inf] * 3, []])
+def test_scores_that_are_no_numbers_choose_no_id(wrong: list[float]) -> None:
+    scores = np.array(wrong, np.float32)
+    with pytest.raises(TritoneError, match="scores are NaN or infinite, or exclude every id, so no id is sampled"):
+        sample(scores, [], SamplingConfig(), greedy_draw)
+
+    class Broken(Scripted):
+        def _logits(self) -> np.ndarray:
+            return super()._logits() if len(self.fed) < 3 else np.full(8, np.nan, np.float32)
+
+    spoken = []
+    with pytest.raises(TritoneError, match="no id is sampled"):
+        spoken.extend(token for token in tokens(Broken([1, 2, 3]), [5], 4, FREE, greedy_draw) if spoken.append(token))
+    assert spoken == [1, 2]

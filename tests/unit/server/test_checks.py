@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tritone.errors import InvalidRequest, TritoneError
-from tritone.server.checks import checked_answer, finite, finite_chunks, request_problem
+from tritone.server.checks import checked_answer, finite, request_problem
 from tritone.stage import Arrays, Axis, Scaled, Tensor
 
 FRAMES, IDS, PARTS = Axis("frames", 1, 20, 100), Axis("ids", 0, 5, 50), Axis("parts", 0, 1, 9)
@@ -87,15 +87,26 @@ def test_an_answer_that_is_no_sound_is_an_error(wrong: float) -> None:
     sound[0, 12345] = wrong
     error = checked_answer({"waveform": sound})
     assert isinstance(error, TritoneError)
-    assert str(error) == "the answer's waveform has NaN or infinite numbers, so it is not sent"
+    assert str(error).startswith(
+        "the answer's waveform has NaN or infinite numbers, so it is not sent; `tritone parity`"
+    )
     assert checked_answer(error) is error and checked_answer({"waveform": sound[:, :0]})
 
 
-def test_a_stream_ends_before_a_chunk_that_is_no_sound() -> None:
-    chunks = finite_chunks([floats(3), floats(3, fill=np.nan), floats(3)])
-    assert next(chunks).shape == (3,)
-    with pytest.raises(TritoneError, match="the next chunk has NaN or infinite samples, so it is not sent"):
-        next(chunks)
+@pytest.mark.parametrize(
+    ("wave", "problem"),
+    [
+        (floats(1, 900), "is silent: no sample exceeds 0.0001 of full scale, though speech was asked for"),
+        (floats(1, 900, fill=5e-5), "is silent"),
+        (floats(1, 0), "has no samples, though speech was asked for"),
+        (floats(1, 900, fill=-32768.0), "reaches 32768, where full scale is 1 and at most 2 is sent"),
+    ],
+)
+def test_a_waveform_that_is_no_speech_is_an_error(wave: np.ndarray, problem: str) -> None:
+    assert checked_answer({"waveform": wave})["waveform"] is wave  # a step's output of that name that is no answer
+    error = checked_answer({"waveform": wave}, ["waveform"])
+    assert isinstance(error, TritoneError) and str(error).startswith(f"the answer's waveform {problem}")
+    assert not isinstance(checked_answer({"waveform": floats(1, 9, fill=-1.3)}, ["waveform"]), Exception)
 
 
 def test_large_numbers_are_finite() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tritone.errors import ArtifactError, ConfigError, InvalidRequest
+from tritone.errors import ArtifactError, ConfigError, InvalidRequest, TritoneError
 from tritone.lm.description import NoLm
 from tritone.lm.logits import LogitsLm
 from tritone.server import models
 from tritone.server.models import HostModel, StreamModel, open_model, refuse_batches
 from tritone.stage import Arrays, Family, Host, Tensor
 
-VALUE = Tensor("value", "float32", (1, 1))
+VALUE, WAVE = Tensor("value", "float32", (1, 1)), Tensor("waveform", "float32", (1, 2))
 
 
 def halve(_call: Any, _llm: Any, requests: list[Arrays], _left: Sequence[Callable[[], bool]] = ()) -> list[Any]:
@@ -41,7 +42,7 @@ def without_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
-    family = Family("toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve),))
+    family = Family("toy", (), NoLm(), (VALUE,), (WAVE,), speak, (Host("halve", (VALUE,), (VALUE,), halve),))
     monkeypatch.setattr(models, "open_family", lambda _folder: family)
     without_warm_up(monkeypatch)
     return lambda name: open_model({"step": name, "model_dir": "m", "build_dir": "b"})
@@ -77,8 +78,21 @@ def test_unknown_step_lists_those_that_exist(step: Callable[[str], Any]) -> None
 
 
 def test_stream_ends_when_cancelled(step: Callable[[str], Any]) -> None:
-    answers = iter([False, False, False, True])
+    answers = itertools.chain([False, False, False], itertools.repeat(True))
     assert len(list(step("stream").stream(values(1)[0], lambda: next(answers)))) == 3
+
+
+def test_silence_is_no_answer(step: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(*_arguments: Any) -> list[Any]:
+        return [{"waveform": np.zeros((1, 2), np.float32)}]
+
+    family = Family("toy", (), NoLm(), (VALUE,), (WAVE,), speak, (Host("say", (VALUE,), (WAVE,), silent),))
+    monkeypatch.setattr(models, "open_family", lambda _folder: family)
+    (answer,) = step("say").run(values(1))
+    assert isinstance(answer, TritoneError) and "the answer's waveform is silent" in str(answer)
+    answers = itertools.chain([False, False, True], itertools.repeat(False))  # the networks end, the listener is there
+    with pytest.raises(TritoneError, match="the stream is silent"):
+        list(step("stream").stream(values(1)[0], lambda: next(answers)))
 
 
 def test_every_decoded_token_is_counted() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from training.core import distributed
+from training.corpus import contents
 from training.corpus.data import Corpus, Store, bucketed, pad
 from tritone.audio.kaldi import kaldi_fbank
 from tritone.audio.mel import MelConfig, mel_spectrogram
@@ -62,6 +64,42 @@ def test_a_changed_corpus_gets_new_features(corpus: Corpus) -> None:
         != before
         != Corpus(corpus.folder, MelConfig(fmax=None)).store_path("mel")
     )
+
+
+def test_a_replaced_recording_of_the_same_length_gets_new_features(corpus: Corpus) -> None:
+    before, mel = corpus.store_path("mel"), corpus.store("mel")[1].copy()
+    recording = corpus.utterances[1].path
+    about = recording.stat()
+    os.utime(recording, ns=(about.st_atime_ns, about.st_mtime_ns + 10**9))  # another time alone changes nothing
+    assert Corpus(corpus.folder).store_path("mel") == before
+    write_wav(recording, 0.2 * np.sin(np.arange(20011) * 0.03), 16000)
+    again = Corpus(corpus.folder, processes=1)
+    assert again.store_path("mel") != before and np.abs(again.store("mel")[1] - mel).max() > 0.1
+    recording.unlink()
+    assert Corpus(corpus.folder).store_path("mel") == again.store_path("mel"), "features outlive recordings"
+    (corpus.folder / "features" / "contents.json").write_text("[1, {")
+    assert Corpus(corpus.folder).store_path("mel") != again.store_path("mel")
+
+
+def test_unchanged_recordings_are_not_read_again(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(contents, "_checksum", lambda path: pytest.fail(f"{path} was read again"))
+    assert Corpus(corpus.folder).digest == corpus.digest
+
+
+@pytest.mark.parametrize(
+    ("wav", "message"),
+    [
+        (np.zeros(16000), r"recording u0 \(.*u0\.wav\): is silent: .*; make the manifest again with `python -m"),
+        (
+            0.2 * np.sin(np.arange(24000) * 0.03),
+            r"recording u0 \(.*\) has 1\.50 s, the manifest says 1\.00 s; make the",
+        ),
+    ],
+)
+def test_a_recording_that_became_unusable_is_named(corpus: Corpus, wav: np.ndarray, message: str) -> None:
+    write_wav(corpus.utterances[0].path, wav, 16000)
+    with pytest.raises(ConfigError, match=message):
+        Corpus(corpus.folder, processes=1).store("fbank")
 
 
 def test_tokens_must_be_made_first(corpus: Corpus) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import pickle
 import signal
@@ -17,7 +19,7 @@ import torch
 from training.core import checkpointing, distributed
 from training.core.loop import train
 from training.core.run import FINISHED, Evaluation, Run, warmup_cosine
-from tritone.errors import CheckpointError
+from tritone.errors import CheckpointError, TritoneError
 
 
 class Toy:
@@ -109,6 +111,43 @@ def test_minutes_end_the_run_and_the_schedule(tmp_path: Path) -> None:
     assert toy.optimizer.param_groups[0]["lr"] < 0.05 * toy.optimizer.param_groups[0]["base_lr"]
 
 
+def test_evaluating_never_changes_the_training(tmp_path: Path) -> None:
+    often, never = Toy(), Toy()
+    for toy, every in ((often, 2), (never, 1000)):
+        torch.manual_seed(5)
+        np.random.seed(5)
+        train(toy.run(), tmp_path / str(every), eval_every=every, save_every=1000)
+    assert torch.equal(weights(often), weights(never))
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_loss_that_is_no_number_ends_the_run(tmp_path: Path, hidden: bool) -> None:
+    toy = Toy()
+
+    def step(batch: torch.Tensor, number: int) -> dict[str, float]:
+        scalars = toy.step(batch * (float("nan") if number == 5 and not hidden else 1), number)
+        return scalars | ({"other": math.inf} if number == 5 and hidden else {"gradient": math.inf})
+
+    run = dataclasses.replace(toy.run(), step=step, utterances=lambda epoch, number: [f"e{epoch}b{number}", "u9"])
+    problem = "not finite: other=inf" if hidden else "the loss is nan and its gradients' norm nan"
+    with pytest.raises(TritoneError) as caught:
+        train(run, tmp_path, eval_every=1000, save_every=4)
+    message = str(caught.value)
+    assert message.startswith(f"toy ended at step 6, epoch 0: {problem}. Its batch: e0b5, u9. Look at these recordings")
+    assert [step for step, _ in checkpointing.steps_saved(tmp_path)] == [4] and not (tmp_path / FINISHED).exists()
+    assert bool(torch.isfinite(weights(toy)).all()), "the step that is not finite changes no weight"
+
+
+def test_gradients_are_averaged_not_summed(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (torch.nn.Parameter(torch.zeros(size)) for size in ((2, 3), (4,)))
+    first.grad, second.grad = torch.full((2, 3), 1.0), torch.arange(4.0)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "all_reduce", lambda flat: flat.add_(torch.arange(10.0)))
+    distributed.average_gradients([first, second])
+    assert torch.equal(first.grad, (1 + torch.arange(6.0).view(2, 3)) / 2)
+    assert torch.equal(second.grad, (torch.arange(4.0) + torch.arange(6.0, 10.0)) / 2)
+
+
 def test_warmup_cosine() -> None:
     factor = warmup_cosine(0.1, floor=0.02)
     assert [factor(x) for x in (0.05, 0.1, 1.0)] == pytest.approx([0.5, 1.0, 0.02])
@@ -145,6 +184,9 @@ def _two_processes(tmp_path: Path, updates: bool) -> subprocess.CompletedProcess
         "import sys, torch; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
         "from test_loop import Toy; from training.core import distributed; from training.core.loop import train\n"
         "distributed.start(torch.device('cpu')); toy = Toy(updates=sys.argv[3] == 'True')\n"
+        "one = torch.nn.Parameter(torch.zeros(1)); rate = torch.optim.SGD([one], 1.0)\n"
+        "distributed.update(one.sum() * (1 + 4 * distributed.rank()), rate)\n"
+        "assert one.item() == -3, f'the mean of gradients 1 and 5 is 3, not {-one.item()}'\n"
         "[p.data.add_(distributed.rank()) for p in toy.network.parameters()]\n"
         "train(toy.run(), Path(sys.argv[2]), steps=7, eval_every=5, save_every=5)\n"
     )

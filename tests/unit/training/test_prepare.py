@@ -11,7 +11,7 @@ import pytest
 
 from training import prepare
 from training.corpus import flite
-from training.corpus.manifest import read_metadata, write_manifest
+from training.corpus.manifest import write_manifest
 from training.corpus.sentences import normalised, read_texts, sentences, shares, speakable
 from tritone.audio.wav import read_wav, write_wav
 from tritone.errors import ConfigError, EnvironmentProblem
@@ -125,41 +125,62 @@ def recordings(folder: Path, names: list[str], rate: int = 22050) -> None:
         write_wav(folder / "wavs" / f"{name}.wav", 0.1 * np.sin(np.arange(rate * (1 + i)) * 0.05), rate)
 
 
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (["a|One two."], ("a", "voice", "One two.")),
-        (["a|One two.|ann"], ("a", "ann", "One two.")),
-        (["a|1 two.|One two."], ("a", "voice", "One two.")),
-        (["a|1 two.|One two.|ann"], ("a", "ann", "One two.")),
-    ],
-)
-def test_every_form_of_metadata(tmp_path: Path, lines: list[str], expected: tuple[str, str, str]) -> None:
-    folder = tmp_path / "voice"
-    folder.mkdir()
-    (folder / "metadata.csv").write_text("\n".join(lines))
-    assert read_metadata(folder) == [expected]
-
-
-def test_metadata_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"metadata\.csv does not exist; it should have lines `id\|text`"):
-        read_metadata(tmp_path)
-    (tmp_path / "metadata.csv").write_text("a|b\nc|d|e\n")
-    with pytest.raises(ConfigError, match=r"the same 2 to 4 columns separated by '\|', found \[2, 3\] columns"):
-        read_metadata(tmp_path)
-
-
 def test_manifest_of_real_recordings(tmp_path: Path) -> None:
     recordings(tmp_path, ["one", "two"])
     (tmp_path / "metadata.csv").write_text("one|Hello there.\ntwo|Good morning.\nlost|Not here at all.\n")
-    count, problems = write_manifest(tmp_path, processes=1)
+    done = write_manifest(tmp_path, processes=1)
     rows = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
-    assert count == 2 and problems == [f"lost: no recording {tmp_path}/wavs/lost.wav (or .flac, .ogg, .mp3)"]
+    assert done.left_out == (f"lost: no recording {tmp_path}/wavs/lost.wav (or .flac, .ogg, .mp3)",)
+    assert (done.count, done.columns) == (2, "columns: id, text")
     assert [row["samples"] for row in rows] == [16000, 32000]
     assert rows[0]["phones"][0] == "h" and rows[0]["phones"][-1] == "."
 
 
 def test_a_folder_without_usable_recordings(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_text("lost|Not here at all.\n")
-    with pytest.raises(ConfigError, match=r"none of 1 utterances can be used; the first reason: lost: no recording"):
+    with pytest.raises(ConfigError, match=r"none of 1 utterances can be used .*; the first reason: lost: no recording"):
         write_manifest(tmp_path, processes=1)
+
+
+def test_recordings_that_would_harm_a_training_are_left_out(tmp_path: Path) -> None:
+    import soundfile
+
+    rng, tone = np.random.default_rng(0), 0.3 * np.sin(np.arange(32000) * 0.05)
+    broken = np.where(np.arange(32000) == 9, np.nan, tone)
+    bad: dict[str, tuple[np.ndarray, int, str]] = {
+        "nan": (broken, 16000, "contains NaN or infinite samples"),
+        "inf": (np.where(np.arange(32000) == 9, np.inf, tone), 16000, "contains NaN or infinite samples"),
+        "zero": (tone * 0, 16000, "is silent: no sample exceeds 0.001 of full scale"),
+        "faint": (rng.normal(0, 1e-5, 32000), 16000, "is silent"),
+        "offset": (tone * 0 + 0.8, 16000, "is silent"),
+        "click": (np.where(np.arange(32000) == 9, 0.9, 0.0), 16000, "is nearly silent: 0.02 s"),
+        "anti": (np.stack([tone, -tone], 1), 16000, "its channels cancel each other when they are averaged"),
+        "nearly_anti": (np.stack([tone, -0.95 * tone], 1), 16000, "its channels cancel each other"),
+        "phone": (tone, 8000, "is sampled at 8000 Hz; record it at 16000 Hz or more"),
+        "blip": (tone[:900], 16000, "is too short: 900 samples at 16000 Hz; speech takes 0.1 s or more"),
+        "short": (tone[:4000], 16000, "0.25 s is not within 0.4..30 s"),
+        "square": (
+            np.clip(tone * 100, -1, 1),
+            16000,
+            "is clipped to a square wave",
+        ),
+        "low_square": (0.2 * np.sign(tone), 16000, "is clipped to a square wave"),
+        "numbers": (tone * 32768, 16000, "divide them by 32768"),
+        "none": (tone[:0], 16000, "is empty: it has no samples"),
+    }
+    good = {
+        "stereo": np.stack([tone, 0 * tone], 1),
+        "bent": tone + 0.4,
+        "loud": tone * 4,
+        "late": np.pad(tone, (16000, 0)),
+    }
+    (tmp_path / "wavs").mkdir()
+    for name, (wav, rate, _) in {**bad, **{name: (wav, 16000, "") for name, wav in good.items()}}.items():
+        soundfile.write(tmp_path / f"wavs/{name}.wav", wav, rate, subtype="FLOAT")
+    (tmp_path / "metadata.csv").write_text("".join(f"{name}|Hello there.\n" for name in (*bad, *good)))
+    done = write_manifest(tmp_path, processes=0)
+    rows = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in rows] == list(good)
+    left_out = dict(line.split(": ", 1) for line in done.left_out)
+    assert left_out.keys() == bad.keys()
+    assert {name for name, (_, _, problem) in bad.items() if problem not in left_out[name]} == set()

@@ -36,6 +36,7 @@ class Training:
         self.report = sampler.report()
         (LOG.warning if sampler.dropped else LOG.info)("%s", self.report)
         self.epochs = Epochs(self.dataset, sampler, train.workers, pin=pin)
+        self._sampler = sampler
         names = "\n".join(f"{u.wav} {length}" for u, length in zip(self.dataset.utterances, lengths, strict=True))
         self.order: dict[str, Any] = {
             "batch_size": train.batch_size,
@@ -44,6 +45,10 @@ class Training:
             "processes": replicas,
             "utterances": hashlib.sha256(names.encode()).hexdigest()[:16],
         }
+
+    def utterances(self, epoch: int, number: int) -> list[str]:
+        """Return the recordings in a batch of an epoch."""
+        return [self.dataset.utterances[i].wav for i in next(self._sampler.batches(epoch, number))]
 
 
 def validation(settings: Settings, device: torch.device) -> list[Batch]:

@@ -18,13 +18,12 @@ from training.bert_vits2.data import bert_files
 from training.bert_vits2.data.arrays import room
 from training.bert_vits2.data.filelist import Transcript, Utterance
 from training.bert_vits2.data.spectrogram_cache import make_spectrogram
+from training.corpus.recordings import read_speech
+from tritone.audio.resample import resample as convert
 from tritone.build.files import write_atomic
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest, TritoneError
 from tritone.families.bert_vits2.config import DataConfig
 from tritone.families.bert_vits2.text.bert import BertEncoder
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""Suffixes of recordings; libsndfile reads all of them."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,15 @@ class Outcome:
 
 
 def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
-    """Write a recording (first path) as 16-bit mono at `rate` (second path)."""
+    """Write a recording (first path) as 16-bit mono at `rate` (second path); one that teaches no voice is left out."""
     import soundfile
-
-    from tritone.audio.wav import read_wav
 
     source, target = pair
     try:
         if _up_to_date(source, target, rate):
             return Outcome(str(source))
-        wav = read_wav(source, rate)
-        if not len(wav):
-            return Outcome(str(source), problem="has no samples")
-        if not np.isfinite(wav).all():
-            return Outcome(str(source), problem="has samples that are not finite numbers")
+        samples, own_rate = read_speech(source)
+        wav = convert(samples, own_rate, rate)
         buffer = io.BytesIO()
         pcm = np.round(np.clip(wav, -1.0, 1.0) * 32767.0).astype(np.int16)
         soundfile.write(buffer, pcm, rate, format="WAV", subtype="PCM_16")
@@ -64,11 +58,12 @@ def resample(pair: tuple[Path, Path], rate: int) -> Outcome:
     except EnvironmentProblem:
         raise
     except TritoneError as error:
+        target.unlink(missing_ok=True)  # of an earlier recording, or an earlier version that took this one
         return Outcome(str(source), problem=str(error))
 
 
 def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
-    """Return the line of a cleaned filelist for a line of a transcript, if its recording exists.
+    """Return the line of a cleaned filelist for a line of a transcript, if its recording exists and is usable.
 
     Args:
         tokenizer: folder of the BERT encoder whose tokens count English phones; without one, words count them.
@@ -77,6 +72,10 @@ def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
 
     if not Path(row.wav).is_file():
         return Outcome(row.wav, problem="the recording is missing")
+    try:
+        read_speech(Path(row.wav))
+    except TritoneError as error:
+        return Outcome(row.wav, problem=str(error))
     try:
         text = frontend.clean(row.text, row.language, _tokenize(tokenizer) if row.language == "EN" else None)
         utterance = Utterance(row.wav, row.speaker, row.language, text.text, text.phones, text.tones, text.word2ph)
@@ -108,13 +107,14 @@ def _tokenize(folder: Path | None) -> Callable[[str], list[str]] | None:
 
 
 def _up_to_date(source: Path, target: Path, rate: int) -> bool:
-    """Return whether `target` is a mono recording at `rate`, not older than `source`."""
+    """Return whether `target` is a usable mono recording at `rate`, not older than `source`."""
     import soundfile
 
     if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return False
     try:
         info = soundfile.info(str(target))
-    except soundfile.LibsndfileError:
+        read_speech(target)
+    except (soundfile.LibsndfileError, TritoneError):
         return False
     return bool(info.samplerate == rate and info.channels == 1 and info.frames)

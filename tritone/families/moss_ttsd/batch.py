@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.audio.level import checked_waveform
 from tritone.audio.wav import write_wav
 from tritone.build.disk import disk_problems
 from tritone.checkpoint.lines import JsonLine, read_json_lines
@@ -120,8 +121,17 @@ def speak(model: Model, requests: Sequence[Arrays]) -> list[np.ndarray | Excepti
         inputs = [{name: array for name, array in known[index].items() if name in names} for index in good]
         for index, result in zip(good, answers(host, model, inputs), strict=True):
             known[index] = result if isinstance(result, Exception) else known[index] | result
-    name = model.family.response[0].name
-    return [arrays if isinstance(arrays, Exception) else arrays[name].reshape(-1) for arrays in known]
+    return [waveform(arrays, model.family.response[0].name) for arrays in known]
+
+
+def waveform(arrays: Arrays | Exception, name: str) -> np.ndarray | Exception:
+    """Return the waveform of that name, or the error in its place, also if it is no speech."""
+    if isinstance(arrays, Exception):
+        return arrays
+    try:
+        return checked_waveform(arrays[name].reshape(-1))
+    except TritoneError as error:
+        return error
 
 
 def run(lines: Sequence[Line], model: Model, out: Path, together: int) -> Iterator[dict[str, Any]]:

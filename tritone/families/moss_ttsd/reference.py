@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tritone.audio.reference import check_rate, check_reference
+from tritone.audio.reference import EMPTY, check_rate, check_reference
 from tritone.audio.resample import resample
 from tritone.audio.wav import read_samples
 from tritone.errors import InvalidRequest, TritoneError
@@ -28,6 +28,6 @@ def read_recording(source: str | Path | bytes, field: str = "reference_wav") -> 
     except TritoneError as error:
         raise InvalidRequest(field, str(error)) from error
     if not len(samples):
-        raise InvalidRequest(field, "is empty: it has no samples; send a recording of at least half a second")
+        raise InvalidRequest(field, EMPTY)
     check_rate(rate, field)
     return check_reference(resample(samples, rate, INPUT_RATE), field=field)

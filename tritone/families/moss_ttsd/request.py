@@ -16,7 +16,7 @@ from tritone.families.moss_ttsd.lm.config import RANGES, AsteroidConfig, Channel
 from tritone.families.moss_ttsd.lm.delay import delayed, frames_of
 from tritone.families.moss_ttsd.lm.stages import ROWS
 from tritone.families.moss_ttsd.text_tokenizer import DialogueTokenizer
-from tritone.request.fields import check_known, read_number, read_sound, read_text, sound_length
+from tritone.request.fields import check_known, has_sound, read_number, read_sound, read_text
 from tritone.stage import Arrays, Axis, Call, Tensor
 
 REFERENCE = Axis("reference_samples", 1, 80000, 480000)
@@ -92,10 +92,7 @@ def read_references(request: Arrays) -> tuple[str, np.ndarray | None]:
     They are "" and None without references. One recording may hold both speakers, then with a tagged transcript; two
     recordings hold one speaker each.
     """
-    for name in ("reference_wav", "reference_wav_2"):
-        if name in request and sound_length(request, name) == 0:
-            raise InvalidRequest(name, "is empty: it has no samples; send a recording, or leave it out")
-    first, second = (sound_length(request, name) > 0 for name in ("reference_wav", "reference_wav_2"))
+    first, second = (has_sound(request, name) for name in ("reference_wav", "reference_wav_2"))
     texts = [read_text(request, name, LONGEST_TEXT).strip() for name in ("reference_text", "reference_text_2")]
     for name, text, sound in zip(("", "_2"), texts, (first, second), strict=True):
         if sound and not text:

@@ -40,6 +40,12 @@ def run_ensemble(model: Family, call: object, llm: object, requests: list[Arrays
     return pools
 
 
+def recorded(wav: np.ndarray, valid: int | None = None) -> Arrays:
+    """Return the inputs of a recording, of which so many samples are said to be valid."""
+    length = {} if valid is None else {"reference_wav_len": np.array([[valid]], np.int32)}
+    return {"reference_wav": wav.astype(np.float32)[None], **length}
+
+
 def test_a_batch_of_ragged_requests_gives_what_each_gives_alone(tiny: tuple) -> None:
     requests = [
         {"target_text": text("hi"), "speaker": text("a"), "seed": np.array([[1]])},
@@ -153,6 +159,18 @@ def test_a_silent_language_model_is_an_error_in_both_modes(tiny: tuple) -> None:
             {"target_text": text("hi"), "speaker": text("a"), "reference_wav": np.ones((1, 16000), np.float32)},
             "speaker: came together with reference_wav",
         ),
+        ({"target_text": text("hi"), **recorded(np.ones(0))}, "reference_wav: is empty: it has no samples; send"),
+        ({"target_text": text("hi"), **recorded(np.ones(16000), 0)}, "reference_wav: is empty"),
+        ({"target_text": text("hi"), "speaker": text("a"), **recorded(np.ones(16000), 0)}, "reference_wav: is empty"),
+        ({"target_text": text("hi"), "speaker": text("a"), **recorded(np.ones(0))}, "reference_wav: is empty"),
+        ({"target_text": text("hi"), "reference_wav_len": np.array([[9]])}, "reference_wav_len: came without referenc"),
+        ({"mode": text("vc"), "source_wav": np.ones((1, 0), np.float32)}, "source_wav: is empty"),
+        ({"target_text": text("hi"), **recorded(np.tile([1e38, -1e38], 8000))}, "reference_wav: reaches 1e\\+38"),
+        (
+            {"target_text": text("hi"), **recorded(9000 * np.sin(np.arange(16000)))},
+            "reference_wav: reaches .* by 32768",
+        ),
+        ({"target_text": text("hi"), **recorded(np.ones(16000))}, "reference_wav: is silent"),
     ],
 )
 def test_a_bad_request_is_answered_with_its_field(tiny: tuple, request_: Arrays, message: str) -> None:
@@ -161,4 +179,6 @@ def test_a_bad_request_is_answered_with_its_field(tiny: tuple, request_: Arrays,
     assert isinstance(answer[0], InvalidRequest)
     with pytest.raises(InvalidRequest, match=message):
         raise answer[0]
+    with pytest.raises(InvalidRequest, match=message):
+        next(iter(model.synthesize(call, llm, request_)))
     assert isinstance(answer[1], dict)

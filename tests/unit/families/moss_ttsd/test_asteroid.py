@@ -13,7 +13,7 @@ from support.moss_helpers import described, lm_config, manifest, numbers, tiny_l
 from transformers import DynamicCache
 
 from tritone.engines.torch import TorchCall
-from tritone.errors import ConfigError, InvalidRequest
+from tritone.errors import ConfigError, InvalidRequest, TritoneError
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling, read_lm_config, read_sampling
 from tritone.families.moss_ttsd.lm.delay import codes_of, delayed, frames_of, left_padded, spoken_frames, undelayed
 from tritone.families.moss_ttsd.lm.generate import Draw, RowSession, choose, is_speech
@@ -250,6 +250,13 @@ def test_the_nucleus_keeps_at_least_one_id() -> None:
     assert choose(logits, np.zeros(0, np.int64), ChannelSampling(top_k=2), lambda p: len(p) - 1) == 2
     penalty = ChannelSampling(False, repetition_penalty=100.0)
     assert choose(logits, np.array([1]), penalty, greedy_draw) == 2
+
+
+@pytest.mark.parametrize("wrong", [[0.0, np.nan, 1.0], [0.0, np.inf, 1.0], [-np.inf] * 3])
+@pytest.mark.parametrize("sampling", [ChannelSampling(False), ChannelSampling(top_k=2), ChannelSampling(top_p=0.5)])
+def test_scores_that_are_no_numbers_choose_no_id(wrong: list[float], sampling: ChannelSampling) -> None:
+    with pytest.raises(TritoneError, match="scores are NaN or infinite, or exclude every id, so no id is sampled"):
+        choose(np.array(wrong, np.float32), np.zeros(0, np.int64), sampling, greedy_draw)
 
 
 @pytest.mark.parametrize(

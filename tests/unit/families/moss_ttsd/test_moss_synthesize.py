@@ -158,6 +158,13 @@ def test_a_cancelled_stream_ends_soon(described: Family, call: TorchCall) -> Non
         ({"reference_wav": sound(0.1), "reference_text": "x"}, "reference_wav: too short"),
         ({"reference_wav": sound(31.0), "reference_text": "x"}, "reference_wav: too long"),
         ({"reference_wav": sound(1.0) * np.nan, "reference_text": "x"}, "reference_wav: contains NaN"),
+        (
+            {"reference_wav": sound(1.0) * 32768, "reference_text": "x"},
+            "reference_wav: reaches .* divide them by 32768",
+        ),
+        ({"reference_wav": sound(0.0), "reference_text": "x"}, "reference_wav: is empty: it has no samples; send"),
+        ({"reference_wav": sound(1.0), "reference_wav_len": 0, "reference_text": "x"}, "reference_wav: is empty"),
+        ({"reference_wav_2_len": 5}, "reference_wav_2_len: came without reference_wav_2"),
         ({"reference_wav": sound(1.0), "reference_text": "[S4]x"}, r"reference_text: names \[S4\]"),
         ({"normalize": "2.0"}, "normalize: asked for '2.0'; the supported releases are 0.7 and 0.5"),
         ({"temperature": 0.0}, "temperature: cannot be 0"),

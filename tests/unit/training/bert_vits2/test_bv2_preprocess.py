@@ -47,7 +47,7 @@ def test_a_corpus_becomes_batches(
     lines = transcript.read_text(encoding="utf-8").replace(f"{tmp_path}/raw/wavs", "wavs")
     more = "wavs/zh0.wav|ben|ZH|再说一次。\nwavs/no.wav|ben|EN|Lost.\nwavs/en9.wav|ben|EN|...\n"
     Path("transcript.list").write_text(lines + more, encoding="utf-8")
-    write_wav(tmp_path / "raw/wavs/en9.wav", np.zeros(22050), 22050)
+    write_wav(tmp_path / "raw/wavs/en9.wav", 0.3 * np.sin(np.arange(22050) * 0.05), 22050)
 
     assert run("resample", "--in", "raw/wavs", "--out", "wavs", "--workers", 0) == 0
     assert "wavs: 10 made, 0 there already, 0 left out" in capsys.readouterr().out
@@ -97,9 +97,9 @@ def test_resampled_recordings_are_mono_at_the_rate_and_not_made_twice(
     out = capsys.readouterr().out
     assert "1 made, 0 there already, 3 left out" in out
     assert (
-        "b.wav: has no samples" in out
+        "b.wav: is empty: it has no samples" in out
         and "c.wav is not a sound file" in out
-        and "d.wav: has samples that are no" in out
+        and "d.wav: is too short: 3 samples" in out
     )
     info = soundfile.info(target / "ben" / "a.wav")
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (RATE, 1, 44100, "PCM_16")
@@ -114,6 +114,38 @@ def test_resampled_recordings_are_mono_at_the_rate_and_not_made_twice(
     assert run(*arguments) == 0 and soundfile.info(target / "ben" / "a.wav").samplerate == RATE
     os.utime(source / "ben" / "a.flac", ns=(0, (target / "ben" / "a.wav").stat().st_mtime_ns + 1))
     assert run(*arguments) == 0 and "1 made" in capsys.readouterr().out
+
+
+def test_recordings_that_would_harm_a_training_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import soundfile
+
+    source, target, tone = tmp_path / "in", tmp_path / "out", 0.3 * np.sin(np.arange(32000) * 0.05)
+    source.mkdir()
+    bad = {
+        "nan": (np.where(np.arange(32000) == 9, np.nan, tone), 16000, "nan.wav: contains NaN"),
+        "silent": (tone * 0, 16000, "silent.wav: is silent"),
+        "faint": (tone * 1e-3, 16000, "faint.wav: is silent"),
+        "anti": (np.stack([tone, -tone], 1), 16000, "anti.wav: its channels cancel each other"),
+        "phone": (tone, 8820, "phone.wav: is sampled at 8820 Hz; record it at 16000 Hz or more"),
+        "square": (np.clip(tone * 99, -1, 1), 16000, "square.wav: is clipped to a square wave"),
+    }
+    for name, (wav, rate, _) in {**bad, "good": (tone, 16000, "")}.items():
+        soundfile.write(source / f"{name}.wav", wav, rate, subtype="FLOAT")
+    target.mkdir()
+    write_wav(target / "silent.wav", tone * 0, RATE)  # as an earlier version made it
+    write_wav(target / "phone.wav", tone, RATE)
+    arguments = ("resample", "--in", source, "--out", target, "--workers", 0)
+    assert run(*arguments) == 1
+    out = capsys.readouterr().out
+    assert "1 made, 0 there already, 6 left out" in out and [p.name for p in target.iterdir()] == ["good.wav"]
+    assert {name for name, (_, _, problem) in bad.items() if problem not in out} == set()
+    # Recordings that were never resampled are looked at when their lines are cleaned.
+    rows = [f"{source}/{name}.wav|ben|EN|Hello there." for name in ("good", "silent", "phone")]
+    (tmp_path / "t.list").write_text("\n".join(rows))
+    assert clean(tmp_path / "t.list", tmp_path / "c.list") == 0
+    rejected = (tmp_path / "c.list.rejected").read_text()
+    assert "silent.wav: is silent" in rejected and "phone.wav: is sampled at 8820 Hz" in rejected
+    assert [u.wav for u in read_utterances(tmp_path / "c.list")] == [f"{source}/good.wav"]
 
 
 def test_recordings_need_names_and_folders_of_their_own(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.voices.reference import reference_voice, source_tokens
 from tritone.families.cosyvoice.voices.speakers import Voices
 from tritone.families.cosyvoice.voices.voice import Voice
-from tritone.request.fields import check_known, read_number, read_sound, read_text, sound_length
+from tritone.request.fields import check_known, has_sound, read_number, read_sound, read_text
 from tritone.stage import Arrays, Axis, Call, Tensor
 from tritone.text.split import check_text
 
@@ -67,7 +67,7 @@ def prepare(
     """
     check_known(request, REQUEST)
     asked = read_text(request, "mode").strip()
-    converts = asked == "vc" or (not asked and sound_length(request, "source_wav") > 0)
+    converts = asked == "vc" or (not asked and has_sound(request, "source_wav"))
     if converts and in_pieces:
         raise InvalidRequest("mode", "vc has no text that could come in pieces; send one request without sequence_id")
     text = "" if converts or in_pieces else check_text(read_text(request, "target_text"))
@@ -83,7 +83,7 @@ def prepare(
     if asked:
         find_mode(asked, config.version)  # before any network runs
     voice = read_voice(call, request, config, voices)
-    check_codes(voice, config, "reference_wav" if sound_length(request, "reference_wav") else "speaker")
+    check_codes(voice, config, "reference_wav" if has_sound(request, "reference_wav") else "speaker")
     mode = find_mode(asked or usual_mode(config.version, voice, transcript, instruct, converts), config.version)
     check_fields(mode, request)
     source = source_tokens(call, read_sound(request, "source_wav"), REFERENCE_RATE) if converts else None
@@ -119,11 +119,11 @@ def check_fields(mode: Mode, request: Arrays) -> None:
             raise InvalidRequest("target_text", f"has no effect in mode {mode.name}, which says what source_wav says")
         if "text_frontend" in request:
             raise InvalidRequest("text_frontend", f"has no effect in mode {mode.name}, which has no text")
-        if not sound_length(request, "source_wav"):
+        if not has_sound(request, "source_wav"):
             raise InvalidRequest("source_wav", "is missing; voice conversion needs the recording to convert")
-    elif sound_length(request, "source_wav"):
+    elif has_sound(request, "source_wav"):
         raise InvalidRequest("source_wav", f"has no effect in mode {mode.name}; it is what mode vc converts")
-    if "speaker" in mode.needs and sound_length(request, "reference_wav"):
+    if "speaker" in mode.needs and has_sound(request, "reference_wav"):
         raise InvalidRequest("reference_wav", f"mode {mode.name} speaks with a registered speaker; send that")
 
 
@@ -133,7 +133,7 @@ def read_voice(call: Call, request: Arrays, config: CosyVoiceConfig, voices: Voi
     Without either, the first registered speaker.
     """
     name = read_text(request, "speaker")
-    if sound_length(request, "reference_wav") == 0:
+    if not has_sound(request, "reference_wav"):
         if read_text(request, "reference_text"):
             raise InvalidRequest("reference_text", "came without reference_wav; send both or neither")
         return stored(name, voices)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tritone.errors import InvalidRequest
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig, ChannelSampling
-from tritone.lm.sampling import softmax
+from tritone.lm.sampling import check_scores, softmax
 
 Draw = Callable[[np.ndarray], int]
 """`draw(probabilities [n]) -> index`."""
@@ -98,7 +98,11 @@ def choose(logits: np.ndarray, previous: np.ndarray, sampling: ChannelSampling, 
     Args:
         logits: `[ids]` float32.
         previous: all ids of the channel so far, those of the prompt included.
+
+    Raises:
+        TritoneError: scores are not numbers.
     """
+    check_scores(logits)
     scores = logits.copy()
     if sampling.repetition_penalty != 1.0:
         known = np.unique(previous)

@@ -75,7 +75,9 @@ def test_lengths_are_rounded_up_and_nothing_stays_nothing() -> None:
     ("wav", "rate", "message"),
     [
         (np.tile(VOICE, 11)[:480001], 16000, "too long: 30.00 s at 16000 Hz, the limit is 30 s"),
-        (VOICE[:0], 16000, "too short: 0.00 s at 16000 Hz, need at least 0.5 s"),
+        (VOICE[:0], 16000, "is empty: it has no samples; send a recording of 0.5 s or more, or leave it out"),
+        (VOICE[:7999], 16000, "too short: 0.50 s at 16000 Hz, need at least 0.5 s"),
+        (VOICE * 32767, 16000, "reaches .*; if these are numbers of 16 bits, divide them by 32768"),
         (np.stack([VOICE, VOICE]), 24000, r"must have shape \[1, samples\], got \[2, 48000\]"),
         (VOICE, 8000, "is sampled at 8000 Hz; record it at 16000 Hz or more"),
         (VOICE * 0, 16000, "is silent"),
@@ -92,5 +94,5 @@ def test_half_a_minute_is_allowed_and_its_length_field_is_named() -> None:
     half_minute = np.tile(VOICE, 10)
     assert source_tokens(hearing(np.arange(750)), half_minute, 16000).tolist() == list(range(750))
     with pytest.raises(InvalidRequest, match="source_wav_len: must be one number"):
-        check_reference(VOICE, 0, field="source_wav")
+        check_reference(VOICE, -1, field="source_wav")
     check_rate(16000)
