@@ -7,7 +7,7 @@ spectrograms  linear spectrograms ahead of training                    -> x.spec
 split         validation utterances, speakers, configuration           -> FOLDER/train.list, val.list, config.json
 
 Every step skips unusable items and reports the reason, resumes after an interruption, and runs in shards (`--shard 0/4`
-on one machine, `--shard 1/4` on the next; the last one completes the result) or on Ray or Spark (`--engine`).
+on one machine, `--shard 1/4` on the next; the last one completes the result).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from training.bert_vits2.data.filelist import (
 from training.bert_vits2.preparation import items
 from training.bert_vits2.preparation.items import Outcome
 from training.bert_vits2.preparation.journal import Journal
-from training.bert_vits2.preparation.shards import ENGINES, Shard, mapped
+from training.bert_vits2.preparation.shards import Shard, mapped
 from training.bert_vits2.preparation.split import write_split
 from training.corpus.recordings import SUFFIXES
 from tritone.errors import ConfigError, TritoneError
@@ -163,7 +163,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         )
     for name in ("resample", "clean", "bert", "spectrograms"):
         step[name].add_argument("--shard", default="0/1", metavar="I/N", help="process only this part, counted from 0")
-        step[name].add_argument("--engine", choices=ENGINES, default="local")
         workers = 0 if name == "bert" else os.cpu_count() or 0
         step[name].add_argument("--workers", type=int, default=workers, help=f"processes (default {workers})")
     return parser.parse_args(arguments)
@@ -178,7 +177,7 @@ def run_step(args: argparse.Namespace) -> tuple[str, bool]:
     shard = Shard.parse(args.shard)
 
     def run(function: Callable[[Any], Outcome], items: Sequence[Any]) -> Iterator[Outcome]:
-        results = mapped(function, items, args.engine, args.workers)
+        results = mapped(function, items, args.workers)
         yield from tqdm(
             results, total=len(items), desc=args.step, mininterval=0.5 if sys.stderr.isatty() else 20, disable=not items
         )

@@ -106,7 +106,7 @@ def check_columns(columns: Sequence[str]) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""Return the lines of a text in UTF-8, with or without a byte-order mark; lines end at \n or \r\n, or all at \r."""
+    r"""Return the lines of a UTF-8 text, with or without a byte-order mark; they end at \n or \r\n, or all at \r."""
     try:
         with open(path, "rb") as file:
             data = file.read(METADATA_BYTES + 1)

@@ -19,6 +19,7 @@ from training.bert_vits2.data.arrays import room
 from training.bert_vits2.data.filelist import Transcript, Utterance
 from training.bert_vits2.data.spectrogram_cache import make_spectrogram
 from training.corpus.recordings import read_speech
+from tritone.audio.level import rate_problem
 from tritone.audio.resample import resample as convert
 from tritone.build.files import write_atomic
 from tritone.errors import ArtifactError, EnvironmentProblem, InvalidRequest, TritoneError
@@ -107,12 +108,14 @@ def _tokenize(folder: Path | None) -> Callable[[str], list[str]] | None:
 
 
 def _up_to_date(source: Path, target: Path, rate: int) -> bool:
-    """Return whether `target` is a usable mono recording at `rate`, not older than `source`."""
+    """Return whether `target` is a usable mono recording at `rate`, not older than a usable `source`."""
     import soundfile
 
     if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
         return False
     try:
+        if rate_problem(soundfile.info(str(source)).samplerate):
+            return False
         info = soundfile.info(str(target))
         read_speech(target)
     except (soundfile.LibsndfileError, TritoneError):

@@ -1,7 +1,7 @@
-"""Work on many items: shards of the items, and the processes that run them: local, Ray or Spark.
+"""Work on many items: shards of the items for several machines, and the processes of each.
 
-Shards are disjoint and depend on the order of the items alone. Everywhere the same function runs on the same items, and
-the results arrive in the order of the items, so that the output does not depend on where it was computed.
+Shards are disjoint and depend on the order of the items alone, and the results arrive in the order of the items, so
+that the output does not depend on where it was computed.
 """
 
 from __future__ import annotations
@@ -10,19 +10,11 @@ import multiprocessing
 import os
 import re
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from tritone.errors import ConfigError, EnvironmentProblem, TritoneError
-
-ENGINES = ("local", "ray", "spark")
-AHEAD = 4
-"""Tasks submitted to Ray per worker before the first result is awaited, and partitions of a Spark job per core."""
-BLOCK = 8192
-"""Items of one Spark job; the results of earlier jobs are kept when a later job fails."""
+from tritone.errors import ConfigError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -51,29 +43,13 @@ class Shard:
         return list(items[self.index :: self.count])
 
 
-def mapped(
-    function: Callable[[Item], Result], items: Sequence[Item], engine: str = "local", workers: int = 0
-) -> Iterator[Result]:
+def mapped(function: Callable[[Item], Result], items: Sequence[Item], workers: int = 0) -> Iterator[Result]:
     """Yield `function` of every item, in order, as soon as it is computed; an exception ends the work.
 
     Args:
         function: a module-level function (or a partial of one), which other processes can import.
-        engine: one of `ENGINES`. "ray" and "spark" use the cluster given by their environment variables, or start one
-            on this machine; all machines of a cluster need the files under the same path.
-        workers: number of processes of "local" (0 uses this process alone), limit of concurrent tasks of "ray";
-            "spark" uses all its cores.
-
-    Raises:
-        ConfigError: the engine is unknown.
-        EnvironmentProblem: the engine is not installed.
+        workers: number of processes; 0 uses this process alone.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"unknown engine {engine!r}; the engines are {', '.join(ENGINES)}.")
-    runs = {"local": _local, "ray": _ray, "spark": _spark}
-    return runs[engine](function, items, workers)
-
-
-def _local(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
     if workers <= 0 or len(items) <= 1:
         yield from map(function, items)
         return
@@ -86,64 +62,3 @@ def _one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-
-
-def _ray(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise EnvironmentProblem("--engine ray needs Ray: run pip install 'tritone[ray]'.") from error
-    started = not ray.is_initialized()
-    if started:
-        size: dict[str, Any] = {"num_cpus": workers or None, "include_dashboard": False}
-        if os.environ.get("RAY_ADDRESS"):
-            size = {}
-        ray.init(log_to_driver=False, **size)
-    try:
-        remote: Any = ray.remote(_guarded)
-        shared = ray.put(function)
-        room = AHEAD * (workers or max(1, int(ray.cluster_resources().get("CPU", 1))))
-        waiting: deque[Any] = deque()
-        for item in items:
-            waiting.append(remote.remote(shared, item))
-            if len(waiting) >= room:
-                yield _opened(ray.get(waiting.popleft()))
-        while waiting:
-            yield _opened(ray.get(waiting.popleft()))
-    finally:
-        if started:
-            ray.shutdown()
-
-
-def _spark(function: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Iterator[Result]:
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise EnvironmentProblem("--engine spark needs PySpark and a Java runtime: run pip install pyspark.") from error
-    context = SparkSession.builder.appName("tritone").getOrCreate().sparkContext
-    for start in range(0, len(items), BLOCK):
-        block = items[start : start + BLOCK]
-        slices = min(len(block), AHEAD * context.defaultParallelism)
-        for answer in context.parallelize(block, slices).map(partial(_guarded, function)).collect():
-            yield _opened(answer)
-
-
-def _guarded(function: Callable[[Item], Result], item: Item) -> Result | _Failure:
-    """Return the result, or the error as a value: engines would wrap a raised error in their own types."""
-    try:
-        return function(item)
-    except (TritoneError, OSError) as error:
-        return _Failure(error)
-
-
-def _opened(answer: Result | _Failure) -> Result:
-    if isinstance(answer, _Failure):
-        raise answer.error
-    return answer
-
-
-@dataclass(frozen=True)
-class _Failure:
-    error: Exception

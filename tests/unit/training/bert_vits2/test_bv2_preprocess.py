@@ -1,4 +1,4 @@
-"""`python -m training.bert_vits2.preprocess`: steps whole, interrupted, in shards, on engines, on a full disk."""
+"""`python -m training.bert_vits2.preprocess`: steps whole, interrupted, in shards, in processes, on a full disk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from training.bert_vits2.preparation.shards import Shard, mapped
 from training.bert_vits2.preparation.split import speaker_ids, split
 from training.bert_vits2.preprocess import main, recordings
 from tritone.audio.wav import read_wav, write_wav
-from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
+from tritone.errors import ArtifactError, ConfigError
 from tritone.families.bert_vits2.config import read_config
 
 
@@ -344,25 +344,7 @@ def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     assert len(one) == 9 and [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
 
 
-@pytest.mark.parametrize("engine", ["ray", "spark"])
-def test_engines_give_what_one_process_gives(tmp_path: Path, engine: str) -> None:
-    pytest.importorskip({"ray": "ray", "spark": "pyspark"}[engine])
-    write_corpus(tmp_path / "corpus", rate=22050)
-    resample = ("resample", "--in", tmp_path / "corpus", "--workers")
-    assert run(*resample, 0, "--out", tmp_path / "one") == 0
-    assert run(*resample, 2, "--out", tmp_path / "two", "--engine", engine) == 0
-    one, two = (sorted((tmp_path / name).rglob("*.wav")) for name in ("one", "two"))
-    assert len(one) == 9 and [a.read_bytes() for a in one] == [b.read_bytes() for b in two]
-    with pytest.raises(ArtifactError, match="the recording nowhere"):
-        list(mapped(partial(read_recording, rate=RATE), [Path("nowhere")], engine, 2))
-
-
-def test_engines_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    for engine, module, command in (("ray", "ray", r"tritone\[ray\]"), ("spark", "pyspark.sql", "install pyspark")):
-        monkeypatch.setitem(sys.modules, module, None)
-        with pytest.raises(EnvironmentProblem, match=f"--engine {engine} needs .*{command}"):
-            list(mapped(len, [""], engine))
-    with pytest.raises(ConfigError, match="unknown engine 'dask'; the engines are local, ray, spark"):
-        mapped(len, [""], "dask")
+def test_an_error_in_a_worker_ends_the_work() -> None:
+    for workers in (0, 2):
+        with pytest.raises(ArtifactError, match="the recording nowhere"):
+            list(mapped(partial(read_recording, rate=RATE), [Path("nowhere"), Path("nowhere else")], workers))
