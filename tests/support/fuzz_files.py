@@ -200,8 +200,30 @@ def targets(folder: Path) -> list[Target]:
     found += [Target(encoded(folder / name, sound), read_samples, True) for name in ("a.flac", "a.ogg", "a.mp3")]
     (folder / "lines.json").write_text(json.dumps({"text": "[S1]Hello", "seed": 3, "deep": [[1, {"a": None}]]}))
     found.append(Target(folder / "lines.json", read_json))
+    found += corpus_targets(folder)
     assert open_family(cosy[2]) and open_family(moss) and open_family(other)
     return found
+
+
+def corpus_targets(folder: Path) -> list[Target]:
+    """Return the lists of a training corpus, with a recording beside them."""
+    from training.bert_vits2.data.filelist import read_transcripts, read_utterances
+    from training.corpus.data import read_manifest
+    from training.corpus.metadata import read_metadata
+    from tritone.audio.wav import write_wav
+
+    (folder / "wavs").mkdir()
+    write_wav(folder / "wavs" / "u0.wav", np.sin(np.arange(8000) / 20), 16000)
+    entry = {"id": "u0", "speaker": "ann", "text": "Hi.", "phones": ["h"], "samples": 8000, "file": "wavs/u0.wav"}
+    contents: dict[str, tuple[str, Read]] = {
+        "metadata.csv": ("id|text|speaker\nu0|The cat sat.|ann\n", read_metadata),
+        "manifest.jsonl": (json.dumps(entry) + "\n", read_manifest),
+        "transcript.list": ("wavs/u0.wav|ann|EN|The cat sat.\n", read_transcripts),
+        "cleaned.list": ("wavs/u0.wav|ann|EN|Hi.|HH AY|0 1|2\n", read_utterances),
+    }
+    for name, (content, _) in contents.items():
+        (folder / name).write_text(content)
+    return [Target(folder / name, read) for name, (_, read) in contents.items()]
 
 
 def write_safe(folder: Path) -> Path:
