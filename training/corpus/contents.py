@@ -1,4 +1,4 @@
-"""A checksum of each recording, remembered by size and time: features are known by what was heard."""
+"""A checksum of each recording, remembered by size and time, which tells features of other contents apart."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _checksum(path: Path) -> str:
 
 
 def _known(path: Path) -> dict[str, tuple[int, int, str]]:
-    """Return what an earlier call remembered; nothing if it is missing or damaged."""
+    """Return the checksums of an earlier call; none if their file is missing or damaged."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
         return {str(name): (int(size), int(changed), str(digest)) for name, (size, changed, digest) in entries.items()}

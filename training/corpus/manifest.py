@@ -22,7 +22,7 @@ LENGTHS = (0.4, 30.0)
 
 @dataclass(frozen=True)
 class Indexed:
-    """What became of a folder: the utterances in its manifest, those left out with the reason, the columns it has."""
+    """The result of indexing a folder: its utterances, those left out with the reason, and its columns."""
 
     count: int
     left_out: tuple[str, ...]

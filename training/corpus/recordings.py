@@ -83,7 +83,7 @@ def check_speech(samples: np.ndarray, rate: int) -> None:
 
 
 def speech_problem(samples: np.ndarray, rate: int) -> str:
-    """Return what makes a recording useless for training, "" if nothing does."""
+    """Return the problem of a recording that is useless for training, "" for any other."""
     if problem := rate_problem(rate):
         return problem
     if len(samples) and len(samples) < SHORTEST * rate:

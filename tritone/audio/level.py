@@ -1,4 +1,4 @@
-"""What no recording of speech and no answer may be: empty, not finite, far beyond full scale, or silent."""
+"""Checks of recordings and answers: neither may be empty, not finite, far beyond full scale, or silent."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ SILENCE_PEAK = 1e-3
 SOUNDING = 0.1
 """Seconds of a recording that must be above that peak, in frames of 20 ms: a click or a hum that ends is no voice."""
 SILENT_ANSWER = 1e-4
-"""An answer whose peak stays below this (-80 dB, three steps of 16 bits) is no speech."""
+"""An answer whose peak stays below this (-80 dB, three steps of 16 bits) holds nothing to hear."""
 REMEDY = "`tritone parity` finds the network at fault"
 
 
 def rate_problem(rate: int) -> str:
-    """Return what is wrong with a recording's sample rate, "" if it is high enough for speech."""
+    """Return the problem of a recording's sample rate, "" if it is high enough for speech."""
     return "" if rate >= LOWEST_RATE else f"is sampled at {rate} Hz; record it at {LOWEST_RATE} Hz or more"
 
 
 def recording_problem(samples: np.ndarray, rate: int) -> str:
-    """Return what keeps a recording from carrying a voice, "" if nothing does.
+    """Return the problem of a recording that carries no voice, "" for any other.
 
     Args:
-        samples: `[samples]` float at `rate`. A constant offset is no sound.
+        samples: `[samples]` float at `rate`. A constant offset counts as silence.
     """
     if not len(samples):
         return "is empty: it has no samples"
@@ -55,7 +55,7 @@ def recording_problem(samples: np.ndarray, rate: int) -> str:
 
 
 def answer_problem(wave: np.ndarray, whole: bool = True) -> str:
-    """Return why a waveform must not be sent, "" if it may: NaN, a level beyond full scale and, if whole, silence."""
+    """Return the problem of a waveform, "" for speech: NaN, a level beyond full scale and, if whole, silence."""
     if not np.isfinite(wave).all():
         return "has NaN or infinite numbers"
     peak = float(np.abs(wave).max(initial=0))
@@ -76,14 +76,14 @@ def silence(peak: float) -> str:
 
 
 def checked_waveform(wave: np.ndarray) -> np.ndarray:
-    """Return a whole answer's waveform; raise TritoneError if it is no sound that could be speech."""
+    """Return a whole answer's waveform; raise TritoneError if it cannot be speech."""
     if problem := answer_problem(wave):
         raise TritoneError(f"the answer's waveform {problem}, so it is not sent; {REMEDY}")
     return wave
 
 
 def checked_chunks(chunks: Iterable[np.ndarray], cancelled: Callable[[], bool] = lambda: False) -> Iterator[np.ndarray]:
-    """Yield the chunks of a stream; raise TritoneError in place of one that is no sound, and at the end of silence.
+    """Yield the chunks of a stream; raise TritoneError in place of one that cannot be sent, and after silence.
 
     Args:
         cancelled: whether the listener has left, so that the stream may end anywhere.

@@ -40,7 +40,7 @@ def request_problem(inputs: Sequence[Tensor], request: Arrays, trusted: Collecti
 
 
 def checked_answer(answer: Any, sounds: Collection[str] = ()) -> Any:
-    """Return an answer, or an error in place of one whose numbers are not finite or whose sound is no speech.
+    """Return an answer, or an error in place of one whose numbers are not finite or whose sound cannot be speech.
 
     Args:
         sounds: names of the outputs that are whole waveforms, which may be neither silent nor beyond full scale.

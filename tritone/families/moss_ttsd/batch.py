@@ -125,7 +125,7 @@ def speak(model: Model, requests: Sequence[Arrays]) -> list[np.ndarray | Excepti
 
 
 def waveform(arrays: Arrays | Exception, name: str) -> np.ndarray | Exception:
-    """Return the waveform of that name, or the error in its place, also if it is no speech."""
+    """Return the waveform of that name, or the error in its place, also if it cannot be speech."""
     if isinstance(arrays, Exception):
         return arrays
     try:
