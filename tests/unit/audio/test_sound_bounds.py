@@ -53,7 +53,7 @@ def test_sizes_that_no_recording_has(channels: int, rate: int, message: str, tmp
     with pytest.raises(TritoneError, match=message):
         read_samples(riff(channels, rate))
     (tmp_path / "a.wav").write_bytes(riff(channels, rate))
-    with pytest.raises(SpeechError, match=rf"a\.wav has {channels} channels of 16 bits at {rate} Hz; at most 64"):
+    with pytest.raises(SpeechError, match=rf"a\.wav has {channels} channels at {rate} Hz; at most 64"):
         read_reference(tmp_path / "a.wav")
 
 
@@ -77,7 +77,7 @@ def test_headers_that_lie_are_sentences(content: bytes, tmp_path: Path) -> None:
         TritoneError, match=r"(a\.wav|given bytes) (is not a sound file|is sampled at 0|has 0 channels|has 65535)"
     ):
         read_samples(content)
-    with pytest.raises(SpeechError, match=r"a\.wav (is not a PCM wav file|has \d+ channels)"):
+    with pytest.raises(SpeechError, match=r"a\.wav (is empty|is not a (PCM wav|sound) file|has \d+ channels)"):
         read_reference(tmp_path / "a.wav")
 
 
