@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tritone.checkpoint.documents import read_json
-from tritone.errors import CheckpointError, TritoneError
+from tritone.errors import CheckpointError, ConfigError, TritoneError
 from tritone.stage import Family
 
 
@@ -21,12 +21,14 @@ class Kind(NamedTuple):
         recognises: returns whether a folder holds one.
         module: its `family(model_dir)` describes a folder, and `published(name)` the published checkpoint.
         commands: modules of the commands for this kind of checkpoint alone, each with `main(arguments)`.
+        options: arguments of `family` that choose among networks of torch.
     """
 
     name: str
     recognises: Callable[[Path], bool]
     module: str
     commands: Mapping[str, str] = {}
+    options: tuple[str, ...] = ()
 
 
 def has_file(folder: Path, name: str) -> bool:
@@ -68,6 +70,7 @@ KINDS = [
         "config.json with channels and speech_token_range",
         partial(has_config, keys=("channels", "speech_token_range")),
         "tritone.families.moss_ttsd.family",
+        options=("dtype", "attention"),
     ),
 ]
 """Every kind of checkpoint; a folder holds exactly one."""
@@ -92,16 +95,28 @@ def find_kind(folder: Path) -> Kind:
     return present[0]
 
 
-def open_family(model_dir: str | Path) -> Family:
+def open_family(model_dir: str | Path, dtype: str = "", attention: str = "", device: str = "cpu") -> Family:
     """Return the description of the checkpoint in `model_dir`; no weights are read.
+
+    Args:
+        dtype, attention: of the language model on torch, "" for those that are exported.
+        device: where torch will run, for these choices.
 
     Raises:
         CheckpointError: as `find_kind`, or the settings describe no model that can exist.
-        ConfigError: a file of settings is wrong.
+        ConfigError: a file of settings is wrong, or this kind of checkpoint does not have a choice.
     """
-    describe = import_module(find_kind(Path(model_dir)).module).family
+    kind = find_kind(Path(model_dir))
+    asked = {name: value for name, value in (("dtype", dtype), ("attention", attention)) if value}
+    for name in sorted(asked.keys() - set(kind.options)):
+        having = ", ".join(other.name for other in KINDS if name in other.options)
+        raise ConfigError(
+            f"{name} {asked[name]} was asked for, but {model_dir} is recognised by {kind.name}, whose networks have no "
+            f"such choice; checkpoints recognised by {having} have it"
+        )
+    describe = import_module(kind.module).family
     try:
-        family: Family = describe(Path(model_dir))
+        family: Family = describe(Path(model_dir), **asked, **({"device": device} if asked else {}))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{model_dir}: the settings in its files contradict each other or describe no model "

@@ -20,7 +20,7 @@ from tritone.build import layout, manifest
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
 from tritone.engines import gpu
-from tritone.engines.open import ENGINES, FORMATS, engine_name, open_call, open_llm
+from tritone.engines.open import ENGINES, FORMATS, check_choices, engine_name, open_call, open_llm
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import ConfigError, EnvironmentProblem, InvalidRequest
 from tritone.lm.description import CausalLm
@@ -97,6 +97,8 @@ def load_model(
     engine: str = "torch",
     build_dir: str | Path | None = None,
     threads: int = 1,
+    dtype: str = "",
+    attention: str = "",
 ) -> Model:
     """Return the checkpoint in `model_dir`, ready to speak.
 
@@ -107,6 +109,8 @@ def load_model(
             `tritone build` wrote. On a GPU the language model runs on torch, on a CPU on onnxruntime-genai.
         build_dir: folder of the exported networks (default: build/<checkpoint name>).
         threads: of each network on the CPU.
+        dtype, attention: of the language model on torch, for checkpoints that have the choice, such as "bfloat16" and
+            "sdpa"; "" for those that are exported.
 
     Raises:
         ConfigError: the combination is not supported; the message lists those that are.
@@ -116,9 +120,10 @@ def load_model(
     """
     engine = engine_name(engine)
     index = check_choice(engine, device, fp16)
+    check_choices(engine, dtype, attention, fp16)
     check_gpu(engine, index)
     folder = Path(model_dir)
-    family = open_family(folder)
+    family = open_family(folder, dtype, attention, device)
     build = layout.default_folder(folder) if build_dir is None else Path(build_dir)
     run = TorchRun(device, threads, fp16)
     needed = selection(engine, fp16, index, build)

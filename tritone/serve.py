@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from tritone.catalog import open_family
 from tritone.cli.serve_options import FORMATS_ON_CPU, limits_of, tls_of, triton_options
 from tritone.cli.serve_options import parse as parse
 from tritone.engines import gpu
+from tritone.engines.open import check_choices
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem, TritoneError
-from tritone.server.repository import REPOSITORY, differences, render, write
+from tritone.load import check_choice, check_gpu
+from tritone.server.repository import NOTHING, REPOSITORY, differences, render, write
 from tritone.server.stage_models import link_plans
 from tritone.stage import Family
 from tritone.supervisor.health import ready, speak_stream, speak_whole
@@ -121,7 +123,8 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
     """
     on_gpu = args.target == "gpu"
     home = complete_server("tensorrt") if on_gpu else None
-    family = open_family(args.checkpoint)
+    chosen = parameters(args)
+    family = open_family(args.checkpoint, args.dtype, args.attention, args.device)
     ports = Ports(args.http_port, args.grpc_port, args.metrics_port)
     limits, tls = limits_of(args), tls_of(args)
     options = {**(GPU_OPTIONS if on_gpu else {}), **triton_options(args)}
@@ -140,7 +143,7 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
         "OMP_NUM_THREADS": str(args.threads),
         "OMP_WAIT_POLICY": "passive",
     }
-    models = repository(family, args.target, build, args.engine)
+    models = repository(family, args.target, build, chosen)
     server = Server(models, build, env, home, options, name=f"server-{args.http_port}")
     most = args.max_server_mb << 20
     said = {PARAMETER: label(args.checkpoint, build)}
@@ -149,16 +152,35 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
     return family, service.start(args.timeout, show)
 
 
-def repository(family: Family, target: str, build: Path, engine: str | None = None) -> Path:
+def parameters(args: argparse.Namespace) -> dict[str, str]:
+    """Return the parameters of the Python models that the options choose.
+
+    Raises:
+        ConfigError: engine, device, dtype and attention do not go together.
+        EnvironmentProblem: the GPU is missing, or torch cannot use it.
+    """
+    engine = "tensorrt" if args.target == "gpu" else args.engine or "onnxruntime"
+    check_choices(engine, args.dtype, args.attention)
+    if args.device != "cpu" and args.target == "gpu":
+        raise ConfigError(
+            f"--device {args.device} was asked for on the gpu target, whose plans run on the GPU that Triton is given; "
+            "leave it out, or choose --target cpu with --engine torch or torchscript"
+        )
+    if args.target != "gpu":
+        check_gpu(engine, check_choice(engine, args.device, False))
+    chosen = {"stages": args.engine or "", "device": args.device, "dtype": args.dtype, "attention": args.attention}
+    return {name: value for name, value in chosen.items() if value not in ("", "cpu", "onnxruntime")}
+
+
+def repository(family: Family, target: str, build: Path, chosen: Mapping[str, str] = NOTHING) -> Path:
     """Return the committed model repository if it fits the checkpoint, otherwise one rendered into the build folder.
 
     Plans lie beside their models' configs, so a repository with plans is always in the build folder.
     """
-    special = "" if engine in (None, "onnxruntime") else engine
-    files = render(family, target, stages=special)
+    files = render(family, target, chosen=chosen)
     folder = REPOSITORY / target
     if target == "gpu" or differences(files, folder):
-        folder = build / "model_repository" / (f"{target}_{special}" if special else target)
+        folder = build / "model_repository" / "_".join((target, *chosen.values())).replace(":", "")
         try:
             write(files, folder)
         except OSError:  # a build folder that is complete may be read-only

@@ -52,6 +52,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="cpu: engine that runs the stages (default: onnxruntime)",
     )
     parser.add_argument(
+        "--device", default="cpu", help="torch, torchscript: cpu, cuda, or cuda:1 for one GPU (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--dtype",
+        default="",
+        help="torch: of the language model, such as bfloat16, where the checkpoint has the choice",
+    )
+    parser.add_argument(
+        "--attention", default="", help="torch: of the language model, such as sdpa, or auto for the fastest that runs"
+    )
+    parser.add_argument(
         "--build-dir", type=Path, help="build folder of the exported artifacts (default: build/<checkpoint name>)"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

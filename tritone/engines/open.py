@@ -26,6 +26,18 @@ def engine_name(name: str) -> str:
     return "onnxruntime" if name == "onnx" else name
 
 
+def check_choices(engine: str, dtype: str, attention: str, fp16: bool = False) -> None:
+    """Raise ConfigError unless the engine makes its networks from the checkpoint, which dtype and attention need."""
+    asked = [f"{name} {value}" for name, value in (("dtype", dtype), ("attention", attention)) if value]
+    if asked and engine != "torch":
+        raise ConfigError(
+            f"{' and '.join(asked)} was asked for with engine {engine}, which runs exported files with the arithmetic "
+            "that they have; engine torch has both choices"
+        )
+    if dtype and fp16:
+        raise ConfigError(f"both fp16 and dtype {dtype} were asked for; they exclude each other, give one")
+
+
 def open_call(
     engine: str,
     stages: Iterable[Stage],

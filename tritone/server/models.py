@@ -18,7 +18,7 @@ from tritone.audio.level import checked_chunks
 from tritone.calls import Gone, each, stoppable
 from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
-from tritone.engines.open import open_call, open_llm
+from tritone.engines.open import check_choices, open_call, open_llm
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import Cancelled, ConfigError, InvalidRequest, TritoneError
 from tritone.lm.description import MissingLm
@@ -41,19 +41,23 @@ class FamilyModel:
     Args:
         values: `step`, `model_dir`, `build_dir`, and optionally `threads` per network (default: TRITONE_THREADS or 1),
             `stages` ("onnxruntime", "torchscript" or "torch", in this process, or "triton", models of the same server),
-            `llm` ("onnxruntime-genai" or "served", with `llm_url` and `llm_engine`).
+            `llm` ("onnxruntime-genai" or "served", with `llm_url` and `llm_engine`), and for networks of torch
+            `device`, `dtype` and `attention`.
         on_token: called for every token the language model decodes.
     """
 
     def __init__(self, values: Mapping[str, str], on_token: Callable[[], None] = lambda: None) -> None:
-        self.family = open_family(Path(values["model_dir"]))
+        device = values.get("device") or "cpu"
+        choices = values.get("dtype", ""), values.get("attention", "")
+        self.family = open_family(Path(values["model_dir"]), *choices, device)
         uses = self._uses(values["step"])
         stages, build = chosen(values, "stages", STAGES), Path(values["build_dir"])
         self._stages_elsewhere = stages == "triton"
         if self._stages_elsewhere:
             self._call: Call = bls_call(self.family.stages, stage_prefix(self.family.name))
         else:
-            run = TorchRun(threads=threads(values))
+            check_choices(stages, *choices)
+            run = TorchRun(device, threads(values))
             self._call = open_call(stages, self.family.stages, build, run, Path(values["model_dir"]))
         self._llm: Llm = MissingLm("this host step uses the language model without declaring it in `uses`")
         if "llm" in uses:

@@ -53,6 +53,7 @@ STREAMS = 64
 LLM_QUEUE_DELAY = 20_000
 """Microseconds a request waits for others, if one loop decodes the sequences of all: the decoding takes seconds."""
 SERVED_LLM = {"llm": "served", "llm_url": "${TRITONE_LLM_URL}", "llm_engine": "${TRITONE_LLM_ENGINE}"}
+NOTHING: Mapping[str, str] = {}
 NO_LLM = ("stages",)
 """Parameters that do not concern the language model."""
 TARGETS = {
@@ -63,12 +64,14 @@ TARGETS = {
 """The repositories; "stages" is that of the gpu target with stage models on onnxruntime, for tests without a GPU."""
 
 
-def render(family: Family, target: str, overrides: Path | None = None, stages: str = "") -> dict[str, bytes]:
+def render(
+    family: Family, target: str, overrides: Path | None = None, chosen: Mapping[str, str] = NOTHING
+) -> dict[str, bytes]:
     """Return every file of the family's repository by relative path.
 
     Args:
         overrides: folder of `<model>.pbtxt` texts, merged last (default: `model_repository/overrides/<target>`).
-        stages: engine of the stages, as `tritone.server.models` reads it (default: the target's).
+        chosen: parameters instead of the target's, or besides them, as `tritone.server.models` reads them.
     """
     if target not in TARGETS:
         raise ConfigError(f"unknown target {target!r}; the targets are {', '.join(TARGETS)}")
@@ -77,7 +80,7 @@ def render(family: Family, target: str, overrides: Path | None = None, stages: s
     # A language model made of stages runs on the engine of the other stages.
     whole_lm = family.causal_lm is not None
     parameters = {key: value for key, value in runs.parameters.items() if whole_lm or key in NO_LLM}
-    parameters |= {"stages": stages} if stages else {}
+    parameters |= chosen
     steps = {f"{family.name}_{host.name}": host for host in family.hosts} | {h.name: h for h in family.services}
     configs = {name: step(family, name, host, parameters, runs) for name, host in steps.items()}
     configs |= {family.name: ensemble(family), f"{family.name}_stream": stream(family, parameters)}

@@ -43,7 +43,7 @@ def without_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     family = Family("toy", (), NoLm(), (VALUE,), (WAVE,), speak, (Host("halve", (VALUE,), (VALUE,), halve),))
-    monkeypatch.setattr(models, "open_family", lambda _folder: family)
+    monkeypatch.setattr(models, "open_family", lambda *_: family)
     without_warm_up(monkeypatch)
     return lambda name: open_model({"step": name, "model_dir": "m", "build_dir": "b"})
 
@@ -128,7 +128,7 @@ def test_stages_on_triton_are_not_opened_here(monkeypatch: pytest.MonkeyPatch) -
     family = Family(
         "toy", (), NoLm(), (VALUE,), (VALUE,), speak, (Host("halve", (VALUE,), (VALUE,), halve, ("absent",)),)
     )
-    monkeypatch.setattr(models, "open_family", lambda _folder: family)
+    monkeypatch.setattr(models, "open_family", lambda *_: family)
     monkeypatch.setattr(models, "open_call", lambda *_: pytest.fail("opened an engine"))
     monkeypatch.setattr(models, "bls_call", lambda _stages, prefix: prefix)
     opened = open_model({"step": "halve", "model_dir": "m", "build_dir": "b", "stages": "triton"})

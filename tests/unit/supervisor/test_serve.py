@@ -77,7 +77,7 @@ def test_another_engine_gets_its_files_and_its_repository(
     monkeypatch.setattr(serve.subprocess, "run", run)
     serve.export_if_needed(family, tiny_v2, tmp_path, "cpu", engine)
     assert built[0][-2:] == ["--formats", formats]
-    folder = serve.repository(family, "cpu", tmp_path, engine)
+    folder = serve.repository(family, "cpu", tmp_path, {"stages": engine})
     assert folder == tmp_path / "model_repository" / f"cpu_{engine}"
     configs = [path.read_text() for path in folder.glob("*/config.pbtxt")]
     said = [f'key: "stages"\n  value {{\n    string_value: "{engine}"' in text for text in configs]

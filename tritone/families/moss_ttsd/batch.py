@@ -186,6 +186,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--build-dir", type=Path, help="folder of exported artifacts, needed by engines other than torch"
     )
     parser.add_argument("--device", default="cpu", help="where torch runs: cpu or cuda (default: %(default)s)")
+    parser.add_argument("--dtype", default="", help="of the language model on torch (default: float32)")
+    parser.add_argument("--attention", default="", help="of the language model on torch (default: eager)")
     parser.add_argument("--threads", type=int, default=1, help="of each network (default: %(default)s)")
     parser.add_argument(
         "--together", type=int, default=TOGETHER, help="dialogues decoded at a time (default: %(default)s)"
@@ -194,7 +196,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         written = read_json_lines(args.file, EXAMPLE, TritoneError)
         model = load_model(
-            args.checkpoint, device=args.device, engine=args.engine, build_dir=args.build_dir, threads=args.threads
+            args.checkpoint,
+            device=args.device,
+            engine=args.engine,
+            build_dir=args.build_dir,
+            threads=args.threads,
+            dtype=args.dtype,
+            attention=args.attention,
         )
         lines = [read_line(index, line, args.file.parent, model) for index, line in enumerate(written)]
         with disk_problems(args.out):

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from tritone.families.moss_ttsd.config import CODEC_WEIGHTS, MossConfig, first_present, read_config
 
 if TYPE_CHECKING:
+    import torch
+
     from tritone.families.moss_ttsd.codec.network import XYTokenizer
     from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
@@ -25,11 +27,11 @@ class MossCheckpoint:
     folder: Path
     config: MossConfig
 
-    def load_lm(self) -> AsteroidLM:
-        """Return the language model in float32, with the attention that can be exported."""
+    def load_lm(self, dtype: torch.dtype | None = None, attention: str = "eager") -> AsteroidLM:
+        """Return the language model, by default in float32, with the attention that can be exported."""
         from tritone.families.moss_ttsd.lm.checkpoint import load_lm
 
-        return load_lm(self.config.lm, self.folder, attention="eager")
+        return load_lm(self.config.lm, self.folder, dtype, attention)
 
     def load_codec(self) -> XYTokenizer:
         """Return the codec in float32."""

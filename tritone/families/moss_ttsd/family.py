@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,26 @@ from tritone.stage import Arrays, Call, Family
 NAME = "moss_ttsd"
 
 
-def family(model_dir: str | Path) -> Family:
+def family(model_dir: str | Path, dtype: str = "", attention: str = "", device: str = "cpu") -> Family:
     """Return the description of the checkpoint in `model_dir` for exporters and servers.
 
     Weights are loaded when a stage is built.
 
+    Args:
+        dtype: of the language model on torch (default: "float32", as exported); the codec stays in float32.
+        attention: of the language model on torch, "auto" for the fastest that runs (default: "eager", as exported).
+        device: where it will run, for `attention`.
+
     Raises:
-        CheckpointError, ConfigError: a file is missing or wrong; the message names it.
+        CheckpointError, ConfigError: a file is missing or wrong, or a choice does not exist; the message names it.
     """
     checkpoint = open_checkpoint(Path(model_dir))
+    load_lm = checkpoint.load_lm
+    if dtype or attention:
+        from tritone.families.moss_ttsd.lm.choices import resolve_attention, resolve_dtype
+
+        kind = resolve_dtype(dtype or "float32", device)
+        load_lm = partial(load_lm, kind, resolve_attention(attention or "eager", device, kind))
     config, tokenizer = checkpoint.config, DialogueTokenizer(checkpoint.folder)
     host_steps = hosts(config, tokenizer)
 
@@ -49,7 +61,7 @@ def family(model_dir: str | Path) -> Family:
 
     return Family(
         name=NAME,
-        stages=(*codec_stages(config.codec, checkpoint.load_codec), lm_stage(config.lm, checkpoint.load_lm)),
+        stages=(*codec_stages(config.codec, checkpoint.load_codec), lm_stage(config.lm, load_lm)),
         lm=StageLm(open_llm),
         request=REQUEST,
         response=host_steps[-1].outputs,

@@ -8,9 +8,7 @@ python -m tritone.families.moss_ttsd.networks DIR [--warm-up]     loads a checkp
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,14 @@ from tritone.families.moss_ttsd.codec.checkpoint import load_codec
 from tritone.families.moss_ttsd.codec.config import read_codec_config
 from tritone.families.moss_ttsd.config import CODEC_WEIGHTS, CODEC_YAMLS, first_present
 from tritone.families.moss_ttsd.lm.checkpoint import load_lm
+from tritone.families.moss_ttsd.lm.choices import (
+    ATTENTIONS,
+    AUTO,
+    DTYPES,
+    resolve_attention,
+    resolve_device,
+    resolve_dtype,
+)
 from tritone.families.moss_ttsd.lm.config import AsteroidConfig, read_lm_config
 
 if TYPE_CHECKING:
@@ -28,17 +34,13 @@ if TYPE_CHECKING:
     from tritone.families.moss_ttsd.codec.network import XYTokenizer
     from tritone.families.moss_ttsd.lm.network import AsteroidLM
 
-DTYPES = ("float32", "bfloat16", "float16")
-ATTENTIONS = ("flash_attention_2", "sdpa", "eager")
-"""The fastest first; flash attention falls back to the next where it cannot run."""
-
 
 def load_networks(
     model_path: str | Path,
     spt_config_path: str | Path,
     spt_checkpoint_path: str | Path,
     torch_dtype: torch.dtype | str | None = None,
-    attn_implementation: str = "flash_attention_2",
+    attn_implementation: str | None = None,
     device: str | torch.device | None = None,
     warm_up: bool = False,
 ) -> tuple[Any, AsteroidLM, XYTokenizer]:
@@ -51,21 +53,22 @@ def load_networks(
         spt_config_path: YAML of the codec.
         spt_checkpoint_path: weights of the codec, a file or a Hugging Face folder.
         torch_dtype: dtype of the language model, or its name; bfloat16 if None.
-        attn_implementation: "flash_attention_2", "sdpa" or "eager". Flash attention is replaced by "sdpa", with a
-            warning, where it cannot run.
+        attn_implementation: "flash_attention_2", "sdpa" or "eager"; the first of them that runs if None, with a
+            warning that says what the faster ones lack.
         device: if None, "cuda" with a GPU and "cpu" without.
         warm_up: run both networks once on valid ids.
 
     Raises:
-        ConfigError: an unknown dtype, attention or device, or a configuration that cannot be read.
+        ConfigError: an unknown dtype, attention or device, an attention that does not run here, or a configuration
+            that cannot be read.
         CheckpointError: a path does not exist, tokenizer files are missing, or weights are damaged or do not fit.
         EnvironmentProblem: out of memory; the message says how to need less.
     """
     import torch
 
-    dtype = resolve_dtype(torch_dtype)
     place = resolve_device(device)
-    attention = resolve_attention(attn_implementation, place.type, dtype)
+    dtype = resolve_dtype(torch_dtype, place.type)
+    attention = resolve_attention(attn_implementation, str(place), dtype)
     folder = Path(model_path)
     if not folder.is_dir():
         raise CheckpointError(f"model_path {folder} is not a directory; give the language model's folder")
@@ -87,56 +90,6 @@ def load_networks(
             f"Ask for torch_dtype='bfloat16' or another device, or free memory."
         ) from error
     return tokenizer, lm, codec
-
-
-def resolve_dtype(asked: torch.dtype | str | None) -> torch.dtype:
-    """Return a dtype given as such or by name, bfloat16 for None; ConfigError for one that is not in DTYPES."""
-    import torch
-
-    name = "bfloat16" if asked is None else str(asked).removeprefix("torch.")
-    if name not in DTYPES:
-        raise ConfigError(f"torch_dtype {asked!r} is not supported; use one of {', '.join(DTYPES)}")
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
-
-
-def resolve_device(asked: str | torch.device | None) -> torch.device:
-    """Return the device, for None a GPU if there is one; ConfigError for an unknown or missing device."""
-    import torch
-
-    if asked is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(asked)
-    except RuntimeError as error:
-        raise ConfigError(f"device {asked!r} is unknown to torch; use 'cpu' or 'cuda'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device {asked!r}: this machine has no GPU that torch can use; use device='cpu'")
-    return device
-
-
-def resolve_attention(asked: str, device: str, dtype: torch.dtype) -> str:
-    """Return the implementation asked for, or, with a warning, the next where flash attention cannot run."""
-    if asked not in ATTENTIONS:
-        raise ConfigError(f"attn_implementation {asked!r} is not supported; use one of {', '.join(ATTENTIONS)}")
-    missing = _missing_for_flash(device, dtype) if asked == "flash_attention_2" else []
-    if not missing:
-        return asked
-    following = ATTENTIONS[ATTENTIONS.index(asked) + 1]
-    warnings.warn(f"{asked} needs {' and '.join(missing)}; using {following} instead", stacklevel=3)
-    return following
-
-
-def _missing_for_flash(device: str, dtype: torch.dtype) -> list[str]:
-    """Return in words everything that flash attention needs and this machine or dtype lacks."""
-    missing = []
-    if device != "cuda":
-        missing.append(f"a GPU (the device is {device})")
-    if str(dtype) == "torch.float32":
-        missing.append("bfloat16 or float16")
-    if importlib.util.find_spec("flash_attn") is None:
-        missing.append("the package flash-attn")
-    return missing
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -199,7 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dtype", default="bfloat16", help=f"of the language model: {', '.join(DTYPES)} (default: %(default)s)"
     )
-    parser.add_argument("--attention", default=ATTENTIONS[0], help=f"{', '.join(ATTENTIONS)} (default: %(default)s)")
+    parser.add_argument(
+        "--attention", default=AUTO, help=f"{', '.join(ATTENTIONS)}, or the first that runs (default: %(default)s)"
+    )
     parser.add_argument("--device", help="cpu or cuda (default: cuda with a GPU, cpu without)")
     parser.add_argument("--warm-up", action="store_true", help="run both networks once after loading")
     args = parser.parse_args(arguments)

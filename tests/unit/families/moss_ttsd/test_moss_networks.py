@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from support.moss_helpers import CODEC_YAML, described, lm_config, tiny_codec, t
 from tritone.errors import CheckpointError, ConfigError, EnvironmentProblem
 from tritone.families.moss_ttsd import networks
 from tritone.families.moss_ttsd.lm.checkpoint import load_lm
-from tritone.families.moss_ttsd.networks import load_networks, resolve_attention, resolve_device, resolve_dtype
+from tritone.families.moss_ttsd.networks import load_networks, resolve_device, resolve_dtype
 
 
 @pytest.fixture(scope="module")
@@ -83,19 +82,6 @@ def test_files_with_heads_unused_tables_shards_and_bins_load_alike(folder: Path,
     (tmp_path / "pytorch_model-1.bin").unlink()
     with pytest.raises(CheckpointError, match=r"lm_heads.1.weight differs from model.embedding_list.1.weight"):
         load_lm(config, tmp_path)
-
-
-def test_attention_falls_back_with_one_warning() -> None:
-    with pytest.warns(UserWarning, match=r"flash_attention_2 needs a GPU .*; using sdpa instead") as seen:
-        assert resolve_attention("flash_attention_2", "cpu", torch.float32) == "sdpa"
-    assert len(seen) == 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert resolve_attention("eager", "cpu", torch.float32) == "eager"
-    with pytest.raises(
-        ConfigError, match="attn_implementation 'xformers' is not supported; use one of flash_attention_2, sdpa, eager"
-    ):
-        resolve_attention("xformers", "cpu", torch.float32)
 
 
 def test_dtypes_and_devices_are_checked() -> None:

@@ -64,7 +64,10 @@ class AsteroidLM(nn.Module):
 
 
 class LmStep(nn.Module):
-    """The stage `lm_step`: logits after some rows, given the keys and values of the rows before them."""
+    """The stage `lm_step`: logits after some rows, given the keys and values of the rows before them.
+
+    Its inputs and outputs are float32, whatever the dtype of the weights.
+    """
 
     def __init__(self, lm: AsteroidLM) -> None:
         super().__init__()
@@ -72,6 +75,8 @@ class LmStep(nn.Module):
         self.layers = lm.model.language_model.layers
         self.norm, self.tables = lm.model.language_model.norm, lm.model.embedding_list
         self.rotary = Angles(lm.model.language_model.rotary_emb.inv_freq)
+        self.dtype = self.norm.weight.dtype
+        self.flash = lm.model.language_model.config._attn_implementation == "flash_attention_2"
 
     def forward(self, rows: Tensor, padding: Tensor, kv_state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits of channel 0 `[batch, ids]`, of the others `[batch, channels - 1, ids]`, and the next state.
@@ -87,16 +92,19 @@ class LmStep(nn.Module):
         keys = torch.cat((past, new)).add(1).cumsum(0) - 1
         queries = keys[past.shape[0] :]
         seen = (keys[None, :] <= queries[:, None])[None] & (keys[None, None, :] >= padding[:, None, None])
-        bias = torch.where(seen, 0.0, MASKED).to(hidden.dtype)[:, None]
+        bias: Tensor | None = torch.where(seen, 0.0, MASKED).to(hidden.dtype)[:, None]
+        if self.flash:  # is causal by itself, and takes the keys that are no padding
+            bias = (keys >= padding[:, None]).long() if bool(padding.any()) else None
         cosine, sine = self.rotary((queries[None] - padding[:, None]).clamp(min=0))
         angles = cosine.to(hidden.dtype), sine.to(hidden.dtype)
-        cache = _Explicit(kv_state)
+        cache = _Explicit(kv_state if self.dtype == kv_state.dtype else kv_state.to(self.dtype))
         for layer in self.layers:
             hidden = layer(hidden, attention_mask=bias, position_embeddings=angles, past_key_values=cache)
         # The table times the row, not the row times a transposed table: an exported graph would hold that as a copy.
         last = self.norm(hidden[:, -1]).t()
         first, *rest = [(table.weight @ last).t() for table in self.tables]
-        return first, torch.stack(rest, dim=1), torch.stack(cache.updated, dim=1)
+        speech, state = torch.stack(rest, dim=1), torch.stack(cache.updated, dim=1)
+        return (first, speech, state) if self.dtype == torch.float32 else (first.float(), speech.float(), state.float())
 
 
 class Angles(nn.Module):
