@@ -81,7 +81,7 @@ def resolve_attention(asked: str | None, device: str, dtype: torch.dtype) -> str
             available = [name for name in ATTENTIONS if name != asked and not missing(name, device, dtype)]
             raise ConfigError(f"{asked} needs {problem}; available here are {', '.join((*available, AUTO))}")
         return asked
-    problems = []
+    problems: list[str] = []
     for name in ATTENTIONS:
         problem = missing(name, device, dtype)
         if not problem:
