@@ -87,7 +87,7 @@ def test_silence_is_no_answer(step: Callable[[str], Any], monkeypatch: pytest.Mo
         return [{"waveform": np.zeros((1, 2), np.float32)}]
 
     family = Family("toy", (), NoLm(), (VALUE,), (WAVE,), speak, (Host("say", (VALUE,), (WAVE,), silent),))
-    monkeypatch.setattr(models, "open_family", lambda _folder: family)
+    monkeypatch.setattr(models, "open_family", lambda *_: family)
     (answer,) = step("say").run(values(1))
     assert isinstance(answer, TritoneError) and "the answer's waveform is silent" in str(answer)
     answers = itertools.chain([False, False, True], itertools.repeat(False))  # the networks end, the listener is there

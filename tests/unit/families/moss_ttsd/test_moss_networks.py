@@ -73,13 +73,15 @@ def test_files_with_heads_unused_tables_shards_and_bins_load_alike(folder: Path,
     state["lm_heads.1.weight"] = state["model.embedding_list.1.weight"].clone()
     state["codec_model.x"] = torch.zeros(1)
     keys = sorted(state)
-    for number, part in enumerate((keys[:9], keys[9:])):
-        torch.save({key: state[key] for key in part}, tmp_path / f"pytorch_model-{number}.bin")
+    parts = [tmp_path / f"pytorch_model-0000{number}-of-00002.bin" for number in (1, 2)]
+    for file, part in zip(parts, (keys[:9], keys[9:]), strict=True):
+        torch.save({key: state[key] for key in part}, file)
     found = load_lm(config, tmp_path).state_dict()
     assert all(torch.equal(value, state[key]) for key, value in found.items())
     state["lm_heads.1.weight"] += 1
-    torch.save(state, tmp_path / "pytorch_model-0.bin")
-    (tmp_path / "pytorch_model-1.bin").unlink()
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    for file in parts:
+        file.unlink()
     with pytest.raises(CheckpointError, match=r"lm_heads.1.weight differs from model.embedding_list.1.weight"):
         load_lm(config, tmp_path)
 
