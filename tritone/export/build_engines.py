@@ -37,6 +37,7 @@ from tritone.stage import Family
 
 if TYPE_CHECKING:
     from tritone.export.make_artifact import Build, Made
+    from tritone.parity.compare import Row
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """The outcome of a job: the manifest's entry, and why the job failed if it did."""
+    """The outcome of a job: the manifest's entry, why the job failed if it did, and the comparisons."""
 
     job: Job
     entry: Entry
     failure: str
+    rows: Sequence[Row] = ()
 
 
 def command_line() -> Parser:
@@ -176,7 +178,7 @@ def run_job(job: Job, build: Build, failed: set[str], hashes: Hashes) -> Result:
     except ArtifactError as error:
         return Result(job, entry(job, build, hashes, began, ([], ())), str(error))
     failure = "; ".join(f"{row.point} {row.problem} (error {row.error:.1e})" for row in rows if not row.passed)
-    return Result(job, entry(job, build, hashes, began, (rows, tools), bool(failure)), failure)
+    return Result(job, entry(job, build, hashes, began, (rows, tools), bool(failure)), failure, rows)
 
 
 def entry(job: Job, build: Build, hashes: Hashes, began: float, made: Made, failed: bool = True) -> Entry:
