@@ -92,11 +92,11 @@ def everything(family: Family, chosen: Selection) -> list[Artifact]:
     return list({artifact.key: artifact for artifact in listed}.values())
 
 
-def missing(entry: Mapping[str, Any] | None, described: Mapping[str, Any], quick: bool) -> str:
+def missing(entry: Mapping[str, Any] | None, wanted: Mapping[str, Any], quick: bool) -> str:
     """Return why an artifact has to be built and compared (again), or an empty string."""
     if entry is None:
         return "is not recorded"
-    if entry["identity"] != described:
+    if entry["identity"] != wanted:
         return "was recorded for other weights or code"
     points = [point["point"] for point in entry["compared"]]
     return (
@@ -112,7 +112,7 @@ def jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Ha
         current = identity(artifact, family, hashed)
         reason = missing(known.get(artifact.key), asdict(current), args.quick)
         if not reason and artifact.format == "onnx":  # others are made from it
-            reason = manifest.problem(args.out, artifact.key, current, hashes)
+            reason = manifest.problem(args.out, artifact.key, current, hashes) or ""
         if not reason and artifact.source in rebuilt:
             reason = f"is made from {artifact.source}, which is rebuilt"
         if reason:

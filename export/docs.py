@@ -1,9 +1,10 @@
 """Write the generated tables of the documentation: `python export/docs.py [--check]`.
 
-README.md      models, formats and targets, between two marker lines
-docs/tables.md requests, responses, stages and axes of every family, the whole file
+README.md        models, formats and targets, between two marker lines
+docs/tables.md   requests, responses, stages and axes of every family, the whole file
+docs/coverage.md what was built and compared, the whole file
 
-They are made from the code's own descriptions, so they cannot drift from it.
+They are made from the code's own descriptions and from the records of `python export/coverage.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from export.recorded import pages, record_of, summary
 from tritone.build import artifacts, targets
 from tritone.build.artifacts import Artifact
 from tritone.build.targets import HUGGINGFACE, Selection
@@ -32,7 +34,10 @@ NAMES = {
     "llm": "onnxruntime-genai",
     HUGGINGFACE: "transformers folder for TensorRT-LLM, vLLM",
 }
-HEAD = ("model", "format", "precisions", "covers", *(f"served on {target}" for target in targets.TARGETS))
+HEAD = (
+    "model", "format", "precisions", "covers", "built and compared", "worst error, of its limit",
+    *(f"served on {target}" for target in targets.TARGETS),
+)  # fmt: skip
 
 
 def coverage() -> str:
@@ -45,10 +50,14 @@ def coverage() -> str:
 
 
 def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
-    """Return by format its precisions, its share of the family, and what a server of each target loads of it."""
+    """Return by format its precisions, its share of the family, what was recorded, what servers load.
+
+    A format covers the stages it can be built of; what was built and compared is in the records.
+    """
     everything = Selection(targets.FORMATS, targets.PRECISIONS)
     possible = [a for llm in targets.LLM_FOLDERS for a in artifacts.artifacts(family, replace(everything, llm=llm))]
     served = {target: loaded(family, target) for target in targets.TARGETS}
+    recorded = record_of(family.name)["artifacts"]
     rows = {}
     for name in NAMES:
         made = [artifact for artifact in possible if label(artifact) == name]
@@ -62,7 +71,8 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
             ", ".join(p for p in (*precisions, HUGGINGFACE) if (name, p) in served[target]).replace(HUGGINGFACE, "yes")
             for target in targets.TARGETS
         ]
-        rows[name] = (", ".join(precisions), covers, *(text or "-" for text in loads))
+        known = [recorded[artifact.key] for artifact in made if artifact.key in recorded]
+        rows[name] = (", ".join(precisions), covers, *summary(known, covered), *(text or "-" for text in loads))
     return rows
 
 
@@ -139,6 +149,7 @@ def main() -> int:
     files = {
         ROOT / "README.md": f"{head}{BEGIN}\n{coverage()}\n{END}{rest.split(END)[1]}",
         ROOT / "docs" / "tables.md": tables(),
+        ROOT / "docs" / "coverage.md": pages(published_family(kind).name for kind in KINDS),
     }
     stale = [path for path, text in files.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if args.check:
