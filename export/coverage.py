@@ -99,9 +99,8 @@ def missing(entry: Mapping[str, Any] | None, wanted: Mapping[str, Any], quick: b
     if entry["identity"] != wanted:
         return "was recorded for other weights or code"
     points = [point["point"] for point in entry["compared"]]
-    return (
-        "was not compared at the largest sizes" if "usual" in points and "largest" not in points + [""] * quick else ""
-    )
+    short = not quick and "usual" in points and "largest" not in points
+    return "was not compared at the largest sizes" if short else ""
 
 
 def jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes, known: Any) -> Iterator[Job]:

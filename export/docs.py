@@ -71,7 +71,8 @@ def format_rows(family: Family) -> dict[str, tuple[str, ...]]:
             ", ".join(p for p in (*precisions, HUGGINGFACE) if (name, p) in served[target]).replace(HUGGINGFACE, "yes")
             for target in targets.TARGETS
         ]
-        known = [recorded[artifact.key] for artifact in made if artifact.key in recorded]
+        keys = dict.fromkeys(artifact.key for artifact in made)
+        known = [recorded[key] for key in keys if key in recorded]
         rows[name] = (", ".join(precisions), covers, *summary(known, covered), *(text or "-" for text in loads))
     return rows
 

@@ -59,7 +59,7 @@ def counted(entries: list[Entry], of: int) -> str:
     notes = [f"{len(passed)} of {of}"]
     notes += [f"{len(entries) - len(passed)} failed"] * (len(passed) < len(entries))
     notes += [f"{own} the checkpoint's own"] * bool(own)
-    notes += ["compiled, not run"] * (not compared and not own)
+    notes += ["compiled, not run"] * bool(passed and not compared and not own)
     notes += [f"{whole} wholly in fp32"] * bool(whole)
     notes += [f"largest sizes not run for {short}"] * bool(short)
     return ", ".join(notes)

@@ -35,7 +35,7 @@ def entry(precision: str = "fp32", points: tuple[str, ...] = recorded.POINTS, **
             "fp32: 1 of 2; fp16: 1 of 2, 1 wholly in fp32 (2026-01-02 to 2026-03-04)",
             "fp32 20.0%, fp16 20.0%",
         ),
-        ([entry(failure="y differs")], "fp32: 0 of 2, 1 failed, compiled, not run (2026-01-02)", "fp32 20.0%"),
+        ([entry(failure="y differs")], "fp32: 0 of 2, 1 failed (2026-01-02)", "fp32 20.0%"),
         ([entry(points=())], "fp32: 1 of 2, compiled, not run (2026-01-02)", "-"),
         ([entry(points=(), own_file=True)], "fp32: 1 of 2, 1 the checkpoint's own (2026-01-02)", "-"),
     ],
