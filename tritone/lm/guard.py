@@ -12,7 +12,7 @@ again, and are dropped if it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +89,7 @@ def guarded(
             kept = codes[: signs.start(codes)]
             given = min(given, len(kept))
             continue
-        if len(codes) >= most >= signs.loop:
-            raise Runaway(
-                f"the language model did not stop within {most} speech tokens for {text_length} text tokens; "
-                "try another seed"
-            )
+        check_length(len(codes), most, text_length, signs)
         if codes:
             yield from codes[given:]
             return
@@ -103,6 +99,37 @@ def guarded(
             f"{signs.loop_ids} kinds), and again with another seed; try a third or another text"
         )
     raise Runaway("the language model gave no speech, and none with another seed; try a third or another text")
+
+
+def watched(codes: Iterable[int], signs: Signs = SIGNS) -> Iterator[int]:
+    """Yield the speech codes of a sequence that cannot be begun again, because its text is still arriving.
+
+    Codes that may be the beginning of a loop wait, as in `guarded`.
+
+    Raises Runaway at the first loop.
+    """
+    spoken: list[int] = []
+    given = 0
+    for code in codes:
+        spoken.append(code)
+        if signs.looping(spoken):
+            raise Runaway(
+                f"the language model repeated itself after {signs.start(spoken)} speech tokens ({signs.loop} tokens of "
+                f"at most {signs.loop_ids} kinds); try another seed or another text"
+            )
+        if not signs.doubtful(spoken):
+            yield from spoken[given:]
+            given = len(spoken)
+    yield from spoken[given:]
+
+
+def check_length(spoken: int, most: int, text_length: int, signs: Signs = SIGNS) -> None:
+    """Raise Runaway for speech that reached the longest length of its text, unless that is too short for a loop."""
+    if spoken >= most >= signs.loop:
+        raise Runaway(
+            f"the language model did not stop within {most} speech tokens for {text_length} text tokens; "
+            "try another seed"
+        )
 
 
 def another(seed: int) -> int:

@@ -169,7 +169,8 @@ class StreamModel(FamilyModel):
             if self.family.synthesize_pieces is None:
                 raise InvalidRequest(
                     "sequence_id",
-                    f"was sent, but {self.family.name} needs the whole text at once; send one request without it",
+                    f"was sent, but {self.family.name} needs the whole text at once, as it was trained; send the text, "
+                    "or each sentence of it, in one request without it",
                 )
             chunks = self.family.synthesize_pieces(call, self._llm, request, pieces, cancelled)
             yield from checked_chunks(chunks, cancelled)

@@ -164,7 +164,9 @@ def test_streaming_entry_hands_pieces_on_only_where_they_are_understood() -> Non
     step.family = family  # type: ignore[assignment]
     step._call = step._llm = lambda *_: {}  # type: ignore[assignment]
     run: Callable[..., Iterator[np.ndarray]] = step.stream
-    with pytest.raises(InvalidRequest, match="sequence_id: was sent, but toy needs the whole text at once"):
+    with pytest.raises(
+        InvalidRequest, match="sequence_id: was sent, but toy needs the whole text at once, as it was trained"
+    ):
         next(run({}, never, ["ab"]))
     family.synthesize_pieces = speak
     assert [chunk.size for chunk in run({}, never, ["ab", "c"])] == [2, 1]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.families.cosyvoice.lm.vocabulary import vocabulary
 from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
+from tritone.lm.guard import SIGNS, Runaway
 from tritone.lm.logits import LogitsLm
+from tritone.lm.sampling import SamplingConfig
 from tritone.lm.served import ServedLlm
 from tritone.stage import Arrays, Family
 
@@ -147,7 +150,7 @@ def test_a_fill_of_the_models_own_begins_the_next_turn() -> None:
 
 def test_it_always_ends() -> None:
     """Without a stop by the model: at twenty codes per text token, or at the limit; and when it is cancelled."""
-    assert len(list(bistream(Script(V2), [range(5), range(2)], V2, likeliest))) == 140
+    assert len(list(bistream(Script(V2), [range(3)], V2, likeliest))) == 60
     assert len(list(bistream(Script(V2), [range(5), range(2)], V2, likeliest, limit=31))) == 31
     assert len(list(bistream(Script(V2), [range(5)], V2, likeliest, limit=4))) == 4
     stopping = Script(V2, [*range(16), V2.end_id])
@@ -159,6 +162,31 @@ def test_it_always_ends() -> None:
     assert len(seen) == 18
     with pytest.raises(InvalidRequest, match="target_text: no speech fits: 0 text tokens"):
         list(bistream(Script(V2), [[], []], V2, likeliest, TurnPrompt(text=[1, 2])))
+
+
+@pytest.mark.parametrize("speak", [bistream, published_bistream])
+def test_a_runaway_decode_ends_by_an_explicit_error(speak: Callable[..., Iterator[int]]) -> None:
+    """Speech that does not end, and speech that goes round in circles which sampling does not see."""
+    spoken: list[int] = []
+    with pytest.raises(Runaway, match="did not stop within 140 speech tokens for 7 text tokens; try another seed"):
+        spoken.extend(speak(Script(V2), [range(5), range(2)], V2, likeliest))
+    circle = [*range(12)] * 20
+    with pytest.raises(Runaway, match=r"repeated itself after 0 speech tokens \(75 tokens of at most 15 kinds\)"):
+        list(speak(Script(V2, circle), [range(4)] * 3, V2, likeliest))
+    late = Script(V2, [*range(100, 140), *circle])
+    heard: list[int] = []
+    with pytest.raises(Runaway, match=r"repeated itself after 3[78] speech tokens"):
+        for code in speak(late, [range(4)] * 3, V2, likeliest):
+            heard.append(code)
+    assert heard[:15] == [*range(100, 115)] and len(heard) < 38 + SIGNS.loop
+
+
+def test_a_circle_of_very_few_codes_is_not_heard() -> None:
+    free, heard = replace(V2, sampling=SamplingConfig(win_size=0)), []
+    with pytest.raises(Runaway, match="repeated itself after"):
+        for code in bistream(Script(free, [*range(100, 130), *[1, 2, 3] * 40]), [range(4)] * 3, free, likeliest):
+            heard.append(code)
+    assert heard[:15] == [*range(100, 115)] and len(heard) < 30 + SIGNS.doubt
 
 
 def test_ids_without_a_meaning_are_not_sampled_unless_as_published() -> None:

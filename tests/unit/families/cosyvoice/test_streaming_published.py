@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from support.golden_weights import golden
 from support.stream_helpers import Opened, opened, random_speech, random_voice, recorded_voice
 
+from tritone.errors import InvalidRequest
+from tritone.families.cosyvoice.flow.published_stream import PublishedStream
 from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.whole import render
+
+
+class Silent:
+    """Stands in for the stream with state: two frames of silence for each token."""
+
+    def push(self, tokens: list[int]) -> Iterator[np.ndarray]:
+        yield np.zeros((1, 80, 2 * len(tokens) - 6 * (self.pushed == 0)), np.float32)
+        self.pushed += len(tokens)
+
+    pushed = 0
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -53,6 +67,22 @@ def test_chunks_double_up_to_a_hundred_tokens(tiny: Opened, prompt: int, tokens:
     for mel, wanted in ((np.concatenate(found[:-1], axis=2), masked[:, :, :-last]), (found[-1], full[:, :, -last:])):
         assert np.abs(mel - wanted).max() < 1e-4 * np.abs(wanted).max()
     assert np.abs(masked - full)[:, :, -last:].max() > 1e-2
+
+
+def test_speech_that_the_last_chunk_cannot_see_at_once_is_refused_by_name(tiny: Opened) -> None:
+    """At the first token too many, before any work on it; what fits is not refused."""
+    config, voice = tiny.configured(published_stream=True), random_voice(25)
+    stream = PublishedStream(
+        Silent(), config, voice, lambda speech: np.zeros((1, 80, 2 * len(speech)), np.float32), 300
+    )
+    assert sum(mel.shape[2] for mel in [*stream.push(random_speech(300)), *stream.finish()]) == 600
+    wanted = r"target_text: speaks longer than 12 s in one segment, which is the limit with flow.published_stream"
+    with pytest.raises(InvalidRequest, match=wanted):
+        list(stream.push([5]))
+    # The limit is what the networks declare, less the prompt.
+    synthesizer = Synthesizer(tiny.call, tiny.stages, config)
+    long = synthesizer.mel_stream(voice, seed=0)
+    assert long._most == 1500 - 25
 
 
 def test_the_waveform_of_v3_is_the_published_one(tiny: Opened) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from tritone.errors import InvalidRequest
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig
 from tritone.families.cosyvoice.flow.grid import chunk_tokens
 from tritone.families.cosyvoice.flow.stream import FlowStream
@@ -25,12 +26,19 @@ class PublishedStream:
     Args:
         flow: a new stream in steps of one chunk, its mask without a bound.
         whole: mel `[1, 80, frames]` of all speech tokens in one pass of full attention.
+        most: the largest number of speech tokens that such a pass takes.
     """
 
     def __init__(
-        self, flow: FlowStream, config: CosyVoiceConfig, voice: Voice, whole: Callable[[list[int]], np.ndarray]
+        self,
+        flow: FlowStream,
+        config: CosyVoiceConfig,
+        voice: Voice,
+        whole: Callable[[list[int]], np.ndarray],
+        most: int,
     ) -> None:
-        self._flow, self._whole = flow, whole
+        self._flow, self._whole, self._most = flow, whole, most
+        self._rate = config.flow.token_frame_rate
         self._ahead, self._ratio = config.flow.pre_lookahead_len, config.flow.token_mel_ratio
         self._hop = chunk_tokens(config)
         # The first chunk is longer, so that prompt and chunk end on the grid together.
@@ -39,8 +47,18 @@ class PublishedStream:
         self._done = 0
 
     def push(self, tokens: Iterable[int]) -> Iterator[np.ndarray]:
-        """Yield mel `[1, 80, frames]` of every chunk the tokens complete."""
+        """Yield mel `[1, 80, frames]` of every chunk the tokens complete.
+
+        Raises InvalidRequest at the first token that the last chunk's pass would not take.
+        """
         for token in tokens:
+            if len(self._tokens) == self._most:
+                raise InvalidRequest(
+                    "target_text",
+                    f"speaks longer than {self._most / self._rate:.0f} s in one segment, which is the limit with "
+                    "flow.published_stream: its last chunk sees all of it at once. Split it by punctuation, or leave "
+                    "the option out",
+                )
             self._tokens.append(int(token))
             if len(self._tokens) == self._done + self._next + self._ahead:
                 pushed = self._done + self._ahead if self._done else 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tritone.families.cosyvoice.config.common import LmConfig
 from tritone.families.cosyvoice.lm.mixing import NO_PROMPT, TurnDecoder, TurnPrompt, Turns
+from tritone.lm.guard import check_length, watched
 from tritone.lm.protocols import TokenSession
 from tritone.lm.sampling import Draw, length_limits
 
@@ -30,8 +31,23 @@ def bistream(
     Args:
         text: pieces of the target text as they arrive, each any number of text ids; waiting for one blocks.
 
-    Raises InvalidRequest when the text is empty.
+    Raises:
+        InvalidRequest: the text is empty.
+        Runaway: the speech loops, or it does not end within that length.
     """
+    return watched(_speech(session, text, config, draw, prompt, cancelled, limit))
+
+
+def _speech(
+    session: TokenSession,
+    text: Iterable[Sequence[int]],
+    config: LmConfig,
+    draw: Draw,
+    prompt: TurnPrompt,
+    cancelled: Callable[[], bool],
+    limit: int | None,
+) -> Iterator[int]:
+    """Yield the codes of the turns, and of the rest once the text is complete."""
     turns, decoder, count = Turns(config, prompt), TurnDecoder(session, config, draw), 0
     excluded = sorted({*config.stop_ids} - {config.fill_id})
     for piece in text:
@@ -48,6 +64,9 @@ def bistream(
         return
     _, most = length_limits(turns.received, config, limit)
     rest = decoder.rest(turns.rest(), sorted({*config.stop_ids} - {config.end_id}))
-    while count < most and not cancelled() and (last := next(rest, None)) is not None:
+    while not cancelled():
+        check_length(count, most, turns.received)
+        if count >= most or (last := next(rest, None)) is None:
+            return
         yield last
         count += 1

@@ -21,6 +21,7 @@ from tritone.families.cosyvoice.flow.published_stream import PublishedStream
 from tritone.families.cosyvoice.flow.speed import SpeedStream
 from tritone.families.cosyvoice.flow.stream import FlowStream, MelStream
 from tritone.families.cosyvoice.flow.v1.stream import HOP, InterpolatingStream
+from tritone.families.cosyvoice.speak.limits import read_limits
 from tritone.families.cosyvoice.speak.request import Prepared
 from tritone.families.cosyvoice.speak.tokens import SpeechCount, segment_tokens, silent_segment, token_request
 from tritone.families.cosyvoice.speak.whole import render
@@ -98,7 +99,9 @@ class Synthesizer:
         if published:
             config = replace(config, flow=replace(config.flow, stream_left_chunks=-1))
             flow = FlowStream(call, self.stages, config, voice, chunk_tokens(config), self.prompts)
-            return PublishedStream(flow, config, voice, lambda speech: render(call, config, [(speech, voice)])[0])
+            limits, prompt = read_limits(list(self.stages.values())), len(voice.speech_token)
+            most = min(limits.tokens, limits.frames // config.flow.token_mel_ratio) - prompt
+            return PublishedStream(flow, config, voice, lambda speech: render(call, config, [(speech, voice)])[0], most)
         hop = chunk_tokens(config) if self.hop is None else self.hop
         return FlowStream(call, self.stages, config, voice, hop, self.prompts)
 
