@@ -29,6 +29,7 @@ from tritone.build.artifacts import Artifact
 from tritone.build.files import write_json
 from tritone.build.hashes import Hashes
 from tritone.build.identity import checkpoint_hash, identity
+from tritone.build.layout import stage_key
 from tritone.build.targets import Selection
 from tritone.catalog import open_family
 from tritone.export.build_engines import Job, Result, command_line, new_build, run, with_tensorrt
@@ -93,7 +94,7 @@ def everything(family: Family, chosen: Selection) -> list[Artifact]:
 
 
 def missing(entry: Mapping[str, Any] | None, wanted: Mapping[str, Any], quick: bool) -> str:
-    """Return why an artifact has to be built and compared (again), or an empty string."""
+    """Return the reason to build and compare an artifact, or an empty string."""
     if entry is None:
         return "is not recorded"
     if entry["identity"] != wanted:
@@ -104,7 +105,7 @@ def missing(entry: Mapping[str, Any] | None, wanted: Mapping[str, Any], quick: b
 
 
 def jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes, known: Any) -> Iterator[Job]:
-    """Yield what has to be built, with the reason."""
+    """Yield the jobs of one family, each with its reason."""
     hashed = checkpoint_hash(args.model_dir, hashes)
     rebuilt = set()
     for artifact in everything(family, chosen):
@@ -129,7 +130,7 @@ def described(result: Result, family: Family) -> dict[str, Any]:
         "precision": artifact.precision,
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "whole_fp32": artifact.precision == "fp16" and stage is not None and "*" in stage.keep_fp32,
-        "own_file": stage is not None and stage.build is None and artifact.precision == "fp32",
+        "own_file": stage is not None and artifact.key == stage_key(stage.name) and stage.build is None,
         "failure": result.failure,
         "seconds": result.entry.seconds,
         "tools": dict(result.entry.tools),

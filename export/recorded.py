@@ -1,8 +1,9 @@
-"""What `export/coverage.py` recorded, for the tables of README.md and docs/coverage.md."""
+"""Records of `export/coverage.py`, as the tables of README.md and docs/coverage.md show them."""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def record_of(name: str) -> dict[str, Any]:
 
 
 def key_of(key: str) -> tuple[int, str]:
-    """Return what artifacts are sorted by."""
+    """Return the place of an artifact in its record: by format, then by name."""
     return FORMATS.index(key.split("/")[0]), key
 
 
@@ -88,7 +89,8 @@ def pages(names: Iterable[str]) -> str:
             parts.append("Nothing was recorded.")
             continue
         tools = {package: version for entry in entries for package, version in entry["tools"].items()}
-        parts.append(f"Checkpoint: {found['checkpoint']}. {', '.join(f'{p} {v}' for p, v in sorted(tools.items()))}.")
+        made = ", ".join(f"{package} {version}" for package, version in sorted(tools.items()) if version != "none")
+        parts.append(textwrap.fill(f"Checkpoint: {found['checkpoint']}. Made with {made}.", 118))
         parts.append("\n".join(rows(entries)))
     return "\n\n".join(parts) + "\n"
 
