@@ -23,7 +23,7 @@ _ENGLISH = frozenset(
         "do does did a an as so than then about into over after before only very more paid costs cost bought"
     )
 )
-# None of these is an English word, whatever stands around it.
+# Words of other languages; those that English texts carry too are in `_WEAK`.
 _ELSEWHERE = frozenset(
     words(
         "und ist sind wir ich habe haben nicht mit für auf eine einen einem der das dem den wird werden auch bei im "
@@ -37,7 +37,10 @@ _ELSEWHERE = frozenset(
 )
 # Names and loans carry these into English.
 _WEAK = frozenset(
-    words("y de la le el los las di da du van von al del en es e o os em tu mi une des im na ve per con et il ou")
+    words(
+        "y de la le el los las di da du van von al del en es e o os em tu mi une des im na ve per con et il ou "
+        "met pour par hay non est mam om com av til ho der den sono pas sur elle les"
+    )
 )
 
 
@@ -66,6 +69,8 @@ def _is_elsewhere(text: str) -> bool:
     for match in _WORD.finditer(text):
         word = match.group()
         small = word.lower()
+        if len(word) > 1 and word.isupper() and word.isascii():
+            continue  # MIT, LA and ES are abbreviations
         if small in _ENGLISH:
             english += 2
         elif _ELISION.match(word) and len(word) > 2 and not small.endswith(("'s", "’s", "'t", "’t", "'ll", "’ll")):

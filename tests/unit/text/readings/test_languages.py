@@ -17,7 +17,9 @@ TEXTS = {
     "en": [
         "I have 3 cats.", "Müller paid $5.", "The café in Zürich costs €5.", "La La Land won 6 awards.", "5", "12:30",
         "De Niro won 2 Oscars.", "Los Angeles has 4 million people.", "He's 5 and they're 6.", "The letter π is 3.14.",
-        "El Paso is 20 miles away.", "Order #5", "Beyoncé sold 3 million", "O'Brien and D'Angelo have 2", "et al. 1990",
+        "El Paso is 20 miles away.", "Order #5", "Beyoncé sold 3 million",
+        "Dr. Smith met 5.", "MIT won 3.", "Van der Waals gave 2.", "Pour 3 cups.",
+        "Hay costs $5.", "O'Brien and D'Angelo have 2", "et al. 1990",
     ],
     "zh": ["今天3点", "我用iPhone15打电话给Tom。"],
     "ja": ["私は猫を3匹飼っています。", "ねこが3びきいます。", "カメラ 5"],

@@ -8,6 +8,7 @@ from tritone.text.reading.en.numbers import LONGEST_PLAIN, cardinal, digits, num
 
 _DOTTED = re.compile(r"(?<![\w.,])([vV]\.?)?(\d+(?:\.\d+){2,})(?![\d])")
 _EUROPEAN = re.compile(r"(?<![\w.,])\d{1,3}(?:\.\d{3})+,\d+(?![\d.,])")
+_THOUSANDS_APART = re.compile(r"(?<![\d.,] )(?<![\w.,+-])[1-9]\d{0,2}(?: 000)+(?![\w,] ?\d|\w)")
 _SEPARATED = re.compile(r"(?<![\w.,/$€£¥#-])(\+\s?)?(\(?\d+\)?(?:(?:[-.]|\)?\s)\(?\d+\)?)+)(?![\w%°/]|[.,:]\d|-\w)")
 _PHONE_CONTEXT = re.compile(
     r"\b(?:call|calls|called|calling|dial|dialed|phone|tel|telephone|fax|mobile|cell|text|ring|hotline|helpline"
@@ -29,6 +30,7 @@ _LEADING_ZERO = re.compile(r"(?<![\w.,:/])0\d+(?![\w:/]|[.,]\d)")
 def ids_in_words(text: str) -> str:
     """Return the text with those numbers in words that name something and count nothing."""
     text = _EUROPEAN.sub(lambda match: match.group().translate(str.maketrans(".,", ",.")), text)
+    text = _THOUSANDS_APART.sub(lambda match: match.group().replace(" ", ","), text)
     text = _DOTTED.sub(_dotted, text)
     text = _SHORT_CALL.sub(lambda match: f"{match[1]}{match[2]}{digits(match[3])}", text)
     text = _SEPARATED.sub(_separated, text)

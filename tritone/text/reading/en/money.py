@@ -97,9 +97,7 @@ _UNITS = {
         "km": "kilometer",
     },
 }
-_LONE = re.compile(
-    rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted((s for s in _SIGNS if not s[0].isalpha()), key=len)))})(?!\w)"
-)
+_LONE = re.compile(rf"[{''.join(s for s in _SIGNS if len(s) == 1 and not s.isascii())}]|(?<![A-Za-z])\$|\$(?=\d)")
 
 
 def money_in_words(text: str) -> str:

@@ -1,0 +1,67 @@
+"""Tables of written forms and their readings, and how each family's front end reads them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+FOLDER = Path(__file__).parents[1] / "unit" / "text" / "readings"
+
+
+class Row(NamedTuple):
+    """A written form and its reading; `missed` names the families whose front end reads it otherwise."""
+
+    written: str
+    spoken: str
+    missed: frozenset[str]
+
+
+def rows(language: str) -> list[Row]:
+    """Return the table of a language."""
+    lines = (FOLDER / f"{language}.tsv").read_text(encoding="utf-8").splitlines()[1:]
+    found = [line.split("\t") for line in lines]
+    return [Row(written, spoken, frozenset(missed.split())) for written, spoken, missed, _note in found]
+
+
+def nano(text: str) -> object:
+    """Return the phones that nano is given."""
+    from tritone.text.phonemes import BREAKS, WORD_BOUNDARY, phonemize
+
+    return [symbol for symbol in phonemize(text) if symbol not in (*BREAKS, WORD_BOUNDARY)]
+
+
+def cosyvoice(text: str) -> object:
+    """Return the words that CosyVoice is given."""
+    from tritone.text.spoken_form import spoken_form
+
+    return re.findall(r"[^\W_]+(?:'\w+)?", spoken_form(text))
+
+
+def bert_vits2(text: str) -> object:
+    """Return the phones and tones that Bert-VITS2 is given for English, without marks."""
+    from tritone.families.bert_vits2.text import english
+    from tritone.families.bert_vits2.text.symbols import PUNCTUATION
+
+    cleaned = english.clean(text)
+    return [pair for pair in zip(cleaned.phones, cleaned.tones, strict=True) if pair[0] not in PUNCTUATION]
+
+
+FAMILIES: dict[str, Callable[[str], object]] = {"nano": nano, "cosyvoice": cosyvoice, "bert_vits2": bert_vits2}
+
+
+def missed(table: list[Row], family: str, read: Callable[[str], object]) -> list[Row]:
+    """Return the rows whose written form is not read like the reading."""
+    return [row for row in table if read(row.written) != read(row.spoken)]
+
+
+def share_right(language: str) -> dict[str, float]:
+    """Return the share of the table that each family's front end reads right."""
+    table = rows(language)
+    return {name: 1 - len(missed(table, name, read)) / len(table) for name, read in FAMILIES.items()}
+
+
+if __name__ == "__main__":
+    for family, share in share_right("english").items():
+        print(f"english {family}: {share:.1%} of {len(rows('english'))}")
