@@ -46,6 +46,7 @@ def in_words(text: str) -> str:
 
     Line breaks and punctuation stay. Raises InvalidRequest for a currency sign that has no name here.
     """
+    text = _SPACES.sub(" ", text)
     for step in _STEPS:
         text = step(text)
     return _SPACE_BEFORE_MARK.sub("", _SPACES.sub(" ", text)).strip(" ")

@@ -13,6 +13,7 @@ from support.readings import FAMILIES, missed, rows
 from tritone.errors import InvalidRequest
 from tritone.text.reading.en.numbers import cardinal, digits, ordinal, year
 from tritone.text.reading.english import in_words
+from tritone.text.split import MAX_CHARACTERS
 
 pytest.importorskip("gruut")
 TABLE = rows("english")
@@ -129,6 +130,12 @@ def words_to_number(words: str) -> int:
 def test_plain_words_stay_as_they_are(words: list[str]) -> None:
     text = " ".join(words) + "."
     assert in_words(text) == text
+
+
+@pytest.mark.parametrize("part", ["1", "1-", "a.", "a-b_", " \t", "\n", "$", "*a"])
+def test_the_longest_text_of_one_kind_is_read_without_trying_everything(part: str) -> None:
+    text = (part * MAX_CHARACTERS)[:MAX_CHARACTERS]
+    assert not any(character.isdecimal() for character in in_words(text))
 
 
 def test_names_of_numbers() -> None:

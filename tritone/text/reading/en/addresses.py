@@ -9,7 +9,7 @@ from tritone.text.reading.en.numbers import cardinal, digits
 _ENDS = "com|org|net|edu|gov|mil|int|info|io|ai|app|dev|co|uk|us|eu|de|fr|jp|cn|ca|au|in|me|tv|html?|py|txt|pdf|js"
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 _ADDRESS = re.compile(
-    rf"(?:https?|ftp)://\S*[\w/]|www\.\S*[\w/]|[\w.+-]*\w@\w[\w-]*(?:\.\w[\w-]*)+"
+    rf"(?:https?|ftp)://\S*[\w/]|www\.\S*[\w/]|(?<![\w.+-])[\w.+-]*\w@\w[\w-]*(?:\.\w[\w-]*)+"
     rf"|(?<![\w@.])(?:{_NAME}\.)+(?:{_ENDS})(?![\w@]|\.\w)(?:/[^\s,;)]*[\w/])?",
 )
 _SCHEME = re.compile(r"^(?:https?|ftp)://")
