@@ -202,7 +202,7 @@ def check(family: Family, port: int, host: str = "127.0.0.1") -> None:
     """Speak one word through the ensemble and the streaming entry; raise TritoneError if either returns no audio."""
     for name, speak in ((family.name, speak_whole), (f"{family.name}_stream", speak_stream)):
         began = time.monotonic()
-        samples = speak(port, name, host=host)
+        samples = speak(port, name, host=host, further=family.trial)
         if samples == 0:
             raise TritoneError(f"{name} answered without audio")
         print(f"{name}: {samples} samples in {time.monotonic() - began:.2f} s", flush=True)

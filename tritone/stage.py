@@ -170,10 +170,9 @@ class Family:
     """One model family at one checkpoint: its stages, host steps, language model, and the order of calls.
 
     Args:
-        hosts: the steps of the whole-utterance ensemble, in order; each output feeds later inputs of the same name.
-        settings: what servers and clients publish about the model (sample_rate, speakers).
-        services: steps that are also useful on their own; each is served under its own name, beside the ensemble.
-        synthesize_pieces: speaks a text that is still arriving. kept: how many voices' states wait, and their bytes.
+        hosts: the ensemble's steps in order; each output feeds later inputs of its name. settings: what it publishes.
+        services: steps that are useful on their own too, served beside the ensemble under their own names.
+        synthesize_pieces: speaks text still arriving. kept: voices' states, bytes. trial: a trial's further inputs.
     """
 
     name: str
@@ -187,6 +186,7 @@ class Family:
     services: tuple[Host, ...] = ()
     synthesize_pieces: SynthesizePieces | None = None
     kept: Callable[[], tuple[int, int]] | None = None
+    trial: Arrays = field(default_factory=dict)
 
     @property
     def causal_lm(self) -> CausalLm | None:

@@ -57,7 +57,7 @@ def _scaled(name: str, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng([zlib.crc32(name.encode()), 0])
     noise = rng.standard_normal(shape or (1,)).astype(np.float32).reshape(shape)
     last = name.rsplit(".", 1)[-1]
-    if last in ("codebook", "embed_avg"):
+    if last in ("codebook", "embed", "embed_avg"):
         return noise
     if last in _GAINS or (last == "weight" and noise.ndim == 1):
         return 1 + np.float32(0.1) * noise

@@ -17,6 +17,7 @@ from training.core.run import LOG
 from tritone.checkpoint.documents import read_json
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.config import BertVits2Config, parse_config, parse_section
+from tritone.families.bert_vits2.emotion import NONE
 
 NETWORKS = ("G", "D", "WD", "DUR")
 """Generator and discriminators of waves, of WavLM features and of durations: names of networks and their files."""
@@ -235,6 +236,9 @@ def _contradiction(settings: Settings) -> str:
     base = train.base
     unknown = sorted(name for name in base.files if not any(name.startswith(f"{n}_") for n in NETWORKS))
     checks = [
+        (settings.family.emotion is NONE,
+         f"version {settings.family.version} takes an emotion; only 2.0 and 2.3, which take none, are trained here: "
+         'write "version": "2.3" (the configuration published with 2.3 says 2.2)'),
         (not low, f"train.{', train.'.join(low)} must be at least 1"),
         (train.workers >= 0, f"train.workers is {train.workers}; 0 loads batches in the training process itself"),
         (train.lr > 0 and 0 < train.lr_decay <= 1, f"train.lr {train.lr}, train.lr_decay {train.lr_decay}: rates are "

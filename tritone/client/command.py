@@ -22,7 +22,7 @@ import numpy as np
 from tritone.client.errors import SpeechError
 from tritone.client.output import check_output
 from tritone.client.player import Player, find_player
-from tritone.client.recording import Writer, read_reference, writer
+from tritone.client.recording import Writer, read_numbers, read_reference, writer
 from tritone.client.speech_client import SpeechClient
 
 
@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--input", action="append", default=[], metavar="NAME=VALUE",
-        help="any other input of the model: language=JP, top_p=0.9,0.8, reference_wav_2=@second.wav",
+        help="any other input of the model: language=JP, top_p=0.9,0.8, reference_wav_2=@other.wav, emotion=@happy.npy",
     )  # fmt: skip
     parser.add_argument("--url", help="server address (default localhost:8001, or :8000 with --http)")
     parser.add_argument("--http", action="store_true", help="use HTTP instead of gRPC (whole utterances only)")
@@ -100,7 +100,7 @@ def speak(options: argparse.Namespace) -> None:
     if options.output:
         check_output(options.output)
     player = find_player() if options.play else None
-    controls = {
+    controls: dict[str, Any] = {
         "speaker": options.speaker,
         "reference": read_reference(options.reference) if options.reference else None,
         "reference_text": options.reference_text,
@@ -118,6 +118,9 @@ def speak(options: argparse.Namespace) -> None:
         if options.speakers:
             print("\n".join(client.speakers()) or "the model lists no speakers")
             return
+        if options.reference and (rate := client.recording_rate) != 16000:
+            controls["reference"] = read_reference(options.reference, rate)
+            controls["inputs"] = {**(controls["inputs"] or {}), "reference_rate": rate}
         text = options.text
         if text == "-" and not options.http and "text_in_pieces" in client.parameters():
             chunks = client.speak_pieces(lines(sys.stdin), **controls)
@@ -130,11 +133,14 @@ def speak(options: argparse.Namespace) -> None:
 
 
 def further_input(given: str) -> tuple[str, Any]:
-    """Return (name, value) of NAME=VALUE; after @ the value is a recording read from a file."""
+    """Return (name, value) of NAME=VALUE; after @ the value is read from a file: numbers (.npy) or a recording."""
     name, equals, value = given.partition("=")
     if not equals or not name:
         raise SpeechError(f"--input {given}: write NAME=VALUE, such as language=JP")
-    return name, read_reference(Path(value[1:])) if value.startswith("@") else value
+    if not value.startswith("@"):
+        return name, value
+    path = Path(value[1:])
+    return name, read_numbers(path) if path.suffix == ".npy" else read_reference(path)
 
 
 def lines(source: Iterable[str]) -> Iterator[str]:

@@ -48,6 +48,19 @@ def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:
     return resample(samples, found, rate)
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """Return the numbers in a file that numpy.save wrote, such as an embedding."""
+    try:
+        numbers: np.ndarray = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise SpeechError(f"no file of numbers at {path}") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise SpeechError(f"{path} is not an array that numpy.save wrote ({error})") from None
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "fiu" or not numbers.size:
+        raise SpeechError(f"{path} holds no numbers; save one array of them with numpy.save")
+    return numbers
+
+
 def _plain(path: str | Path, file: BinaryIO) -> tuple[np.ndarray, int]:
     """Return the mono samples of a wav file and their rate; raise NotPlain for another file."""
     header = read_header(file)

@@ -108,6 +108,11 @@ class SpeechClient:
             )
         return int(value)
 
+    @property
+    def recording_rate(self) -> int:
+        """Samples per second of the recordings that requests send: 16000, or the model's own rate if it takes that."""
+        return self.sample_rate if self.parameters().get("speaker_from") == "recording" else 16000
+
     def speakers(self) -> list[str]:
         """Return the names of the registered speakers, from the config's parameter `speakers`.
 

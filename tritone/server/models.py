@@ -147,7 +147,8 @@ class StreamModel(FamilyModel):
         if self._stages_elsewhere:
             self._llm.warm_up()
         else:
-            next(self.stream({"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}), None)
+            text = {"target_text": np.array([[WARM_UP_TEXT.encode()]], object)}
+            next(self.stream(text | self.family.trial), None)
 
     def stream(
         self, request: Arrays, cancelled: Callable[[], bool] = lambda: False, pieces: Iterable[str] | None = None

@@ -11,10 +11,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from tritone.calls import Arrays
 from tritone.errors import TritoneError
 from tritone.supervisor.preflight import in_url
 
 WARM_UP_TEXT = "Ready."
+DATATYPES = {"float32": "FP32", "int32": "INT32", "int64": "INT64"}
+NOTHING: Arrays = {}
 SELF_SIGNED = ssl.create_default_context()
 SELF_SIGNED.check_hostname, SELF_SIGNED.verify_mode = False, ssl.CERT_NONE
 """The server asked is the own one, whose certificate is made for the name by which others know it."""
@@ -76,16 +79,40 @@ def ready_at(path: Path) -> bool:
         connection.close()
 
 
-def speak_whole(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
-    """Return the number of samples the ensemble gives for the text, with the default speaker."""
-    body = {"inputs": [{"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]}
+def speak_whole(
+    port: int,
+    model: str,
+    text: str = WARM_UP_TEXT,
+    host: str = "127.0.0.1",
+    timeout: float = 60,
+    further: Arrays = NOTHING,
+) -> int:
+    """Return the number of samples the ensemble gives for the text, with the default speaker.
+
+    Args:
+        further: other inputs by name, arrays of numbers.
+    """
+    inputs = [{"name": "target_text", "shape": [1, 1], "datatype": "BYTES", "data": [text]}]
+    inputs += [
+        {"name": name, "shape": list(array.shape), "datatype": DATATYPES[str(array.dtype)], "data": array.tolist()}
+        for name, array in further.items()
+    ]
+    body = {"inputs": inputs}
     answer = json.loads(_post(f"{in_url(host)}:{port}/v2/models/{model}/infer", body, timeout))
     return _samples(model, {output["name"]: output["data"] for output in answer["outputs"]})
 
 
-def speak_stream(port: int, model: str, text: str = WARM_UP_TEXT, host: str = "127.0.0.1", timeout: float = 60) -> int:
+def speak_stream(
+    port: int,
+    model: str,
+    text: str = WARM_UP_TEXT,
+    host: str = "127.0.0.1",
+    timeout: float = 60,
+    further: Arrays = NOTHING,
+) -> int:
     """Return the number of samples in all chunks that the streaming entry sends for the text (server-sent events)."""
-    answer = _post(f"{in_url(host)}:{port}/v2/models/{model}/generate_stream", {"target_text": text}, timeout)
+    body = {"target_text": text} | {name: array.reshape(-1).tolist() for name, array in further.items()}
+    answer = _post(f"{in_url(host)}:{port}/v2/models/{model}/generate_stream", body, timeout)
     events = [json.loads(line[len("data: ") :]) for line in answer.splitlines() if line.startswith("data: ")]
     return sum(_samples(model, event) for event in events)
 

@@ -49,5 +49,19 @@ def test_the_command_line_reads_names_values_and_recordings(tmp_path: Path) -> N
     options = parser().parse_args(["x", "--input", "language=JP", "--input", f"reference_wav_2=@{tmp_path}/a.wav"])
     found = dict(map(further_input, options.input))
     assert found["language"] == "JP" and found["reference_wav_2"].shape == (16000,)
+    np.save(tmp_path / "happy.npy", np.ones((1, 512), np.float32))
+    name, numbers = further_input(f"emotion=@{tmp_path}/happy.npy")
+    assert further_arrays({name: numbers}, {name: "TYPE_FP32"})[name].shape == (1, 512)
+    (tmp_path / "sad.npy").write_bytes(b"none")
+    np.savez(tmp_path / "many.npz", a=np.ones(3))
+    (tmp_path / "many.npz").rename(tmp_path / "many.npy")
+    wrong = {
+        "gone": "no file of numbers at",
+        "sad": "is not an array that numpy.save",
+        "many": "holds no numbers; save",
+    }
+    for file, message in wrong.items():
+        with pytest.raises(SpeechError, match=message):
+            further_input(f"emotion=@{tmp_path}/{file}.npy")
     with pytest.raises(SpeechError, match="--input language: write NAME=VALUE, such as language=JP"):
         further_input("language")

@@ -64,7 +64,7 @@ def test_command_line_has_every_input(
     asked: list[tuple[str, Any, dict[str, Any]]] = []
 
     class Client(SpeechClient):
-        sample_rate = 24000
+        sample_rate, recording_rate = 24000, 16000
         pieces = True
 
         def parameters(self) -> dict[str, str]:
@@ -87,6 +87,10 @@ def test_command_line_has_every_input(
     assert speak.main(["x", *out, *voice, "--instruct", "softly", "--mode", "instruct2", "--speed", "2"]) == 0
     assert speak.main(["--source", str(tmp_path / "words.wav"), "--speaker", "rms", "--seed", "3", *out]) == 0
     assert speak.main(["x", "--input", "language=JP", *out]) == 0
+    monkeypatch.setattr(Client, "recording_rate", 24000)
+    assert speak.main(["x", *out, *voice[:2]]) == 0
+    _, _, own_rate = asked.pop()
+    assert own_rate["reference"].shape == (2400,) and own_rate["inputs"] == {"reference_rate": 24000}
     monkeypatch.setattr(sys, "stdin", io.StringIO("One line.\n\n  Another.\n"))
     assert speak.main(["-", *out]) == 0
     for further in ([], ["--http"]):  # a model that needs the whole text at once, and a protocol without streams

@@ -1,6 +1,6 @@
 """A folder from which a voice is served.
 
-config.json  G_<step>.pth  [bert/<encoder of a language>/]
+config.json  G_<step>.pth  [bert/<encoder of a language>/]  [emotion.npy, or empty_emo.npy]
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
+from tritone.families.bert_vits2.emotion import kind_of_file, told_by_weights
+from tritone.families.bert_vits2.emotion_input import own_emotion
+from tritone.families.bert_vits2.voice import Voice
 
 if TYPE_CHECKING:
     from tritone.families.bert_vits2.networks.generator import Generator
@@ -45,6 +48,11 @@ class BertVits2Checkpoint:
         return fold_weight_norm(load_generator(self.generator, self.config)).eval()
 
     @property
+    def voice(self) -> Voice:
+        """The part of the checkpoint that reads requests."""
+        return Voice(self.config, self.bert_folders, own_emotion(self.folder, self.config.emotion))
+
+    @property
     def bert_folders(self) -> dict[str, Path]:
         """The folder of each language's BERT encoder, for the languages that have one."""
         folders: dict[str, Path] = {}
@@ -62,16 +70,14 @@ def open_checkpoint(folder: Path, generator: Path | None = None) -> BertVits2Che
         generator: the file of weights to use; by default the newest in the folder.
 
     Raises:
-        CheckpointError: the generator is missing, or the model has no table of speakers.
+        CheckpointError: the generator is missing, or is of another version than config.json says.
         ConfigError: config.json is missing or invalid.
     """
     config = read_config(folder / "config.json")
     path = generator_file(folder) if generator is None else generator
-    if config.data.n_speakers == 0:
-        raise CheckpointError(
-            f"{folder} has no table of speakers (data.n_speakers is 0): the model takes its voice from a recording. "
-            f"Such a model can be trained but not served; train with n_speakers of at least 1."
-        )
+    kind = kind_of_file(path)
+    if kind is not None:
+        config = told_by_weights(config, kind, path)
     return BertVits2Checkpoint(folder, config, path)
 
 

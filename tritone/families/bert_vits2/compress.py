@@ -17,6 +17,7 @@ from tritone.cli.parser import Parser
 from tritone.errors import CheckpointError, TritoneError
 from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.config import read_config
+from tritone.families.bert_vits2.emotion_input import OWN_EMOTIONS
 from tritone.families.bert_vits2.networks.weights import compress
 
 
@@ -40,6 +41,9 @@ def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
     small = target / path.name
     compress(path, small, half)
     shutil.copyfile(config, target / config.name)
+    for own in (path.parent / name for name in OWN_EMOTIONS):
+        if own.is_file():
+            shutil.copyfile(own, target / own.name)
     return small
 
 

@@ -16,6 +16,7 @@ from tritone.checkpoint.documents import read_json
 from tritone.checkpoint.sizes import HEADS, KERNEL, LAYERS, RATE, WINDOW, Bound, check_fields, shown, whole
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.contradictions import contradiction
+from tritone.families.bert_vits2.emotion import BY_VERSION, CLUSTERS, UNSAVED, Emotion
 
 BERT_CHANNELS = 1024
 """Width of the features of every BERT encoder, in every version from 2.0 to 2.3."""
@@ -97,12 +98,25 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class BertVits2Config:
-    """The content of `config.json`; `version` is one of `VERSIONS`, `train` the raw section."""
+    """The content of `config.json`; `version` is one of `VERSIONS`, `train` the raw section.
+
+    Args:
+        version_stated: whether the file has a version; without one, the weights tell it (`emotion.told_by_weights`).
+        codebook_saved: whether weights of 2.1 have the codebook of emotions.
+    """
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     train: Mapping[str, Any] = field(default_factory=dict)
     version: str = "2.3"
+    version_stated: bool = True
+    codebook_saved: bool = True
+
+    @property
+    def emotion(self) -> Emotion:
+        """The emotion input of the text encoder."""
+        kind = BY_VERSION[self.version]
+        return UNSAVED if kind is CLUSTERS and not self.codebook_saved else kind
 
     def __post_init__(self) -> None:
         for name, section in (("model", self.model), ("data", self.data)):
@@ -127,7 +141,7 @@ def read_config(path: Path | str) -> BertVits2Config:
 def parse_config(document: Any) -> BertVits2Config:
     """Return the configuration in a document with the sections `model`, `data`, `train` and the key `version`.
 
-    All four are optional; without a version, the document is read as 2.3.
+    All four are optional; without a version, the document is read as 2.3 until weights tell more.
     """
     if not isinstance(document, Mapping):
         raise ConfigError(f"expected an object with model, data and train, found {type(document).__name__}.")
@@ -140,6 +154,7 @@ def parse_config(document: Any) -> BertVits2Config:
         data=parse_section(DataConfig, document.get("data", {}), "data"),
         train=train,
         version=published_version(document.get("version", "2.3")),
+        version_stated="version" in document,
     )
 
 

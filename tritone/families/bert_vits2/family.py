@@ -17,7 +17,7 @@ from tritone.families.bert_vits2.request import REQUEST
 from tritone.families.bert_vits2.stages import all_stages
 from tritone.families.bert_vits2.stream import synthesize
 from tritone.families.bert_vits2.text.symbols import LANGUAGES
-from tritone.families.bert_vits2.voice import Voice
+from tritone.families.bert_vits2.voice import REFERENCE_RATES, Voice
 from tritone.lm.description import NoLm
 from tritone.lm.protocols import Llm
 from tritone.stage import Arrays, Call, Family
@@ -40,7 +40,7 @@ def family(model_dir: str | Path, generator: str | Path | None = None) -> Family
         CheckpointError, ConfigError: a file is missing or invalid; the message names it.
     """
     checkpoint = open_checkpoint(Path(model_dir), None if generator is None else Path(generator))
-    return describe(checkpoint.config, checkpoint.load, Voice(checkpoint.config, checkpoint.bert_folders))
+    return describe(checkpoint.config, checkpoint.load, checkpoint.voice)
 
 
 def describe(config: BertVits2Config, load: Callable[[], Generator], voice: Voice) -> Family:
@@ -63,8 +63,21 @@ def describe(config: BertVits2Config, load: Callable[[], Generator], voice: Voic
             "speakers": list(voice.speakers),
             "languages": [*LANGUAGES, "AUTO"],
             "bert": sorted(voice.bert.encoders),
+            "version": config.version,
+            "emotion_numbers": config.emotion.numbers,
+            "speaker_from": "recording" if voice.heard else "table",
         },
+        trial=trial(voice),
     )
+
+
+def trial(voice: Voice) -> Arrays:
+    """Return the inputs that a trial request needs: noise as the speaker's recording, and an embedding of zeros."""
+    rng, kind = np.random.default_rng(0), voice.config.emotion
+    recording = {"reference_wav": 0.1 * rng.standard_normal((1, REFERENCE_RATES[0])).astype(np.float32)}
+    needs_emotion = kind.numbers and not kind.clusters and voice.own_emotion is None
+    emotion = {"emotion": np.zeros((1, kind.numbers), np.float32)}
+    return (recording if voice.heard else {}) | (emotion if needs_emotion else {})
 
 
 def published(_kind: str) -> Family:

@@ -22,7 +22,7 @@ from tritone.families.bert_vits2.whole import (
     durations,
     encode,
     latents,
-    speakers,
+    voices,
     whole_waveform,
 )
 from tritone.lm.protocols import Llm
@@ -51,6 +51,8 @@ def hosts(voice: Voice) -> tuple[Host, ...]:
     frame_len = Tensor("frame_len", "int64", (1, SEGMENTS), length_of=SPOKEN)
     waveform = Tensor("waveform", "float32", (1, Scaled(voice.config.data.hop_length, SPOKEN)))
 
+    used = ("ref_enc" if voice.heard else "emb", "enc_p")
+
     def text_encoder(call: Call, _llm: Llm, requests: list[Arrays], _left: Left = ()) -> list[Any]:
         return encode_texts(call, requests, voice)
 
@@ -65,7 +67,7 @@ def hosts(voice: Voice) -> tuple[Host, ...]:
         return [answer(decode, stoppable(call, gone), request, voice) for request, gone in pairs]
 
     return (
-        Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *controls), text_encoder, ("emb", "enc_p")),
+        Host("text_encoder", REQUEST, (g, x, *prior, phone_len, *controls), text_encoder, used),
         Host("duration", (x, phone_len, g, *controls), (frames,), duration, ("sdp", "dp")),
         Host("flow", (*prior, phone_len, frames, g, *controls), (z, frame_len), flow, ("flow",)),
         Host("decoder", (z, frame_len, g), (waveform,), decoder, ("dec",), long=True),
@@ -79,7 +81,7 @@ def encode_texts(call: Call, requests: list[Arrays], voice: Voice) -> list[Any]:
     if not valid:
         return results
     read_requests = [results[index] for index in valid]
-    gs = speakers(call, [prepared.sid for prepared, _ in read_requests])
+    gs = voices(call, [prepared for prepared, _ in read_requests])
     places = [
         Place(prepared.seed, segment, prepared.controls, gs[number : number + 1])
         for number, (prepared, texts) in enumerate(read_requests)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from tritone.errors import InvalidRequest
+from tritone.families.bert_vits2.emotion import CLUSTERS, PROMPTS
 from tritone.families.bert_vits2.text.bert import STYLE_WEIGHT
 from tritone.families.bert_vits2.text.filler import fillers
 from tritone.families.bert_vits2.text.frontend import MIXED, clean
 from tritone.families.bert_vits2.text.mixed import split_languages
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, Cleaned, language_of, to_ids
-from tritone.families.bert_vits2.voice import Voice
+from tritone.families.bert_vits2.voice import REFERENCE_RATES, Voice
 from tritone.request.fields import check_known, read_number, read_text
-from tritone.stage import Arrays, Tensor
+from tritone.stage import Arrays, Axis, Tensor
 from tritone.text.split import SEGMENT_LENGTH, check_text, split_text, spoken_length
 
 TEXTS = ("target_text", "speaker", "language", "phones", "tones", "word2ph", "style_text")
@@ -28,11 +29,19 @@ NUMBERS = {
     "style_weight": (STYLE_WEIGHT, 0.0, 1.0),
 }
 """Default, smallest and largest value of each control; the defaults are those of the published interface."""
+RECORDING = Axis("reference_samples", 1, 80000, 30 * REFERENCE_RATES[1])
+EMBEDDING = Axis("emotion_numbers", 1, PROMPTS.numbers, CLUSTERS.numbers)
 REQUEST = (
     *(Tensor(name, "bytes", (1, 1), optional=True) for name in TEXTS),
     *(Tensor(name, "float32", (1, 1), optional=True) for name in NUMBERS),
     Tensor("seed", "int64", (1, 1), optional=True),
+    Tensor("emotion", "float32", (1, EMBEDDING), optional=True),
+    Tensor("emotion_id", "int64", (1, 1), optional=True),
+    Tensor("reference_wav", "float32", (1, RECORDING), optional=True),
+    Tensor("reference_wav_len", "int32", (1, 1), optional=True),
+    Tensor("reference_rate", "int32", (1, 1), optional=True),
 )
+"""One list for every checkpoint: what one of them cannot take is refused with the reason."""
 LONGEST_STYLE = 500
 """The most characters of `style_text`: BERT encoders take 512 tokens, and some have one for each character."""
 BERT_NOISE, DURATION_NOISE, PRIOR_NOISE = range(3)
@@ -61,16 +70,18 @@ class Prepared:
 
     Args:
         segments: the text in segments, each a list of cleaned texts of one language.
-        sid: id of the speaker.
+        speaker: id of the speaker, or the spectrogram `[1, bins, frames]` of a recording of it.
         style_text: a sentence whose BERT features are mixed in with the share `style_weight`.
+        emotion: the text encoder's emotion inputs.
     """
 
     segments: list[list[Cleaned]]
-    sid: int
+    speaker: int | np.ndarray
     controls: Controls
     seed: int
     style_text: str = ""
     style_weight: float = STYLE_WEIGHT
+    emotion: Arrays = field(default_factory=dict)
 
 
 def prepare(request: Arrays, voice: Voice) -> Prepared:
@@ -86,11 +97,12 @@ def prepare(request: Arrays, voice: Voice) -> Prepared:
     controls = (numbers["sdp_ratio"], numbers["noise_scale"], numbers["noise_scale_w"], scale)
     return Prepared(
         [[read_phones(request)]] if read_text(request, "phones").strip() else read_segments(request, voice),
-        voice.sid(read_text(request, "speaker")),
+        voice.speaker(request),
         Controls(*(float(np.float32(value)) for value in controls)),
         seed,
         read_text(request, "style_text", LONGEST_STYLE),
         numbers["style_weight"],
+        voice.emotion(request),
     )
 
 
@@ -172,9 +184,9 @@ def text_arrays(prepared: Prepared, index: int, voice: Voice) -> Arrays:
     features = voice.bert(parts, fill, prepared.style_text, prepared.style_weight)
     berts = {f"bert_{number}": features[language][None] for language, number in LANGUAGES.items()}
     arrays = {"x": ids.phones[None], "t": ids.tones[None], "language": ids.languages[None], **berts}
-    if voice.config.data.add_blank:
-        return arrays
-    return {name: np.ascontiguousarray(array[..., 1::2]) for name, array in arrays.items()}
+    if not voice.config.data.add_blank:
+        arrays = {name: np.ascontiguousarray(array[..., 1::2]) for name, array in arrays.items()}
+    return arrays | prepared.emotion
 
 
 def noise(seed: int, index: int, purpose: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,7 +10,7 @@ from tritone.calls import never
 from tritone.families.bert_vits2.request import prepare, text_arrays
 from tritone.families.bert_vits2.stages import WINDOW
 from tritone.families.bert_vits2.voice import Voice
-from tritone.families.bert_vits2.whole import Place, SpokenFrames, decoded, durations, encode, latents, speakers
+from tritone.families.bert_vits2.whole import Place, SpokenFrames, decoded, durations, encode, latents, voices
 from tritone.families.bert_vits2.windows import receptive_field, stream_windows
 from tritone.stage import Arrays, Call
 
@@ -24,7 +24,7 @@ def synthesize(
     message names the field.
     """
     prepared = prepare(request, voice)
-    g = speakers(call, [prepared.sid])
+    g = voices(call, [prepared])
     context = receptive_field(voice.config.model)
     spoken = SpokenFrames(voice)
     for index in range(len(prepared.segments)):

@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from tritone.errors import InvalidRequest
-from tritone.families.bert_vits2.request import DURATION_NOISE, PRIOR_NOISE, Controls, noise
+from tritone.families.bert_vits2.request import DURATION_NOISE, PRIOR_NOISE, Controls, Prepared, noise
 from tritone.families.bert_vits2.stages import BATCH, FRAMES, PHONES, WINDOW
 from tritone.families.bert_vits2.voice import Voice
 from tritone.families.bert_vits2.windows import Window, receptive_field, whole_windows
@@ -55,6 +55,21 @@ class SpokenFrames:
         self._left -= int(durations.sum())
         if self._left < 0:
             raise too_much_speech()
+
+
+def voices(call: Call, requests: list[Prepared]) -> np.ndarray:
+    """Return the speakers `[count, gin, 1]` of requests to one voice, from its table or their recordings."""
+    sids = [prepared.speaker for prepared in requests if isinstance(prepared.speaker, int)]
+    return speakers(call, sids) if sids else heard(call, [np.asarray(prepared.speaker) for prepared in requests])
+
+
+def heard(call: Call, spectrograms: list[np.ndarray]) -> np.ndarray:
+    """Return the speakers `[count, gin, 1]` in spectrograms `[1, bins, frames]`."""
+    found = []
+    for rows in batches(spectrograms):
+        lengths = np.array([row.shape[2] for row in rows], np.int32)
+        found.append(call("ref_enc", spec=stack(rows), spec_lengths=lengths)["g"])
+    return np.concatenate(found)
 
 
 def speakers(call: Call, sids: list[int]) -> np.ndarray:

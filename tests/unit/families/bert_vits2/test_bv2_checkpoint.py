@@ -76,7 +76,7 @@ def test_a_compressed_file_speaks_and_has_no_posterior_encoder(tmp_path: Path, h
         (lambda s: s.pop("enc_q.proj.bias"), r"1 missing keys: enc_q.proj.bias"),
         (
             lambda s: s.update({"enc_p.emo_proj.weight": torch.zeros(8, 1024)}),
-            r"has the emotion input of versions 2.1 and 2.2 \(enc_p.emo_proj.weight\).*ignore_emotion=True",
+            r"has the emotion input of version 2.1 \(enc_p.emo_proj.\*\), but config.json says version 2.3. Write",
         ),
         (lambda s: s.pop("enc_p.ja_bert_proj.weight"), r"belongs to the Extra line \(2.4\).*versions 2.0 to 2.3 are"),
     ],
@@ -96,13 +96,6 @@ def test_a_speaker_of_another_width_is_told_by_shape(tmp_path: Path) -> None:
         CheckpointError, match=r"wrong shapes: .*spk_emb_linear.weight is \[8, 12\] instead of \[8, 16\]"
     ):
         load_generator(path, wide)
-
-
-def test_emotion_can_be_left_out_on_request(tmp_path: Path) -> None:
-    generator = tiny_generator()
-    state = older_layout(generator.state_dict()) | {"enc_p.emo_proj.weight": torch.zeros(8, 1024)}
-    path = write(tmp_path / "G_1.pth", state, iteration=1)
-    assert torch.equal(spoken(load_generator(path, tiny_config(), ignore_emotion=True)), spoken(generator))
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.bert_vits2.emotional import config_of, generator_of
 from support.bert_vits2.tiny import peak_error, tiny_generator
 from torch import Tensor
 
@@ -40,8 +41,23 @@ def phones(batch: int, length: int, *more: int) -> tuple[Tensor, ...]:
     return (torch.randn(batch, 8, length), mask(batch, length), *extra, torch.randn(batch, 12, 1))
 
 
+def cluster_inputs(batch: int, length: int) -> tuple[Tensor, ...]:
+    return (*text_inputs(batch, length), torch.randn(batch, 1024), torch.arange(batch) - 1)
+
+
+def prompt_inputs(batch: int, length: int) -> tuple[Tensor, ...]:
+    return (*text_inputs(batch, length), torch.randn(batch, 512))
+
+
+def heard_inputs(batch: int, length: int) -> tuple[Tensor, ...]:
+    return (torch.rand(batch, 65, length), lengths(batch, length))
+
+
 PARTS: dict[str, Callable[[int, int], tuple[Tensor, ...]]] = {
     "enc_p": text_inputs,
+    "enc_p 2.1": cluster_inputs,
+    "enc_p 2.2": prompt_inputs,
+    "ref_enc": heard_inputs,
     "sdp": lambda batch, length: phones(batch, length, 2),
     "dp": phones,
     "flow": phones,
@@ -55,7 +71,9 @@ def part(name: str) -> torch.nn.Module:
     One draw in 25 is half's undoing in a spline.
     """
     torch.manual_seed(0)
-    return getattr(fold_weight_norm(tiny_generator()), name)  # type: ignore[no-any-return]
+    name, _, version = name.partition(" ")
+    special = generator_of(config_of(version or "2.3", 0)) if version or name == "ref_enc" else tiny_generator()
+    return getattr(fold_weight_norm(special), name)  # type: ignore[no-any-return]
 
 
 def results(found: Any) -> list[Tensor]:

@@ -141,11 +141,6 @@ def test_the_generator_is_part_of_the_checkpoints_identity(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
-        (
-            {"n_speakers": 0, "spk2id": {}},
-            CheckpointError,
-            "has no table of speakers .* can be trained but not served",
-        ),
         ({"hop_length": 64}, ConfigError, "upsample_rates multiply to 32, but data.hop_length is 64"),
         ({"spk2id": {"anna": 9}}, ConfigError, "spk2id goes up to 9, but n_speakers is 5"),
         ({"sampling": 1}, ConfigError, "data has unknown keys: sampling; the known keys are"),

@@ -18,10 +18,10 @@ from tritone.families.bert_vits2.config import BertVits2Config
 from tritone.families.bert_vits2.networks.coupling import Flow
 from tritone.families.bert_vits2.networks.decoder import Decoder
 from tritone.families.bert_vits2.networks.duration import DurationPredictor, duration_path, whole_frames
+from tritone.families.bert_vits2.networks.emotion.encoders import text_encoder
 from tritone.families.bert_vits2.networks.posterior import PosteriorEncoder
 from tritone.families.bert_vits2.networks.reference_encoder import ReferenceEncoder
 from tritone.families.bert_vits2.networks.stochastic_duration import StochasticDurationPredictor
-from tritone.families.bert_vits2.networks.text_encoder import TextEncoder
 from tritone.nn.stft import length_mask
 
 Align = Callable[[Tensor, Tensor], Tensor]
@@ -107,7 +107,7 @@ class Generator(nn.Module):
         model, data = config.model, config.data
         gin, hidden = model.gin_channels, model.hidden_channels
         self.hop, self.inter_channels = data.hop_length, model.inter_channels
-        self.enc_p = TextEncoder(model)
+        self.enc_p = text_encoder(config.emotion, model)
         self.dec = Decoder(model)
         self.enc_q = PosteriorEncoder(data.spec_channels, model.inter_channels, hidden, gin) if posterior else None
         self.flow = Flow(model)
@@ -192,6 +192,7 @@ class Generator(nn.Module):
         length_scale: float = 1.0,
         noise_scale_w: float = 0.8,
         sdp_ratio: float = 0.0,
+        emotion: tuple[Tensor, ...] = (),
     ) -> Speech:
         """Return speech; a row does not depend on the other rows of the batch, and is silent past its end.
 
@@ -201,9 +202,10 @@ class Generator(nn.Module):
             noise_scale, noise_scale_w: temperature of the prior and of the durations.
             length_scale: factor of the durations; values above 1 are slower.
             sdp_ratio: share of the stochastic predictor in the log durations.
+            emotion: what the text encoder of the version takes besides (`networks.emotion.encoders`).
         """
         x_mask = length_mask(text.lengths, text.bert)
-        x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g)
+        x, m_p, logs_p = self.enc_p(text.x, x_mask, *text[2:], g, *emotion)
         noise = draw((x.shape[0], 2, x.shape[2])) * noise_scale_w
         logw = self.sdp(x, x_mask, noise, g) * sdp_ratio + self.dp(x, x_mask, g) * (1 - sdp_ratio)
         duration, frames = whole_frames(logw, x_mask, length_scale)

@@ -36,5 +36,5 @@ class ReferenceEncoder(nn.Module):
             lengths = torch.div(lengths - 1, 2, rounding_mode="floor") + 1
             x = x * length_mask(lengths, x[:, 0, :, 0]).transpose(1, 2)[:, None]
         states, _ = self.gru(x.transpose(1, 2).flatten(2))
-        last = (lengths - 1)[:, None, None].expand(-1, -1, states.shape[2])
+        last = (lengths - 1).long()[:, None, None].expand(-1, -1, states.shape[2])
         return self.proj(states.gather(1, last)[:, 0])

@@ -25,6 +25,20 @@ class Speaker(nn.Module):
         return self.emb_g(sid)[:, :, None]
 
 
+class HeardSpeaker(nn.Module):
+    """Maps linear spectrograms `[batch, bins, frames]` of recordings to speakers `[batch, gin, 1]`."""
+
+    full_precision = True
+    full_precision_inputs = ("spec",)
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.ref_enc = generator.ref_enc
+
+    def forward(self, spec: Tensor, spec_lengths: Tensor) -> Tensor:
+        return self.ref_enc(spec * length_mask(spec_lengths, spec), spec_lengths)[:, :, None]
+
+
 class Text(nn.Module):
     """The text encoder; see `TextEncoder`."""
 
@@ -49,6 +63,59 @@ class Text(nn.Module):
         mask = length_mask(x_lengths, bert_0)
         # Padding affects padding only; zeros keep it finite in every precision.
         return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g)
+
+
+class ClusterText(nn.Module):
+    """The text encoder of 2.1; see `ClusterEncoder`."""
+
+    full_precision = True
+    full_precision_inputs = ("bert_0", "bert_1", "bert_2", "g", "emotion")
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.enc_p = generator.enc_p
+
+    def forward(
+        self,
+        x: Tensor,
+        x_lengths: Tensor,
+        t: Tensor,
+        language: Tensor,
+        bert_0: Tensor,
+        bert_1: Tensor,
+        bert_2: Tensor,
+        g: Tensor,
+        emotion: Tensor,
+        emotion_id: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mask = length_mask(x_lengths, bert_0)
+        return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g, emotion, emotion_id)
+
+
+class PromptText(nn.Module):
+    """The text encoder of 2.2; see `PromptEncoder`."""
+
+    full_precision = True
+    full_precision_inputs = ("bert_0", "bert_1", "bert_2", "g", "emotion")
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__()
+        self.enc_p = generator.enc_p
+
+    def forward(
+        self,
+        x: Tensor,
+        x_lengths: Tensor,
+        t: Tensor,
+        language: Tensor,
+        bert_0: Tensor,
+        bert_1: Tensor,
+        bert_2: Tensor,
+        g: Tensor,
+        emotion: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        mask = length_mask(x_lengths, bert_0)
+        return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g, emotion)
 
 
 class Stochastic(nn.Module):

@@ -11,8 +11,8 @@ from tritone.families.bert_vits2.networks.encoder import Encoder
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, NUM_TONES, SYMBOLS
 
 
-class TextEncoder(nn.Module):
-    """Sums the embeddings and BERT features of each phone and encodes them; keys as in published checkpoints.
+class Encoding(nn.Module):
+    """Embeds phones, tones, languages and BERT features, and encodes them; keys as in published checkpoints.
 
     All three BERT streams are always summed, because the networks were trained with filler in unused ones; the caller
     chooses the filler (see `text.filler`).
@@ -30,6 +30,7 @@ class TextEncoder(nn.Module):
         self.bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
         self.ja_bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
         self.en_bert_proj = nn.Conv1d(BERT_CHANNELS, hidden, 1)
+        self.add_emotion(hidden)
         self.encoder = Encoder(
             hidden,
             config.filter_channels,
@@ -40,6 +41,26 @@ class TextEncoder(nn.Module):
             config.gin_channels,
         )
         self.proj = nn.Conv1d(hidden, 2 * config.inter_channels, 1)
+
+    def add_emotion(self, hidden: int) -> None:
+        """Add the layers of the version's emotion input, in their place among the keys."""
+
+    def embedded(
+        self, x: Tensor, tone: Tensor, language: Tensor, bert: Tensor, ja_bert: Tensor, en_bert: Tensor
+    ) -> Tensor:
+        """Return the sum `[batch, hidden, phones]` of the embeddings and features of each phone."""
+        ids = (self.emb(x) + self.tone_emb(tone) + self.language_emb(language)).transpose(1, 2)
+        return ids + (self.bert_proj(bert) + self.ja_bert_proj(ja_bert) + self.en_bert_proj(en_bert))
+
+    def encoded(self, embedded: Tensor, mask: Tensor, g: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return encoded phones `[batch, hidden, phones]`, and mean and log deviation `[batch, inter, phones]`."""
+        encoded = self.encoder(embedded * self.scale, mask, g)
+        statistics = self.proj(encoded) * mask
+        return encoded, statistics[:, : self.inter], statistics[:, self.inter :]
+
+
+class TextEncoder(Encoding):
+    """The text encoder of 2.0 and 2.3, which takes no emotion."""
 
     def forward(
         self,
@@ -62,8 +83,4 @@ class TextEncoder(nn.Module):
             bert, ja_bert, en_bert: Chinese, Japanese, English features, `[batch, 1024, phones]`.
             g: speaker, `[batch, gin, 1]`.
         """
-        ids = (self.emb(x) + self.tone_emb(tone) + self.language_emb(language)).transpose(1, 2)
-        features = self.bert_proj(bert) + self.ja_bert_proj(ja_bert) + self.en_bert_proj(en_bert)
-        encoded = self.encoder((ids + features) * self.scale, mask, g)
-        statistics = self.proj(encoded) * mask
-        return encoded, statistics[:, : self.inter], statistics[:, self.inter :]
+        return self.encoded(self.embedded(x, tone, language, bert, ja_bert, en_bert), mask, g)

@@ -8,6 +8,7 @@ BERT streams (`text/filler.py`), and in the emotion input of 2.1 and 2.2.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -18,10 +19,12 @@ from tritone.checkpoint.unwrap import sought
 from tritone.checkpoint.weights import built, read_state
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.config import BertVits2Config
+from tritone.families.bert_vits2.emotion import CLUSTERS, MARKS, kind_of, told_by_weights
 from tritone.families.bert_vits2.networks.generator import Generator
 
 POSTERIOR = "enc_q."
 GENERATOR = sought("dec dp emb_g enc_p enc_q flow ref_enc sdp", "generator", "net_g")
+OF_SPEAKERS = re.compile(r"enc_p\.emo_quantizer\.\d")
 ALL_LANGUAGES = {"enc_p.ja_bert_proj.weight", "enc_p.en_bert_proj.weight"}
 
 
@@ -33,18 +36,14 @@ def read_model(path: Path | str) -> dict[str, Tensor]:
     return read_state(Path(path), widen=False, network=GENERATOR)
 
 
-def load_generator(path: Path | str, config: BertVits2Config, ignore_emotion: bool = False) -> Generator:
+def load_generator(path: Path | str, config: BertVits2Config) -> Generator:
     """Return the generator in eval mode with the file's weights in float32.
 
     It has a posterior encoder if the file has one.
 
-    Args:
-        ignore_emotion: leave out the emotion input of a 2.1 or 2.2 checkpoint, which then speaks without the vector
-            that it was trained with.
-
     Raises:
-        CheckpointError: the file cannot be read, does not fit the configuration (every key is listed), has an emotion
-            input, or belongs to the Extra line.
+        CheckpointError: the file cannot be read, does not fit the configuration (every key is listed), has the emotion
+            input of another version, or belongs to the Extra line.
     """
     path = Path(path)
     state = {key: value.float() if value.is_floating_point() else value for key, value in read_model(path).items()}
@@ -53,13 +52,12 @@ def load_generator(path: Path | str, config: BertVits2Config, ignore_emotion: bo
             f"{path} has the BERT input of one language only: it belongs to the Extra line (2.4), which is not "
             f"supported; versions 2.0 to 2.3 are."
         )
-    emotion = [key for key in state if key.startswith("enc_p.") and "emo" in key]
-    if emotion and not ignore_emotion:
+    if OF_SPEAKERS.match(" ".join(key for key in state if key.startswith(MARKS[CLUSTERS.name]))):
         raise CheckpointError(
-            f"{path} has the emotion input of versions 2.1 and 2.2 ({', '.join(emotion)}), which is not supported. "
-            f"Load it with ignore_emotion=True to leave the emotion out, or use a checkpoint of 2.0 or 2.3."
+            f"{path} has a codebook of emotions for each speaker ({MARKS[CLUSTERS.name]}0 ...), which no release of "
+            f"2.1 has and which is not supported; versions 2.0 to 2.3 are, as released."
         )
-    state = {key: value for key, value in state.items() if key not in emotion}
+    config = told_by_weights(config, kind_of(state), path)
     posterior = any(key.startswith(POSTERIOR) for key in state)
     return built(lambda: Generator(config, posterior=posterior), state, path).eval()
 
