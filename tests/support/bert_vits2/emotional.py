@@ -1,4 +1,4 @@
-"""Tiny Bert-VITS2 checkpoints whose text encoder hears an emotion, or whose speaker is heard in a recording."""
+"""Tiny Bert-VITS2 checkpoints whose text encoder takes an emotion, or whose speaker comes from a recording."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_the_own_server_is_asked_past_proxies_at_its_address(port: int, host: st
 
 
 def test_check_asks_at_the_address_the_server_listens_on(port: int, capsys: pytest.CaptureFixture[str]) -> None:
-    serve.check(SimpleNamespace(name="voice"), port, "127.0.0.2")  # type: ignore[arg-type]
+    serve.check(SimpleNamespace(name="voice", trial={}), port, "127.0.0.2")  # type: ignore[arg-type]
     assert capsys.readouterr().out.count("3 samples") == 2
 
 

@@ -59,7 +59,7 @@ def read_emotion(request: Arrays, config: BertVits2Config, own: np.ndarray | Non
 
 
 def without_effect(config: BertVits2Config) -> str:
-    """Return why a voice does not take an emotion, or not in this form."""
+    """Return the reason for which a voice does not take an emotion, or not in this form."""
     if config.emotion is PROMPTS:
         return f"a voice of version 2.2 has no numbered emotions; send emotion, {PROMPTS.numbers} numbers, instead"
     if config.emotion is UNSAVED:

@@ -42,7 +42,7 @@ class ClusterEncoder(Encoding):
         emotion: Tensor,
         emotion_id: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `TextEncoder` does.
+        """Return encoded phones and the prior, as `TextEncoder`.
 
         Args:
             emotion: float `[batch, 1024]`.
@@ -77,7 +77,7 @@ class UnsavedEncoder(Encoding):
         en_bert: Tensor,
         g: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `TextEncoder` does."""
+        """Return encoded phones and the prior, as `TextEncoder`."""
         embedded = self.embedded(x, tone, language, bert, ja_bert, en_bert) + self.emo_q_proj.bias[:, None]
         return self.encoded(embedded, mask, g)
 
@@ -104,7 +104,7 @@ class PromptEncoder(Encoding):
         g: Tensor,
         emotion: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what `TextEncoder` does.
+        """Return encoded phones and the prior, as `TextEncoder`.
 
         Args:
             emotion: float `[batch, 512]`.
