@@ -10,9 +10,10 @@ import numpy as np
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.emotion import CLUSTERS, PROMPTS
 from tritone.families.bert_vits2.text.bert import STYLE_WEIGHT
+from tritone.families.bert_vits2.text.cutting import cutter
 from tritone.families.bert_vits2.text.filler import fillers
 from tritone.families.bert_vits2.text.frontend import MIXED, clean
-from tritone.families.bert_vits2.text.mixed import split_languages
+from tritone.families.bert_vits2.text.mixed import spoken_parts
 from tritone.families.bert_vits2.text.symbols import LANGUAGES, Cleaned, language_of, to_ids
 from tritone.families.bert_vits2.voice import REFERENCE_RATES, Voice
 from tritone.request.fields import check_known, read_number, read_text
@@ -129,14 +130,18 @@ def read_segments(request: Arrays, voice: Voice) -> list[list[Cleaned]]:
 def segments(text: str, language: str) -> list[list[tuple[str, str]]]:
     """Return the languages and texts of each segment: whole sentences, or parts of very long ones.
 
-    The languages of one sentence stay in one segment, so that the sentence has one intonation.
+    Numbers are put in words before, so that none is cut. The languages of one sentence stay in one segment, so that the
+    sentence has one intonation.
     """
-    if language.upper() != MIXED:
-        return [[(language, part)] for part in split_text(text)]
+    language = MIXED if language.upper() == MIXED else language_of(language)
+    parts = spoken_parts(text, language)
+    if language != MIXED and len(parts) == 1:
+        name, stretch = parts[0]
+        return [[(name, part)] for part in split_text(stretch, words=cutter(name))]
     packed: list[list[tuple[str, str]]] = []
     open_length = 0
-    for name, stretch in split_languages(text):
-        for part in split_text(stretch):
+    for name, stretch in parts:
+        for part in split_text(stretch, words=cutter(name)):
             length = spoken_length(part)
             if open_length and open_length + length <= SEGMENT_LENGTH:
                 packed[-1].append((name, part))

@@ -108,7 +108,9 @@ def _ratio(match: re.Match[str]) -> str:
 
 
 def _sum(match: re.Match[str]) -> str:
-    spoken = _OPERATION.sub(lambda m: {"-": "减", "/": "除以", "x": "乘", "X": "乘"}.get(m[1], SIGNS.get(m[1], "")), match[0])
+    spoken = _OPERATION.sub(
+        lambda m: {"-": "减", "/": "除以", "x": "乘", "X": "乘"}.get(m[1], SIGNS.get(m[1], "")), match[0]
+    )
     return re.sub(r"\s*([=≈≠])\s*", lambda m: SIGNS[m[1]], spoken)
 
 
@@ -127,14 +129,24 @@ _RULES: list[Rule] = [
     (re.compile(r"(?<![\d./-])(\d{1,2})月(\d{1,2})([日号])?[-~～–—至到](\d{1,2})([日号])"), _days),
     (re.compile(r"(?<![\d.])(\d{1,2})月(\d{1,2})([日号])"), _day),
     (re.compile(r"(?<![\d./-])(\d{1,2})月(?!\d)(?!份?[-~～])"), lambda m: f"{cardinal(m[1])}月"),
-    (re.compile(rf"(?<![\d.])([12]\d{{3}})\s*(?:年?\s*[-~～–—至到]\s*([12]\d{{3}}))?\s*年(?!级)(?!.?历史)"), _years),
+    (re.compile(r"(?<![\d.])([12]\d{3})\s*(?:年?\s*[-~～–—至到]\s*([12]\d{3}))?\s*年(?!级)(?!.?历史)"), _years),
     (re.compile(r"(?<![\d.])([089]\d)年(?![级代]|.?历史)"), lambda m: f"{one_by_one(m[1])}年"),
-    (re.compile(r"(?<![\d.-])((?:19|20)\d\d)[-~～–—]((?:19|20)\d\d)(?=[^\d.%°℃$元A-Za-z年]|$)(?![个人米名位件])"),
-     lambda m: f"{one_by_one(m[1])}到{one_by_one(m[2])}"),
+    (
+        re.compile(r"(?<![\d.-])((?:19|20)\d\d)[-~～–—]((?:19|20)\d\d)(?=[^\d.%°℃$元A-Za-z年]|$)(?![个人米名位件])"),
+        lambda m: f"{one_by_one(m[1])}到{one_by_one(m[2])}",
+    ),
     (re.compile(r"(?<!\d)((?:1[5-9]|20)\d{2})年代"), lambda m: f"{one_by_one(m[1])}年代"),
     # Scores, sums and comparisons.
-    (re.compile(rf"(?:(?<=以)|(?<=比分)|(?<=比分是)|(?<=比分为)|(?<=比例)|(?<=比例为)|(?<=比例是)){NUMBER}(?:[:∶-]{NUMBER})+(?![\d.])"), _ratio),
-    (re.compile(rf"(?<![\d.]){NUMBER}(?:[:∶-]{NUMBER})(?=战胜|获胜|取胜|击败|领先|战平|逆转|大胜|不敌|惜败|落后)"), _ratio),
+    (
+        re.compile(
+            rf"(?:(?<=以)|(?<=比分)|(?<=比分是)|(?<=比分为)|(?<=比例)|(?<=比例为)|(?<=比例是)){NUMBER}(?:[:∶-]{NUMBER})+(?![\d.])"
+        ),
+        _ratio,
+    ),
+    (
+        re.compile(rf"(?<![\d.]){NUMBER}(?:[:∶-]{NUMBER})(?=战胜|获胜|取胜|击败|领先|战平|逆转|大胜|不敌|惜败|落后)"),
+        _ratio,
+    ),
     (_SUM, _sum),
     (re.compile(rf"(?<={_AROUND})\s*([{re.escape(_OF_ARITHMETIC)}])\s*(?={_AROUND}|-|√|π)"), _compared),
     (re.compile(r"(?<=\d)\s*([xX])\s*(?=\d)"), lambda m: "乘"),
@@ -144,11 +156,21 @@ _RULES: list[Rule] = [
     (re.compile(r"(?<=[A-Za-z)])\s*\+\s*(?=[\dA-Za-z(])"), lambda m: "加"),
     (re.compile(r"([≥≤<>≠≈])\s*(?=-?\d)"), lambda m: SIGNS[m[1]]),
     # From one quantity to another.
-    (re.compile(rf"(?<=[\d%‰℃°元万亿千百岁年月日号时点分米克斤])\s?{_DASH}\s?(?=-?(?:[A-Z]{{0,2}}[$¥￥€£₹])?\d)"), lambda m: "到"),
-    (re.compile(rf"(?<=\d)(mm|cm|km|m|kg|g|mg|ml|mL|L|Hz|kHz|MHz|GHz|km/h|m/s|h|s|min|kW|W|V|MB|GB|TB|K|k){_DASH}(?=\d)"),
-     lambda m: f"{m[1]}到"),
+    (
+        re.compile(rf"(?<=[\d%‰℃°元万亿千百岁年月日号时点分米克斤])\s?{_DASH}\s?(?=-?(?:[A-Z]{{0,2}}[$¥￥€£₹])?\d)"),
+        lambda m: "到",
+    ),
+    (
+        re.compile(
+            rf"(?<=\d)(mm|cm|km|m|kg|g|mg|ml|mL|L|Hz|kHz|MHz|GHz|km/h|m/s|h|s|min|kW|W|V|MB|GB|TB|K|k){_DASH}(?=\d)"
+        ),
+        lambda m: f"{m[1]}到",
+    ),
     # Times, ratios.
-    (re.compile(r"(?<![\d:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?!\.\d)(\s?[AaPp]\.?[Mm]\.?(?![A-Za-z]))?"), _time),
+    (
+        re.compile(r"(?<![\d:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?!\.\d)(\s?[AaPp]\.?[Mm]\.?(?![A-Za-z]))?"),
+        _time,
+    ),
     (re.compile(rf"(?<![\d:.]){NUMBER}(?:[:∶]{NUMBER})+(?![\d:])"), _ratio),
     (re.compile(r"(?<![\d.])(\d{1,2})([时点])(\d{1,2})(分|(?=[^\d.个多%万亿]|$))"), _clock),
     (re.compile(r"(?<=分)(0\d|\d\d)(?=秒)"), lambda m: _below_sixty(m[1])),
@@ -157,7 +179,7 @@ _RULES: list[Rule] = [
     # Whatever is left.
     (re.compile(rf"(?<![A-Za-z\d])\+(?={NUMBER})"), lambda m: "正"),
     (re.compile(rf"(?<!\d)[~～≈](?={NUMBER})"), lambda m: "约"),
-    (re.compile(rf"(?<=[A-Za-z])-(?=\d)"), lambda m: ""),
+    (re.compile(r"(?<=[A-Za-z])-(?=\d)"), lambda m: ""),
     (re.compile(rf"({NUMBER}|(?<!\d)\.\d+)(?=(.{{0,5}}))", re.DOTALL), lambda m: counted(m[1], m[2])),
     (re.compile(r"\d+"), lambda m: one_by_one(m[0])),
     (re.compile(rf"(?<=[年月日号时点分秒]){_DASH}(?=[{DIGITS}十上下周])"), lambda m: "到"),

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 
 from tritone.text.reading.chinese_numbers import NUMBER, cardinal, counted, number
-from tritone.text.reading.chinese_units import AMBIGUOUS, CURRENCIES, LETTERS, PER, SCALES, UNITS
+from tritone.text.reading.chinese_units import AMBIGUOUS, CURRENCIES, PER, SCALES, UNITS
 from tritone.text.reading.plain import DIGITS_ABOVE
+from tritone.text.reading.roman import ROMAN, roman
 
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
@@ -18,8 +19,6 @@ _MONEY = "|".join(re.escape(name) for name in sorted(CURRENCIES, key=len, revers
 _UNIT = "|".join(re.escape(name) for name in sorted(UNITS, key=len, reverse=True))
 _PER = "|".join(re.escape(name) for name in sorted(PER, key=len, reverse=True))
 _BOUND = r"(?![A-Za-z²³])"
-_ROMAN = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
-_ROMAN_NUMBER = "(?=[IVXLC])X{0,3}(?:IX|IV|V?I{0,3})|(?=[XLC])C{0,3}(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _OF_WORKS = "章|节|卷|部|册|篇|期|型|级|世|类|区|季|集|代|页|条|幕|回|阶段|号|度"
 _RANGE = "到"
 
@@ -28,15 +27,28 @@ def quantity_rules() -> list[Rule]:
     """Return the rules of quantities."""
     return [
         # Money, with the currency in front or behind.
-        (re.compile(rf"(-?)({_MONEY})\s?(-?)({NUMBER}){_SCALE}{_RANGE}(?:{_MONEY})?\s?({NUMBER}){_SCALE}(?:元|{_MONEY})?(?![\d])"),
-         lambda m: f"{'负' * bool(m[1] or m[3])}{number(m[4])}{m[5] or ''}到{number(m[6])}{m[7] or ''}{CURRENCIES[m[2]]}"),
-        (re.compile(rf"(?<![A-Za-z])(-?)({_MONEY})\s?(-?)({NUMBER})(?:\s?([KkMmBT]|bn|thousand|million|billion|trillion)(?![A-Za-z²³])|{_SCALE})(美元|美金|港元|港币|日元|欧元|英镑|元|块)?"), _money),
+        (
+            re.compile(
+                rf"(-?)({_MONEY})\s?(-?)({NUMBER}){_SCALE}{_RANGE}(?:{_MONEY})?\s?({NUMBER}){_SCALE}(?:元|{_MONEY})?(?![\d])"
+            ),
+            lambda m: (
+                f"{'负' * bool(m[1] or m[3])}{number(m[4])}{m[5] or ''}到{number(m[6])}{m[7] or ''}{CURRENCIES[m[2]]}"
+            ),
+        ),
+        (
+            re.compile(
+                rf"(?<![A-Za-z])(-?)({_MONEY})\s?(-?)({NUMBER})(?:\s?([KkMmBT]|bn|thousand|million|billion|trillion)(?![A-Za-z²³])|{_SCALE})(美元|美金|港元|港币|日元|欧元|英镑|元|块)?"
+            ),
+            _money,
+        ),
         (re.compile(rf"{_SIGNED}\s?{_SCALE}\s?({_MONEY})(?![A-Za-z])"), _money_behind),
         # Percent and fractions.
         (re.compile(rf"(-?)({NUMBER})\s?([%‰])?{_RANGE}(-?)({NUMBER})\s?([%‰])"), _percents),
         (re.compile(rf"(?:(?<![A-Za-z\d])(-))?({NUMBER})\s?([%‰])"), lambda m: _percent(m[1] or "", m[2], m[3])),
-        (re.compile(r"(?<![\d./])(\d+)(?:\s?又\s?| )(\d+)/(\d+)(?![\d/])"),
-         lambda m: f"{cardinal(m[1])}又{cardinal(m[3])}分之{cardinal(m[2])}"),
+        (
+            re.compile(r"(?<![\d./])(\d+)(?:\s?又\s?| )(\d+)/(\d+)(?![\d/])"),
+            lambda m: f"{cardinal(m[1])}又{cardinal(m[3])}分之{cardinal(m[2])}",
+        ),
         (re.compile(r"(?<![\d./])24/7(?![\d/])"), lambda m: "二十四七"),
         (re.compile(r"(?<![\d./])(\d+)/(\d+)(?![\d/])(?!\.\d)"), lambda m: f"{cardinal(m[2])}分之{cardinal(m[1])}"),
         (re.compile(r"(?<=\d)/(?=\d)"), lambda m: "、"),
@@ -47,23 +59,40 @@ def quantity_rules() -> list[Rule]:
         # Order: 第3, No.5, #5, and Roman numerals.
         (re.compile(r"(?<![A-Za-z])(?:No\.?|NO\.?|no\.|№|№\.?)\s?(\d+)(?![\d.]*\d)"), lambda m: f"{_plain(m[1])}号"),
         (re.compile(r"[#＃]\s?(\d+)(?![\d.]*\d)"), lambda m: f"{_plain(m[1])}号"),
-        (re.compile(rf"(第|初|周|星期|礼拜|高|大|小)(\d+)(?:(到)第?(\d+))?(?![\d.%])(?=(.?))"), _ordinal),
-        (re.compile(r"(?<=第)(?=[IVXLC])(" + _ROMAN_NUMBER + r")(?![A-Za-z])"), lambda m: _roman(m[1])),
-        (re.compile(rf"(?<![A-Za-z])({_ROMAN_NUMBER})(?=(?:{_OF_WORKS}))"), lambda m: _roman(m[1])),
-        (re.compile(r"(?<=[\u4e00-\u9fff])(?!X{2,})(?=[IVX]{2})(X{0,3}(?:IX|IV|V?I{0,3}))(?![A-Za-z\d.+-])"), lambda m: _roman(m[1])),
-        (re.compile(r"(?<![A-Za-z\d])(?=[IVX]{2,})(?!X{2,}(?![IV]))(VI{1,3}|I[IVX]I?|X[IVX]+)(?![A-Za-z\d.+-])"), lambda m: _roman(m[1])),
-        (re.compile(rf"({NUMBER})(?=号楼|号线|楼|号(?!码)|班|路|级|月|年[级代]|日|队|连|营|组|院)"), lambda m: number(m[1])),
+        (re.compile(r"(第|初|周|星期|礼拜|高|大|小)(\d+)(?:(到)第?(\d+))?(?![\d.%])(?=(.?))"), _ordinal),
+        (re.compile(r"(?<=第)" + ROMAN + "(?![A-Za-z])"), lambda m: roman(m[0])),
+        (re.compile(rf"(?<![A-Za-z]){ROMAN}(?={_OF_WORKS})"), lambda m: roman(m[0])),
+        (
+            re.compile(r"(?<=[\u4e00-\u9fff])(?!X{2,})(?=[IVX]{2})(X{0,3}(?:IX|IV|V?I{0,3}))(?![A-Za-z\d.+-])"),
+            lambda m: roman(m[1]),
+        ),
+        (
+            re.compile(r"(?<![A-Za-z\d])(?=[IVX]{2,})(?!X{2,}(?![IV]))(VI{1,3}|I[IVX]I?|X[IVX]+)(?![A-Za-z\d.+-])"),
+            lambda m: roman(m[1]),
+        ),
+        (
+            re.compile(rf"({NUMBER})(?=号楼|号线|楼|号(?!码)|班|路|级|月|年[级代]|日|队|连|营|组|院)"),
+            lambda m: number(m[1]),
+        ),
     ]
 
 
 def _unit_rules() -> list[Rule]:
     sure = "|".join(re.escape(u) for u in sorted(UNITS, key=len, reverse=True) if u not in AMBIGUOUS)
     return [
-        (re.compile(r"(\d+)°\s?(\d+)[′'](?:\s?(\d+)[″\"])?"),
-         lambda m: f"{number(m[1])}度{number(m[2])}分{number(m[3]) + '秒' if m[3] else ''}"),
-        (re.compile(rf"(?<![A-Za-z])(?:(-)|)({NUMBER})({_RANGE}-?{NUMBER})?\s?({_UNIT})\s?/\s?({_PER}){_BOUND}"), _rate),
+        (
+            re.compile(r"(\d+)°\s?(\d+)[′'](?:\s?(\d+)[″\"])?"),
+            lambda m: f"{number(m[1])}度{number(m[2])}分{number(m[3]) + '秒' if m[3] else ''}",
+        ),
+        (
+            re.compile(rf"(?<![A-Za-z])(?:(-)|)({NUMBER})({_RANGE}-?{NUMBER})?\s?({_UNIT})\s?/\s?({_PER}){_BOUND}"),
+            _rate,
+        ),
         (re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?({sure}){_BOUND}(?=(/[\u4e00-\u9fff])?)"), _measured),
-        (re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?([tlLmhsgVW]|cal|mi){_BOUND}(?=(/[\u4e00-\u9fff])?)"), _measured),
+        (
+            re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?([tlLmhsgVW]|cal|mi){_BOUND}(?=(/[\u4e00-\u9fff])?)"),
+            _measured,
+        ),
         (re.compile(rf"({NUMBER})([AKNJ])(?![A-Za-z\d-])"), lambda m: number(m[1]) + m[2]),
         (re.compile(r"/(?=[天月年人次个件小周日只台套位时分秒斤米吨公升])"), lambda m: "每"),
     ]
@@ -122,11 +151,3 @@ def _ordinal(match: re.Match[str]) -> str:
 def _plain(digits: str) -> str:
     spoken = number(digits)
     return "二" + spoken[1:] if spoken.startswith("两") and len(digits) == 1 else spoken
-
-
-def _roman(written: str) -> str:
-    if not written:
-        return ""
-    values = [_ROMAN[letter] for letter in written]
-    total = sum(-v if v < max(values[i:], default=0) else v for i, v in enumerate(values))
-    return cardinal(str(total))

@@ -26,7 +26,16 @@ _SURE = "|".join(re.escape(name) for name in sorted(UNITS, key=len, reverse=True
 _PER = "|".join(re.escape(name) for name in sorted(PER, key=len, reverse=True))
 _SCALE = "((?:百|千|十)?[万億兆]|百|千)?"
 _BETWEEN = re.compile(r"\s*([-+×÷*/xX=≠≈≒<>≥≤≧≦])\s*")
-_ADDRESS = {".": "ドット", "/": "スラッシュ", "@": "アットマーク", "-": "ハイフン", "_": "アンダーバー", ":": "コロン", "?": "", "=": "イコール"}
+_ADDRESS = {
+    ".": "ドット",
+    "/": "スラッシュ",
+    "@": "アットマーク",
+    "-": "ハイフン",
+    "_": "アンダーバー",
+    ":": "コロン",
+    "?": "",
+    "=": "イコール",
+}
 _NAMED = "番号|電話|内線|暗証番号|パスワード|コード|ID|会員|口座|注文番号|型番|伝票|郵便番号|〒|TEL|Tel|FAX|号室"
 
 
@@ -122,38 +131,83 @@ _RULES: list[Rule] = [
     # Digits that count nothing.
     (re.compile(r"(?:https?|ftp)://[A-Za-z0-9._/?=&%:#-]+"), _address),
     (re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), _address),
-    (re.compile(r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"), _address),
-    (re.compile(rf"({NUMBER})[eE]([+-]?)(\d+)(?![A-Za-z\d])"),
-     lambda m: f"{number(m[1])}かける十の{'マイナス' * (m[2] == '-')}{cardinal(m[3])}乗"),
-    (re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"), lambda m: "ドット".join(map(one_by_one, m[0].split(".")))),
-    (re.compile(r"(?<![\d.])(?![12]\d{3}\.\d{1,2}\.\d{1,2}(?![\d.]))\d+(?:\.\d+){2,}(?![\d.]*\d)"),
-     lambda m: "点".join(map(number, m[0].split(".")))),
-    (re.compile(r"(?<![\d.])\d{4}(?:[ -]\d{4}){2,}(?![\d.])|(?<!\d)\+\d{1,3}(?:[- ]\d{1,5}){2,}(?!\d)|(?<![\d.])0\d{1,4}(?:[-(（]\d{1,4}){1,2}[-)）]\d{3,4}(?!\d)|"
-                r"(?<!\d)[(（]0\d{1,4}[)）]\s?\d{1,4}-\d{4}(?!\d)"), _telephone),
+    (
+        re.compile(
+            r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"
+        ),
+        _address,
+    ),
+    (
+        re.compile(rf"({NUMBER})[eE]([+-]?)(\d+)(?![A-Za-z\d])"),
+        lambda m: f"{number(m[1])}かける十の{'マイナス' * (m[2] == '-')}{cardinal(m[3])}乗",
+    ),
+    (
+        re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"),
+        lambda m: "ドット".join(map(one_by_one, m[0].split("."))),
+    ),
+    (
+        re.compile(r"(?<![\d.])(?![12]\d{3}\.\d{1,2}\.\d{1,2}(?![\d.]))\d+(?:\.\d+){2,}(?![\d.]*\d)"),
+        lambda m: "点".join(map(number, m[0].split("."))),
+    ),
+    (
+        re.compile(
+            r"(?<![\d.])\d{4}(?:[ -]\d{4}){2,}(?![\d.])|(?<!\d)\+\d{1,3}(?:[- ]\d{1,5}){2,}(?!\d)|(?<![\d.])0\d{1,4}(?:[-(（]\d{1,4}){1,2}[-)）]\d{3,4}(?!\d)|"
+            r"(?<!\d)[(（]0\d{1,4}[)）]\s?\d{1,4}-\d{4}(?!\d)"
+        ),
+        _telephone,
+    ),
     (re.compile(r"(?<=〒)\s?\d{3}-\d{4}(?!\d)|(?<![\d.-])0[5789]0\d{8}(?!\d)|(?<![\d.-])0\d{9}(?!\d)"), _telephone),
     (re.compile(r"(?<![\d.-])([12]\d{3})([-/.])(\d{1,2})\2(\d{1,2})(?!\d|\2\d)(T(?=\d\d:)|)"), _date),
-    (re.compile(r"(?<![\d./])((?:19|20)\d\d)[-/](0?[1-9]|1[0-2])(?![\d./-])"), lambda m: f"{cardinal(m[1])}年{cardinal(m[2])}月"),
+    (
+        re.compile(r"(?<![\d./])((?:19|20)\d\d)[-/](0?[1-9]|1[0-2])(?![\d./-])"),
+        lambda m: f"{cardinal(m[1])}年{cardinal(m[2])}月",
+    ),
     (re.compile(r"(?<![\d./])(\d{1,2})/(\d{1,2})(?=\s?[(（][月火水木金土日][)）])"), _month_and_day),
     (re.compile(r"(?<![\d.])\d+(?:-\d+){2,}(?![\d.]*\d)(?!\s*=)"), _telephone),
-    (re.compile(rf"((?:{_NAMED})[はが：:\s]{{0,2}})(\d{{3,}})(?![\d.,:-])(?![万億円個人年月日時分])"), lambda m: m[1] + one_by_one(m[2])),
+    (
+        re.compile(rf"((?:{_NAMED})[はが：:\s]{{0,2}})(\d{{3,}})(?![\d.,:-])(?![万億円個人年月日時分])"),
+        lambda m: m[1] + one_by_one(m[2]),
+    ),
     (re.compile(r"(?<![\d.,])(\d{3,4})(?=号室)"), lambda m: one_by_one(m[1])),
-    (re.compile(r"(?<![\d.,])(?!\d{1,4}0{6,}(?!\d))(\d{8,})(?![\d.,]*\d)(?![円人個年月日時分回本台件名歳ドユポメキトグリ万億兆%])"), lambda m: one_by_one(m[1])),
+    (
+        re.compile(
+            r"(?<![\d.,])(?!\d{1,4}0{6,}(?!\d))(\d{8,})(?![\d.,]*\d)(?![円人個年月日時分回本台件名歳ドユポメキトグリ万億兆%])"
+        ),
+        lambda m: one_by_one(m[1]),
+    ),
     # Letters and digits.
-    (re.compile(r"(?<![A-Za-z\d])(?=[A-Za-z]+\d*-)[A-Za-z]+\d*(?:-[A-Za-z]*\d+[A-Za-z]*)+(?![\d.]|[A-Za-z])"),
-     lambda m: re.sub(r"\d+", lambda n: _model(n[0]), m[0].replace("-", ""))),
+    (
+        re.compile(r"(?<![A-Za-z\d])(?=[A-Za-z]+\d*-)[A-Za-z]+\d*(?:-[A-Za-z]*\d+[A-Za-z]*)+(?![\d.]|[A-Za-z])"),
+        lambda m: re.sub(r"\d+", lambda n: _model(n[0]), m[0].replace("-", "")),
+    ),
     (re.compile(r"(?<![A-Za-z])([A-Za-z]+)(\d+)(\.\d+)?(?![\d,.:/%]*\d)"), _lettered),
     # Scores and sums.
     (re.compile(rf"(?<![\d.]){NUMBER}[:∶-]{NUMBER}(?![\d.:-])(?=で(?:勝|負|敗|引き分け|勝利|逆転))"), _versus),
     (re.compile(rf"(?<![\d.A-Za-z-])-?{NUMBER}(?:\s*[+×÷*/xX-]\s*{NUMBER})*\s*[=≠≈≒]\s*-?{NUMBER}(?![\d.])"), _sum),
     (re.compile(r"(?<=[\d²³)])\s*([+×÷*xX<>≥≤≧≦])\s*(?=[-(√\d])"), lambda m: SIGNS[m[1]]),
-    (re.compile(r"(?<=[A-Za-z²³)])\s*([+×÷*=<>≥≤≧≦])\s*(?=[-(√\dA-Za-z])|(?<=[\d²³)])\s*([+×÷*=<>≥≤≧≦])\s*(?=[A-Za-z])"),
-     lambda m: SIGNS[m[1] or m[2]]),
+    (
+        re.compile(
+            r"(?<=[A-Za-z²³)])\s*([+×÷*=<>≥≤≧≦])\s*(?=[-(√\dA-Za-z])|(?<=[\d²³)])\s*([+×÷*=<>≥≤≧≦])\s*(?=[A-Za-z])"
+        ),
+        lambda m: SIGNS[m[1] or m[2]],
+    ),
     (re.compile(r"([<>≥≤≧≦])\s*(?=-?\d)"), lambda m: SIGNS[m[1]]),
     # From one quantity to another.
-    (re.compile(rf"(?<=[\d%‰℃°円万億千百歳年月日時分人個])\s?{_DASH}\s?(?=-?(?:[A-Z]{{0,2}}[$¥￥€£₹])?\d)"), lambda m: "から"),
-    (re.compile(rf"(?<=\d)(mm|cm|km|m|kg|g|mg|ml|mL|L|Hz|kHz|MHz|GHz|km/h|m/s|h|s|min|kW|W|V|MB|GB|TB){_DASH}(?=\d)"), lambda m: f"{m[1]}から"),
+    (
+        re.compile(rf"(?<=[\d%‰℃°円万億千百歳年月日時分人個])\s?{_DASH}\s?(?=-?(?:[A-Z]{{0,2}}[$¥￥€£₹])?\d)"),
+        lambda m: "から",
+    ),
+    (
+        re.compile(
+            rf"(?<=\d)(mm|cm|km|m|kg|g|mg|ml|mL|L|Hz|kHz|MHz|GHz|km/h|m/s|h|s|min|kW|W|V|MB|GB|TB){_DASH}(?=\d)"
+        ),
+        lambda m: f"{m[1]}から",
+    ),
     # Times.
-    (re.compile(r"(?<![\d:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?!\.\d)(\s?[AaPp]\.?[Mm]\.?(?![A-Za-z]))?"), _time),
+    (
+        re.compile(r"(?<![\d:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?!\.\d)(\s?[AaPp]\.?[Mm]\.?(?![A-Za-z]))?"),
+        _time,
+    ),
     (re.compile(rf"(?<![\d:.]){NUMBER}(?:[:∶]{NUMBER})+(?![\d:])"), _versus),
     (re.compile(r"(?<![\d.])(\d{1,2})時(\d{1,2})分(?!の\d)"), lambda m: f"{cardinal(m[1])}時{minutes(m[2])}"),
     (re.compile(r"(?<![\d.])(\d{1,2})月(\d{1,2})日"), lambda m: f"{cardinal(m[1])}月{cardinal(m[2])}日"),
@@ -161,25 +215,52 @@ _RULES: list[Rule] = [
     # Signs of numbers.
     (re.compile(rf"(?<![A-Za-z\d年月日時分秒円章$¥￥€£₹])-(?={NUMBER})"), lambda m: "マイナス"),
     # Money.
-    (re.compile(rf"(?<![A-Za-z])(-?)({_MONEY})\s?(-?)({NUMBER}){_SCALE}(?:(から)(?:{_MONEY})?({NUMBER}){_SCALE})?(円|ドル|ユーロ|ポンド|元)?"), _money),
-    (re.compile(rf"({NUMBER}){_SCALE}\s?({_MONEY})(?![A-Za-z])"), lambda m: f"{number(m[1])}{m[2] or ''}{CURRENCIES[m[3]]}"),
-    (re.compile(rf"({NUMBER}){_SCALE}円/(個|人|月|年|日|本|枚|台|回|時間|kg|g)"),
-     lambda m: f"一{ {'月': 'か月', 'kg': 'キログラム', 'g': 'グラム'}.get(m[3], m[3])}あたり{number(m[1])}{m[2] or ''}円"),
+    (
+        re.compile(
+            rf"(?<![A-Za-z])(-?)({_MONEY})\s?(-?)({NUMBER}){_SCALE}(?:(から)(?:{_MONEY})?({NUMBER}){_SCALE})?(円|ドル|ユーロ|ポンド|元)?"
+        ),
+        _money,
+    ),
+    (
+        re.compile(rf"({NUMBER}){_SCALE}\s?({_MONEY})(?![A-Za-z])"),
+        lambda m: f"{number(m[1])}{m[2] or ''}{CURRENCIES[m[3]]}",
+    ),
+    (
+        re.compile(rf"({NUMBER}){_SCALE}円/(個|人|月|年|日|本|枚|台|回|時間|kg|g)"),
+        lambda m: (
+            f"一{ {'月': 'か月', 'kg': 'キログラム', 'g': 'グラム'}.get(m[3], m[3]) }あたり{number(m[1])}{m[2] or ''}円"
+        ),
+    ),
     # Percent, fractions, powers and units.
     (re.compile(rf"({NUMBER})(?=から-?{NUMBER}%)"), lambda m: number(m[1])),
-    (re.compile(r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d/])"), lambda m: f"{cardinal(m[1])}と{cardinal(m[3])}分の{cardinal(m[2])}"),
+    (
+        re.compile(r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d/])"),
+        lambda m: f"{cardinal(m[1])}と{cardinal(m[3])}分の{cardinal(m[2])}",
+    ),
     (re.compile(r"(?<![\d./])(\d+)/(\d+)(?![\d/])(?!\.\d)"), lambda m: f"{cardinal(m[2])}分の{cardinal(m[1])}"),
     (re.compile(r"(?<=\d)/(?=\d)"), lambda m: "、"),
     (re.compile(r"(?<=[\d)A-Za-z])\^(-?)(\d+)"), _power),
     (re.compile(rf"(?<![A-Za-z])({NUMBER})(?:(から)({NUMBER}))?\s?({_UNIT})\s?/\s?({_PER})(?![A-Za-z²³])"), _rate),
-    (re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?({_SURE})(?![A-Za-z²³])"), lambda m: f"{number(m[1])}{m[2] or ''}{UNITS[m[3]]}"),
-    (re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}([tlLmhsgVW])(?![A-Za-z²³])"), lambda m: f"{number(m[1])}{m[2] or ''}{UNITS[m[3]]}"),
-    (re.compile(rf"°F"), lambda m: "度"),
+    (
+        re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?({_SURE})(?![A-Za-z²³])"),
+        lambda m: f"{number(m[1])}{m[2] or ''}{UNITS[m[3]]}",
+    ),
+    (
+        re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}([tlLmhsgVW])(?![A-Za-z²³])"),
+        lambda m: f"{number(m[1])}{m[2] or ''}{UNITS[m[3]]}",
+    ),
+    (re.compile(r"°F"), lambda m: "度"),
     (re.compile(r"(?<=[\d)A-Za-z])([⁺⁻]?)([⁰¹²³⁴⁵⁶⁷⁸⁹]+|ⁿ)"), _power),
     # Order.
     (re.compile(r"(?<![A-Za-z])(?:No\.?|NO\.?|no\.|№|[#＃])\s?(\d+)(?![\d.]*\d)"), lambda m: f"ナンバー{number(m[1])}"),
-    (re.compile(rf"(?<=第)({ROMAN})(?![A-Za-z])|(?<![A-Za-z])({ROMAN})(?=世|章|節|巻|部|編|期|型|級|類|号|度|条)"), lambda m: roman(m[0])),
-    (re.compile(r"(?<![A-Za-z\d])(VI{1,3}|I[IV]I?|X[IVX]+)(?![A-Za-z\d.+-])"), lambda m: roman(m[1]) if m[1] not in ("XX", "XXX") else m[0]),
+    (
+        re.compile(rf"(?<=第)({ROMAN})(?![A-Za-z])|(?<![A-Za-z])({ROMAN})(?=世|章|節|巻|部|編|期|型|級|類|号|度|条)"),
+        lambda m: roman(m[0]),
+    ),
+    (
+        re.compile(r"(?<![A-Za-z\d])(VI{1,3}|I[IV]I?|X[IVX]+)(?![A-Za-z\d.+-])"),
+        lambda m: roman(m[1]) if m[1] not in ("XX", "XXX") else m[0],
+    ),
     # Whatever is left.
     (re.compile(rf"(?<![A-Za-z\d])\+(?={NUMBER})"), lambda m: "プラス"),
     (re.compile(rf"(?<!\d)[~～〜](?={NUMBER})"), lambda m: "約"),

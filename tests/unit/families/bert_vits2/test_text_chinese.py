@@ -111,8 +111,7 @@ def test_numbers_are_read() -> None:
     assert chinese.normalize("9" * 40) == "九" * 40
 
 
-def test_without_wetext_numbers_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chinese, "spoken_form", lambda text: text)
+def test_numbers_among_other_words_are_read() -> None:
     assert chinese.normalize("一共3.5元，打9折") == "一共三点五元,打九折"
 
 
@@ -138,3 +137,17 @@ def test_text_without_chinese(text: str) -> None:
 def test_a_character_without_reading() -> None:
     with pytest.raises(InvalidRequest, match=r"has '㒱' in .*, whose reading is unknown"):
         chinese.clean("好㒱")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("我用iPhone打给Tom", "'iPhone', 'Tom'"),
+        ("这是あの人", "'あの'"),
+        ("ＣＰＵ温度", "'CPU'"),
+        ("说Привет", "'Привет'"),
+    ],
+)
+def test_words_that_chinese_cannot_say_are_refused_by_name(text: str, named: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"has {named}, which ZH cannot say; write it in letters of ZH"):
+        chinese.clean(text)

@@ -61,7 +61,7 @@ def test_ids_of_mixed_text_are_those_of_its_phones_in_a_row() -> None:
 
 
 def test_one_language_is_one_part() -> None:
-    assert clean_parts("你好 hello", "zh") == [clean("你好 hello", "ZH")]
+    assert clean_parts("你好 世界", "zh") == [clean("你好 世界", "ZH")]
     assert clean("hello", "en").phones == ("_", "hh", "ah", "l", "ow", "_")
 
 

@@ -13,14 +13,19 @@ from typing import Any
 
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.text.packages import need
-from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks, one_line
+from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks, one_line, refuse_unsaid
 from tritone.families.bert_vits2.text.symbols import PHONES, PUNCTUATION, Cleaned, padded
 from tritone.families.bert_vits2.text.tone_sandhi import Word, spoken_tones
-from tritone.text.spoken_form import has_chinese, spoken_form
+from tritone.text.reading.chinese import in_words
+from tritone.text.reading.plain import plain_text
 
 HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff"
 _OTHER = re.compile(f"[^{HAN}{MARKS}]")
-_DIGITS = re.compile(r"-?\d+(?:\.\d+)?%?")
+_LONE_NUMBER = re.compile(r"-?[1-9]\d{0,3}(?:\.\d+)?")
+_IS_HAN = re.compile(f"[{HAN}]")
+_PAUSES = {" - ": "，", "——": "", **dict.fromkeys("（）【】`", "")}
+"""Marks that are no pause, or another one, in Chinese text; the published front end leaves them out as well."""
+_TRAILING_COMMAS = re.compile("[，,、]+$")
 _CLAUSE = re.compile(f"([{MARKS}])")
 _SYLLABLE = re.compile(r"([a-zê]+)([1-5])")
 _INITIAL = re.compile(r"zh|ch|sh|[bpmfdtnlgkhjqxrzcsyw]")
@@ -33,28 +38,47 @@ _PARTICLES = {("地", "uv"): ("de", 5), ("得", "ud"): ("de", 5), ("着", "uz"):
 def normalize(text: str) -> str:
     """Return the text in Chinese characters and known punctuation.
 
-    Numbers, dates and units are written in words; everything else is dropped.
+    Numbers, dates and units are written in words; letters and signs without a reading are dropped.
     """
-    if has_chinese(text):
-        text = spoken_form(one_line(text))
-    if any(character.isdecimal() for character in text):
-        text = _DIGITS.sub(lambda match: _number(match.group()), text)
-    return _OTHER.sub("", known_marks(text))
+    return _OTHER.sub("", known_marks(_words(text)))
 
 
 def clean(text: str) -> Cleaned:
     """Return the phones of the text, one unit per character.
 
-    Raises InvalidRequest when nothing in the text is Chinese, or a character has no known reading.
+    Raises InvalidRequest when nothing in the text is Chinese, a character has no known reading, or there are words in
+    letters that are not Chinese.
     """
-    spoken = normalize(text)
+    words = _words(text)
+    spoken = _OTHER.sub("", known_marks(words))
     units: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
     for clause in _CLAUSE.split(spoken):
         if clause in PUNCTUATION:
             units.append(((clause,), (0,)))
         elif clause:
             units.extend((phones, (tone,) * len(phones)) for phones, tone in _clause(clause))
-    return padded(spoken or text, "ZH", units)
+    cleaned = padded(spoken or text, "ZH", units)
+    refuse_unsaid(words, HAN, "ZH")
+    return cleaned
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text, in order; joined, they are the text again."""
+    return [token.word for token in _jieba().cut(text)]
+
+
+def _words(text: str) -> str:
+    """Return the text in one line, in plain characters, with its numbers in words."""
+    text = one_line(plain_text(text))
+    spoken = in_words(text)
+    # A lone number is no Chinese text: it is read as in the published front end, with 二 in every place.
+    if _LONE_NUMBER.fullmatch(text):
+        return spoken.replace("两", "二")
+    if not _IS_HAN.search(spoken):
+        return spoken
+    for mark, pause in _PAUSES.items():
+        spoken = spoken.replace(mark, pause)
+    return _TRAILING_COMMAS.sub("。", spoken)
 
 
 def syllable_phones(syllable: str) -> tuple[str, ...]:
@@ -107,16 +131,6 @@ def _readings(word: str, flag: str) -> list[tuple[str, int]]:
         # pypinyin applies the sandhi of these two in some words only; `tone_sandhi` applies it in all of them.
         result.append((match[1], _DEFAULT_TONES.get(character, int(match[2]))))
     return result
-
-
-def _number(digits: str) -> str:
-    """Return a number in Chinese words; digit by digit if it is too long to have a name."""
-    number = digits.rstrip("%")
-    try:
-        words = str(need("cn2an").an2cn(number))
-    except ValueError:
-        words = "".join("点" if c == "." else "零一二三四五六七八九"[int(c)] for c in number if c != "-")
-    return "百分之" * (number != digits) + words
 
 
 @lru_cache(maxsize=1)

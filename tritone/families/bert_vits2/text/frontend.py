@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tritone.families.bert_vits2.text import chinese, english, japanese
-from tritone.families.bert_vits2.text.mixed import split_languages
+from tritone.families.bert_vits2.text.mixed import MIXED, spoken_parts
 from tritone.families.bert_vits2.text.symbols import Cleaned, TextIds, language_of, to_ids
 
-MIXED = "AUTO"
-"""The value of `language` that detects the languages of the text."""
+__all__ = ["MIXED", "clean", "clean_parts", "text_ids"]
 
 Tokenize = Callable[[str], Sequence[str]]
 
@@ -22,7 +21,8 @@ def clean(text: str, language: str, tokenize: Tokenize | None = None) -> Cleaned
         tokenize: returns subword tokens of English, if the phones will go with features of a BERT encoder.
 
     Raises:
-        InvalidRequest: the language is unknown, or nothing in the text has a sound in it.
+        InvalidRequest: the language is unknown, nothing in the text has a sound in it, or words in other letters would
+            be left out.
         EnvironmentProblem: a package that the language needs is not installed.
     """
     language = language_of(language)
@@ -41,7 +41,7 @@ def clean_parts(text: str, language: str = MIXED, tokenize: Tokenize | None = No
     """
     if language.upper() != MIXED:
         return [clean(text, language, tokenize)]
-    return [clean(part, name, tokenize) for name, part in split_languages(text, language_of(han))]
+    return [clean(part, name, tokenize) for name, part in spoken_parts(text, MIXED, language_of(han))]
 
 
 def text_ids(text: str, language: str = MIXED, tokenize: Tokenize | None = None) -> TextIds:

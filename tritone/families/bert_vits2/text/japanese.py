@@ -11,47 +11,66 @@ import unicodedata
 from typing import Any
 
 from tritone.families.bert_vits2.text.packages import need
-from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks
+from tritone.families.bert_vits2.text.punctuation import MARKS, known_marks, refuse_unsaid
 from tritone.families.bert_vits2.text.symbols import PUNCTUATION, Cleaned, padded, spread
+from tritone.text.reading.japanese import in_words
+from tritone.text.reading.plain import plain_text
 
 KANA = "\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
-_OTHER = re.compile(f"[^{KANA}\u3005\u3006\u3007\u3400-\u4dbf\u4e00-\u9fffA-Za-z{MARKS}]")
-_CURRENCY = re.compile(r"([$€£¥￥])(\d[\d,]*(?:\.\d+)?)")
-_CURRENCIES = {"$": "ドル", "€": "ユーロ", "£": "ポンド", "¥": "円", "￥": "円"}
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3})")
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_SIGNS = {"%": "パーセント", "&": "アンド", "+": "プラス", "℃": "度"}
+_READ = f"{KANA}\u3005\u3006\u3007\u3400-\u4dbf\u4e00-\u9fffA-Za-z"
+_OTHER = re.compile(f"[^{_READ}{MARKS}]")
+_ACCENTED = re.compile("[\u00c0-\u024f\u1e00-\u1eff]")
 _CLAUSE = re.compile(f"([{MARKS}])")
 _LABEL = re.compile(r"-([A-Za-z]+)\+.*?/A:(-?\d+|xx)\+(\d+|xx)\+.*?/F:(\d+|xx)_")
 _MORA_ENDS = frozenset(("a", "i", "u", "e", "o", "N", "q"))
 _PHONES = {"cl": ("q",), "v": ("b",), "kw": ("k", "w"), "gw": ("g", "w")}
 """Phones of Open JTalk whose names are not symbols."""
-_LONGEST_NAMED = 16
 
 
 def normalize(text: str) -> str:
     """Return the text in kana, Chinese characters, Latin letters and known punctuation, numbers in words."""
-    text = unicodedata.normalize("NFKC", text)
-    text = _CURRENCY.sub(lambda match: match[2] + _CURRENCIES[match[1]], text)
-    text = _NUMBER.sub(lambda match: _number(match.group()), _THOUSANDS.sub("", text))
-    for sign, word in _SIGNS.items():
-        text = text.replace(sign, word)
-    return _OTHER.sub("", known_marks(text))
+    return _OTHER.sub("", known_marks(_plain_words(text)))
 
 
 def clean(text: str) -> Cleaned:
     """Return the phones of the text, one unit per character; a word's phones are spread over its characters.
 
-    Raises InvalidRequest when Open JTalk finds nothing to read in it.
+    Latin letters are read as Open JTalk reads them: known words as words, others by their letters.
+
+    Raises InvalidRequest when Open JTalk finds nothing to read in it, or for words in letters of other scripts.
     """
-    spoken = normalize(text)
+    words = _plain_words(text)
+    spoken = _OTHER.sub("", known_marks(words))
     units: list[tuple[tuple[str, ...], tuple[int, ...]]] = []
     for clause in _CLAUSE.split(spoken):
         if clause in PUNCTUATION:
             units.append(((clause,), (0,)))
         elif clause:
             units.extend(_clause(clause))
-    return padded(spoken or text, "JP", units)
+    cleaned = padded(spoken or text, "JP", units)
+    refuse_unsaid(words, _READ, "JP")
+    return cleaned
+
+
+def phrases_of(text: str) -> list[str]:
+    """Return the phrases of a text, each with the particles and endings that follow it; joined, they are the text."""
+    words = need("pyopenjtalk").run_frontend(text)
+    strings = [unicodedata.normalize("NFKC", str(word["string"])) for word in words]
+    if "".join(strings) != text:
+        return re.findall(r"[^\u3041-\u309f]*[\u3041-\u309f]*", text)
+    phrases: list[str] = []
+    for string, word in zip(strings, words, strict=True):
+        follows = word["pos"] in ("助詞", "助動詞", "記号") or word["pos_group1"] in ("接尾", "非自立")
+        if phrases and follows:
+            phrases[-1] += string
+        else:
+            phrases.append(string)
+    return phrases
+
+
+def _plain_words(text: str) -> str:
+    """Return the text in plain characters, without accents on Latin letters, with its numbers in words."""
+    return in_words(_ACCENTED.sub(lambda match: unicodedata.normalize("NFD", match[0])[0], plain_text(text)))
 
 
 def _clause(clause: str) -> list[tuple[tuple[str, ...], tuple[int, ...]]]:
@@ -112,15 +131,3 @@ def _tone(position: int, from_accent: int, moras: int) -> int:
     if position == 1:
         return int(accent == 1 and moras > 1)
     return int(position <= accent)
-
-
-def _number(digits: str) -> str:
-    """Return a number in Chinese numerals, which Open JTalk reads with the counter that follows."""
-    whole, point, rest = digits.partition(".")
-    one_by_one = len(whole) > _LONGEST_NAMED or (len(whole) > 1 and whole[0] == "0")
-    spoken = _digits(whole) if one_by_one else str(need("num2words").num2words(int(whole), lang="ja"))
-    return spoken + "点" * len(point) + _digits(rest)
-
-
-def _digits(digits: str) -> str:
-    return "".join("〇一二三四五六七八九"[int(digit)] for digit in digits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.text.symbols import PUNCTUATION
 
 MARKS = re.escape("".join(PUNCTUATION))
@@ -35,3 +36,18 @@ def one_line(text: str) -> str:
     """Return the text with spaces for line breaks, and a full stop after a line that ended without a mark."""
     lines = [line for line in _LINES.split(text.strip()) if line]
     return " ".join([*(line if line[-1] in _ENDS else line + "." for line in lines[:-1]), *lines[-1:]])
+
+
+def refuse_unsaid(text: str, known: str, language: str) -> None:
+    """Raise InvalidRequest for words in letters that a language does not have: they would be left out in silence.
+
+    Args:
+        known: the letters that the language has, as in a character class.
+    """
+    pieces = re.findall(f"[^\\W\\d_{known}]+", text)
+    if pieces:
+        named = ", ".join(map(repr, dict.fromkeys(pieces)))
+        raise InvalidRequest(
+            "target_text",
+            f"has {named[:80]}, which {language} cannot say; write it in letters of {language}, or leave it out",
+        )
