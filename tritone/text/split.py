@@ -53,9 +53,9 @@ def spoken_length(text: str) -> int:
 def split_text(text: str, limit: int = SEGMENT_LENGTH, words: Callable[[str], list[str]] | None = None) -> list[str]:
     """Return the text in order as segments of about `limit` (in `spoken_length`), each with something to speak.
 
-    Cuts at sentence ends, in sentences too long at clause ends, then between words; what has no spaces is cut only when
-    it alone is too long, and never inside a number, be it longer than the limit. A very short sentence joins its neighbour
-    when both fit.
+    Cuts at sentence ends, in sentences too long at clause ends, then between words; what has no spaces is cut only
+    when it alone is too long, and never inside a number, be it longer than the limit. A very short sentence joins its
+    neighbour when both fit.
 
     Args:
         words: divides a stretch without spaces (Chinese, Japanese) into its words; without it, characters are words.

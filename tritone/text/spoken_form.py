@@ -1,26 +1,17 @@
 """Text as it is spoken: numbers, dates and units in words, in the language that the text is in.
 
-English and its numbers are read by our own rules; the work of Chinese is done by wetext, as in the published front end.
-Without that package Chinese passes with its digits, and one warning says so. Other languages keep theirs.
+The numbers of English, of Chinese, and of Japanese (text with kana) are read by our own rules, which need no package;
+other languages keep their digits. What Chinese text becomes beyond that is as in the published front end.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
 from collections.abc import Callable
-from functools import lru_cache
-from importlib.util import find_spec
-from typing import Any
 
-from tritone.text.reading.english import in_words
+from tritone.text.reading import chinese, english, japanese
 from tritone.text.reading.languages import language_of
 from tritone.text.reading.plain import plain_text
-
-PACKAGES = ("wetext",)
-_LOG = logging.getLogger(__name__)
-_LOCK = threading.Lock()
 
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 _TAG = re.compile(r"(<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|</?[a-z]+>)")
@@ -61,50 +52,11 @@ def spoken_form(text: str) -> str:
     return _chinese("".join(parts)) if language == "zh" else "".join(parts)
 
 
-def missing_packages() -> list[str]:
-    """Return the optional packages that are not installed."""
-    return [name for name in PACKAGES if find_spec(name) is None]
-
-
-@lru_cache(maxsize=1)
-def _warn_once() -> None:
-    if missing := missing_packages():
-        _LOG.warning(
-            "numbers, dates and symbols in text stay as they are written, because text normalisation is not fully "
-            "installed (%s); run: pip install 'tritone[text]'",
-            ", ".join(missing),
-        )
-
-
-@lru_cache(maxsize=1)
-def _wetext() -> Any:
-    _warn_once()
-    if find_spec("wetext") is None:
-        return None
-    import wetext
-
-    return wetext.Normalizer(operator="tn", remove_erhua=False)
-
-
 def _spaced(text: str, read: Callable[[str], str]) -> str:
     """Return a part of the text as it is read, with the space that was around it."""
     bare = text.strip()
     before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     return before + read(bare) + after if bare else text
-
-
-def _chinese_words(text: str) -> str:
-    """Return Chinese text through wetext; as it was where wetext is missing or cannot read it."""
-    if (normalizer := _wetext()) is None:
-        return text
-    try:
-        with _LOCK:
-            spoken = str(normalizer.normalize(text, lang="zh"))
-    except (AssertionError, IndexError, KeyError, RuntimeError, ValueError) as error:
-        _LOG.warning("text stays as it is written, wetext cannot read it (%s): %.60s", type(error).__name__, text)
-        return text
-    # wetext 0.1.8 returns quotes and backslashes escaped.
-    return re.sub(r'\\(["\\])', r"\1", spoken)
 
 
 def _chinese(text: str) -> str:
@@ -115,4 +67,8 @@ def _chinese(text: str) -> str:
     return _TRAILING_COMMAS.sub("。", text)
 
 
-_READERS: dict[str, Callable[[str], str]] = {"zh": _chinese_words, "en": in_words}
+_READERS: dict[str, Callable[[str], str]] = {
+    "zh": chinese.in_words,
+    "ja": japanese.in_words,
+    "en": english.in_words,
+}

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
-from tritone.text import spoken_form as module
 from tritone.text.paragraph import BOUND, bounded, is_punctuation, paragraphs
 from tritone.text.spoken_form import spoken_form
-
-
-@pytest.fixture
-def no_packages(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    caches = (module._wetext, module._warn_once)
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    for cache in caches:
-        cache.cache_clear()
-    yield
-    for cache in caches:
-        cache.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -51,24 +36,12 @@ def test_text_in_words(text: str, spoken: str) -> None:
         ("今天有3.5元，2024年1月5日。", "今天有三点五元，二零二四年一月五日。"),
         ("高管[j][ǐ]予好评，", "高管[j][ǐ]予好评。"),
         ("你 好 hello world（真）的，", "你好hello world真的。"),
+        ("今天 3 元.", "今天三元。"),
+        ("订单#5付了₹500，气温−7度，打5折。", "订单五号付了五百印度卢比，气温负七度，打五折。"),
     ],
 )
 def test_chinese_text_in_words(text: str, spoken: str) -> None:
-    pytest.importorskip("wetext")
     assert spoken_form(text) == spoken
-
-
-def test_without_the_packages_text_passes_and_one_warning_says_so(
-    no_packages: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level(logging.WARNING):
-        assert spoken_form("It is 50% off.") == "It is fifty percent off."
-        assert spoken_form("今天 3 元.") == "今天3元。"
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages == [
-        "numbers, dates and symbols in text stay as they are written, because text normalisation is not fully "
-        "installed (wetext); run: pip install 'tritone[text]'"
-    ]
 
 
 def words(text: str) -> int:

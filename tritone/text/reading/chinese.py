@@ -11,11 +11,11 @@ import unicodedata
 from collections.abc import Callable
 
 from tritone.errors import InvalidRequest
-from tritone.text.reading.chinese_codes import code_rules
-from tritone.text.reading.chinese_numbers import DIGITS, NUMBER, cardinal, counted, number, one_by_one
-from tritone.text.reading.chinese_quantities import quantity_rules
-from tritone.text.reading.chinese_units import ALWAYS, CURRENCIES, SIGNS
 from tritone.text.reading.plain import DIGITS_ABOVE, plain_text
+from tritone.text.reading.zh.codes import code_rules
+from tritone.text.reading.zh.numbers import DIGITS, NUMBER, cardinal, counted, number, one_by_one
+from tritone.text.reading.zh.quantities import quantity_rules
+from tritone.text.reading.zh.units import ALWAYS, CURRENCIES, SIGNS
 
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 

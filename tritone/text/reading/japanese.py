@@ -1,7 +1,7 @@
 """Japanese text with everything that is written in digits and signs in words; no package is needed.
 
-Numbers become Chinese numerals and keep their counters (3匹 -> 三匹), because how the two sound together is the reader's
-knowledge. No digit is left at the end, so that one odd form never keeps the others from being read.
+Numbers become Chinese numerals and keep their counters (3匹 -> 三匹), because how the two sound together is for
+the reader to know. No digit is left at the end, so that one odd form never keeps the others from being read.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import unicodedata
 from collections.abc import Callable
 
 from tritone.errors import InvalidRequest
-from tritone.text.reading.japanese_numbers import NUMBER, cardinal, minutes, number, one_by_one
-from tritone.text.reading.japanese_units import ALWAYS, CURRENCIES, PER, SIGNS, SPEEDS, UNITS, UNSURE
+from tritone.text.reading.han_roman import ROMAN, roman
+from tritone.text.reading.ja.codes import code_rules
+from tritone.text.reading.ja.numbers import NUMBER, cardinal, minutes, number, one_by_one
+from tritone.text.reading.ja.units import ALWAYS, CURRENCIES, PER, SIGNS, SPEEDS, UNITS, UNSURE
 from tritone.text.reading.plain import DIGITS_ABOVE, plain_text
-from tritone.text.reading.roman import ROMAN, roman
 
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
@@ -26,17 +27,6 @@ _SURE = "|".join(re.escape(name) for name in sorted(UNITS, key=len, reverse=True
 _PER = "|".join(re.escape(name) for name in sorted(PER, key=len, reverse=True))
 _SCALE = "((?:百|千|十)?[万億兆]|百|千)?"
 _BETWEEN = re.compile(r"\s*([-+×÷*/xX=≠≈≒<>≥≤≧≦])\s*")
-_ADDRESS = {
-    ".": "ドット",
-    "/": "スラッシュ",
-    "@": "アットマーク",
-    "-": "ハイフン",
-    "_": "アンダーバー",
-    ":": "コロン",
-    "?": "",
-    "=": "イコール",
-}
-_NAMED = "番号|電話|内線|暗証番号|パスワード|コード|ID|会員|口座|注文番号|型番|伝票|郵便番号|〒|TEL|Tel|FAX|号室"
 
 
 def in_words(text: str) -> str:
@@ -55,17 +45,6 @@ def in_words(text: str) -> str:
     return text
 
 
-def _date(match: re.Match[str]) -> str:
-    year, month, day = (int(match[index]) for index in (1, 3, 4))
-    if not (1 <= month <= 12 and 1 <= day <= 31):
-        return "の".join(map(one_by_one, (match[1], match[3], match[4])))
-    return f"{cardinal(str(year))}年{cardinal(str(month))}月{cardinal(str(day))}日{match[5] and ' '}"
-
-
-def _month_and_day(match: re.Match[str]) -> str:
-    return f"{cardinal(match[1])}月{cardinal(match[2])}日" if 1 <= int(match[1]) <= 12 else match[0]
-
-
 def _time(match: re.Match[str]) -> str:
     hour, minute, second, half = int(match[1]), int(match[2]), match[3], (match[4] or "").strip().lower()[:1]
     if hour > 29:
@@ -81,11 +60,6 @@ def _versus(match: re.Match[str]) -> str:
 
 def _sum(match: re.Match[str]) -> str:
     return _BETWEEN.sub(lambda m: SIGNS[m[1]] if m.start() else m[0], match[0])
-
-
-def _telephone(match: re.Match[str]) -> str:
-    groups = re.findall(r"\d+", match[0])
-    return "プラス" * match[0].startswith("+") + "の".join(map(one_by_one, groups))
 
 
 def _money(match: re.Match[str]) -> str:
@@ -107,80 +81,10 @@ def _power(match: re.Match[str]) -> str:
     return f"の{'マイナス' * (sign in ('⁻', '-'))}{'n' if digits == 'n' else cardinal(digits)}乗"
 
 
-def _lettered(match: re.Match[str]) -> str:
-    letters, digits, rest = match[1], match[2], match[3] or ""
-    if letters in CURRENCIES or letters in ("No", "NO", "no"):
-        return match[0]
-    if rest:
-        return letters + number(digits + rest)
-    return letters + _model(digits)
-
-
-def _model(digits: str) -> str:
-    return cardinal(digits) if len(digits) <= 2 and digits[0] != "0" else one_by_one(digits)
-
-
-def _address(match: re.Match[str]) -> str:
-    written = re.sub("^[a-z]+://", "", match[0]).rstrip(".,:?/")
-    return one_by_one("".join(_ADDRESS.get(character, character) for character in written))
-
-
 _RULES: list[Rule] = [
     (re.compile(rf"(?<=\d) +(?=[{_LETTERS}])|(?<=[{_LETTERS}]) +(?=\d)"), lambda m: ""),
     (re.compile(r"[(（]([株有])[)）]"), lambda m: {"株": "株式会社", "有": "有限会社"}[m[1]]),
-    # Digits that count nothing.
-    (re.compile(r"(?:https?|ftp)://[A-Za-z0-9._/?=&%:#-]+"), _address),
-    (re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), _address),
-    (
-        re.compile(
-            r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"
-        ),
-        _address,
-    ),
-    (
-        re.compile(rf"({NUMBER})[eE]([+-]?)(\d+)(?![A-Za-z\d])"),
-        lambda m: f"{number(m[1])}かける十の{'マイナス' * (m[2] == '-')}{cardinal(m[3])}乗",
-    ),
-    (
-        re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"),
-        lambda m: "ドット".join(map(one_by_one, m[0].split("."))),
-    ),
-    (
-        re.compile(r"(?<![\d.])(?![12]\d{3}\.\d{1,2}\.\d{1,2}(?![\d.]))\d+(?:\.\d+){2,}(?![\d.]*\d)"),
-        lambda m: "点".join(map(number, m[0].split("."))),
-    ),
-    (
-        re.compile(
-            r"(?<![\d.])\d{4}(?:[ -]\d{4}){2,}(?![\d.])|(?<!\d)\+\d{1,3}(?:[- ]\d{1,5}){2,}(?!\d)|(?<![\d.])0\d{1,4}(?:[-(（]\d{1,4}){1,2}[-)）]\d{3,4}(?!\d)|"
-            r"(?<!\d)[(（]0\d{1,4}[)）]\s?\d{1,4}-\d{4}(?!\d)"
-        ),
-        _telephone,
-    ),
-    (re.compile(r"(?<=〒)\s?\d{3}-\d{4}(?!\d)|(?<![\d.-])0[5789]0\d{8}(?!\d)|(?<![\d.-])0\d{9}(?!\d)"), _telephone),
-    (re.compile(r"(?<![\d.-])([12]\d{3})([-/.])(\d{1,2})\2(\d{1,2})(?!\d|\2\d)(T(?=\d\d:)|)"), _date),
-    (
-        re.compile(r"(?<![\d./])((?:19|20)\d\d)[-/](0?[1-9]|1[0-2])(?![\d./-])"),
-        lambda m: f"{cardinal(m[1])}年{cardinal(m[2])}月",
-    ),
-    (re.compile(r"(?<![\d./])(\d{1,2})/(\d{1,2})(?=\s?[(（][月火水木金土日][)）])"), _month_and_day),
-    (re.compile(r"(?<![\d.])\d+(?:-\d+){2,}(?![\d.]*\d)(?!\s*=)"), _telephone),
-    (
-        re.compile(rf"((?:{_NAMED})[はが：:\s]{{0,2}})(\d{{3,}})(?![\d.,:-])(?![万億円個人年月日時分])"),
-        lambda m: m[1] + one_by_one(m[2]),
-    ),
-    (re.compile(r"(?<![\d.,])(\d{3,4})(?=号室)"), lambda m: one_by_one(m[1])),
-    (
-        re.compile(
-            r"(?<![\d.,])(?!\d{1,4}0{6,}(?!\d))(\d{8,})(?![\d.,]*\d)(?![円人個年月日時分回本台件名歳ドユポメキトグリ万億兆%])"
-        ),
-        lambda m: one_by_one(m[1]),
-    ),
-    # Letters and digits.
-    (
-        re.compile(r"(?<![A-Za-z\d])(?=[A-Za-z]+\d*-)[A-Za-z]+\d*(?:-[A-Za-z]*\d+[A-Za-z]*)+(?![\d.]|[A-Za-z])"),
-        lambda m: re.sub(r"\d+", lambda n: _model(n[0]), m[0].replace("-", "")),
-    ),
-    (re.compile(r"(?<![A-Za-z])([A-Za-z]+)(\d+)(\.\d+)?(?![\d,.:/%]*\d)"), _lettered),
+    *code_rules(),
     # Scores and sums.
     (re.compile(rf"(?<![\d.]){NUMBER}[:∶-]{NUMBER}(?![\d.:-])(?=で(?:勝|負|敗|引き分け|勝利|逆転))"), _versus),
     (re.compile(rf"(?<![\d.A-Za-z-])-?{NUMBER}(?:\s*[+×÷*/xX-]\s*{NUMBER})*\s*[=≠≈≒]\s*-?{NUMBER}(?![\d.])"), _sum),

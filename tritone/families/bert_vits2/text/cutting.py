@@ -15,7 +15,7 @@ _COUNTED = re.compile("[零〇一二三四五六七八九十百千万亿億兆�
 
 
 def cutter(language: str) -> Callable[[str], list[str]] | None:
-    """Return what divides a stretch without spaces into its words; None for a language with spaces between them."""
+    """Return the function that divides a stretch without spaces into words; None if the language has spaces."""
     return {"ZH": _chinese, "JP": _japanese}.get(language)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tritone.text.reading.chinese_numbers import NUMBER, cardinal, number, one_by_one
+from tritone.text.reading.zh.numbers import NUMBER, cardinal, number, one_by_one
 
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
@@ -72,7 +72,8 @@ def code_rules() -> list[Rule]:
         ),
         (
             re.compile(
-                r"(?<![\d-])(0\d{2,3}[- ]\d{7,8}|[48]00[- ]?\d{3}[- ]?\d{4}|0\d{2,3}[- ]\d{3,4}[- ]\d{4})(?:[-转](\d{1,5}))?(?!\d)"
+                r"(?<![\d-])(0\d{2,3}[- ]\d{7,8}|[48]00[- ]?\d{3}[- ]?\d{4}|0\d{2,3}[- ]\d{3,4}[- ]\d{4})"
+                r"(?:[-转](\d{1,5}))?(?!\d)"
             ),
             lambda m: _said(_only(m[1])) + (f"转{_said(m[2])}" if m[2] else ""),
         ),

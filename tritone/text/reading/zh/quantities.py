@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from tritone.text.reading.chinese_numbers import NUMBER, cardinal, counted, number
-from tritone.text.reading.chinese_units import AMBIGUOUS, CURRENCIES, PER, SCALES, UNITS
+from tritone.text.reading.han_roman import ROMAN, roman
 from tritone.text.reading.plain import DIGITS_ABOVE
-from tritone.text.reading.roman import ROMAN, roman
+from tritone.text.reading.zh.numbers import NUMBER, cardinal, counted, number
+from tritone.text.reading.zh.units import AMBIGUOUS, CURRENCIES, PER, SCALES, UNITS
 
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
@@ -88,9 +88,9 @@ def _unit_rules() -> list[Rule]:
             re.compile(rf"(?<![A-Za-z])(?:(-)|)({NUMBER})({_RANGE}-?{NUMBER})?\s?({_UNIT})\s?/\s?({_PER}){_BOUND}"),
             _rate,
         ),
-        (re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?({sure}){_BOUND}(?=(/[\u4e00-\u9fff])?)"), _measured),
+        (re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?({sure}){_BOUND}"), _measured),
         (
-            re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?([tlLmhsgVW]|cal|mi){_BOUND}(?=(/[\u4e00-\u9fff])?)"),
+            re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}\s?([tlLmhsgVW]|cal|mi){_BOUND}"),
             _measured,
         ),
         (re.compile(rf"({NUMBER})([AKNJ])(?![A-Za-z\d-])"), lambda m: number(m[1]) + m[2]),
@@ -106,7 +106,8 @@ def _money(match: re.Match[str]) -> str:
 
 def _money_behind(match: re.Match[str]) -> str:
     amount, scale, currency = match.groups()
-    return f"{'负' * amount.startswith('-')}{counted(amount.lstrip('-'), scale or '元')}{scale or ''}{CURRENCIES[currency]}"
+    sign = "负" * amount.startswith("-")
+    return f"{sign}{counted(amount.lstrip('-'), scale or '元')}{scale or ''}{CURRENCIES[currency]}"
 
 
 def _percent(sign: str, amount: str, mark: str) -> str:
@@ -136,7 +137,7 @@ def _rate(match: re.Match[str]) -> str:
 
 
 def _measured(match: re.Match[str]) -> str:
-    amount, scale, unit, per = match.groups()
+    amount, scale, unit = match.groups()
     name = UNITS[unit]
     return f"{counted(amount, scale or name)}{scale or ''}{name}"
 

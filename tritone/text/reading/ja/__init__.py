@@ -1,0 +1,1 @@
+"""The rules of Japanese, each for one kind of form."""

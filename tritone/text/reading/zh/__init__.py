@@ -1,0 +1,1 @@
+"""The rules of Mandarin, each for one kind of form."""
