@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,14 @@ def config_of(version: str = "2.3", n_speakers: int = 5, saved: bool = True) -> 
 def generator_of(config: BertVits2Config) -> Generator:
     """Return a generator with the weights of the golden numbers."""
     generator = Generator(config)
-    generator.load_state_dict(key_state(generator.state_dict()), strict=True)
+    generator.load_state_dict(_state(config.version, config.data.n_speakers, config.codebook_saved))
     return generator.eval()
+
+
+@functools.cache
+def _state(version: str, n_speakers: int, saved: bool) -> dict[str, torch.Tensor]:
+    with torch.inference_mode(False):
+        return key_state(Generator(config_of(version, n_speakers, saved)).state_dict())
 
 
 def write(folder: Path, config: BertVits2Config, stated: str | None = None, **data: Any) -> Path:
@@ -41,7 +48,7 @@ def write(folder: Path, config: BertVits2Config, stated: str | None = None, **da
     if stated == "":
         del document["version"]
     (folder / "config.json").write_text(json.dumps(document))
-    state = key_state(generator_of(config).state_dict())
+    state = _state(config.version, config.data.n_speakers, config.codebook_saved)
     torch.save({"model": state, "iteration": 3, "optimizer": None, "learning_rate": 1e-4}, folder / "G_300.pth")
     return folder
 
