@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -75,3 +75,15 @@ def stoppable(call: Call, cancelled: Gone) -> Call:
         return call(stage_name, **arrays)
 
     return checked
+
+
+class FilesRead(NamedTuple):
+    """The files of a checkpoint that a family reads, as paths below its folder.
+
+    Args:
+        answers: those that the answers depend on, which make up the checkpoint's identity.
+        voices: the registry of voices, which no artifact depends on; a server reads it when it starts.
+    """
+
+    answers: tuple[str, ...]
+    voices: tuple[str, ...] = ()

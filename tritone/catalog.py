@@ -46,8 +46,13 @@ def has_config(folder: Path, keys: tuple[str, ...]) -> bool:
 
 
 def has_generator(folder: Path) -> bool:
-    """Return whether the folder has Bert-VITS2's configuration or, if that is missing or damaged, its generator."""
-    return has_config(folder, ("model", "data")) or any(folder.glob("G_*.pth"))
+    """Return whether the folder has Bert-VITS2's configuration or, if that is missing or damaged, its generator.
+
+    Published training code keeps generators in folders below it.
+    """
+    places = ("", "models/", "logs/", "logs/*/", "Data/*/", "Data/*/models/")
+    generators = (folder.glob(f"{place}G_*{suffix}") for place in places for suffix in (".pth", ".safetensors"))
+    return has_config(folder, ("model", "data")) or any(path for found in generators for path in found)
 
 
 KINDS = [

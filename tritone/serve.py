@@ -146,7 +146,7 @@ def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda 
     models = repository(family, args.target, build, chosen)
     server = Server(models, build, env, home, options, name=f"server-{args.http_port}")
     most = args.max_server_mb << 20
-    said = {PARAMETER: label(args.checkpoint, build)}
+    said = {PARAMETER: label(family, args.checkpoint, build)}
     service = Service(family, server, ports, args.host, limits, tls, on_gpu, most, said, args.alias)
     created(service)
     return family, service.start(args.timeout, show)
@@ -255,9 +255,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signals)
     try:
-        if args.run and ready(args.http_port, args.host, name := open_family(args.checkpoint).name):
+        if args.run and ready(args.http_port, args.host, (family := open_family(args.checkpoint)).name):
             build = args.build_dir or layout.default_folder(args.checkpoint)
-            refuse_another(args.http_port, args.host, name, label(args.checkpoint, build))
+            refuse_another(args.http_port, args.host, family.name, label(family, args.checkpoint, build))
             return run_command(args.run)
         began = time.monotonic()
         family, service = start(args, signals.created)

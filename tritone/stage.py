@@ -1,7 +1,6 @@
 """The stage description: the few nouns every exporter, server config, parity check and document is derived from.
 
-A model family is a list of stages (pure functions of tensors with a torch module behind them), host steps (NumPy
-glue) and one language model. Nothing here imports more than NumPy, and nothing here is meant to be subclassed.
+A family is a list of stages, host steps (NumPy glue) and one language model. Nothing here imports more than NumPy.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from tritone.calls import Arrays as Arrays
 from tritone.calls import Call as Call
-from tritone.calls import Run, Synthesize, SynthesizePieces
+from tritone.calls import FilesRead, Run, Synthesize, SynthesizePieces
 from tritone.lm.description import CausalLm, NoLm, StageLm
 
 
@@ -171,7 +170,7 @@ class Family:
 
     Args:
         hosts: the ensemble's steps in order; each output feeds later inputs of its name. settings: what it publishes.
-        services: steps that are useful on their own too, served beside the ensemble under their own names.
+        services: steps served on their own, too. files: the checkpoint's files that it reads (None: all there are).
         synthesize_pieces: speaks text still arriving. kept: voices' states, bytes. trial: a trial's further inputs.
     """
 
@@ -187,6 +186,7 @@ class Family:
     synthesize_pieces: SynthesizePieces | None = None
     kept: Callable[[], tuple[int, int]] | None = None
     trial: Arrays = field(default_factory=dict)
+    files: Callable[[], FilesRead] | None = None
 
     @property
     def causal_lm(self) -> CausalLm | None:

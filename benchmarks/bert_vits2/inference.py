@@ -30,8 +30,8 @@ from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import TritoneError
-from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
+from tritone.families.bert_vits2.locate import generator_file
 from tritone.stage import Arrays, Call, Family, Scaled
 
 PHONES, HELD = 161, 3

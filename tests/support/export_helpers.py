@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from tritone.build import files, hashes, manifest
+from tritone.calls import FilesRead
 from tritone.export.onnx_file import load, save
 from tritone.export.to_onnx import scratch
 from tritone.lm.description import CausalLm, NoLm
@@ -115,4 +116,5 @@ def silent(*_arguments: object) -> Iterator[np.ndarray]:
 
 def toy_family(stage: Stage | None = None, llm: CausalLm | None = None) -> Family:
     """Return a family of that stage and language model."""
-    return Family("toy", (stage or toy_stage(),), llm or NoLm(), (), (), silent)
+    stages, files = (stage or toy_stage(),), FilesRead(("net.pt",), ("spk2info.pt",))
+    return Family("toy", stages, llm or NoLm(), (), (), silent, files=lambda: files)

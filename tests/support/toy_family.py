@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tritone.calls import FilesRead
 from tritone.errors import CheckpointError, InvalidRequest
 from tritone.lm.description import NoLm
 from tritone.request.batch import answer, stack
@@ -68,6 +69,7 @@ def describe(config: dict[str, Any], build: Callable[[], Any] | None) -> Family:
         synthesize=synthesize,
         hosts=(Host("speak", REQUEST, (waveform,), speak, ("tones",)),),
         settings={"sample_rate": config["sample_rate"], "speakers": ()},
+        files=lambda: FilesRead(("toy.json", "toy.pt")),
     )
 
 

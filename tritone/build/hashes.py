@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,19 @@ class Hashes:
         self._known[str(path.resolve())] = [*stamp, digest.hexdigest()]
         return digest.hexdigest()
 
-    def tree(self, root: Path, suffixes: tuple[str, ...] = ("",), without: str = "") -> str:
+    def tree(self, root: Path) -> str:
         """Return the hex digest over the names and contents of the files in a folder, or over one file's content.
 
         The data file beside an ONNX file counts as part of it.
-
-        Args:
-            suffixes: endings of the file names that count.
-            without: stem of files that do not count.
         """
         if root.is_file():
             parts = [self.file(part) for part in files_of(root)]
             return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
-        paths = sorted(p for p in root.rglob("*") if p.is_file() and p.name.endswith(suffixes) and p.stem != without)
-        lines = [f"{path.relative_to(root)} {self.file(path)}\n" for path in paths]
+        return self.files(root, sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()))
+
+    def files(self, root: Path, names: Iterable[str]) -> str:
+        """Return the hex digest over the names and contents of files, whose names are paths below the folder."""
+        lines = [f"{name} {self.file(root / name)}\n" for name in names]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def save(self) -> None:

@@ -18,9 +18,6 @@ from tritone.errors import CheckpointError
 from tritone.lm.description import CausalLm
 from tritone.stage import Family, Stage
 
-CHECKPOINT_FILES = (".pt", ".pth", ".safetensors", ".onnx", ".yaml", ".json", ".txt")
-VOICES = "spk2info"
-"""Stem of the registry of voices, which is not part of a checkpoint's identity: a new voice changes no network."""
 FORMAT = 3
 """Raise it when an exporter's output changes, so that earlier build folders are rebuilt."""
 
@@ -44,11 +41,20 @@ class Identity:
     platform: str = ""
 
 
-def checkpoint_hash(model_dir: Path, hashes: Hashes) -> str:
-    """Return the hash over the checkpoint's weights, settings and tokenizer; documents and voices do not count."""
+def checkpoint_hash(family: Family, model_dir: Path, hashes: Hashes) -> str:
+    """Return the hash over the names and contents of the files that the family reads, as it says itself.
+
+    Weights, settings, tokenizers and encoders count; documents do not, nor do voices: a new voice changes no network.
+    """
     if not model_dir.is_dir():
         raise CheckpointError(f"{model_dir} is not a directory; give the folder that holds the checkpoint's files")
-    return hashes.tree(model_dir, CHECKPOINT_FILES, without=VOICES)
+    return hashes.tree(model_dir) if family.files is None else hashes.files(model_dir, family.files().answers)
+
+
+def voices_hash(family: Family, model_dir: Path, hashes: Hashes) -> str:
+    """Return the hash over the files of the registered voices; empty for a family or checkpoint without such files."""
+    names = family.files().voices if family.files is not None else ()
+    return hashes.files(model_dir, names) if names else ""
 
 
 def description_hash(node: Stage | CausalLm, precision: str = "fp32") -> str:
@@ -77,5 +83,5 @@ def identities(
     family: Family, model_dir: Path, hashes: Hashes, selection: Selection | None = None
 ) -> dict[str, Identity]:
     """Return the current identity of each artifact, by key, of the selection (default: the cpu target's)."""
-    checkpoint = checkpoint_hash(model_dir, hashes)
+    checkpoint = checkpoint_hash(family, model_dir, hashes)
     return {a.key: identity(a, family, checkpoint) for a in artifacts(family, selection or Selection())}

@@ -5,18 +5,16 @@ Plain state_dicts pass unchanged. What is left out is named in one line of the l
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from tritone.checkpoint.notes import note
 from tritone.errors import CheckpointError
 
-_LOG = logging.getLogger(__name__)
 _LISTED = 6
 _DEPTH = 6
 """Most wrappers around each other."""
@@ -82,12 +80,6 @@ def unwrap(content: Any, path: Path, network: Sought = ANY) -> dict[str, Tensor]
         omitted = f"; left out: {_listed(left)}" if left else ""
         note(f"{path}: {taken}{averaged}{omitted}")
     return state
-
-
-@lru_cache(maxsize=1024)
-def note(message: str) -> None:
-    """Write a line to the log, the first time that it is said."""
-    _LOG.warning("%s", message)
 
 
 def _holds_weights(content: Any) -> bool:

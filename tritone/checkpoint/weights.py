@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from tritone.build.files import write_atomic
 from tritone.checkpoint.archive import allowance, check_torch_file
 from tritone.checkpoint.beside import SAFE, present
-from tritone.checkpoint.unwrap import ANY, Sought, note, unwrap
+from tritone.checkpoint.notes import note
+from tritone.checkpoint.unwrap import ANY, Sought, unwrap
 from tritone.errors import CheckpointError, TritoneError
 from tritone.nn.weight_norm import older_layout
 

@@ -128,7 +128,7 @@ def list_jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashe
     selected = artifacts.artifacts(family, chosen)
     if args.stage:
         selected = artifacts.only(selected, args.stage)
-    checkpoint = checkpoint_hash(args.model_dir, hashes)
+    checkpoint = checkpoint_hash(family, args.model_dir, hashes)
     jobs, rebuilt = [], set()
     for artifact in selected:
         current = identity(artifact, family, checkpoint)

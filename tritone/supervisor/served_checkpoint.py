@@ -8,25 +8,30 @@ import sys
 from pathlib import Path
 
 from tritone.build.hashes import Hashes
-from tritone.build.identity import checkpoint_hash
+from tritone.build.identity import checkpoint_hash, voices_hash
 from tritone.build.manifest import HASHES
 from tritone.errors import EnvironmentProblem
+from tritone.stage import Family
 from tritone.supervisor.health import DIRECTLY
 from tritone.supervisor.preflight import in_url
 
 PARAMETER = "checkpoint"
-"""The parameter of an entry's config: the name of the checkpoint's folder and the beginning of its hash."""
+"""The parameter of an entry's config: the name of the checkpoint's folder and the beginnings of its hashes."""
 DIGITS = 12
 
 
-def label(checkpoint: Path, build: Path) -> str:
-    """Return "NAME HASH" of a checkpoint; a new voice changes neither.
+def label(family: Family, checkpoint: Path, build: Path) -> str:
+    """Return "NAME HASH" of a checkpoint, or "NAME HASH-HASH" with the hash of its registered voices.
+
+    A running server has the voices that there were when it started.
 
     Args:
         build: build folder of the checkpoint, where hashes of its files are remembered.
     """
     folder = checkpoint.resolve()
-    return f"{folder.name} {checkpoint_hash(folder, Hashes(build / HASHES))[:DIGITS]}"
+    hashes = Hashes(build / HASHES)
+    voices = voices_hash(family, folder, hashes)[:DIGITS]
+    return f"{folder.name} {checkpoint_hash(family, folder, hashes)[:DIGITS]}{'-' if voices else ''}{voices}"
 
 
 def published(http_port: int, host: str, model: str) -> str:
@@ -48,14 +53,19 @@ def refuse_another(http_port: int, host: str, model: str, own: str) -> None:
     place, other = f"{in_url(host)}:{http_port}", published(http_port, host, model)
     if not other:
         print(f"the server at {place} does not say which checkpoint it serves; it is used", file=sys.stderr, flush=True)
-    elif other.split()[-1] != own.split()[-1]:
+    elif other.split()[-1].split("-")[0] != own.split()[-1].split("-")[0]:
         raise EnvironmentProblem(
             f"the server at {place} speaks with another checkpoint: {described(other)}, not {described(own)}; stop it, "
             "or choose other ports with --http-port, --grpc-port and --metrics-port"
+        )
+    elif other.split()[-1] != own.split()[-1]:
+        raise EnvironmentProblem(
+            f"the server at {place} speaks with the voices that {described(own)} had when it started; they have "
+            "changed since: start it again"
         )
 
 
 def described(text: str) -> str:
     """Return a label in words: "NAME (HASH)"."""
     name, _, digits = text.rpartition(" ")
-    return f"{name} ({digits})"
+    return f"{name} ({digits.split('-')[0]})"

@@ -66,7 +66,7 @@ def test_what_was_just_built_is_current(build: Path, model: Path) -> None:
 
 
 def test_a_changed_checkpoint_makes_it_stale(build: Path, model: Path) -> None:
-    before = Hashes(build / "x").tree(model, identity.CHECKPOINT_FILES)
+    before = identity.checkpoint_hash(toy_family(), model, Hashes(build / "x"))
     (model / "net.pt").write_bytes(b"trained longer")
     message = rf"{KEY} was built from another checkpoint \(built with {before[:12]}, now .{{12}}\). "
     with pytest.raises(ArtifactError, match=message + COMMAND.format(model=model, build=build)):

@@ -7,8 +7,8 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -44,15 +44,21 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
         server.shutdown()
 
 
-def test_the_label_follows_the_content_and_not_the_voices(tiny_v2: Path, tmp_path: Path) -> None:
+def test_the_label_follows_the_content_of_networks_and_of_voices(tiny_v2: Path, tmp_path: Path) -> None:
     copy = tmp_path / "my voice"
     shutil.copytree(tiny_v2, copy)
-    name, _, digits = label(copy, tmp_path).rpartition(" ")
-    assert name == "my voice" and digits == label(tiny_v2, tmp_path).split()[-1] and len(digits) == 12
+    family = open_family(copy)
+    name, _, digits = label(family, copy, tmp_path).rpartition(" ")
+    assert name == "my voice" and digits == label(open_family(tiny_v2), tiny_v2, tmp_path).split()[-1]
+    networks, voices = digits.split("-")
+    assert len(networks) == len(voices) == 12
     (copy / "spk2info.pt").write_bytes(b"another registry")
-    assert label(copy, tmp_path).endswith(digits)
+    assert label(family, copy, tmp_path).startswith(f"my voice {networks}-")
+    assert not label(family, copy, tmp_path).endswith(voices)
+    (copy / "spk2info.pt").unlink()
+    assert label(family, copy, tmp_path) == f"my voice {networks}"
     (copy / "llm.pt").write_bytes(b"other weights")
-    assert not label(copy, tmp_path).endswith(digits)
+    assert networks not in label(family, copy, tmp_path)
 
 
 def test_a_server_of_the_same_checkpoint_is_used_whatever_its_folder_is_called(
@@ -62,6 +68,17 @@ def test_a_server_of_the_same_checkpoint_is_used_whatever_its_folder_is_called(
     assert published(port, "127.0.0.1", "voice") == "my voice 0123456789ab"
     refuse_another(port, "127.0.0.1", "voice", "other name 0123456789ab")
     assert capsys.readouterr().err == ""
+
+
+def test_a_server_with_other_voices_of_the_checkpoint_is_to_be_started_again(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Config, "said", "my voice 0123456789ab-000000000000")
+    refuse_another(port, "127.0.0.1", "voice", "my voice 0123456789ab-000000000000")
+    for own in ("my voice 0123456789ab-111111111111", "my voice 0123456789ab"):
+        message = r"speaks with the voices that my voice \(0123456789ab\) had when it started; .* start it again"
+        with pytest.raises(EnvironmentProblem, match=message):
+            refuse_another(port, "127.0.0.1", "voice", own)
 
 
 def test_a_server_of_another_checkpoint_is_refused_naming_both(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,11 +100,11 @@ def test_run_refuses_before_the_command(
     port: int, tiny_v2: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     family = open_family(tiny_v2)
-    monkeypatch.setattr(serve, "open_family", lambda _: SimpleNamespace(name="voice", settings=family.settings))
+    monkeypatch.setattr(serve, "open_family", lambda _: replace(family, name="voice"))
     monkeypatch.setattr(Config, "said", "other 0123456789ab")
     ran = tmp_path / "ran"
     options = [str(tiny_v2), "--http-port", str(port), "--build-dir", str(tmp_path), "--run", "touch", str(ran)]
     assert serve.main(options) == 1
     assert "another checkpoint: other (0123456789ab), not " in capsys.readouterr().err and not ran.exists()
-    monkeypatch.setattr(Config, "said", label(tiny_v2, tmp_path))
+    monkeypatch.setattr(Config, "said", label(family, tiny_v2, tmp_path))
     assert serve.main(options) == 0 and ran.exists()

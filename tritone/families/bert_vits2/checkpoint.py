@@ -1,6 +1,8 @@
 """A folder from which a voice is served.
 
 config.json  G_<step>.pth  [bert/<encoder of a language>/]  [emotion.npy, or empty_emo.npy]
+
+`locate.py` finds the first two where published training code puts them.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritone.errors import CheckpointError
+from tritone.checkpoint.files_read import existing, relative, weights
 from tritone.families.bert_vits2.config import BertVits2Config, read_config
 from tritone.families.bert_vits2.emotion import kind_of_file, told_by_weights
-from tritone.families.bert_vits2.emotion_input import own_emotion
+from tritone.families.bert_vits2.emotion_input import OWN_EMOTIONS, own_emotion
+from tritone.families.bert_vits2.locate import config_file, generator_file
 from tritone.families.bert_vits2.voice import Voice
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class BertVits2Checkpoint:
     folder: Path
     config: BertVits2Config
     generator: Path
+    config_file: Path
 
     def load(self) -> Generator:
         """Return the generator in eval mode with the weight norm folded; every call returns the same one."""
@@ -62,31 +66,43 @@ class BertVits2Checkpoint:
                 folders[language] = present[0]
         return folders
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that answers depend on, below the folder: settings, generator, emotion, and the BERT encoders."""
+        generators = weights(self.generator.parent, (self.generator.name,))
+        encoders = (path for encoder in self.bert_folders.values() for path in sorted(encoder.iterdir()))
+        return relative(
+            self.folder,
+            (
+                self.config_file,
+                *generators,
+                *(existing(self.folder, OWN_EMOTIONS)[:1] if self.config.emotion.numbers else ()),
+                *(path for path in encoders if path.is_file() and ENCODER(path.name)),
+            ),
+        )
+
+
+ENCODER = re.compile(
+    r"((config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab|preprocessor_config"
+    r"|processor_config|chat_template)\.json|(vocab|merges)\.txt|.*\.(model|jinja)|(model|pytorch_model)[^/]*\."
+    r"(safetensors|bin)(\.index\.json)?)"
+).fullmatch
+"""Matches the names of files that transformers reads in the folder of an encoder."""
+
 
 def open_checkpoint(folder: Path, generator: Path | None = None) -> BertVits2Checkpoint:
     """Return the checkpoint in `folder`, without reading weights.
 
     Args:
-        generator: the file of weights to use; by default the newest in the folder.
+        generator: the file of weights to use; by default the newest of the one place that has any.
 
     Raises:
         CheckpointError: the generator is missing, or is of another version than config.json says.
         ConfigError: config.json is missing or invalid.
     """
-    config = read_config(folder / "config.json")
     path = generator_file(folder) if generator is None else generator
-    kind = kind_of_file(path)
+    config_path = config_file(folder, path)
+    config, kind = read_config(config_path), kind_of_file(path)
     if kind is not None:
         config = told_by_weights(config, kind, path)
-    return BertVits2Checkpoint(folder, config, path)
-
-
-def generator_file(folder: Path) -> Path:
-    """Return the newest `G_<step>.pth` of the folder; raise CheckpointError if there is none."""
-    steps = {int(match[1]): path for path in folder.glob("G_*.pth") if (match := re.fullmatch(r"G_(\d+)", path.stem))}
-    if not steps:
-        names = ", ".join(sorted(path.name for path in folder.iterdir())[:12]) or "nothing"
-        raise CheckpointError(
-            f"{folder} has no generator: a Bert-VITS2 checkpoint has a G_<step>.pth beside config.json; found {names}"
-        )
-    return steps[max(steps)]
+    return BertVits2Checkpoint(folder, config, path, config_path)

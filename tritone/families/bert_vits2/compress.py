@@ -15,9 +15,9 @@ from pathlib import Path
 
 from tritone.cli.parser import Parser
 from tritone.errors import CheckpointError, TritoneError
-from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.config import read_config
 from tritone.families.bert_vits2.emotion_input import OWN_EMOTIONS
+from tritone.families.bert_vits2.locate import config_file, generator_file
 from tritone.families.bert_vits2.networks.weights import compress
 
 
@@ -32,16 +32,16 @@ def compress_folder(source: Path, target: Path, half: bool = True) -> Path:
         ConfigError: the configuration is missing or invalid.
     """
     path = generator_file(source) if source.is_dir() else source
-    config = path.parent / "config.json"
+    config = config_file(source if source.is_dir() else path.parent, path)
     read_config(config)
     present = sorted(target.glob("G_*.pth")) if target.is_dir() else []
     if present:
         raise CheckpointError(f"{target} already has {present[0].name}; choose another folder, or remove that file")
     target.mkdir(parents=True, exist_ok=True)
-    small = target / path.name
+    small = target / f"{path.stem}.pth"
     compress(path, small, half)
     shutil.copyfile(config, target / config.name)
-    for own in (path.parent / name for name in OWN_EMOTIONS):
+    for own in ((source if source.is_dir() else path.parent) / name for name in OWN_EMOTIONS):
         if own.is_file():
             shutil.copyfile(own, target / own.name)
     return small

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tritone.checkpoint.documents import read_json
+from tritone.checkpoint.notes import note
 from tritone.checkpoint.sizes import HEADS, KERNEL, LAYERS, RATE, WINDOW, Bound, check_fields, shown, whole
 from tritone.errors import ConfigError
 from tritone.families.bert_vits2.contradictions import contradiction
@@ -20,6 +21,7 @@ from tritone.families.bert_vits2.emotion import BY_VERSION, CLUSTERS, UNSAVED, E
 
 BERT_CHANNELS = 1024
 """Width of the features of every BERT encoder, in every version from 2.0 to 2.3."""
+SECTIONS = frozenset(("model", "data", "train", "version"))
 VERSIONS = ("2.0", "2.1", "2.2", "2.3")
 DECODER_KERNEL = 7
 """Width of the decoder's first and last convolution."""
@@ -132,6 +134,10 @@ def read_config(path: Path | str) -> BertVits2Config:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint needs its config.json.")
     document = read_json(path)
+    surplus = sorted(set(document) - SECTIONS) if isinstance(document, Mapping) else []
+    if surplus:
+        note(f"{path}: keys of other programs are not read: {', '.join(surplus)[:400]}")
+        document = {key: value for key, value in document.items() if key in SECTIONS}
     try:
         return parse_config(document)
     except ConfigError as error:
@@ -145,7 +151,7 @@ def parse_config(document: Any) -> BertVits2Config:
     """
     if not isinstance(document, Mapping):
         raise ConfigError(f"expected an object with model, data and train, found {type(document).__name__}.")
-    _known(document, ("model", "data", "train", "version"), "the configuration")
+    _known(document, tuple(SECTIONS), "the configuration")
     train = document.get("train", {})
     if not isinstance(train, Mapping):
         raise ConfigError(f"train is {shown(train)}; expected an object.")
@@ -174,7 +180,20 @@ def parse_section(kind: type[Section], values: Any, name: str) -> Section:
     fields = {item.name: item for item in dataclasses.fields(kind)}  # type: ignore[arg-type]
     _known(values, tuple(fields), name)
     default = kind()
-    return kind(**{key: _typed(value, getattr(default, key), f"{name}.{key}") for key, value in values.items()})
+    given = {key: _ids(value) if f"{name}.{key}" == "data.spk2id" else value for key, value in values.items()}
+    return kind(**{key: _typed(value, getattr(default, key), f"{name}.{key}") for key, value in given.items()})
+
+
+def _ids(value: Any) -> Any:
+    """Return a table of speakers with the rows that are text as numbers; a list of names as a table."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        value = {name: row for row, name in enumerate(value)}
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: int(row) if isinstance(row, str) and row.isascii() and row.isdecimal() and len(row) < 10 else row
+        for name, row in value.items()
+    }
 
 
 def _known(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:

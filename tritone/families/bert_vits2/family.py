@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tritone.calls import never
+from tritone.calls import FilesRead, never
 from tritone.errors import CheckpointError
 from tritone.families.bert_vits2.checkpoint import open_checkpoint
 from tritone.families.bert_vits2.config import BertVits2Config
@@ -40,7 +41,8 @@ def family(model_dir: str | Path, generator: str | Path | None = None) -> Family
         CheckpointError, ConfigError: a file is missing or invalid; the message names it.
     """
     checkpoint = open_checkpoint(Path(model_dir), None if generator is None else Path(generator))
-    return describe(checkpoint.config, checkpoint.load, checkpoint.voice)
+    described = describe(checkpoint.config, checkpoint.load, checkpoint.voice)
+    return replace(described, files=lambda: FilesRead(checkpoint.files))
 
 
 def describe(config: BertVits2Config, load: Callable[[], Generator], voice: Voice) -> Family:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tritone.calls import never
+from tritone.calls import FilesRead, never
+from tritone.checkpoint.files_read import relative
 from tritone.engines.torch_run import TorchRun
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.folder import CosyVoiceCheckpoint
@@ -25,6 +26,7 @@ from tritone.families.cosyvoice.speak.stream import Synthesizer
 from tritone.families.cosyvoice.speak.text import TextFrontend
 from tritone.families.cosyvoice.vocoder.stages import vocoder_stages
 from tritone.families.cosyvoice.voices.services import services
+from tritone.families.cosyvoice.voices.speaker_file import find_file
 from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.lm.description import CausalLm, StageLm
 from tritone.lm.protocols import SpeechLm
@@ -151,6 +153,7 @@ def family(model_dir: str | Path) -> Family:
         services=services(),
         synthesize_pieces=speak_arriving if takes_pieces(front) else None,
         kept=lambda: (len(voices.prompts), voices.prompts.total_bytes),
+        files=lambda: FilesRead(checkpoint.files, relative(folder, filter(None, [find_file(folder)]))),
     )
 
 

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tritone.families.moss_ttsd.config import CODEC_WEIGHTS, MossConfig, first_present, read_config
+from tritone.checkpoint.files_read import TEXT_TOKENIZER, existing, relative, weights
+from tritone.checkpoint.shards import index_files, network_files
+from tritone.families.moss_ttsd.codec.checkpoint import codec_files
+from tritone.families.moss_ttsd.config import CODEC_WEIGHTS, CODEC_YAMLS, MossConfig, first_present, read_config
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,22 @@ class MossCheckpoint:
 
     folder: Path
     config: MossConfig
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that answers depend on, below the folder: settings, tokenizer, language model and codec."""
+        folder = self.folder
+        codec = first_present(folder, CODEC_WEIGHTS, "the codec's weights")
+        return relative(
+            folder,
+            (
+                *existing(folder, ("config.json", "generation_config.json", "tokenizer.json", *TEXT_TOKENIZER)),
+                first_present(folder, CODEC_YAMLS, "the codec's configuration"),
+                *(weights(folder, (file.name for file in network_files(folder)))),
+                *index_files(folder),
+                *((*codec_files(codec), *index_files(codec)) if codec.is_dir() else weights(folder, (codec.name,))),
+            ),
+        )
 
     def load_lm(self, dtype: torch.dtype | None = None, attention: str = "eager") -> AsteroidLM:
         """Return the language model, by default in float32, with the attention that can be exported."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.calls import never
+from tritone.calls import FilesRead, never
 from tritone.errors import CheckpointError
 from tritone.families.moss_ttsd.checkpoint import open_checkpoint
 from tritone.families.moss_ttsd.codec.config import released
@@ -68,6 +68,7 @@ def family(model_dir: str | Path, dtype: str = "", attention: str = "", device: 
         synthesize=speak,
         hosts=host_steps,
         settings={"sample_rate": config.codec.sample_rate, "speakers": ()},
+        files=lambda: FilesRead(checkpoint.files),
     )
 
 

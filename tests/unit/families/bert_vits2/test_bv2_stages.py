@@ -21,9 +21,9 @@ from tritone.build.targets import Selection
 from tritone.catalog import KINDS, open_family, published_family
 from tritone.engines.torch import torch_call
 from tritone.errors import CheckpointError, ConfigError
-from tritone.families.bert_vits2.checkpoint import generator_file
 from tritone.families.bert_vits2.compress import main as compress
 from tritone.families.bert_vits2.family import family
+from tritone.families.bert_vits2.locate import generator_file
 from tritone.families.bert_vits2.networks.stage_modules import Waveform
 from tritone.load import load_model
 from tritone.nn.weight_norm import fold_weight_norm
@@ -133,9 +133,9 @@ def test_compressed_it_speaks_the_same_and_is_half_the_size(folder: Path, tmp_pa
 
 def test_the_generator_is_part_of_the_checkpoints_identity(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path / "tiny")
-    before = identity.checkpoint_hash(folder, hashes.Hashes(tmp_path / "a.json"))
+    before = identity.checkpoint_hash(family(folder), folder, hashes.Hashes(tmp_path / "a.json"))
     (folder / "G_300.pth").write_bytes(b"another")
-    assert identity.checkpoint_hash(folder, hashes.Hashes(tmp_path / "b.json")) != before
+    assert identity.checkpoint_hash(family(folder), folder, hashes.Hashes(tmp_path / "b.json")) != before
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tritone.checkpoint.beside import present
 from tritone.checkpoint.documents import YAML_BYTES, read_object, read_text
+from tritone.checkpoint.files_read import TEXT_TOKENIZER, existing, networks, relative, weights
 from tritone.checkpoint.sizes import check_transformer
 from tritone.errors import CheckpointError
 from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_yaml
@@ -36,6 +37,7 @@ STATES = {
 """The networks, and the first parts of their keys in any version."""
 SPEAKERS = "spk2info.pt"
 SPEAKER_EMBEDDER = "campplus.onnx"
+WHISPER_VOCABULARY = "multilingual.tiktoken"
 SPEECH_TOKENIZER = "speech_tokenizer_v2.onnx"
 
 
@@ -74,6 +76,16 @@ class CosyVoiceCheckpoint:
     def state(self, name: str, widen: bool = True) -> dict[str, Tensor]:
         """Return the state_dict of "llm", "flow" or "hift", by default in float32."""
         return load_state(self.dir, name, widen)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that answers depend on, below the folder: settings, weights, recording networks, tokenizer."""
+        version = self.config.version
+        found = existing(self.dir, (version.yaml, *version.files, WHISPER_VOCABULARY))
+        found += weights(self.dir, (f"{name}.pt" for name in STATES))
+        found += networks(self.dir, (SPEAKER_EMBEDDER, version.speech_tokenizer))
+        found += existing(self.dir / BACKBONE, TEXT_TOKENIZER)
+        return relative(self.dir, found)
 
     @property
     def backbone(self) -> dict[str, Any]:
