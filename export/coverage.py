@@ -106,7 +106,7 @@ def missing(entry: Mapping[str, Any] | None, wanted: Mapping[str, Any], quick: b
 
 def jobs(family: Family, args: argparse.Namespace, chosen: Selection, hashes: Hashes, known: Any) -> Iterator[Job]:
     """Yield the jobs of one family, each with its reason."""
-    hashed = checkpoint_hash(args.model_dir, hashes)
+    hashed = checkpoint_hash(family, args.model_dir, hashes)
     rebuilt = set()
     for artifact in everything(family, chosen):
         current = identity(artifact, family, hashed)

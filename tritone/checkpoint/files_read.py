@@ -1,4 +1,4 @@
-"""Which files of a folder a family reads, for the identity of the checkpoint. Standard library only."""
+"""Lists of the files of a folder that a family reads, for the identity of the checkpoint. Standard library only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEXT_TOKENIZER = ("vocab.json", "merges.txt", "tokenizer_config.json", "added_to
 
 
 def existing(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Return those of the files that exist."""
+    """Return the files that exist."""
     return [path for name in names if (path := folder / name).is_file()]
 
 
@@ -24,7 +24,7 @@ def weights(folder: Path, names: Iterable[str]) -> list[Path]:
 
 
 def networks(folder: Path, names: Iterable[str]) -> list[Path]:
-    """Return those of the ONNX files that exist, each with the files in which it keeps weights."""
+    """Return the ONNX files that exist, each with the files in which it keeps weights."""
     files = existing(folder, names)
     return [part for file in files for part in (file, *existing(file.parent, data_files(file)))]
 

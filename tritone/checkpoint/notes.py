@@ -1,4 +1,4 @@
-"""What the reader of a checkpoint tells its user, each line once in a process. Standard library only."""
+"""Notes of the readers of checkpoints to their user, each said once in a process. Standard library only."""
 
 from __future__ import annotations
 

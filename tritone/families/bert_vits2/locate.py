@@ -1,4 +1,4 @@
-"""Where a folder has its generator and its configuration: beside each other, or where published training puts them.
+"""Finds the generator and the configuration of a folder: beside each other, or where published training puts them.
 
 config.json                       G_<step>.pth              a folder made for serving
 configs/config.json, config.json  models/G_<step>.pth       Data/<name> of versions 2.0 to 2.3
