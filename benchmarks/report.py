@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import html
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;text-align:right}
@@ -39,8 +43,8 @@ def write_report(
         figure: a matplotlib Figure, or None.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    today, about = datetime.date.today().isoformat(), machine()
-    record = {"title": title, "date": today, "machine": about, "results": data}
+    origin, about = stamp(), machine()
+    record = {"title": title, **origin, "machine": about, "results": data}
     (folder / f"{name}.json").write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title><style>{STYLE}</style>"]
     parts.append(f"<h1>{html.escape(title)}</h1>")
@@ -49,20 +53,22 @@ def write_report(
         parts.append(f'<img src="{name}.png" alt="{html.escape(title)}">')
     parts += [_table(table) for table in tables]
     words = html.escape(", ".join(f"{key} {value}" for key, value in about.items()))
-    parts.append(f'<p><small>{today}; {words}; numbers in <a href="{name}.json">{name}.json</a>')
+    parts.append(f"<p><code>{html.escape(origin['command'])}</code>")
+    parts.append(f'<p><small>{origin["date"]}; {words}; numbers in <a href="{name}.json">{name}.json</a>')
     page = folder / f"{name}.html"
     page.write_text("\n".join(parts) + "\n")
     return page
 
 
 def machine() -> dict[str, str | int | float]:
-    """Return the conditions of a measurement: processor, cores, load of the machine, versions, commit."""
+    """Return the conditions of a measurement: processor, cores, load of the machine, versions, commit, nano voice."""
     found: dict[str, str | int | float] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "load_average": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "commit": _commit(),
+        "voice": voice(),
     }
     for package in ("onnxruntime", "torch", "pocketsphinx"):
         try:
@@ -70,6 +76,21 @@ def machine() -> dict[str, str | int | float]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def stamp() -> dict[str, str]:
+    """Return today's date and the command line of this process, its script's path as seen from the checkout."""
+    words = [sys.argv[0].removeprefix(f"{ROOT}{os.sep}"), *sys.argv[1:]]
+    return {"date": datetime.date.today().isoformat(), "command": f"python {shlex.join(words)}"}
+
+
+def voice(checkpoint: Path = ROOT / "checkpoints" / "nano") -> str:
+    """Return eight hexadecimal digits that stand for the content of the voice in this checkout."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in checkpoint.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(checkpoint)}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:8]
 
 
 def new_figure(width: float = 9.0, height: float = 4.0, columns: int = 1) -> tuple[Any, Any]:
@@ -103,9 +124,8 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    root = Path(__file__).resolve().parents[1]
     try:
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     except FileNotFoundError:
         return "unknown"
     return found.stdout.strip() or "unknown"

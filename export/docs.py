@@ -1,10 +1,11 @@
 """Write the generated tables of the documentation: `python export/docs.py [--check]`.
 
-README.md        models, formats and targets, between two marker lines
+README.md        models, formats and targets, and measured figures, each between two marker lines
 docs/tables.md   requests, responses, stages and axes of every family, the whole file
 docs/coverage.md what was built and compared, the whole file
 
-They are made from the code's own descriptions and from the records of `python export/coverage.py`.
+They are made from the code's own descriptions and from committed results: those of `python export/coverage.py` and
+those of the benchmarks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import figures
 from export.recorded import pages, record_of, summary
 from tritone.build import artifacts, targets
 from tritone.build.artifacts import Artifact
@@ -27,6 +29,7 @@ from tritone.stage import Family, Stage, Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- table: python export/docs.py -->", "<!-- end of table -->"
+FIGURES_BEGIN, FIGURES_END = "<!-- figures: python export/docs.py -->", "<!-- end of figures -->"
 NAMES = {
     "torchscript": "TorchScript",
     "onnx": "ONNX",
@@ -140,15 +143,21 @@ def markdown(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
+def between(page: str, begin: str, end: str, table: str) -> str:
+    """Return the page with the table in place of what stands between two marker lines."""
+    head, rest = page.split(begin)
+    return f"{head}{begin}\n{table}\n{end}{rest.split(end)[1]}"
+
+
 def main() -> int:
     """Write the tables; with --check, return 1 when a file differs from them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare without writing")
     args = parser.parse_args()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    head, rest = readme.split(BEGIN)
+    readme = between(readme, BEGIN, END, coverage())
     files = {
-        ROOT / "README.md": f"{head}{BEGIN}\n{coverage()}\n{END}{rest.split(END)[1]}",
+        ROOT / "README.md": between(readme, FIGURES_BEGIN, FIGURES_END, figures.table()),
         ROOT / "docs" / "tables.md": tables(),
         ROOT / "docs" / "coverage.md": pages(published_family(kind).name for kind in KINDS),
     }

@@ -5,7 +5,10 @@ Helpers are imported inside the fixtures, so that the tests of one family need n
 
 from __future__ import annotations
 
+import shutil
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +62,18 @@ def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from support.tiny_checkpoints import write_tiny
 
     return write_tiny(tmp_path_factory.mktemp("checkpoints") / "tiny_v3", 3)
+
+
+@pytest.fixture(scope="session")
+def complete(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """Return a version's tiny checkpoint with a tokenizer for recordings as well; read-only by agreement."""
+    from support.tiny_checkpoints import write_speech_tokenizer
+
+    @cache
+    def folder(version: int) -> Path:
+        directory = tmp_path_factory.mktemp("complete") / f"tiny-v{version}"
+        shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), directory)
+        write_speech_tokenizer(directory / f"speech_tokenizer_v{version}.onnx")
+        return directory
+
+    return folder

@@ -22,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.report import stamp
 from tritone.build.layout import plan_key, stage_key
 from tritone.build.targets import PRECISIONS, check
 from tritone.errors import ArtifactError, TritoneError
@@ -147,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     sizes = {axis.name: [axis.lo, axis.opt, axis.hi] for axis in stage.axes}
     found = {"stage": args.stage, "profile": sizes, "cores": os.cpu_count(), "load": os.getloadavg(), "limits": LIMITS}
     found["steps"] = rows
-    args.json.write_text(json.dumps(found, indent=1) + "\n")
+    args.json.write_text(json.dumps(stamp() | found, indent=1) + "\n")
     for problem in too_much(rows):
         print(f"error: {problem}", file=sys.stderr)
     return 1 if too_much(rows) else 0

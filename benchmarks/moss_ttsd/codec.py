@@ -25,6 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from benchmarks.report import stamp
 from tritone.build.layout import stage_path
 from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
@@ -124,7 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{direction} {SECONDS[direction]} s, CPU seconds: {row}, times as fast: {times}", flush=True)
         kept = json.loads(args.json.read_text(encoding="utf-8")) if args.json.is_file() else {}
         facts = {"sample_rate": args.rate, "cores": os.cpu_count(), "load": os.getloadavg()}
-        found = kept | {direction: facts | row | {"times_as_fast": times, "wanted": TIMES[direction]}}
+        found = kept | stamp() | {direction: facts | row | {"times_as_fast": times, "wanted": TIMES[direction]}}
         args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         slow += [direction] if times["onnxruntime"] < TIMES[direction] else []
     for name in slow:

@@ -27,6 +27,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.memory import PeakMemory
+from benchmarks.report import stamp
 from benchmarks.timing import Utterance, summarise
 from tritone.families.moss_ttsd.lm.config import RELEASED
 
@@ -153,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
                     )
             found |= memory.result()
     facts = {"layers": args.layers, "seconds": args.seconds, "cores": os.cpu_count(), "load": os.getloadavg()}
-    args.json.write_text(json.dumps(facts | found, indent=1) + "\n", encoding="utf-8")
+    args.json.write_text(json.dumps(stamp() | facts | found, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=1))
     return 0
 

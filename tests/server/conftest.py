@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,40 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+def checkpoint(complete: Callable[[int], Path]) -> Path:
     """The nano voice, or where it is not there yet the tiny checkpoint with a tokenizer for reference audio."""
     if (NANO / "cosyvoice2.yaml").is_file():
         return NANO
-    folder = tmp_path_factory.mktemp("served") / "tiny"
-    shutil.copytree(request.getfixturevalue("tiny_v2"), folder)
-    write_speech_tokenizer(folder / "speech_tokenizer_v2.onnx")
-    return folder
-
-
-def write_speech_tokenizer(path: Path) -> None:
-    """A tokenizer with the published inputs and outputs: every fourth frame's first feature, scaled to an id."""
-    import onnx
-    from onnx import TensorProto as T
-    from onnx import helper as h
-
-    nodes = [
-        h.make_node("Slice", ["feats", "zeros", "ends", "axes", "steps"], ["picked"]),
-        h.make_node("ReduceMean", ["picked", "channel"], ["mean"], keepdims=0),
-        h.make_node("Sigmoid", ["mean"], ["unit"]),
-        h.make_node("Mul", ["unit", "codes"], ["scaled"]),
-        h.make_node("Cast", ["scaled"], ["indices"], to=T.INT32),
-    ]
-    constants = {"zeros": [0], "ends": [1 << 30], "axes": [2], "steps": [4], "channel": [1]}
-    weights = [h.make_tensor(name, T.INT64, [1], value) for name, value in constants.items()]
-    weights.append(h.make_tensor("codes", T.FLOAT, [], [60.0]))
-    graph = h.make_graph(
-        nodes,
-        "tokenizer",
-        [h.make_tensor_value_info("feats", T.FLOAT, [1, 128, "t"]), h.make_tensor_value_info("n", T.INT32, [1])],
-        [h.make_tensor_value_info("indices", T.INT32, [1, "tokens"])],
-        weights,
-    )
-    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 18)], ir_version=10), path)
+    return complete(2)
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from server.conftest import lm_tokens, text, write_speech_tokenizer
+from server.conftest import lm_tokens, text
 from server.test_versions import recording, tensors
+from support.exports import exported
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
@@ -34,9 +34,8 @@ from tritone.families.cosyvoice.voices.speakers import read_voices
 from tritone.families.cosyvoice.voices.voice import Voice
 from tritone.lm.genai import genai_llm
 from tritone.lm.sampling import seeded_draw
-from tritone.serve import export_if_needed
 from tritone.server.repository import render, write
-from tritone.supervisor.launch import ROOT, Server
+from tritone.supervisor.launch import Server
 from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
@@ -59,14 +58,13 @@ class Served:
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=lambda version: f"cosyvoice{version}")
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(
+    request: pytest.FixtureRequest, complete: Callable[[int], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
     version = request.param
     home = tmp_path_factory.mktemp("pieces")
-    folder, build = home / f"tiny-v{version}", ROOT / "build" / f"tests-tiny-v{version}"
-    shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), folder)
-    write_speech_tokenizer(folder / f"speech_tokenizer_v{version}.onnx")
-    family = open_family(folder)
-    export_if_needed(family, folder, build)
+    folder = complete(version)
+    family, build = open_family(folder), exported(folder, f"tests-tiny-v{version}")
     (home / "overrides").mkdir()
     (home / "overrides" / f"{family.name}_stream.pbtxt").write_text(LIMITS)
     write(render(family, "cpu", home / "overrides"), home / "repository")

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import queue
-import shutil
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from server.conftest import text, write_speech_tokenizer
+from server.conftest import text
+from support.exports import exported
 from support.published_client import speak
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from tritone.serve import check, parse, start
-from tritone.supervisor.launch import ROOT
 from tritone.supervisor.locate import free_ports
 from tritone.supervisor.service import Service
 
@@ -27,15 +27,13 @@ Inputs = dict[str, tuple[np.ndarray, str]]
 
 
 @pytest.fixture(scope="module", params=[1, 2, 3], ids=lambda version: f"cosyvoice{version}")
-def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Service]]:
+def served(request: pytest.FixtureRequest, complete: Callable[[int], Path]) -> Iterator[tuple[int, Service]]:
     """The version and its running server, which has spoken once through each entry."""
     version = request.param
-    folder = tmp_path_factory.mktemp("served") / f"tiny-v{version}"
-    shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), folder)
-    write_speech_tokenizer(folder / f"speech_tokenizer_v{version}.onnx")
+    folder = complete(version)
     ports = free_ports()
     options = [f"--{name}-port={port}" for name, port in vars(ports).items()]
-    build = ROOT / "build" / f"tests-tiny-v{version}"
+    build = exported(folder, f"tests-tiny-v{version}")
     family, server = start(parse([str(folder), "--streams=16", f"--build-dir={build}", "--threads=1", *options]))
     with server:
         check(family, ports.http)

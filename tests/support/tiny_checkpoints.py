@@ -32,3 +32,29 @@ def write_networks(directory: Path, version: int) -> Path:
     voices = {name: {"embedding": torch.from_numpy(rng.standard_normal((1, 192), np.float32))} for name in ("a", "b")}
     torch.save(voices, directory / "spk2info.pt")
     return directory
+
+
+def write_speech_tokenizer(path: Path) -> None:
+    """Write a tokenizer with the published inputs and outputs: every fourth frame's first feature, scaled to an id."""
+    import onnx
+    from onnx import TensorProto as T
+    from onnx import helper as h
+
+    nodes = [
+        h.make_node("Slice", ["feats", "zeros", "ends", "axes", "steps"], ["picked"]),
+        h.make_node("ReduceMean", ["picked", "channel"], ["mean"], keepdims=0),
+        h.make_node("Sigmoid", ["mean"], ["unit"]),
+        h.make_node("Mul", ["unit", "codes"], ["scaled"]),
+        h.make_node("Cast", ["scaled"], ["indices"], to=T.INT32),
+    ]
+    constants = {"zeros": [0], "ends": [1 << 30], "axes": [2], "steps": [4], "channel": [1]}
+    weights = [h.make_tensor(name, T.INT64, [1], value) for name, value in constants.items()]
+    weights.append(h.make_tensor("codes", T.FLOAT, [], [60.0]))
+    graph = h.make_graph(
+        nodes,
+        "tokenizer",
+        [h.make_tensor_value_info("feats", T.FLOAT, [1, 128, "t"]), h.make_tensor_value_info("n", T.INT32, [1])],
+        [h.make_tensor_value_info("indices", T.INT32, [1, "tokens"])],
+        weights,
+    )
+    onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 18)], ir_version=10), path)

@@ -87,6 +87,14 @@ def warmup_cosine(warmup: float = 0.02, floor: float = 0.02) -> Callable[[float]
     return factor
 
 
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16")
+"""Names that torch gives to a CPU's instructions for bfloat16; the last one is Arm's."""
+
+
 def autocast(device: torch.device, enabled: bool = True) -> contextlib.AbstractContextManager[Any]:
-    """Return a bfloat16 autocast on `device`; its exponent range is float32's, so no loss scaling is needed."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    """Return a bfloat16 autocast on `device`; its exponent range is float32's, so no loss scaling is needed.
+
+    A CPU without instructions for bfloat16 computes in float32: converting back and forth takes many times as long.
+    """
+    able = device.type != "cpu" or any(torch.cpu.get_capabilities().get(name) for name in BFLOAT16_INSTRUCTIONS)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and able)

@@ -218,7 +218,7 @@ def build(args: argparse.Namespace) -> Run:
 
     return Run(
         "lm", {"lm": lm, "codes": codes}, optimizers, batches, step, evaluate, "loss", device=device,
-        max_steps=20 if args.smoke else 6000, schedulers=dict.fromkeys(optimizers, warmup_cosine()),
+        max_steps=5 if args.smoke else 6000, schedulers=dict.fromkeys(optimizers, warmup_cosine()),
         utterances=lambda epoch, number: corpus.names(row for rows in plan(epoch)[number] for row in rows),
     )  # fmt: skip
 

@@ -135,11 +135,11 @@ class Supervisor:
             broken = [problem for problem in problems if problem.model == model]
             self._front.unready(broken[0].reason, model)
             self._say(f"{broken[0].reason}; {model} is loaded again")
-            self._pause(model)
             for problem in broken:
                 if problem.process is not None:
                     kill(problem.process)
             self._watch.forget(model)
+            self._pause(model)
             try:
                 self._server.reload(model, LOAD_SECONDS)
             except TritoneError as error:

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 
 from tritone.supervisor.processes import DEAD_STATES, STOPPED_STATES, ModelProcess, Stat, ending, model_processes, stat
 
-STOPPED_SECONDS = 1.0
-"""Seconds after which a stopped process counts as stuck: Triton gives up a model that is silent for one second."""
+STOPPED_SECONDS = 0.5
+"""Seconds after which a stopped process counts as stuck.
+
+Triton gives up a model that is silent for one second, and may crash at an answer that comes later; the process must
+have been ended by then.
+"""
 STILL_SECONDS = 6.0
 """Seconds without an answer and without any work after which requests count as stuck."""
 IDLE_TICKS = 2

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from server.conftest import write_speech_tokenizer
+from support.exports import exported
 from support.front_helpers import hearing, recorded, recording, text
 
-from tritone.build.layout import llm_path, stage_path
 from tritone.engines.onnx import onnx_call
 from tritone.engines.torch import torch_call
 from tritone.errors import InvalidRequest
-from tritone.export.to_genai import export_llm
-from tritone.export.to_onnx import export_stage, link_ready_made
 from tritone.families.cosyvoice.family import family
 from tritone.families.cosyvoice.lm.v2.session import TorchSession
 from tritone.lm.description import StageLm
@@ -42,13 +39,8 @@ REQUESTS: dict[str, Arrays] = {
 
 
 @pytest.fixture(scope="module")
-def checkpoints(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
-    folders = {}
-    for version in VERSIONS:
-        folders[version] = tmp_path_factory.mktemp("speaking") / f"v{version}"
-        shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), folders[version])
-        write_speech_tokenizer(folders[version] / f"speech_tokenizer_v{version}.onnx")
-    return folders
+def checkpoints(complete: Callable[[int], Path]) -> dict[int, Path]:
+    return {version: complete(version) for version in VERSIONS}
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +49,8 @@ def on_torch(checkpoints: dict[int, Path]) -> dict[int, Speaker]:
 
 
 @pytest.fixture(scope="module")
-def on_onnx(checkpoints: dict[int, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[int, Speaker]:
-    build = tmp_path_factory.mktemp("built")
-    return {version: exported(folder, build / f"v{version}") for version, folder in checkpoints.items()}
+def on_onnx(checkpoints: dict[int, Path]) -> dict[int, Speaker]:
+    return {version: with_files(folder, version) for version, folder in checkpoints.items()}
 
 
 def with_torch(model: Family, version: int) -> Speaker:
@@ -77,19 +68,12 @@ def with_torch(model: Family, version: int) -> Speaker:
     return model, call, LogitsLm(lambda _: TorchSession(lm))
 
 
-def exported(folder: Path, build: Path) -> Speaker:
+def with_files(folder: Path, version: int) -> Speaker:
     """Return everything as files: what a server runs."""
-    model = family(folder)
-    for stage in model.stages:
-        if stage.build is None:
-            link_ready_made(stage, folder, stage_path(build, stage.name))
-        else:
-            export_stage(stage, stage_path(build, stage.name))
+    model, build = family(folder), exported(folder, f"tests-tiny-v{version}")
     call = onnx_call(build, model.stages)
     if isinstance(model.lm, StageLm):
         return model, call, model.lm.open(call)
-    assert model.causal_lm
-    export_llm(model.causal_lm, llm_path(build, "int8"), "int8")
     return model, call, genai_llm(build)
 
 

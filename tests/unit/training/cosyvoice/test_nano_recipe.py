@@ -72,7 +72,7 @@ def test_the_directory_is_complete_and_loads_strictly(smoke: Path) -> None:
     assert [node.name for node in session.get_inputs()] == ["input"]
     assert session.run(None, {"input": np.zeros((1, 77, 80), np.float32)})[0].shape == (1, 192)
     card = (checkpoint.dir / "MODEL_CARD.md").read_text()
-    assert "| all | 60 |" in card and "| language model (phones to speech tokens) | 20 |" in card
+    assert "| all | 60 |" in card and "| language model (phones to speech tokens) | 5 |" in card
 
 
 @needs_flite
