@@ -20,7 +20,7 @@ EXTRAS = {
 
 
 def sentence(error: ModuleNotFoundError) -> str:
-    """Return what is missing and what to run, or "" if the module is none of a known package."""
+    """Return a sentence on the missing package and what to run, or "" if the module is in no known package."""
     module = (error.name or "").partition(".")[0]
     extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
     if extra is None:

@@ -42,7 +42,7 @@ def read_json_lines(path: Path, example: str, kind: type[TritoneError] = ConfigE
             its lines is an object, or its lines together are one JSON value.
     """
     if not path.is_file():
-        raise kind(f"{path} does not exist or is no file; give a file with one JSON object on each line")
+        raise kind(f"{path} is missing or not a file; give a file with one JSON object on each line")
     text = read_text(path, VOCABULARY, kind)
     lines = [JsonLine(number, _object(line)) for number, line in numbered(text)]
     if not lines:

@@ -62,5 +62,5 @@ def test_what_is_no_jsonl_file(tmp_path: Path, data: bytes, message: str) -> Non
 
 def test_what_is_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(CheckpointError, match="does not exist or is no file; give a file with one JSON object"):
+        with pytest.raises(CheckpointError, match="is missing or not a file; give a file with one JSON object"):
             read_json_lines(path, EXAMPLE, CheckpointError)

@@ -131,7 +131,7 @@ def test_a_file_of_good_lines_is_a_success_and_none_is_an_error(
 ) -> None:
     path, out = tmp_path / "in.jsonl", tmp_path / "out"
     arguments = [str(path), "--checkpoint", str(folder), "--out", str(out)]
-    assert batch.main(arguments) == 1 and "in.jsonl does not exist or is no file" in capsys.readouterr().err
+    assert batch.main(arguments) == 1 and "in.jsonl is missing or not a file" in capsys.readouterr().err
     path.write_text("\n")
     assert batch.main(arguments) == 1 and "in.jsonl is empty; write one JSON object" in capsys.readouterr().err
     said = '{"text": "[S1]Hello\u2028there.", "max_seconds": 0.5}'
