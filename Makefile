@@ -67,7 +67,7 @@ train: $(VENV)/.test flite fortunes ## the nano voice from nothing, hours on two
 	$(PY) -m training cosyvoice --data data/nano --out "$$CHECKPOINT" --exclude benchmarks/harvard.txt
 
 bench: $(VENV)/.test libpython flite libb64 ## word error rate, load and streaming cost of a server of its own
-	$(PY) -m tritone.serve "$$CHECKPOINT" --target cpu $(PORTS) --run sh -c \
+	$(PY) -m tritone.serve "$$CHECKPOINT" --streams=8 --target cpu $(PORTS) --run sh -c \
 		'$(PY) benchmarks/quality.py --url 127.0.0.1:$(GRPC_PORT) && \
 		$(PY) benchmarks/load.py --url 127.0.0.1:$(GRPC_PORT) --pid $$PPID'
 	$(PY) benchmarks/cosyvoice/streaming.py "$$CHECKPOINT"
