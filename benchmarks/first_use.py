@@ -51,13 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         clone = Path(temporary) / "tritone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         first, second = (spoken(clone, Path(temporary) / f"{name}.wav") for name in ("first", "second"))
-        data = {
+        data: dict[str, float] = {
             "first_s": round(first, 1),
             "second_s": round(second, 1),
             "environment_gb": round(size(clone / ".venv") / 1e9, 2),
             "export_mb": round(size(clone / "build") / 1e6),
         }
-    rows = [
+    rows: list[list[str | float]] = [
         ["make say in a fresh clone, s", data["first_s"]],
         ["make say again, s", data["second_s"]],
         ["size of .venv, GB", data["environment_gb"]],
