@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from tritone.errors import ConfigError, InvalidRequest
+from tritone.text.reading.plain import plain_text
 
 SYSTEM = (
     "You are a speech synthesizer that generates natural, realistic, and human-like conversational audio from "
@@ -15,6 +16,19 @@ SYSTEM = (
 SPEAKERS = {"[S1]": "<speaker1>", "[S2]": "<speaker2>"}
 
 _TAG = re.compile(r"(\[S\d+\])")
+_NAME = r"(?:s|speaker|spk|说话人|發言人|发言人|角色|話者)[\s_-]*0*(\d+|one|two)"
+_OPENED, _CLOSED = "[\\[［【〔{｛<＜]", "[\\]］】〕}｝>＞]"
+_TURN = r"(?:(?<![^\n])|(?<=[。！？.!?…”\"」』])[ \t]*)"
+_SPELLINGS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"{_OPENED}\s*{_NAME}\s*[:：]?\s*{_CLOSED}(?:\s*[:：])?",
+        rf"{_TURN}[ \t]*[(（]\s*{_NAME}\s*[)）](?:\s*[:：])?",
+        rf"(?<![A-Za-z0-9\[]){_NAME}\s*[:：](?!\d\d)",
+        rf"{_TURN}[ \t]*{_OPENED}\s*(\d+)\s*{_CLOSED}",
+    )
+)
+"""Other ways to write a speaker's tag: [s1], 【S1】, [S 1], (S1), S1:, Speaker 1:, [1]."""
 _DROPPED = str.maketrans("", "", '【】《》（）『』「」"“”-_～~')
 _CJK_LAUGH = re.compile(r"哈{2,}")
 _LAUGH = re.compile(r"\bha(?:\s*ha)+\b", re.IGNORECASE)
@@ -39,6 +53,19 @@ CLEANINGS = {
 """The text cleaning of each release of the model."""
 
 
+def dialogue_text(text: str) -> str:
+    """Return the dialogue in plain characters, with the tags of its speakers as the models know them: [S1] and [S2]."""
+    text = plain_text(text)
+    for spelling in _SPELLINGS:
+        text = spelling.sub(_tag, text)
+    return text
+
+
+def _tag(match: re.Match[str]) -> str:
+    number = match[1].lower()
+    return f"[S{ {'one': 1, 'two': 2}.get(number) or int(number) }]"
+
+
 def normalize(text: str, release: str = "0.7") -> str:
     """Return the text as that release's models were trained on it, with tags such as [S1], one for each turn."""
     if release not in CLEANINGS:
@@ -46,6 +73,7 @@ def normalize(text: str, release: str = "0.7") -> str:
             f"text of release {release!r} is unknown; the supported releases are {' and '.join(CLEANINGS)}"
         )
     cleaning = CLEANINGS[release]
+    text = dialogue_text(text)
     text = re.sub(r"\[(\d+)\]", r"[S\1]", text).replace("\n", " ")
     text = text.translate(_DROPPED).replace("‘", "'").replace("’", "'")
     if not cleaning.keeps_brackets:
@@ -74,17 +102,20 @@ def _clean(words: str, cleaning: Cleaning) -> str:
     return words[:-1].replace("。", "，") + words[-1:]
 
 
-def check_dialogue(text: str, field: str = "target_text") -> None:
-    """Raise InvalidRequest for a dialogue without words, or with an unknown speaker."""
+def check_dialogue(text: str, field: str = "target_text") -> str:
+    """Return the dialogue as `dialogue_text` does; InvalidRequest if it has no words, or an unknown speaker."""
+    text = dialogue_text(text)
     unknown = sorted({tag for tag in _TAG.findall(text) if tag not in SPEAKERS})
     if unknown:
         raise InvalidRequest(field, f"names {', '.join(unknown)}; the models know {' and '.join(SPEAKERS)}")
     if not re.search(r"\w", _TAG.sub("", text)):
         raise InvalidRequest(field, "has nothing to say; write a dialogue such as '[S1]Hello. [S2]Hi.'")
+    return text
 
 
 def prompt_text(text: str) -> str:
     """Return the text of the prompt: the instruction and the tagged dialogue between their markers."""
+    text = dialogue_text(text)
     for tag, marker in SPEAKERS.items():
         text = text.replace(tag, marker)
     return f"<|begin_of_style|>{SYSTEM}<|end_of_style|>\n<|begin_of_text|>{text}<|end_of_text|>\n<|begin_of_speech|>"

@@ -63,8 +63,7 @@ def prepare(call: Call, request: Arrays, config: MossConfig, tokenizer: Dialogue
     """Return the prompt and controls of one request; InvalidRequest names the field at fault."""
     check_known(request, REQUEST)
     lm = config.lm
-    text = read_text(request, "target_text", LONGEST_TEXT)
-    check_dialogue(text)
+    text = check_dialogue(read_text(request, "target_text", LONGEST_TEXT))
     transcript, wav = read_references(request)
     release = read_text(request, "normalize")
     if release and release not in CLEANINGS:
@@ -105,9 +104,8 @@ def read_references(request: Arrays) -> tuple[str, np.ndarray | None]:
         )
     if not first:
         return "", None
-    for name, text in zip(("", "_2"), texts, strict=True):
-        if text:
-            check_dialogue(text, f"reference_text{name}")
+    fields = ("reference_text", "reference_text_2")
+    texts = [text and check_dialogue(text, field) for field, text in zip(fields, texts, strict=True)]
     if not second:
         return texts[0], read_sound(request, "reference_wav")
     tagged = [text if "[S" in text else f"[S{n}]{text}" for n, text in enumerate(texts, 1)]
