@@ -24,7 +24,7 @@ _COMPARED = "比分|比例|比值|配比|大比分|总比分|以|比率|长宽�
 _DASH = "[-~～–—〜]"
 _OPERATORS = r"+\-×÷*/xX"
 _SUM = re.compile(
-    rf"(?<![\d.A-Za-z])-?{NUMBER}[²³]?(?:\s*[{_OPERATORS}]\s*{NUMBER}[²³]?)*\s*[=≈≠]\s*-?{NUMBER}[²³]?(?![\d.])"
+    rf"(?<![\d.A-Za-z])-?{NUMBER}[²³]?(?:\s*[{_OPERATORS}]\s*{NUMBER}[²³]?){{0,12}}\s*[=≈≠]\s*-?{NUMBER}[²³]?(?![\d.])"
 )
 _OPERATION = re.compile(r"(?<=[\d²³)])\s*([-+×÷*/xX])\s*(?=[\d(])")
 _AROUND = rf"[{_HAN}A-Za-z\d)(\]\[²³]"

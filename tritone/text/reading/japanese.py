@@ -87,7 +87,10 @@ _RULES: list[Rule] = [
     *code_rules(),
     # Scores and sums.
     (re.compile(rf"(?<![\d.]){NUMBER}[:∶-]{NUMBER}(?![\d.:-])(?=で(?:勝|負|敗|引き分け|勝利|逆転))"), _versus),
-    (re.compile(rf"(?<![\d.A-Za-z-])-?{NUMBER}(?:\s*[+×÷*/xX-]\s*{NUMBER})*\s*[=≠≈≒]\s*-?{NUMBER}(?![\d.])"), _sum),
+    (
+        re.compile(rf"(?<![\d.A-Za-z-])-?{NUMBER}(?:\s*[+×÷*/xX-]\s*{NUMBER}){{0,12}}\s*[=≠≈≒]\s*-?{NUMBER}(?![\d.])"),
+        _sum,
+    ),
     (re.compile(r"(?<=[\d²³)])\s*([+×÷*xX<>≥≤≧≦])\s*(?=[-(√\d])"), lambda m: SIGNS[m[1]]),
     (
         re.compile(

@@ -31,8 +31,10 @@ _TELEPHONE = re.compile(
 def code_rules() -> list[Rule]:
     """Return the rules of digits that are said one by one, of dates in figures, and of numbers with letters."""
     return [
+        # No number: without this, every rule would try each part of it.
+        (re.compile(r"\d{40,}"), lambda m: one_by_one(m[0])),
         (re.compile(r"(?:https?|ftp)://[A-Za-z0-9._/?=&%:#-]+"), _address),
-        (re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), _address),
+        (re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), _address),
         (
             re.compile(
                 r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"
@@ -40,7 +42,7 @@ def code_rules() -> list[Rule]:
             _address,
         ),
         (
-            re.compile(rf"({NUMBER})[eE]([+-]?)(\d+)(?![A-Za-z\d])"),
+            re.compile(rf"(?<![\d.,])({NUMBER})[eE]([+-]?)(\d+)(?![A-Za-z\d])"),
             lambda m: f"{number(m[1])}かける十の{'マイナス' * (m[2] == '-')}{cardinal(m[3])}乗",
         ),
         (

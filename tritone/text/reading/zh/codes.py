@@ -32,15 +32,20 @@ _LETTER = "A-Za-z"
 def code_rules() -> list[Rule]:
     """Return the rules of digits that are said one by one, and of numbers with letters."""
     return [
+        # No number: without this, every rule would try each part of it.
+        (re.compile(r"\d{40,}"), lambda m: _said(m[0])),
         (
-            re.compile(rf"({NUMBER})[eE]([+-]?\d+)(?![A-Za-z\d])"),
+            re.compile(rf"(?<![\d.,])({NUMBER})[eE]([+-]?\d+)(?![A-Za-z\d])"),
             lambda m: f"{number(m[1])}乘以十的{'负' * m[2].startswith('-')}{cardinal(m[2].lstrip('+-'))}次方",
         ),
         (
             re.compile(r"(?:https?|ftp)://[^\s，。！？、；：（）\u4e00-\u9fff]+"),
             lambda m: _address(re.sub("^.*?://", "", m[0])),
         ),
-        (re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), lambda m: _address(m[0])),
+        (
+            re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"),
+            lambda m: _address(m[0]),
+        ),
         (
             re.compile(
                 r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"
@@ -81,7 +86,7 @@ def code_rules() -> list[Rule]:
         # Numbers of papers and cards.
         (re.compile(r"(?<!\d)\d{17}[xX](?![A-Za-z\d])"), lambda m: _said(m[0][:17]) + "X"),
         (
-            re.compile(r"(?<![\d.])(\d{1,4}(?:-\d{1,4})+)(?=室|号?房间?|单元)"),
+            re.compile(r"(?<![\d.])(\d{1,4}(?:-\d{1,4}){1,4})(?=室|号?房间?|单元)"),
             lambda m: "杠".join(map(_room, m[1].split("-"))),
         ),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-NUMBER = r"(?:[1-9]\d{0,2}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
+NUMBER = r"(?:[1-9]\d{0,2}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?"
 """A number as it is written: digits, perhaps in groups of three, perhaps with a fraction."""
 DIGITS = "零一二三四五六七八九"
 LONGEST = 16
