@@ -43,6 +43,9 @@ _RULES: tuple[tuple[re.Pattern[str], dict[str, str]], ...] = (
     (re.compile(rf"(?<!\w)({_NAMES(_BEFORE_NUMBER)})\.\s?(?=#?\d)", re.IGNORECASE), _BEFORE_NUMBER),
     (re.compile(rf"(?<!\w)({_NAMES(_DAYS)})\.?(?=,? (?:{_NAMES(_SHORT_MONTHS)}|May|\d))"), _DAYS),
 )
+_DAY_RANGE = re.compile(rf"(?<!\w)({_NAMES(_DAYS)})\.?\s?[-–—/]\s?({_NAMES(_DAYS)})(?!\w)\.?")
+_WORLD_WARS = {"WWI": "World War One", "WWII": "World War Two", "WW1": "World War One", "WW2": "World War Two"}
+_WORLD_WAR = re.compile(r"(?<!\w)WW(?:II|I|1|2)(?!\w)")
 _MONTH = re.compile(rf"(?<!\w)({_NAMES(_SHORT_MONTHS)})(?:\.|(?=,? ?\d))|(?<=\d )({_NAMES(_SHORT_MONTHS)})(?!\w)")
 _STREET = re.compile(
     rf"((?:[A-Z][a-z]+|\d(?:st|nd|rd|th)|\b(?:North|South|East|West|[NSEW]\.?)) )({_NAMES(_STREETS)})"
@@ -58,6 +61,8 @@ def abbreviations_in_words(text: str) -> str:
     """Return the text with its abbreviations written out; a full stop stays where a sentence ends with one."""
     for pattern, table in _RULES:
         text = pattern.sub(lambda match, table=table: _like(match[1], table) + _space(match), text)  # type: ignore[misc]
+    text = _DAY_RANGE.sub(_days, text)
+    text = _WORLD_WAR.sub(lambda match: _WORLD_WARS[match.group()], text)
     text = _MONTH.sub(lambda match: _SHORT_MONTHS[match[1] or match[2]] + _stop(match), text)
     text = _STREET.sub(lambda match: f"{match[1]}{_STREETS[match[2]]}{_stop(match)}", text)
     text = _TITLE.sub(lambda match: _TITLES[match[1]] + " ", text)
@@ -66,6 +71,13 @@ def abbreviations_in_words(text: str) -> str:
     for pattern, said in _LATIN:
         text = pattern.sub(lambda match, said=said: said + _stop(match), text)  # type: ignore[misc]
     return text
+
+
+def _days(match: re.Match[str]) -> str:
+    """Return two days of the week in words; a full stop that ends the sentence stays."""
+    ends = match.group().endswith(".") and not _SENTENCE_GOES_ON.match(match.string[match.end() :])
+    stop = "." if ends or not match.string[match.end() :].strip() and match.group().endswith(".") else ""
+    return f"{_DAYS[match[1]]} {'or' if '/' in match.group() else 'to'} {_DAYS[match[2]]}{stop}"
 
 
 def _like(short: str, table: dict[str, str]) -> str:

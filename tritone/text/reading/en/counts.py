@@ -10,11 +10,11 @@ from tritone.text.reading.plain import DIGITS_ABOVE, SUPERSCRIPTS
 
 _ORDINAL = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)\s?(?:st|nd|rd|th)(?!\w)", re.IGNORECASE)
 _DECADE = re.compile(r"(?<![\w.,/])(')?(\d{2,4}0|\d0|\d{3,})'?s(?!\w)")
-_SECONDS = re.compile(r"\b(?:for|took|takes?|in|after|within|every|lasts?|lasted|about|only|exactly|under|over) $")
+_SECONDS = re.compile(r"\b(?:hours?|minutes?|for|took|takes?|in|after|within|every|lasts?|lasted|about|only|exactly|under|over) $")
 _HIS_TWENTIES = re.compile(r"\b(?:the|his|her|their|our|my|your|early|mid|late)[ -]$", re.IGNORECASE)
 _SHORT_SECONDS = re.compile(r"(?<![\w.,])(\d{1,3}(?:\.\d+)?)(\s?)s(?!\w)")
 _ABOVE = "([" + SUPERSCRIPTS + r"]+|\^\(?[-+]?\w+\)?)"
-_POWER = re.compile(rf"({NUMBER}|(?<![\w])[A-Za-z]|\)){_ABOVE}")
+_POWER = re.compile(rf"({NUMBER}|(?<![\w])[A-Za-z]+|\)){_ABOVE}")
 _SCIENTIFIC = re.compile(rf"(?<![\w.])({NUMBER})[eE]([+-]?\d+)(?!\w)")
 _SHORT_SCALE = re.compile(
     rf"(?<![\w.,])({NUMBER})\s?(k|K|M|bn|Bn|B|mn|mln|tn|T)\b(?!-|\s(?:video|display|tv|TV|run|race))"

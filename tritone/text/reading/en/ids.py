@@ -29,6 +29,7 @@ _LEADING_ZERO = re.compile(r"(?<![\w.,:/])0\d+(?![\w:/]|[.,]\d)")
 
 def ids_in_words(text: str) -> str:
     """Return the text with those numbers in words that name something and count nothing."""
+    text = _HEX.sub(lambda match: " ".join(_spelled(character) for character in match.group()), text)
     text = _EUROPEAN.sub(lambda match: match.group().translate(str.maketrans(".,", ",.")), text)
     text = _THOUSANDS_APART.sub(lambda match: match.group().replace(" ", ","), text)
     text = _DOTTED.sub(_dotted, text)
@@ -100,6 +101,11 @@ def letters_and_digits(text: str) -> str:
     return _MIXED.sub(lambda match: " ".join(_mixed_part(part) for part in _PART.findall(match.group())), text)
 
 
+def _spelled(character: str) -> str:
+    return digits(character) if character.isdecimal() else character.upper()
+
+
+_HEX = re.compile(r"(?<!\w)0[xX][0-9A-Fa-f]+(?!\w)")
 _MIXED = re.compile(r"(?<![\w])(?=\w*\d)(?=\w*[^\W\d_])[^\W_]+(?!\w)")
 _PART = re.compile(r"\d+|[^\W\d]+")
 
