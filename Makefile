@@ -19,7 +19,8 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Extra options for pytest, such as PYTEST="-k text -x".
 PYTEST ?=
 # Test files run at a time; each uses one thread, because threads that wait by spinning take the other files' cores.
-TEST_PROCESSES ?= 2
+# One more than two cores can work on: the tests of servers often wait.
+TEST_PROCESSES ?= 3
 
 PY := $(VENV)/bin/python
 PORTS := --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
