@@ -75,8 +75,9 @@ def abbreviations_in_words(text: str) -> str:
 
 def _days(match: re.Match[str]) -> str:
     """Return two days of the week in words; a full stop that ends the sentence stays."""
-    ends = match.group().endswith(".") and not _SENTENCE_GOES_ON.match(match.string[match.end() :])
-    stop = "." if ends or not match.string[match.end() :].strip() and match.group().endswith(".") else ""
+    after = match.string[match.end() :]
+    ends = match.group().endswith(".") and (not after.strip() or not _SENTENCE_GOES_ON.match(after))
+    stop = "." if ends else ""
     return f"{_DAYS[match[1]]} {'or' if '/' in match.group() else 'to'} {_DAYS[match[2]]}{stop}"
 
 

@@ -10,7 +10,9 @@ from tritone.text.reading.plain import DIGITS_ABOVE, SUPERSCRIPTS
 
 _ORDINAL = re.compile(r"(?<![\w.,])(\d{1,3}(?:,\d{3})+|\d+)\s?(?:st|nd|rd|th)(?!\w)", re.IGNORECASE)
 _DECADE = re.compile(r"(?<![\w.,/])(')?(\d{2,4}0|\d0|\d{3,})'?s(?!\w)")
-_SECONDS = re.compile(r"\b(?:hours?|minutes?|for|took|takes?|in|after|within|every|lasts?|lasted|about|only|exactly|under|over) $")
+_SECONDS = re.compile(
+    r"\b(?:hours?|minutes?|for|took|takes?|in|after|within|every|lasts?|lasted|about|only|exactly|under|over) $"
+)
 _HIS_TWENTIES = re.compile(r"\b(?:the|his|her|their|our|my|your|early|mid|late)[ -]$", re.IGNORECASE)
 _SHORT_SECONDS = re.compile(r"(?<![\w.,])(\d{1,3}(?:\.\d+)?)(\s?)s(?!\w)")
 _ABOVE = "([" + SUPERSCRIPTS + r"]+|\^\(?[-+]?\w+\)?)"
