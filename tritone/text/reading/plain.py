@@ -22,7 +22,9 @@ _KEYCAP = re.compile("([0-9#*])\ufe0f?\u20e3")
 _ORDINAL_ABOVE = re.compile(r"(?<=\d)ⁿᵈ")
 _BELOW = re.compile("[₀-₉₊₋]+")
 _GROUPED = re.compile("(?<![\\d.,])[1-9]\\d{0,2}(?:[\u00a0\u2009\u202f]\\d{3})+(?![\\d\u00a0\u2009\u202f])")
-_WIDE_BETWEEN_DIGITS = re.compile(r"(?<=\d)(?:，(?=\d{3}(?!\d))|[．：](?=\d))")
+# A wide comma between plain digits divides two numbers, and groups the digits of one only if they are wide as well.
+_WIDE_COMMA = re.compile("(?<=[０-９])，(?=[０-９]{3}(?![０-９]))")
+_WIDE_BETWEEN_DIGITS = re.compile(r"(?<=\d)[．：](?=\d)")
 _EDGE = "\ue000"  # stands, for a moment, at the edges of a number that was one character
 _SEAM = re.compile(f"(?<=[^\\W_]){_EDGE}+(?=[^\\W_])")
 _SAME = {
@@ -60,13 +62,14 @@ def plain_text(text: str) -> str:
     """
     text = _LINE_BREAKS.sub("\n", text)
     if not text.isascii():
+        text = _WIDE_COMMA.sub(",", text)
         text = _FRACTION_IN_PIECES.sub(_fraction_in_pieces, text)
         text = _KEYCAP.sub(r" \1 ", text)
         text = _ORDINAL_ABOVE.sub("nd", text)
         text = _GROUPED.sub(lambda match: re.sub(r"\D", "", match.group()), text)
         text = _BELOW.sub(_below, text)
         text = _SEAM.sub(" ", "".join(map(_plain, text))).replace(_EDGE, "")
-        text = _WIDE_BETWEEN_DIGITS.sub(lambda match: {"，": ",", "．": ".", "：": ":"}[match.group()], text)
+        text = _WIDE_BETWEEN_DIGITS.sub(lambda match: {"．": ".", "：": ":"}[match.group()], text)
         text = unicodedata.normalize("NFC", text)
     return "".join(" " if unicodedata.category(c) == "Cc" and c not in "\n\t" else c for c in text)
 
