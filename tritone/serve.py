@@ -88,6 +88,7 @@ def export_if_needed(
         afresh: read every byte of checkpoint and artifacts, also where size and time are as they were.
     """
     selection = wanted(target, engine)
+    refuse_narrowed(build, checkpoint, selection)
     try:
         manifest.verify(build, family, checkpoint, selection, afresh)
         return
@@ -113,6 +114,24 @@ def export_if_needed(
     if status:
         raise ArtifactError(f"the export stopped with status {status}; see the message above")
     manifest.verify(build, family, checkpoint, selection)
+
+
+def refuse_narrowed(build: Path, checkpoint: Path, selection: Selection) -> None:
+    """Raise ArtifactError if the build folder has plans of narrower sizes than the declared ones.
+
+    A server takes requests of all declared sizes; plans that took long to compile are not replaced unasked.
+    """
+    if "tensorrt" not in selection.formats:
+        return
+    platforms = (entry.identity.platform for entry in manifest.read_manifest(build).values())
+    sizes = sorted({platform.split()[3] for platform in platforms if len(platform.split()) > 3})
+    if sizes:
+        other = manifest.rebuild_command(checkpoint, build.with_name(f"{build.name}-served"), selection)
+        raise ArtifactError(
+            f"the plans in {build} were built with --profile {' and '.join(sizes)}; a server needs plans of all "
+            f"declared sizes. These plans are of use to load_model(..., engine='tensorrt'). For a server run: {other}; "
+            f"then serve with --build-dir {build.with_name(f'{build.name}-served')}"
+        )
 
 
 def start(args: argparse.Namespace, created: Callable[[Service], None] = lambda _: None) -> tuple[Family, Service]:

@@ -69,8 +69,11 @@ class GenaiModel:
         return og.Generator(self._model, params)
 
     def give_back(self, generator: Any) -> None:
-        """Keep a generator for the next session, unless enough are kept."""
-        generator.rewind_to(0)
+        """Keep a generator for the next session, unless enough are kept, or it cannot start anew."""
+        try:
+            generator.rewind_to(0)
+        except Exception:  # the engine's errors are of several kinds
+            return
         with self._lock:
             if len(self._idle) < IDLE:
                 self._idle.append(generator)
@@ -82,6 +85,7 @@ class GenaiSession:
     def __init__(self, model: GenaiModel) -> None:
         self._model = model
         self._generator: Any = model.take()
+        self._sound = True
 
     def __enter__(self) -> GenaiSession:
         return self
@@ -114,10 +118,11 @@ class GenaiSession:
         self._open().rewind_to(length)
 
     def close(self) -> None:
-        """Give the sequence's buffers back; calling it again has no effect."""
+        """Give the sequence's buffers back, unless a step has failed in them; calling it again has no effect."""
         if self._generator is not None:
             generator, self._generator = self._generator, None
-            self._model.give_back(generator)
+            if self._sound:
+                self._model.give_back(generator)
 
     def _open(self) -> Any:
         if self._generator is None:
@@ -134,8 +139,10 @@ class GenaiSession:
                 f"{generator.token_count()} + {ids.size} tokens do not fit the language model's "
                 f"{self._model.positions} positions; send a shorter text or reference",
             )
+        self._sound = False  # a generator whose step fails is in no known state
         generator.append_tokens(ids)
         logits: np.ndarray = generator.get_logits()
+        self._sound = True
         # The engine's buffer is written again by the next step.
         return np.array(logits[0, -1] if logits.ndim == 3 else logits[-1], np.float32)
 

@@ -146,3 +146,40 @@ def test_buffers_of_a_few_closed_sequences_are_kept(llm_folder: Path) -> None:
     with model.session() as again:
         assert len(model._idle) == IDLE - 1
         np.testing.assert_array_equal(again.prefill([1, 2, 3]), first)
+
+
+def test_a_sequence_whose_step_failed_is_not_used_again(llm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        """A generator that fails at a step, or when it is to start anew."""
+
+        def __init__(self, at: str) -> None:
+            self.at = at
+
+        def rewind_to(self, _length: int) -> None:
+            if self.at == "rewind":
+                raise RuntimeError("out of memory")
+
+        def token_count(self) -> int:
+            return 0
+
+        def append_tokens(self, _ids: object) -> None:
+            if self.at == "step":
+                raise RuntimeError("out of memory")
+
+        def get_logits(self) -> np.ndarray:
+            return np.zeros((1, 40), np.float32)
+
+    model = GenaiModel(llm_folder / "llm" / "int8")
+    for at, kept in (("step", 0), ("rewind", 0), ("never", 1)):
+        monkeypatch.setattr(model, "take", lambda at=at: Broken(at))
+        session = model.session()
+        if at == "step":
+            with pytest.raises(RuntimeError, match="out of memory"):
+                session.step(1)
+        else:
+            session.step(1)
+        session.close()
+        assert len(model._idle) == kept, at
+    with model.session() as session, pytest.raises(InvalidRequest):
+        session.extend([])
+    assert len(model._idle) == 2, "a refused prompt has not touched the sequence"

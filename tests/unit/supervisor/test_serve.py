@@ -13,6 +13,7 @@ import pytest
 
 from tritone import serve
 from tritone.build import manifest
+from tritone.build.identity import Identity
 from tritone.build.layout import plan_key
 from tritone.catalog import open_family
 from tritone.errors import ArtifactError, ConfigError, EnvironmentProblem
@@ -89,6 +90,29 @@ def test_engine_on_the_gpu_target_is_refused() -> None:
         ConfigError, match=r"torch was asked for on the gpu target, .* cpu, which runs onnxruntime, torchscr"
     ):
         serve.wanted("gpu", "torch")
+
+
+def test_plans_of_narrower_sizes_are_kept_and_a_server_is_told_what_to_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    platform, build = "tensorrt 11.2.1.2 sm89", tmp_path / "voice"
+    monkeypatch.setattr(serve.gpu, "target_platform", lambda *_: platform)
+    monkeypatch.setattr(serve.manifest, "verify", lambda *_: None)
+
+    def recorded(made_for: str) -> None:
+        made = manifest.Entry(Identity("", "", "fp16", {}, made_for), "", 0, 0.0, None, {})
+        manifest.write_manifest(build, {"tensorrt/dp.fp16.plan": made})
+
+    recorded(f"{platform} mel_frames=4/200/600")
+    message = (
+        r"built with --profile mel_frames=4/200/600; .* For a server run: tritone build voice --out \S+/voice-served "
+        r"--formats onnx,tensorrt,llm --precision fp16 --target gpu; then serve with --build-dir \S+/voice-served"
+    )
+    with pytest.raises(ArtifactError, match=message):
+        serve.export_if_needed(SimpleNamespace(), Path("voice"), build, "gpu")  # type: ignore[arg-type]
+    serve.export_if_needed(SimpleNamespace(), Path("voice"), build)  # type: ignore[arg-type]
+    recorded(platform)
+    serve.export_if_needed(SimpleNamespace(), Path("voice"), build, "gpu")  # type: ignore[arg-type]
 
 
 def test_failing_export_is_an_error_with_its_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
