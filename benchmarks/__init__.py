@@ -1,1 +1,1 @@
-"""Measurements of quality and speed; each command writes JSON and a page with a plot into benchmarks/results/."""
+"""Measurements of quality and speed; each command writes JSON and a page with a plot into build/benchmarks/."""

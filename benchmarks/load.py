@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import asr, perf_analyzer
 from benchmarks.memory import PeakMemory
-from benchmarks.report import RESULTS, Table, new_figure, write_report
+from benchmarks.report import FRESH, Table, new_figure, write_report
 from benchmarks.timing import Utterance, summarise
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
@@ -148,7 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pid", type=int, help="the server's process id, to record its memory")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="load", help="file name of the results (default %(default)s)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="folder of the results (default %(default)s)")
     options = parser.parse_args(arguments)
     try:
         tools = set(options.tools.split(","))

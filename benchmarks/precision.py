@@ -3,7 +3,7 @@
     python benchmarks/precision.py --model-dir checkpoints/nano --build build/nano [--speakers rms,slt] [--limit 30]
 
 Both precisions run from ONNX files in this process, fp16 in its rounded form (tritone/export/fp16_rounding.py). The
-language model decodes once per sentence; the second run reuses its logits. Writes into benchmarks/results/.
+language model decodes once per sentence; the second run reuses its logits. Writes into build/benchmarks/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import asr
-from benchmarks.report import RESULTS, Table, write_report
+from benchmarks.report import FRESH, Table, write_report
 from tritone.audio.distance import log_mel_difference, signal_to_noise
 from tritone.catalog import open_family
 from tritone.errors import TritoneError
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--speakers", default="", help="comma-separated (default: all)")
     parser.add_argument("--limit", type=int, default=30, help="sentences per speaker (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="folder of the results (default %(default)s)")
     args = parser.parse_args(arguments)
     texts = asr.sentences()[: args.limit]
     try:

@@ -5,7 +5,7 @@
     python benchmarks/quality.py --wavs DIR                                      DIR/SPEAKER/01.wav .. 30.wav
     python benchmarks/quality.py --sources --name sources                        the flite voices themselves
 
-Sentence N of benchmarks/harvard.txt is NN.wav. Writes JSON, a page and a plot into benchmarks/results/.
+Sentence N of benchmarks/harvard.txt is NN.wav. Writes JSON, a page and a plot into build/benchmarks/.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks import asr
 from benchmarks.distance import log_mel_distance, warped_distance
-from benchmarks.report import RESULTS, Table, new_figure, write_report
+from benchmarks.report import FRESH, RESULTS, Table, new_figure, write_report
 from tritone.audio.wav import read_wav
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
@@ -202,7 +202,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--distances", type=int, default=5, help="sentences compared spectrally (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--name", default="quality", help="file name of the results (default %(default)s)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="folder of the results (default %(default)s)")
     options = parser.parse_args(arguments)
     texts = asr.sentences()[: options.limit]
     wanted = options.speakers.split(",") if options.speakers else None

@@ -19,6 +19,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_name("results")
+"""The committed results; a measurement is written there only if its folder is named."""
+FRESH = Path(__file__).resolve().parents[1] / "build" / "benchmarks"
+"""The folder of new results."""
 STYLE = """body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .75rem;border-bottom:1px solid #ddd;text-align:right}
 td:first-child,th:first-child{text-align:left}caption{text-align:left;font-weight:600}img{max-width:100%}small{color:#666}"""
@@ -34,7 +37,7 @@ class Table:
 
 
 def write_report(
-    name: str, title: str, data: dict[str, Any], tables: Sequence[Table], figure: Any = None, folder: Path = RESULTS
+    name: str, title: str, data: dict[str, Any], tables: Sequence[Table], figure: Any = None, folder: Path = FRESH
 ) -> Path:
     """Return the written page's path; JSON and plot lie beside it under the same name.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import RESULTS, Table, new_figure, write_report
+from benchmarks.report import FRESH, Table, new_figure, write_report
 from tritone.build.layout import stage_path
 from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
@@ -84,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--name", default="stages", help="file name of the results (default %(default)s)")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="folder of the results (default %(default)s)")
     options = parser.parse_args(arguments)
     build = options.build or Path(__file__).resolve().parents[1] / "build" / options.checkpoint.resolve().name
     try:

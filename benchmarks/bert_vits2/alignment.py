@@ -3,7 +3,7 @@
     python benchmarks/bert_vits2/alignment.py [--batch 16] [--frames 600] [--phones 200] [--repeats 7]
 
 The loop is plain NumPy: row by row, with one vector operation over the phones for each frame. Both must find the same
-paths. The script prints milliseconds per batch (the fastest of the repeats) and writes them into benchmarks/results/.
+paths. The script prints milliseconds per batch (the fastest of the repeats) and writes them into build/benchmarks/.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from benchmarks.report import RESULTS, Table, write_report
+from benchmarks.report import FRESH, Table, write_report
 from tritone.build.layout import stage_path
 from tritone.catalog import open_family
 from tritone.engines.onnx import onnx_call
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, nargs="?")
     parser.add_argument("--build", type=Path, help="folder of the exported files (default: a temporary one)")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="where results go (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="where results go (default %(default)s)")
     options = parser.parse_args(arguments)
     import torch
 

@@ -28,7 +28,7 @@ from tritone.build.targets import PRECISIONS, check
 from tritone.errors import ArtifactError, TritoneError
 from tritone.stage import Stage
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_engine.json"
+FRESH = Path(__file__).resolve().parents[2] / "build" / "benchmarks" / "full_size_engine.json"
 LIMITS = {"cpu_seconds": 60.0, "peak_gib": 4.0}
 """The limits on compiling the flow estimator."""
 
@@ -131,10 +131,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--compute-capability", default="8.9", help="empty for this machine's GPU (default: %(default)s)"
     )
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=FRESH, help="default: %(default)s")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
     try:
         stage = full_size(args.stage)
         if args.step:

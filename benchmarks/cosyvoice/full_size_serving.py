@@ -41,7 +41,7 @@ from tritone.supervisor.health import ready
 from tritone.supervisor.launch import ROOT
 from tritone.supervisor.locate import Ports, free_ports
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "full_size_serving.json"
+FRESH = Path(__file__).resolve().parents[2] / "build" / "benchmarks" / "full_size_serving.json"
 VERSIONS = {"v1": 1, "v2": 2, "v3": 3}
 LOAD_SECONDS = 900
 
@@ -184,8 +184,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=min(4, os.cpu_count() or 1), help="default: %(default)s")
     parser.add_argument("--keep", type=Path, help="folder where checkpoint and exports are kept for the next run")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=FRESH, help="default: %(default)s")
     args = parser.parse_args(arguments)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Not /tmp, which is memory on some machines.
         with tempfile.TemporaryDirectory(prefix="tritone-full-size-", dir="/var/tmp") as scratch:

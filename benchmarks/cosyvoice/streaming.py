@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.report import RESULTS, Table, new_figure, write_report
+from benchmarks.report import FRESH, Table, new_figure, write_report
 from tritone.build.layout import default_folder
 from tritone.catalog import open_family
 from tritone.engines.open import engine_name, open_call
@@ -205,7 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=1, help="streams to time; the fastest of every chunk counts")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--name", default="streaming", help="name of the report (default: %(default)s)")
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--results", type=Path, default=FRESH)
     args = parser.parse_args(arguments)
     try:
         build = args.build or default_folder(args.checkpoint.resolve())

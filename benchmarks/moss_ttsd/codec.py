@@ -4,7 +4,7 @@
 
 Weights are random, which does not change the work. Times are CPU seconds of the process, the fewest of the repeats, so
 that other programs on the machine change them little. What onnxruntime gives is compared with torch's. Prints, and
-writes into benchmarks/results/codec.json; the exit status is 1 when a bound is missed.
+writes into build/benchmarks/codec.json; the exit status is 1 when a bound is missed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tritone.families.moss_ttsd.codec.stages import codec_stages
 from tritone.families.moss_ttsd.codec.windows import decode, encode
 from tritone.stage import Call
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "codec.json"
+FRESH = Path(__file__).resolve().parents[2] / "build" / "benchmarks" / "codec.json"
 SECONDS = {"decode": 10, "encode": 1}
 PUBLISHED = {"decode": 3.9, "encode": 15.1}
 """CPU seconds of the published code for the same, eager torch on one thread of the machine the results are from; its
@@ -115,8 +115,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=tuple(SECONDS), help="one direction; the other's results stay as they are")
     parser.add_argument("--rate", type=int, default=32000, choices=(24000, 32000), help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=FRESH, help="default: %(default)s")
     args = parser.parse_args(arguments)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
     slow = []
     for direction in (args.only,) if args.only else SECONDS:
         with tempfile.TemporaryDirectory(prefix="tritone-codec-", dir="/var/tmp") as folder:

@@ -4,7 +4,7 @@
 
 The language model has the released 2048 channels and 152697 ids, as many layers as asked for (28 were released) and
 random weights that always speak; the codec is the one in the folder CODEC. Everything is written below /var/tmp and
-removed again, or below DIR and used again. Numbers go into benchmarks/results/dialogue_serving.json.
+removed again, or below DIR and used again. Numbers go into build/benchmarks/dialogue_serving.json.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.report import stamp
 from benchmarks.timing import Utterance, summarise
 from tritone.families.moss_ttsd.lm.config import RELEASED
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "dialogue_serving.json"
+FRESH = Path(__file__).resolve().parents[2] / "build" / "benchmarks" / "dialogue_serving.json"
 TEXT = "[S1]The birch canoe slid on the smooth planks. [S2]It did, and nobody saw it."
 
 
@@ -123,8 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=8.0, help="of speech a request (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="for checkpoint and build, kept (default: one that is removed)")
     parser.add_argument("--most", type=int, default=4, help="requests at once (default: %(default)s)")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--json", type=Path, default=FRESH, help="default: %(default)s")
     args = parser.parse_args(arguments)
+    args.json.parent.mkdir(parents=True, exist_ok=True)
     from tritone.serve import parse, start
     from tritone.supervisor.locate import free_ports
 

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.report import RESULTS, Table, write_report
+from benchmarks.report import FRESH, Table, write_report
 from benchmarks.serving.running import SENTENCE
 from tritone.catalog import open_family
 from tritone.client.errors import ServerBusy
@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--url", help="a running server's gRPC address (default: one is started)")
     parser.add_argument("--callers", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="default: %(default)s")
     args = parser.parse_args(arguments)
     if args.url is None:
         ports = free_ports()

@@ -17,7 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.report import RESULTS, Table, write_report
+from benchmarks.report import FRESH, Table, write_report
 from benchmarks.serving.running import SENTENCE, processes, running
 from tritone.client.errors import SpeechError
 from tritone.client.speech_client import SpeechClient
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write JSON and a page, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=Path("checkpoints/nano"))
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="default: %(default)s")
     args = parser.parse_args(arguments)
     results = []
     with running(args.checkpoint, "--streams=8") as service:

@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.report import RESULTS, Table, new_figure, write_report
+from benchmarks.report import FRESH, Table, new_figure, write_report
 from benchmarks.serving.running import SENTENCE, private_bytes, processes, running, shared_bytes
 from tritone.client.errors import InvalidArgument, ServerBusy, SpeechError
 from tritone.client.speech_client import SpeechClient
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, nargs="?", default=Path("checkpoints/nano"))
     parser.add_argument("--minutes", type=float, default=30, help="default: %(default)g")
     parser.add_argument("--callers", type=int, default=5, help="default: %(default)s")
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="default: %(default)s")
     args = parser.parse_args(arguments)
     with running(args.checkpoint) as service:
         found = soak(service, args.minutes, args.callers)

@@ -13,7 +13,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.report import RESULTS, Table, write_report
+from benchmarks.report import FRESH, Table, write_report
 from benchmarks.serving.running import SENTENCE, cpu_seconds, running
 from tritone.client.speech_client import SpeechClient
 from tritone.supervisor.service import Service
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write JSON and a page, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path, nargs="?", default=Path("checkpoints/nano"))
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=3, help="of which the middle one counts (default: %(default)s)")
     args = parser.parse_args(arguments)
     data: dict[str, list[dict[str, Any]]] = {"whole": [], "stream": []}

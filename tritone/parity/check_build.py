@@ -10,6 +10,7 @@ graph that fails, the first node that leaves tolerance is named.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -78,7 +79,8 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
     reference = reference_call(family, torch_call(family.stages), args.out, args.threads)
     rows: list[Row] = []
     skipped: list[str] = []
-    for artifact in selected:
+    for number, artifact in enumerate(selected, 1):
+        print(f"[{number}/{len(selected)}] {artifact.key}", file=sys.stderr, flush=True)
         reason = why_not(artifact, family, args.out)
         if reason:
             skipped.append(f"{artifact.key}: {reason}")
@@ -87,6 +89,7 @@ def compare_all(args: argparse.Namespace) -> tuple[list[Row], list[str]]:
         else:
             rows += compare_stage_file(artifact, family, reference, args)
     if args.say:
+        print("speaking in every format", file=sys.stderr, flush=True)
         from tritone.parity.end_to_end import compare_speech
 
         rows += compare_speech(family, reference, selected, args.out, args.say, args.seed, args.threads)
@@ -109,8 +112,16 @@ def built(out: Path, family: Family, args: argparse.Namespace) -> list[Artifact]
         artifacts.only(list(listed.values()), args.stage)
     present = [a for a in listed.values() if (out / a.key).exists() and is_selected(a, chosen)]
     if not present:
-        raise ArtifactError(f"{out} holds no such artifact; run: tritone build {args.model_dir} --out {out}")
+        raise ArtifactError(f"{out} holds no such artifact; run: {build_command(out, args)}")
     return present
+
+
+def build_command(out: Path, args: argparse.Namespace) -> str:
+    """Return the command that builds what was selected."""
+    words = ["tritone", "build", str(args.model_dir), "--out", str(out)]
+    for name in ("formats", "precision", "stage"):
+        words += [f"--{name}", value] if (value := getattr(args, name)) else []
+    return shlex.join(words)
 
 
 def is_selected(artifact: Artifact, chosen: Selection) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 from benchmarks import asr, load, perf_analyzer, quality, stages
 from benchmarks.distance import log_mel_distance, warped_distance
 from benchmarks.memory import PeakMemory, resident, tree
-from benchmarks.report import RESULTS, Table, new_figure, write_report
+from benchmarks.report import FRESH, RESULTS, Table, new_figure, write_report
 from benchmarks.timing import Utterance, percentiles, summarise
 from tritone.audio.resample import resample
 from tritone.audio.wav import write_wav
@@ -253,3 +255,10 @@ def test_scripts_run_by_path(name: str, tmp_path: Path) -> None:
     path = Path(quality.__file__).with_name(f"{name}.py")
     done = subprocess.run([sys.executable, str(path), "--help"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0 and "usage" in done.stdout
+
+
+def test_new_results_are_not_written_over_the_committed_ones() -> None:
+    root = RESULTS.parents[1]
+    assert root / "build" / "benchmarks" == FRESH and signature(write_report).parameters["folder"].default == FRESH
+    texts = {path: path.read_text() for path in (root / "benchmarks").rglob("*.py")}
+    assert not [path for path, text in texts.items() if re.search(r'default=RESULTS|"results" /', text)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -111,7 +112,9 @@ def test_every_format_in_one_command(
     assert "all 12 comparisons passed" in page and "data:image/png;base64," in page
     capsys.readouterr()
     assert parity.main([*toy_checkpoint, "--precision", "fp16", "--formats", "torchscript"]) == 0
-    assert capsys.readouterr().out.count("torchscript fp16") == 3
+    said = capsys.readouterr()
+    assert said.out.count("torchscript fp16") == 3
+    assert re.findall(r"^\[1/1\] torchscript/smooth", said.err, re.MULTILINE)
 
 
 def test_what_is_made_from_a_stale_file_is_made_again(
@@ -153,3 +156,5 @@ def test_a_folder_that_cannot_be_written_is_said(
 def test_parity_of_nothing_is_an_error(toy_checkpoint: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert parity.main(toy_checkpoint) == 1
     assert "holds no such artifact; run: tritone build" in capsys.readouterr().err
+    assert parity.main([*toy_checkpoint, "--formats", "onnx,torchscript", "--precision", "fp16"]) == 1
+    assert capsys.readouterr().err.endswith("/build --formats onnx,torchscript --precision fp16\n")
