@@ -11,6 +11,8 @@ override OUT := $(value OUT)
 export CHECKPOINT TEXT SPEAKER OUT
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
+# Folder of what `make bench` measures; benchmarks/results holds the committed figures.
+RESULTS ?= build/benchmarks
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
@@ -69,9 +71,9 @@ train: $(VENV)/.test flite fortunes ## the nano voice from nothing, hours on two
 
 bench: $(VENV)/.test libpython flite libb64 ## word error rate, load and streaming cost of a server of its own
 	$(PY) -m tritone.serve "$$CHECKPOINT" --streams=8 --target cpu $(PORTS) --run sh -c \
-		'$(PY) benchmarks/quality.py --url 127.0.0.1:$(GRPC_PORT) && \
-		$(PY) benchmarks/load.py --url 127.0.0.1:$(GRPC_PORT) --pid $$PPID'
-	$(PY) benchmarks/cosyvoice/streaming.py "$$CHECKPOINT"
+		'$(PY) benchmarks/quality.py --folder $(RESULTS) --url 127.0.0.1:$(GRPC_PORT) && \
+		$(PY) benchmarks/load.py --folder $(RESULTS) --url 127.0.0.1:$(GRPC_PORT) --pid $$PPID'
+	$(PY) benchmarks/cosyvoice/streaming.py --results $(RESULTS) "$$CHECKPOINT"
 
 clean: ## remove the environment, exports and caches; training runs and data stay
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .mypy_cache *.egg-info

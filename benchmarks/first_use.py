@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.report import RESULTS, ROOT, Table, write_report
+from benchmarks.report import FRESH, ROOT, Table, write_report
 from tritone.supervisor.locate import free_ports
 
 
@@ -45,7 +45,7 @@ def size(folder: Path) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write JSON and a page, and return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, default=RESULTS, help="folder of the results (default %(default)s)")
+    parser.add_argument("--folder", type=Path, default=FRESH, help="folder of the results (default %(default)s)")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="tritone-first-", dir="/var/tmp") as temporary:
         clone = Path(temporary) / "tritone"
