@@ -13,13 +13,18 @@ SHORTEST = 60
 STUB = 20
 """A last segment shorter than this joins the one before."""
 BOUND = 2 * LONGEST
-"""No segment is longer; a sentence that is gets cut at a comma, then at a space, then anywhere but inside a tag."""
+"""No segment is longer; a sentence that is gets cut at a comma, then at a space, then anywhere but inside a tag, a
+number or a word in Latin letters."""
 
 _MARKS = {True: "。？！；：、.?!;", False: ".?!;:"}
 _CUTS = (
     re.compile(r".*?(?:(?:[，、；;：]|(?<!\d)[,:]|[,:](?!\d))\s*|\Z)", re.DOTALL),
     re.compile(r"\s*\S+\s*|\s+"),
-    re.compile(r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|.", re.DOTALL),
+    re.compile(
+        r"<\|[^|<>]*\|>|\[[^\[\]\s]{1,20}\]|[零〇一二三四五六七八九十百千万亿億兆两幺点]{2,60}[\u4e00-\u9fff]?|[A-Za-z]{2,40}"
+        r"|\d{1,60}(?:[.,:/-]\d{1,20})*(?:[A-Za-z]{1,8}|[%°℃\u4e00-\u9fff])?|.",
+        re.DOTALL,
+    ),
 )
 
 

@@ -63,7 +63,7 @@ def split_text(text: str, limit: int = SEGMENT_LENGTH, words: Callable[[str], li
     segments: list[str] = []
     for sentence in _sentences(text):
         for piece in _shorten(sentence, limit, words or _atoms):
-            joined = f"{segments[-1]} {piece}" if segments else piece
+            joined = _joined(segments[-1], piece) if segments else piece
             short = segments and min(spoken_length(segments[-1]), spoken_length(piece)) < _SHORT
             if short and spoken_length(joined) <= limit:
                 segments[-1] = joined
@@ -102,14 +102,20 @@ def _shorten(sentence: str, limit: int, divide: Callable[[str], list[str]]) -> l
 
 
 def _pack(parts: list[str], limit: int) -> list[str]:
-    """Neighbouring parts joined by spaces as long as they fit."""
+    """Neighbouring parts joined as long as they fit."""
     packed: list[str] = []
     for part in parts:
-        if packed and spoken_length(f"{packed[-1]} {part}") <= limit:
-            packed[-1] = f"{packed[-1]} {part}"
+        if packed and spoken_length(_joined(packed[-1], part)) <= limit:
+            packed[-1] = _joined(packed[-1], part)
         else:
             packed.append(part)
     return [piece.strip() for piece in packed if any(c.isalnum() for c in piece)]
+
+
+def _joined(first: str, second: str) -> str:
+    """Return two parts with a space between them, but for scripts that have none."""
+    spaced = max(first[-1:], second[:1]) < "\u2e80"
+    return f"{first}{' ' * spaced}{second}"
 
 
 def _cut_word(word: str, limit: int, divide: Callable[[str], list[str]]) -> list[str]:

@@ -95,5 +95,12 @@ def test_a_tag_is_never_cut() -> None:
     assert bounded(text, len)[1].startswith("[laughter]")
 
 
+@pytest.mark.parametrize("inside", ["一百三十八亿零一十三万八千元", "13800138000", "3.5GHz", "iPhone", "[laughter]"])
+def test_a_number_or_a_latin_word_is_never_cut(inside: str) -> None:
+    for before in range(BOUND - len(inside), BOUND + 1):
+        pieces = bounded("字" * before + inside + "字" * 200, len)
+        assert any(inside in piece for piece in pieces)
+
+
 def test_punctuation_alone_is_told_from_words() -> None:
     assert is_punctuation("?!… ，€") and not is_punctuation("a!") and not is_punctuation("1")

@@ -97,3 +97,19 @@ def test_the_longest_text_is_cut_quickly_and_completely() -> None:
     found = split_text(text)
     assert " ".join(found) == " ".join(text.split())
     assert max(map(spoken_length, found)) <= 80
+
+
+@pytest.mark.parametrize("inside", ["一共1318公里", "13800138000", "3.5kg", "iPhone15", "10:05", "50%"])
+def test_without_spaces_no_number_unit_or_latin_word_is_cut(inside: str) -> None:
+    for before in range(90):
+        text = "字" * before + inside + "好" * 90
+        found = split_text(text)
+        assert "".join(found) == text
+        assert any(inside.removeprefix("一共") in piece for piece in found)
+
+
+def test_text_without_spaces_is_cut_at_its_marks_first() -> None:
+    text = "今天天气很好" * 6 + ",我们去公园" + "走走看看" * 10
+    assert split_text(text) == ["今天天气很好" * 6 + ",", "我们去公园" + "走走看看" * 10]
+    quoted = "他说“今天天气很好，我们去公园走走看看吧。”我说“明天的天气也很好，我们还是明天再去吧！”" * 3
+    assert "".join(split_text(quoted)) == quoted and not any(piece.startswith("”") for piece in split_text(quoted))

@@ -107,6 +107,11 @@ def _ratio(match: re.Match[str]) -> str:
     return "比".join(number(part.strip()) for part in re.split("[:∶-]", match[0]))
 
 
+def _falling(match: re.Match[str]) -> str:
+    """Return a score, because nothing goes from the larger number to the smaller; otherwise what was written."""
+    return _ratio(match) if int(match[1]) > int(match[2]) else match[0]
+
+
 def _sum(match: re.Match[str]) -> str:
     spoken = _OPERATION.sub(
         lambda m: {"-": "减", "/": "除以", "x": "乘", "X": "乘"}.get(m[1], SIGNS.get(m[1], "")), match[0]
@@ -121,6 +126,22 @@ def _compared(match: re.Match[str]) -> str:
 _OF_ARITHMETIC = "".join(sign for sign in SIGNS if sign not in "+*√π∞±")
 _RULES: list[Rule] = [
     (re.compile(rf"(?<=\d) +(?=[{_HAN}])|(?<=[{_HAN}]) +(?=\d)"), lambda m: ""),
+    (
+        re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?: \d{3}){2,}|(?: \d{3})+(?=[元人米个美]| ?km| ?kg))(?! ?\d)"),
+        lambda m: m[0].replace(" ", ""),
+    ),
+    (
+        re.compile(
+            r"(?<![\d.])(\d{1,2})[.·](\d{1,2})(?=[妇儿劳国建教青植]\w节|国际|黄金周|国庆|晚会|事变|大地震|假期)"
+        ),
+        lambda m: cardinal(m[1]) + one_by_one(m[2]),
+    ),
+    (
+        re.compile(r"(?<!\d)((?:19|20)\d\d)[-/](\d\d)(?=赛季|学年|财年|年度)"),
+        lambda m: f"{one_by_one(m[1])}到{one_by_one(m[2])}",
+    ),
+    (re.compile(r"(?<![\d.])((?:1[5-9]|20)\d0)'?s(?![A-Za-z])"), lambda m: f"{one_by_one(m[1])}年代"),
+    (re.compile(r"(?<=\d米)(\d\d)(?![\d.米厘个])"), lambda m: one_by_one(m[1])),
     *code_rules(),
     # Dates.
     (re.compile(r"(?<![\d.])([12]\d{3})([-/.])(\d{1,2})\2(\d{1,2})(?!\d|\2\d)(T(?=\d\d:)|)"), _date),
@@ -148,6 +169,7 @@ _RULES: list[Rule] = [
         _ratio,
     ),
     (_SUM, _sum),
+    (re.compile(r"(?<![\d.A-Za-z:/-])(\d{1,2})-(\d{1,2})(?=[^\w.:/%°℃-]|$)"), _falling),
     (re.compile(rf"(?<={_AROUND})\s*([{re.escape(_OF_ARITHMETIC)}])\s*(?={_AROUND}|-|√|π)"), _compared),
     (re.compile(r"(?<=\d)\s*([xX])\s*(?=\d)"), lambda m: "乘"),
     (re.compile(r"(?<=[\dA-Za-z)])\s*\*\s*(?=[\dA-Za-z(])"), lambda m: "乘"),
@@ -167,6 +189,7 @@ _RULES: list[Rule] = [
         lambda m: f"{m[1]}到",
     ),
     # Times, ratios.
+    (re.compile(r"(?<![A-Za-z])([AaPp][Mm])\s?(\d{1,2}:[0-5]\d)(?![\d:])"), lambda m: f"{m[2]} {m[1]}"),
     (
         re.compile(r"(?<![\d:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?!\.\d)(\s?[AaPp]\.?[Mm]\.?(?![A-Za-z]))?"),
         _time,
@@ -180,7 +203,7 @@ _RULES: list[Rule] = [
     (re.compile(rf"(?<![A-Za-z\d])\+(?={NUMBER})"), lambda m: "正"),
     (re.compile(rf"(?<!\d)[~～≈](?={NUMBER})"), lambda m: "约"),
     (re.compile(r"(?<=[A-Za-z])-(?=\d)"), lambda m: ""),
-    (re.compile(rf"({NUMBER}|(?<!\d)\.\d+)(?=(.{{0,5}}))", re.DOTALL), lambda m: counted(m[1], m[2])),
+    (re.compile(rf"({NUMBER}|(?<![\dA-Za-z])\.\d+)(?=(.{{0,5}}))", re.DOTALL), lambda m: counted(m[1], m[2])),
     (re.compile(r"\d+"), lambda m: one_by_one(m[0])),
     (re.compile(rf"(?<=[年月日号时点分秒]){_DASH}(?=[{DIGITS}十上下周])"), lambda m: "到"),
     (re.compile(rf"(?<=[{DIGITS}十百千万亿])\.(?=[{DIGITS}A-Za-z])"), lambda m: "点"),

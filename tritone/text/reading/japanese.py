@@ -26,6 +26,7 @@ _UNIT = "|".join(re.escape(name) for name in sorted(UNITS, key=len, reverse=True
 _SURE = "|".join(re.escape(name) for name in sorted(UNITS, key=len, reverse=True) if name not in UNSURE)
 _PER = "|".join(re.escape(name) for name in sorted(PER, key=len, reverse=True))
 _SCALE = "((?:百|千|十)?[万億兆]|百|千)?"
+_SCALES = {"K": "千", "k": "千", "M": "ミリオン", "million": "ミリオン", "B": "ビリオン", "billion": "ビリオン"}
 _BETWEEN = re.compile(r"\s*([-+×÷*/xX=≠≈≒<>≥≤≧≦])\s*")
 
 
@@ -45,6 +46,12 @@ def in_words(text: str) -> str:
     return text
 
 
+def _falling_date(match: re.Match[str]) -> str:
+    """Return a month and a day, if the two are no proper fraction; otherwise what was written."""
+    month, day = int(match[1]), int(match[2])
+    return f"{cardinal(match[1])}月{cardinal(match[2])}日" if 12 >= month > day > 0 else match[0]
+
+
 def _time(match: re.Match[str]) -> str:
     hour, minute, second, half = int(match[1]), int(match[2]), match[3], (match[4] or "").strip().lower()[:1]
     if hour > 29:
@@ -56,6 +63,11 @@ def _time(match: re.Match[str]) -> str:
 
 def _versus(match: re.Match[str]) -> str:
     return "たい".join(number(part.strip()) for part in re.split("[:∶-]", match[0]))
+
+
+def _falling(match: re.Match[str]) -> str:
+    """Return a score, because nothing goes from the larger number to the smaller; otherwise what was written."""
+    return f"{number(match[1])}たい{number(match[2])}" if int(match[1]) > int(match[2]) else match[0]
 
 
 def _sum(match: re.Match[str]) -> str:
@@ -110,7 +122,9 @@ _RULES: list[Rule] = [
         ),
         lambda m: f"{m[1]}から",
     ),
+    (re.compile(r"(?<![\d.A-Za-z:/-])(\d{1,2})から(\d{1,2})(?=[^\w.:/%°℃-]|で|$)"), _falling),
     # Times.
+    (re.compile(r"(?<![A-Za-z])([AaPp][Mm])\s?(\d{1,2}:[0-5]\d)(?![\d:])"), lambda m: f"{m[2]} {m[1]}"),
     (
         re.compile(r"(?<![\d:.])(\d{1,2}):([0-5]\d)(?::([0-5]\d))?(?![\d:])(?!\.\d)(\s?[AaPp]\.?[Mm]\.?(?![A-Za-z]))?"),
         _time,
@@ -122,6 +136,10 @@ _RULES: list[Rule] = [
     # Signs of numbers.
     (re.compile(rf"(?<![A-Za-z\d年月日時分秒円章$¥￥€£₹])-(?={NUMBER})"), lambda m: "マイナス"),
     # Money.
+    (
+        re.compile(rf"(?<![A-Za-z])({_MONEY})\s?({NUMBER})\s?([KkMB]|million|billion)(?![A-Za-z²³])"),
+        lambda m: f"{number(m[2])}{_SCALES[m[3]]}{CURRENCIES[m[1]]}",
+    ),
     (
         re.compile(
             rf"(?<![A-Za-z])(-?)({_MONEY})\s?(-?)({NUMBER}){_SCALE}(?:(から)(?:{_MONEY})?({NUMBER}){_SCALE})?(円|ドル|ユーロ|ポンド|元)?"
@@ -139,6 +157,8 @@ _RULES: list[Rule] = [
         ),
     ),
     # Percent, fractions, powers and units.
+    (re.compile(rf"({NUMBER})\s?(?:℉|°F)"), lambda m: f"華氏{number(m[1])}度"),
+    (re.compile(r"(?<![\d./])(\d{1,2})/(\d{1,2})(?![\d./])"), _falling_date),
     (re.compile(rf"({NUMBER})(?=から-?{NUMBER}%)"), lambda m: number(m[1])),
     (
         re.compile(r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d/])"),
@@ -156,10 +176,12 @@ _RULES: list[Rule] = [
         re.compile(rf"(?<![A-Za-z])({NUMBER}){_SCALE}([tlLmhsgVW])(?![A-Za-z²³])"),
         lambda m: f"{number(m[1])}{m[2] or ''}{UNITS[m[3]]}",
     ),
-    (re.compile(r"°F"), lambda m: "度"),
     (re.compile(r"(?<=[\d)A-Za-z])([⁺⁻]?)([⁰¹²³⁴⁵⁶⁷⁸⁹]+|ⁿ)"), _power),
     # Order.
-    (re.compile(r"(?<![A-Za-z])(?:No\.?|NO\.?|no\.|№|[#＃])\s?(\d+)(?![\d.]*\d)"), lambda m: f"ナンバー{number(m[1])}"),
+    (
+        re.compile(r"(?<![A-Za-z])(?:No\.?|NO\.?|no\.|№|[#＃])\s?(\d+)(?![\d.]*\d)"),
+        lambda m: f"ナンバー{number(m[1]) if len(m[1]) < 4 else one_by_one(m[1])}",
+    ),
     (
         re.compile(rf"(?<=第)({ROMAN})(?![A-Za-z])|(?<![A-Za-z])({ROMAN})(?=世|章|節|巻|部|編|期|型|級|類|号|度|条)"),
         lambda m: roman(m[0]),
@@ -172,7 +194,7 @@ _RULES: list[Rule] = [
     (re.compile(rf"(?<![A-Za-z\d])\+(?={NUMBER})"), lambda m: "プラス"),
     (re.compile(rf"(?<!\d)[~～〜](?={NUMBER})"), lambda m: "約"),
     (re.compile(r"(?<=[A-Za-z])-(?=\d)"), lambda m: ""),
-    (re.compile(rf"{NUMBER}|(?<!\d)\.\d+"), lambda m: number(m[0])),
+    (re.compile(rf"{NUMBER}|(?<![\dA-Za-z])\.\d+"), lambda m: number(m[0])),
     (re.compile(r"\d+"), lambda m: one_by_one(m[0])),
     (re.compile(rf"(?<=[年月日時分秒]){_DASH}(?=[〇零一二三四五六七八九十上下翌])"), lambda m: "から"),
     (re.compile("|".join(map(re.escape, ALWAYS))), lambda m: ALWAYS[m[0]]),

@@ -6,7 +6,7 @@ import pytest
 
 from tritone.errors import InvalidRequest
 from tritone.families.bert_vits2.text.frontend import clean, clean_parts, text_ids
-from tritone.families.bert_vits2.text.mixed import split_languages
+from tritone.families.bert_vits2.text.mixed import split_languages, spoken_parts
 from tritone.families.bert_vits2.text.symbols import SYMBOLS, to_ids
 
 for package in ("pypinyin", "jieba", "pyopenjtalk", "gruut"):
@@ -68,3 +68,33 @@ def test_one_language_is_one_part() -> None:
 def test_unknown_language() -> None:
     with pytest.raises(InvalidRequest, match="unknown language 'KO'"):
         clean("hi", "KO")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "parts"),
+    [
+        ("我用iPhone15。", "ZH", [("ZH", "我用"), ("EN", "iPhone"), ("ZH", "十五。")]),
+        ("ＣＰＵ温度37℃", "ZH", [("EN", "CPU"), ("ZH", "温度三十七摄氏度")]),
+        ("这是ラーメン", "ZH", [("ZH", "这是"), ("JP", "ラーメン")]),
+        ("気分の3つ", "JP", [("JP", "気分の三つ")]),
+        ("OKを3つ", "JP", [("JP", "OKを三つ")]),
+        ("say 你好 3 times", "EN", [("EN", "say "), ("ZH", "你好 "), ("EN", "three times")]),
+        ("重10kg，I have 3 cats, 再见3次。", "AUTO",
+         [("ZH", "重十千克，"), ("EN", "I have three cats, "), ("ZH", "再见三次。")]),
+        ("I have 3 cats. 我有3只猫。猫が3匹", "AUTO",
+         [("EN", "I have three cats. "), ("ZH", "我有三只猫。"), ("JP", "猫が三匹")]),
+        ("[EN]3 cats[ZH]3只", "AUTO", [("EN", "three cats"), ("ZH", "三只")]),
+        ("3只[EN]3 cats", "ZH", [("ZH", "三只"), ("EN", "three cats")]),
+        ("2025-11-25 3.5kg", "ZH", [("ZH", "二零二五年十一月二十五日 三点五千克")]),
+    ],
+)  # fmt: skip
+def test_numbers_are_in_the_words_of_their_sentence(text: str, language: str, parts: list[tuple[str, str]]) -> None:
+    assert spoken_parts(text, language) == parts
+
+
+@pytest.mark.parametrize("language", ["ZH", "JP", "EN", "AUTO"])
+def test_letters_that_no_language_has_are_refused_by_name(language: str) -> None:
+    with pytest.raises(
+        InvalidRequest, match="has letters that no language here can say: 'Привет'; the languages are ZH"
+    ):
+        spoken_parts("Привет, hello你好", language)

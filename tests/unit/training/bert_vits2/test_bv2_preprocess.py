@@ -148,6 +148,22 @@ def test_recordings_that_would_harm_a_training_are_left_out(tmp_path: Path, caps
     assert [u.wav for u in read_utterances(tmp_path / "c.list")] == [f"{source}/good.wav"]
 
 
+def test_words_that_a_language_cannot_say_leave_a_line_out_with_the_reason(tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", 0.3 * np.sin(np.arange(RATE) * 0.05), RATE)
+    texts = {
+        "ZH|我用iPhone15打电话给Tom。": "a.wav: target_text: has 'iPhone', 'Tom', which ZH cannot say; write",
+        "ZH|ＣＰＵ温度是37度": "a.wav: target_text: has 'CPU', which ZH cannot say",
+        "JP|Приветを聞く": "a.wav: target_text: has 'Привет', which JP cannot say",
+        "ZH|温度是37度！😀": "",
+    }
+    for line, reason in texts.items():
+        (tmp_path / "t.list").write_text(f"{tmp_path}/a.wav|ben|{line}\n{tmp_path}/b.wav|ben|ZH|好", encoding="utf-8")
+        assert clean(tmp_path / "t.list", tmp_path / "c.list", "--redo") == int(bool(reason))
+        rejected = (tmp_path / "c.list.rejected").read_text(encoding="utf-8")
+        assert reason in rejected and ("a.wav" in rejected) == bool(reason)
+    assert [u.text for u in read_utterances(tmp_path / "c.list")] == ["温度是三十七度!"]
+
+
 def test_recordings_need_names_and_folders_of_their_own(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no sound files"):
         recordings(tmp_path, tmp_path / "out")

@@ -24,6 +24,7 @@ _NAMED = "番号|電話|内線|暗証番号|パスワード|コード|ID|会員|
 _TELEPHONE = re.compile(
     r"(?<![\d.])\d{4}(?:[ -]\d{4}){2,}(?![\d.])|(?<!\d)\+\d{1,3}(?:[- ]\d{1,5}){2,}(?!\d)"
     r"|(?<![\d.])0\d{1,4}(?:[-(（]\d{1,4}){1,2}[-)）]\d{3,4}(?!\d)"
+    r"|(?<![\d.-])0\d{1,3} \d{3,4} \d{4}(?![\d.])|(?<![\d.¥$-])\d{3}-\d{4}(?![\d円個人.-])"
     r"|(?<!\d)[(（]0\d{1,4}[)）]\s?\d{1,4}-\d{4}(?!\d)"
 )
 
@@ -33,6 +34,7 @@ def code_rules() -> list[Rule]:
     return [
         # No number: without this, every rule would try each part of it.
         (re.compile(r"\d{40,}"), lambda m: one_by_one(m[0])),
+        (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), lambda m: " "),
         (re.compile(r"(?:https?|ftp)://[A-Za-z0-9._/?=&%:#-]+"), _address),
         (re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), _address),
         (

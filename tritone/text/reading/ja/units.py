@@ -60,8 +60,9 @@ UNITS = {
 """Units by their symbols."""
 UNSURE = frozenset(("K", "in", "J", "V", "W", "t", "h", "s", "m", "g", "l", "L", "mi"))
 """Units that are read only right after a number, because they are letters or words as well."""
-SPEEDS = {"h": "時速", "s": "秒速", "min": "分速"}
+SPEEDS = {"h": "時速", "時": "時速", "秒": "秒速", "分": "分速", "s": "秒速", "min": "分速"}
 PER = {
+    **{"時": "時", "秒": "秒", "分": "分"},
     **{
         "h": "時",
         "s": "秒",

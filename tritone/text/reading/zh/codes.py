@@ -25,8 +25,33 @@ _NAMED = (
     "ID|id|拨打|致电|拨|工号|学号|传真|座机|航班号?|车次|代码|股票|证号|流水号|身份证|口令|邀请码|门牌号?|激活码|序列号"
 )
 _AFTER = "[万亿千百十]|[个人元块次位名件条只台部年月日号时点分秒天岁米吨斤克%℃度倍层]"
-_EMERGENCY = "110|119|120|114|122|12306|12315|12320|12333|10086|10010|11185|95\\d{3}"
+_EMERGENCY = "96110|110|119|120|114|122|12306|12315|12320|12333|10086|10010|11185|12345(?=热线|市民|政务)|95\\d{3}"
+_HAN_MODELS = "歼|轰|运|直|东风|长征|红旗|巨浪|空警|米格|苏|图|伊尔|天舟|神舟|嫦娥|鹰击|战神"
 _LETTER = "A-Za-z"
+
+_HAN = "\u4e00-\u9fff"
+_MONEY = (
+    "US",
+    "HK",
+    "USD",
+    "CNY",
+    "RMB",
+    "EUR",
+    "GBP",
+    "JPY",
+    "HKD",
+    "KRW",
+    "TWD",
+    "RM",
+    "CHF",
+    "AUD",
+    "CAD",
+    "SGD",
+    "No",
+    "NO",
+    "no",
+    "INR",
+)
 
 
 def code_rules() -> list[Rule]:
@@ -97,7 +122,7 @@ def code_rules() -> list[Rule]:
             re.compile(rf"((?:{_NAMED})(?:号码|号)?[是为：:\s]{{0,2}})(\d{{3,}})(?![\d.,:-])(?!{_AFTER})"),
             lambda m: m[1] + _said(m[2]),
         ),
-        (re.compile(r"(?<![\d.,])(\d{3,4})(?=室|号?房|路(?:公交|车|汽车|公共))"), lambda m: _said(m[1])),
+        (re.compile(r"(?<![\d.,])(\d{3,4})(?=室|号?房|路|国道|省道|县道|号?公交)"), lambda m: _said(m[1])),
         (
             re.compile(
                 rf"(?<![\d.,A-Za-z$¥￥€£₹-])({_EMERGENCY})(?![\d.,:/%-])(?=热线|电话|网站|客服|报警|急救|平台|APP|[^{_HAN}A-Za-z²³°℃+×÷=到]|$)"
@@ -112,6 +137,13 @@ def code_rules() -> list[Rule]:
             lambda m: _said(m[1]),
         ),
         (re.compile(r"(?<![\d.])(\d\d)(?=折)"), lambda m: one_by_one(m[1]) if m[1][1] != "0" else m[0]),
+        (re.compile(r"(\d+)(\*{2,})(\d+)"), lambda m: _said(m[1]) + "星" * len(m[2]) + _said(m[3])),
+        (re.compile(r"(?<=[A-Z]座)(\d{3,4})(?!\d)|(?<=[A-Z]·)(\d{4,5})(?!\d)"), lambda m: _said(m[0])),
+        (
+            re.compile(r"(?<![\d.])(911|618|315|520|1024|818|921|512)(?=事件|大促|购物节|晚会|大地震|恐怖袭击)"),
+            lambda m: _said(m[1]),
+        ),
+        (re.compile(rf"({_HAN_MODELS})-(?=\d)"), lambda m: m[1]),
         # Letters and digits: models, trains, rooms.
         (
             re.compile(
@@ -120,33 +152,14 @@ def code_rules() -> list[Rule]:
             lambda m: re.sub("-", "", re.sub(r"\d+", lambda n: _model(n[0]), m[0])),
         ),
         (re.compile(rf"(?<![{_LETTER}])([{_LETTER}]+)(\d+)(\.\d+)?(?![\d,.:/%]*\d)"), _lettered),
+        (re.compile(r"(?<=[A-Za-z])\+\+"), lambda m: "加加"),
+        (
+            re.compile(rf"(?<![A-Za-z])(?!(?:{'|'.join(_MONEY)}) )([A-Z]{{2,}} )(\d{{4,}})(?![\d.,]*\d)(?!{_AFTER})"),
+            lambda m: m[1] + _said(m[2]),
+        ),
+        (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), lambda m: " "),
         (re.compile(r"(?<![\d.,])(\d{3,4})([pP])(?![A-Za-z])"), lambda m: one_by_one(m[1]) + m[2].upper()),
     ]
-
-
-_HAN = "\u4e00-\u9fff"
-_MONEY = (
-    "US",
-    "HK",
-    "USD",
-    "CNY",
-    "RMB",
-    "EUR",
-    "GBP",
-    "JPY",
-    "HKD",
-    "KRW",
-    "TWD",
-    "RM",
-    "CHF",
-    "AUD",
-    "CAD",
-    "SGD",
-    "No",
-    "NO",
-    "no",
-    "INR",
-)
 
 
 def _lettered(match: re.Match[str]) -> str:

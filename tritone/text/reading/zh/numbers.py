@@ -20,7 +20,7 @@ MEASURES = (
 
 _GROUPS = ("", "万", "亿", "万亿")
 _PLACES = ("", "十", "百", "千")
-_COUNTED = re.compile(f"(?:到\\d+)?(?:{MEASURES})")
+_COUNTED = re.compile(f"(?:[到、]\\d+)?(?:{MEASURES})")
 
 
 def one_by_one(digits: str, one: str = "一") -> str:

@@ -59,6 +59,7 @@ def quantity_rules() -> list[Rule]:
         # Order: 第3, No.5, #5, and Roman numerals.
         (re.compile(r"(?<![A-Za-z])(?:No\.?|NO\.?|no\.|№|№\.?)\s?(\d+)(?![\d.]*\d)"), lambda m: f"{_plain(m[1])}号"),
         (re.compile(r"[#＃]\s?(\d+)(?![\d.]*\d)"), lambda m: f"{_plain(m[1])}号"),
+        (re.compile(r"(?<![\d.])(\d{1,4})[#＃]"), lambda m: f"{_plain(m[1])}号"),
         (re.compile(r"(第|初|周|星期|礼拜|高|大|小)(\d+)(?:(到)第?(\d+))?(?![\d.%])(?=(.?))"), _ordinal),
         (re.compile(r"(?<=第)" + ROMAN + "(?![A-Za-z])"), lambda m: roman(m[0])),
         (re.compile(rf"(?<![A-Za-z]){ROMAN}(?={_OF_WORKS})"), lambda m: roman(m[0])),
@@ -94,7 +95,10 @@ def _unit_rules() -> list[Rule]:
             _measured,
         ),
         (re.compile(rf"({NUMBER})([AKNJ])(?![A-Za-z\d-])"), lambda m: number(m[1]) + m[2]),
-        (re.compile(r"/(?=[天月年人次个件小周日只台套位时分秒斤米吨公升])"), lambda m: "每"),
+        (
+            re.compile(r"/(?=[天月年人次个件小周日只台套位时分秒斤米吨公升])|(?<=[元币镑块])/(?=[\u4e00-\u9fff])"),
+            lambda m: "每",
+        ),
     ]
 
 
