@@ -7,6 +7,7 @@ A tensor is standard normal noise from a generator seeded by the checksum of its
 from __future__ import annotations
 
 import functools
+import gzip
 import json
 import zlib
 from pathlib import Path
@@ -84,3 +85,19 @@ def _apply(rule: str, noise: torch.Tensor) -> torch.Tensor:
     if rule == "one_plus_0.3_abs":
         return 1 + 0.3 * noise.abs()
     raise ValueError(f"unknown weight rule {rule!r}")
+
+
+FULL_BACKBONE = BACKBONE | {
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "num_attention_heads": 14,
+    "num_hidden_layers": 24,
+}
+"""The backbone of the official v2 and v3 checkpoints."""
+
+
+def full_size_shapes(version: int, network: str) -> dict[str, list[int]]:
+    """Return the key -> shape of an official checkpoint's "llm", "flow" or "hift"."""
+    packed = (GOLDEN / f"cosyvoice_v{version}" / "manifest.json.gz").read_bytes()
+    shapes: dict[str, list[int]] = json.loads(gzip.decompress(packed))[network]
+    return shapes

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
-import json
 from pathlib import Path
 
 from support.golden_weights import BACKBONE, GOLDEN, tiny_state
@@ -67,10 +65,3 @@ def random_flow(left_chunks: int, chunk: int) -> tuple[DitFlowConfig, DitFlow]:
     )
     torch.manual_seed(0)
     return config, DitFlow(config).eval()
-
-
-def full_size_shapes(network: str) -> dict[str, list[int]]:
-    """Return the key -> shape of an official checkpoint's "llm", "flow" or "hift"."""
-    packed = (GOLDEN / "cosyvoice_v3" / "manifest.json.gz").read_bytes()
-    shapes: dict[str, list[int]] = json.loads(gzip.decompress(packed))[network]
-    return shapes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_weights import GOLDEN, tiny_state
+from support.golden_weights import FULL_BACKBONE, GOLDEN, full_size_shapes, tiny_state
 
 from tritone.audio.mel import MelConfig
 from tritone.errors import CheckpointError
@@ -22,13 +22,27 @@ from tritone.families.cosyvoice.checkpoint.folder import (
 from tritone.families.cosyvoice.checkpoint.yaml_file import parse_yaml, render_yaml
 from tritone.families.cosyvoice.config.common import CosyVoiceConfig, LmConfig
 from tritone.families.cosyvoice.config.v2 import EncoderConfig, EstimatorConfig, FlowConfig
+from tritone.families.cosyvoice.lm.v2.network import SpeechLM
 from tritone.families.cosyvoice.published import V2
+from tritone.families.cosyvoice.vocoder.hift import Hift
 
 OFFICIAL = (GOLDEN / "cosyvoice_v2" / YAML).read_text()
 
 
 def read(text: str) -> CosyVoiceConfig:
     return parse_yaml(text, Path("x.yaml"))
+
+
+@pytest.mark.parametrize(("name", "millions"), [("llm", 500), ("flow", 100), ("hift", 20)])
+def test_full_size_keys_and_shapes(name: str, millions: int) -> None:
+    with torch.device("meta"):
+        network = {
+            "llm": lambda: SpeechLM(V2.lm, FULL_BACKBONE),
+            "flow": lambda: V2.version.flow_network(V2.flow),
+            "hift": lambda: Hift(V2.hift),
+        }[name]()
+    assert {key: list(value.shape) for key, value in network.state_dict().items()} == full_size_shapes(2, name)
+    assert sum(value.numel() for value in network.parameters()) > millions * 1e6
 
 
 # --- configuration

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.golden_weights import BACKBONE, tiny_state
-from support.v3_helpers import YAML_FILE, full_size_shapes, tiny_config, tiny_flow, tiny_hift
+from support.golden_weights import FULL_BACKBONE, full_size_shapes, tiny_state
+from support.v3_helpers import YAML_FILE, tiny_config, tiny_flow, tiny_hift
 
 from tritone.catalog import open_family
 from tritone.checkpoint.weights import load_strict
@@ -23,12 +23,6 @@ from tritone.families.cosyvoice.published import V3
 from tritone.families.cosyvoice.vocoder.hift import Hift
 
 OFFICIAL = YAML_FILE.read_text()
-FULL_BACKBONE = BACKBONE | {
-    "hidden_size": 896,
-    "intermediate_size": 4864,
-    "num_attention_heads": 14,
-    "num_hidden_layers": 24,
-}
 
 
 def read(text: str) -> CosyVoiceConfig:
@@ -100,7 +94,7 @@ def test_full_size_keys_and_shapes(name: str) -> None:
             "hift": lambda: Hift(V3.hift),
         }[name]()
     found = {key: list(value.shape) for key, value in network.state_dict().items()}
-    assert found == full_size_shapes(name)
+    assert found == full_size_shapes(3, name)
     assert sum(value.numel() for value in network.parameters()) > {"llm": 5e8, "flow": 3e8, "hift": 2e7}[name]
 
 
