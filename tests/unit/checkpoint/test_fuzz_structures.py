@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from support.fuzzing import examples
 from torch import Tensor
@@ -174,6 +174,7 @@ def test_onnx_files_of_any_bytes(tmp_path_factory: Any, content: bytes) -> None:
 @given(st.dictionaries(st.sampled_from(["model", "data", "train", "version"]), CONTENT | LISTS | st.dictionaries(
     st.sampled_from(["spk2id", "n_speakers", "hop_length", "version", "upsample_rates"]),
     LISTS | st.dictionaries(st.text(max_size=2), NUMBERS | st.text(max_size=2), max_size=3))))  # fmt: skip
+@example({"model": {"state_dict": None, 0: None}})
 @examples(100)
 def test_settings_of_bert_vits2_with_anything(document: Any) -> None:
     try:

@@ -134,7 +134,7 @@ def read_config(path: Path | str) -> BertVits2Config:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; a Bert-VITS2 checkpoint needs its config.json.")
     document = read_json(path)
-    surplus = sorted(set(document) - SECTIONS) if isinstance(document, Mapping) else []
+    surplus = sorted(str(key) for key in set(document) - SECTIONS) if isinstance(document, Mapping) else []
     if surplus:
         note(f"{path}: keys of other programs are not read: {', '.join(surplus)[:400]}")
         document = {key: value for key, value in document.items() if key in SECTIONS}
@@ -197,7 +197,7 @@ def _ids(value: Any) -> Any:
 
 
 def _known(values: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    unknown, names = sorted(set(values) - set(known)), ", ".join(sorted(known))
+    unknown, names = sorted(str(key) for key in set(values) - set(known)), ", ".join(sorted(known))
     if unknown:
         raise ConfigError(f"{where} has unknown keys: {', '.join(unknown)[:400]}; the known keys are {names}.")
 
