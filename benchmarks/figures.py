@@ -52,12 +52,6 @@ def by_speaker(record: Record, key: str) -> str:
     return joined([speakers[name][key] for name in sorted(speakers)], ".2f")
 
 
-def mean(record: Record, key: str) -> float:
-    """Return the mean of a number over the speakers."""
-    entries = record["results"]["speakers"].values()
-    return float(sum(entry[key] for entry in entries) / len(entries))
-
-
 def span(values: list[float], form: str = ".2f") -> str:
     """Return the smallest and the largest as `a to b`."""
     return f"{min(values):{form}} to {max(values):{form}}"
@@ -142,13 +136,6 @@ FIGURES = (
         "sources",
         lambda r: by_speaker(r, "wer"),
         "python benchmarks/quality.py --sources --name sources",
-    ),
-    Figure(
-        "mixed fp16 beside fp32: word error rate, log-mel difference",
-        "precision",
-        lambda r: f"{mean(r, 'wer_fp16'):.3f} beside {mean(r, 'wer_fp32'):.3f}, {mean(r, 'log_mel'):.3f}",
-        "python benchmarks/precision.py",
-        True,
     ),
     Figure(
         "full-size CosyVoice 2 flow estimator from ONNX to an engine in fp32: CPU time, memory",

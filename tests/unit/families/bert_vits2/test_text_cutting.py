@@ -1,4 +1,4 @@
-"""Where requests are cut into segments: after numbers are in words, between words, in every language."""
+"""Segments of requests: cut after numbers are in words, between words, in every language."""
 
 from __future__ import annotations
 
