@@ -104,7 +104,7 @@ def test_wrong_lists_in_official_yaml_are_named(rates: str) -> None:
         ("model", {"resblock_dilation_sizes": [[1, "a"]]}, "expected lists of whole numbers"),
         ("data", {"sampling_rate": 0}, "data: sampling_rate is 0; .* from 1000 to 384000"),
         ("data", {"mel_fmin": float("nan")}, "data: mel_fmin is nan; expected a finite number"),
-        ("data", {"spk2id": {"a": "0"}}, "data.spk2id: the row of 'a' is '0'; expected a whole number from 0"),
+        ("data", {"spk2id": {"a": "first"}}, "data.spk2id: the row of 'a' is 'first'; expected a whole number from 0"),
     ],
 )
 def test_wrong_sizes_of_bert_vits2(section: str, change: dict[str, Any], message: str) -> None:

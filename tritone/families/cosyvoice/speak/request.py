@@ -103,7 +103,7 @@ def prepare(
 def read_frontend(request: Arrays, front: TextFrontend) -> bool:
     """Return whether numbers are put in words and the text is divided; as published, False switches both off."""
     normalize = bool(read_number(request, "text_frontend", True))
-    if not normalize and front.kind == "phonemes":
+    if not normalize and front.reads_phones:
         raise InvalidRequest("text_frontend", "cannot be false: this checkpoint reads phones, which are made of words")
     return normalize
 

@@ -47,6 +47,11 @@ class TextFrontend:
         self.system_prompt = self.version.system_prompt if self.alternates else ""
         self._model_dir, self._config = Path(model_dir), config
 
+    @property
+    def reads_phones(self) -> bool:
+        """Whether the model reads phones, which can be made of words alone."""
+        return self.kind == "phonemes"
+
     @cached_property
     def tokenizer(self) -> Any:
         """The checkpoint's `TextTokenizer`; in v1 a `WhisperTokenizer`.
@@ -82,7 +87,7 @@ class TextFrontend:
 
         Phones are made of text as it is: `encode` reads its numbers as well.
         """
-        return text if self.kind == "phonemes" else spoken_form(text)
+        return text if self.reads_phones else spoken_form(text)
 
     def segments(self, text: str, normalize: bool = True) -> list[list[int]]:
         """Return the ids of the text's segments in order; each is synthesised on its own.
@@ -93,7 +98,7 @@ class TextFrontend:
         Args:
             normalize: put numbers in words and divide the text; False treats it like text with `<|...|>`.
         """
-        if self.kind == "phonemes":
+        if self.reads_phones:
             return [self.encode(segment) for segment in split_text(in_words(text))]
         chinese = has_chinese(text)
 
@@ -116,13 +121,13 @@ class TextFrontend:
 
         Raises InvalidRequest when the phoneme front end finds nothing to speak.
         """
-        if self.kind == "phonemes":
+        if self.reads_phones:
             return encode_symbols(self.tokenizer, phonemize(text))
         return list(self.tokenizer.encode(text))
 
     def encode_prompt(self, text: str) -> list[int]:
         """Return the ids of a prompt, which may begin with special tokens such as `<|name|><|endofprompt|>`."""
-        if self.kind != "phonemes":
+        if not self.reads_phones:
             return self.encode(text)
         tags = _LEADING_TAGS.match(text)
         head = tags.group() if tags else ""
