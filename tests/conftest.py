@@ -66,14 +66,19 @@ def tiny_v3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def complete(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Return a version's tiny checkpoint with a tokenizer for recordings as well; read-only by agreement."""
-    from support.tiny_checkpoints import write_speech_tokenizer
+    """Return a version's tiny checkpoint that can serve; read-only by agreement.
+
+    It has a tokenizer for recordings as well, and in versions 2 and 3 its speech ends.
+    """
+    from support.tiny_checkpoints import make_it_stop, write_speech_tokenizer
 
     @cache
     def folder(version: int) -> Path:
         directory = tmp_path_factory.mktemp("complete") / f"tiny-v{version}"
         shutil.copytree(request.getfixturevalue(f"tiny_v{version}"), directory)
         write_speech_tokenizer(directory / f"speech_tokenizer_v{version}.onnx")
+        if version > 1:
+            make_it_stop(directory)
         return directory
 
     return folder

@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.cosyvoice.random_checkpoint import write_byte_tokenizer
 from support.golden_weights import BACKBONE, GOLDEN, tiny_state
+from tritone.families.cosyvoice.checkpoint.folder import load_config
 
 
 def write_tiny(directory: Path, version: int) -> Path:
@@ -32,6 +33,16 @@ def write_networks(directory: Path, version: int) -> Path:
     voices = {name: {"embedding": torch.from_numpy(rng.standard_normal((1, 192), np.float32))} for name in ("a", "b")}
     torch.save(voices, directory / "spk2info.pt")
     return directory
+
+
+def make_it_stop(directory: Path) -> None:
+    """Let the language model of a random checkpoint end its speech: the score of its end varies four times as much."""
+    end = load_config(directory).lm.end_id
+    state = torch.load(directory / "llm.pt", weights_only=True)
+    for name in ("llm_decoder.weight", "llm_decoder.bias"):
+        if name in state:
+            state[name][end] *= 4
+    torch.save(state, directory / "llm.pt")
 
 
 def write_speech_tokenizer(path: Path) -> None:
