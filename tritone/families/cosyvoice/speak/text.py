@@ -49,7 +49,7 @@ class TextFrontend:
 
     @property
     def reads_phones(self) -> bool:
-        """Whether the model reads phones, which can be made of words alone."""
+        """True if the model reads phones, which can be made of words alone."""
         return self.kind == "phonemes"
 
     @cached_property
