@@ -18,6 +18,8 @@ SOUNDING = 0.1
 """Seconds of a recording that must be above that peak, in frames of 20 ms: a click or a hum that ends is no voice."""
 SILENT_ANSWER = 1e-4
 """An answer whose peak stays below this (-80 dB, three steps of 16 bits) holds nothing to hear."""
+NOT_FINITE = "has NaN or infinite numbers"
+NO_SOUND = "has no samples, though speech was asked for"
 REMEDY = "`tritone parity` finds the network at fault"
 
 
@@ -57,14 +59,14 @@ def recording_problem(samples: np.ndarray, rate: int) -> str:
 def answer_problem(wave: np.ndarray, whole: bool = True) -> str:
     """Return the problem of a waveform, "" for speech: NaN, a level beyond full scale and, if whole, silence."""
     if not np.isfinite(wave).all():
-        return "has NaN or infinite numbers"
+        return NOT_FINITE
     peak = float(np.abs(wave).max(initial=0))
     if peak > LOUDEST:
         return f"reaches {peak:g}, where full scale is 1 and at most {LOUDEST:g} is sent"
     if not whole:
         return ""
     if not wave.size:
-        return "has no samples, though speech was asked for"
+        return NO_SOUND
     return silence(peak)
 
 
@@ -96,6 +98,6 @@ def checked_chunks(chunks: Iterable[np.ndarray], cancelled: Callable[[], bool] =
         yield chunk
     if cancelled():
         return
-    problem = silence(peak) if count else "has no samples, though speech was asked for"
+    problem = silence(peak) if count else NO_SOUND
     if problem:
         raise TritoneError(f"the stream {problem}; {REMEDY}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tritone.audio.level import rate_problem, recording_problem
+from tritone.audio.level import rate_problem as rate_problem
+from tritone.audio.level import recording_problem
 from tritone.errors import InvalidRequest
 
 REFERENCE_SECONDS = (0.5, 30.0)

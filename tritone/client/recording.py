@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from tritone.audio.reference import check_rate
+from tritone.audio.reference import rate_problem
 from tritone.client.errors import SpeechError
 from tritone.client.wav_file import NotPlain, decode, read_header
 from tritone.errors import TritoneError
@@ -41,10 +41,8 @@ def read_reference(path: str | Path, rate: int = 16000) -> np.ndarray:
         raise SpeechError(f"{path} cannot be read: {error.strerror or error}") from None
     if not len(samples):
         raise SpeechError(f"{path} is empty: it has no samples; give a recording of 0.5 s or more, or leave it out")
-    try:
-        check_rate(found, str(path))
-    except TritoneError as error:
-        raise SpeechError(f"{path} {str(error).removeprefix(f'INVALID_ARGUMENT: {path}: ')}") from None
+    if problem := rate_problem(found):
+        raise SpeechError(f"{path} {problem}")
     return resample(samples, found, rate)
 
 

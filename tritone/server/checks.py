@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tritone.audio.level import REMEDY, answer_problem
+from tritone.audio.level import NOT_FINITE, REMEDY, answer_problem
 from tritone.engines.inputs import tensor_text
 from tritone.errors import InvalidRequest, TritoneError
 from tritone.stage import Arrays, Axis, Scaled, Tensor, size
@@ -47,8 +47,8 @@ def checked_answer(answer: Any, sounds: Collection[str] = ()) -> Any:
     """
     if isinstance(answer, Mapping):
         for name, array in answer.items():
-            problem = "" if finite(array) else "has NaN or infinite numbers"
-            if problem := problem or (answer_problem(array) if name in sounds else ""):
+            problem = answer_problem(array) if name in sounds else NOT_FINITE * (not finite(array))
+            if problem:
                 return TritoneError(f"the answer's {name} {problem}, so it is not sent; {REMEDY}")
     return answer
 

@@ -7,17 +7,14 @@ digit is left at the end, so that one odd form never keeps the others from being
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
 
-from tritone.errors import InvalidRequest
-from tritone.text.reading.plain import DIGITS_ABOVE, plain_text
+from tritone.text.reading import han_rules
+from tritone.text.reading.han_rules import NUMBER, Rule
+from tritone.text.reading.plain import DIGITS_ABOVE
 from tritone.text.reading.zh.codes import code_rules
-from tritone.text.reading.zh.numbers import DIGITS, NUMBER, cardinal, counted, number, one_by_one
+from tritone.text.reading.zh.numbers import DIGITS, cardinal, counted, number, one_by_one
 from tritone.text.reading.zh.quantities import quantity_rules
 from tritone.text.reading.zh.units import ALWAYS, CURRENCIES, SIGNS
-
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 _HAN = "\u3007\u3400-\u4dbf\u4e00-\u9fff"
 _COMPARED = "比分|比例|比值|配比|大比分|总比分|以|比率|长宽比|宽高比|屏幕|画面|比为"
@@ -35,19 +32,7 @@ def in_words(text: str) -> str:
 
     Raises InvalidRequest for a currency sign that has no name here.
     """
-    text = plain_text(text)
-    for pattern, spoken in _rules():
-        text = pattern.sub(spoken, text)
-    for character in text:
-        if unicodedata.category(character) == "Sc":
-            raise InvalidRequest(
-                "target_text", f"has the currency sign {character!r}, whose name in Chinese is unknown; write the name"
-            )
-    return text
-
-
-def _rules() -> list[Rule]:
-    return _RULES
+    return han_rules.in_words(text, _RULES, "Chinese")
 
 
 def _date(match: re.Match[str]) -> str:

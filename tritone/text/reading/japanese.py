@@ -7,17 +7,14 @@ the reader to know. No digit is left at the end, so that one odd form never keep
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Callable
 
-from tritone.errors import InvalidRequest
+from tritone.text.reading import han_rules
 from tritone.text.reading.han_roman import ROMAN, roman
+from tritone.text.reading.han_rules import NUMBER, Rule
 from tritone.text.reading.ja.codes import code_rules
-from tritone.text.reading.ja.numbers import NUMBER, cardinal, minutes, number, one_by_one
+from tritone.text.reading.ja.numbers import cardinal, minutes, number, one_by_one
 from tritone.text.reading.ja.units import ALWAYS, CURRENCIES, PER, SIGNS, SPEEDS, UNITS, UNSURE
-from tritone.text.reading.plain import DIGITS_ABOVE, plain_text
-
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+from tritone.text.reading.plain import DIGITS_ABOVE
 
 _LETTERS = "\u3005-\u3007\u3041-\u30fa\u30fc-\u30fe\u3400-\u4dbf\u4e00-\u9fff"
 _DASH = "[-~～–—〜]"
@@ -35,15 +32,7 @@ def in_words(text: str) -> str:
 
     Raises InvalidRequest for a currency sign that has no name here.
     """
-    text = plain_text(text)
-    for pattern, spoken in _RULES:
-        text = pattern.sub(spoken, text)
-    for character in text:
-        if unicodedata.category(character) == "Sc":
-            raise InvalidRequest(
-                "target_text", f"has the currency sign {character!r}, whose name in Japanese is unknown; write the name"
-            )
-    return text
+    return han_rules.in_words(text, _RULES, "Japanese")
 
 
 def _falling_date(match: re.Match[str]) -> str:

@@ -39,15 +39,19 @@ class HeardSpeaker(nn.Module):
         return self.ref_enc(spec * length_mask(spec_lengths, spec), spec_lengths)[:, :, None]
 
 
-class Text(nn.Module):
-    """The text encoder; see `TextEncoder`."""
+class TextStage(nn.Module):
+    """A text encoder with lengths in place of masks, in float32; each version has its inputs."""
 
     full_precision = True
-    full_precision_inputs = ("bert_0", "bert_1", "bert_2", "g")
+    full_precision_inputs: tuple[str, ...] = ("bert_0", "bert_1", "bert_2", "g")
 
     def __init__(self, generator: Generator) -> None:
         super().__init__()
         self.enc_p = generator.enc_p
+
+
+class Text(TextStage):
+    """The text encoder; see `TextEncoder`."""
 
     def forward(
         self,
@@ -65,15 +69,10 @@ class Text(nn.Module):
         return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g)
 
 
-class ClusterText(nn.Module):
+class ClusterText(TextStage):
     """The text encoder of 2.1; see `ClusterEncoder`."""
 
-    full_precision = True
-    full_precision_inputs = ("bert_0", "bert_1", "bert_2", "g", "emotion")
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.enc_p = generator.enc_p
+    full_precision_inputs = (*TextStage.full_precision_inputs, "emotion")
 
     def forward(
         self,
@@ -92,15 +91,10 @@ class ClusterText(nn.Module):
         return self.enc_p(x, mask, t, language, bert_0 * mask, bert_1 * mask, bert_2 * mask, g, emotion, emotion_id)
 
 
-class PromptText(nn.Module):
+class PromptText(TextStage):
     """The text encoder of 2.2; see `PromptEncoder`."""
 
-    full_precision = True
-    full_precision_inputs = ("bert_0", "bert_1", "bert_2", "g", "emotion")
-
-    def __init__(self, generator: Generator) -> None:
-        super().__init__()
-        self.enc_p = generator.enc_p
+    full_precision_inputs = (*TextStage.full_precision_inputs, "emotion")
 
     def forward(
         self,

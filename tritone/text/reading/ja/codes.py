@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from tritone.text.reading.ja.numbers import NUMBER, cardinal, number, one_by_one
+from tritone.text.reading.han_rules import ENDLESS, MACHINE, MAIL, NUMBER, SITE, VERSION, Rule
+from tritone.text.reading.ja.numbers import cardinal, number, one_by_one
 from tritone.text.reading.ja.units import CURRENCIES
-
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 _ADDRESS = {
     ".": "ドット",
@@ -32,29 +30,17 @@ _TELEPHONE = re.compile(
 def code_rules() -> list[Rule]:
     """Return the rules of digits that are said one by one, of dates in figures, and of numbers with letters."""
     return [
-        # No number: without this, every rule would try each part of it.
-        (re.compile(r"\d{40,}"), lambda m: one_by_one(m[0])),
+        (ENDLESS, lambda m: one_by_one(m[0])),
         (re.compile(r"(?<=[A-Za-z])\.(?=\d)"), lambda m: " "),
         (re.compile(r"(?:https?|ftp)://[A-Za-z0-9._/?=&%:#-]+"), _address),
-        (re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"), _address),
-        (
-            re.compile(
-                r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"
-            ),
-            _address,
-        ),
+        (MAIL, _address),
+        (SITE, _address),
         (
             re.compile(rf"(?<![\d.,])({NUMBER})[eE]([+-]?)(\d+)(?![A-Za-z\d])"),
             lambda m: f"{number(m[1])}かける十の{'マイナス' * (m[2] == '-')}{cardinal(m[3])}乗",
         ),
-        (
-            re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"),
-            lambda m: "ドット".join(map(one_by_one, m[0].split("."))),
-        ),
-        (
-            re.compile(r"(?<![\d.])(?![12]\d{3}\.\d{1,2}\.\d{1,2}(?![\d.]))\d+(?:\.\d+){2,}(?![\d.]*\d)"),
-            lambda m: "点".join(map(number, m[0].split("."))),
-        ),
+        (MACHINE, lambda m: "ドット".join(map(one_by_one, m[0].split(".")))),
+        (VERSION, lambda m: "点".join(map(number, m[0].split(".")))),
         (_TELEPHONE, _telephone),
         (re.compile(r"(?<=〒)\s?\d{3}-\d{4}(?!\d)|(?<![\d.-])0[5789]0\d{8}(?!\d)|(?<![\d.-])0\d{9}(?!\d)"), _telephone),
         (re.compile(r"(?<![\d.-])([12]\d{3})([-/.])(\d{1,2})\2(\d{1,2})(?!\d|\2\d)(T(?=\d\d:)|)"), _date),

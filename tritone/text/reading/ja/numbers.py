@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 
-NUMBER = r"(?:[1-9]\d{0,2}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?"
-"""A number as it is written: digits, perhaps in groups of three, perhaps with a fraction."""
+from tritone.text.reading.han_rules import LONGEST, number_in_words
+
 DIGITS = "〇一二三四五六七八九"
-LONGEST = 16
-"""The most digits of a number that has a name; the digits of a longer one are said one by one."""
 
 _GROUPS = ("", "万", "億", "兆")
 _PLACES = ("", "十", "百", "千")
@@ -37,9 +35,7 @@ def cardinal(digits: str) -> str:
 
 def number(written: str) -> str:
     """Return a number as it is written (1,234.50, 007, .5) in words; every digit of it is said."""
-    whole, point, rest = written.replace(",", "").partition(".")
-    spoken = one_by_one(whole) if len(whole) > 1 and whole[0] == "0" else cardinal(whole or "0")
-    return spoken + "点" * bool(point) + one_by_one(rest)
+    return number_in_words(written, cardinal, one_by_one)
 
 
 def minutes(digits: str) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
-from tritone.text.reading.zh.numbers import NUMBER, cardinal, number, one_by_one
-
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
+from tritone.text.reading.han_rules import ENDLESS, MACHINE, MAIL, NUMBER, SITE, VERSION, Rule
+from tritone.text.reading.zh.numbers import cardinal, number, one_by_one
 
 _SIGNS = {
     ".": "点",
@@ -57,8 +55,7 @@ _MONEY = (
 def code_rules() -> list[Rule]:
     """Return the rules of digits that are said one by one, and of numbers with letters."""
     return [
-        # No number: without this, every rule would try each part of it.
-        (re.compile(r"\d{40,}"), lambda m: _said(m[0])),
+        (ENDLESS, lambda m: _said(m[0])),
         (
             re.compile(rf"(?<![\d.,])({NUMBER})[eE]([+-]?\d+)(?![A-Za-z\d])"),
             lambda m: f"{number(m[1])}乘以十的{'负' * m[2].startswith('-')}{cardinal(m[2].lstrip('+-'))}次方",
@@ -67,25 +64,11 @@ def code_rules() -> list[Rule]:
             re.compile(r"(?:https?|ftp)://[^\s，。！？、；：（）\u4e00-\u9fff]+"),
             lambda m: _address(re.sub("^.*?://", "", m[0])),
         ),
-        (
-            re.compile(r"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._+-]{0,63}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"),
-            lambda m: _address(m[0]),
-        ),
-        (
-            re.compile(
-                r"(?<![A-Za-z0-9.])(?:[A-Za-z][A-Za-z0-9-]*\.)+[A-Za-z]{2,}(?:/[A-Za-z0-9._/?=&-]*)?(?![A-Za-z0-9])"
-            ),
-            lambda m: _address(m[0]) if not re.fullmatch(r"No\.[A-Z]+", m[0]) else m[0],
-        ),
+        (MAIL, lambda m: _address(m[0])),
+        (SITE, lambda m: _address(m[0]) if not re.fullmatch(r"No\.[A-Z]+", m[0]) else m[0]),
         # Addresses of machines, and versions.
-        (
-            re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.]*\d)"),
-            lambda m: "点".join(map(one_by_one, m[0].split("."))),
-        ),
-        (
-            re.compile(r"(?<![\d.])(?![12]\d{3}\.\d{1,2}\.\d{1,2}(?![\d.]))\d+(?:\.\d+){2,}(?![\d.]*\d)"),
-            lambda m: "点".join(map(number, m[0].split("."))),
-        ),
+        (MACHINE, lambda m: "点".join(map(one_by_one, m[0].split(".")))),
+        (VERSION, lambda m: "点".join(map(number, m[0].split(".")))),
         # Cards.
         (re.compile(r"(?<![\d.])\d{4}(?:[ -]\d{4}){2,}(?:[ -]\d{1,4})?(?![\d.])"), lambda m: _said(_only(m[0]))),
         # Telephones, with a country or an area in front.

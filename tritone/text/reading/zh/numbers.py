@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 
-NUMBER = r"(?:[1-9]\d{0,2}(?:,\d{3}){1,9}(?!\d)|\d+)(?:\.\d+)?"
-"""A number as it is written: digits, perhaps in groups of three, perhaps with a fraction."""
+from tritone.text.reading.han_rules import LONGEST, number_in_words
+
 DIGITS = "零一二三四五六七八九"
-LONGEST = 16
-"""The most digits of a number that has a name; the digits of a longer one are said one by one."""
 MEASURES = (
     "个(?!位数)|岁|人|天|位(?!数)|斤|吨|层|小时|分钟|秒|元|块|毛|百|千|万|亿|本|张|条|只|头|米|度|次|种|年(?![级纪]|代)|倍|"
     "点(?!零)|周|辆|台|件|套|份|杯|瓶|把|块|颗|棵|朵|座|栋|间|家|所|部|支|枝|匹|双|对|副|名|口|场|届|群|片|排|篇|段|"
@@ -54,9 +52,7 @@ def cardinal(digits: str) -> str:
 
 def number(written: str) -> str:
     """Return a number as it is written (1,234.50, 007, .5) in words; every digit of it is said."""
-    whole, point, rest = written.replace(",", "").partition(".")
-    spoken = one_by_one(whole) if len(whole) > 1 and whole[0] == "0" else cardinal(whole or "0")
-    return spoken + "点" * bool(point) + one_by_one(rest)
+    return number_in_words(written, cardinal, one_by_one)
 
 
 def counted(written: str, after: str) -> str:

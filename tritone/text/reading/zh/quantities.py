@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from tritone.text.reading.han_roman import ROMAN, roman
+from tritone.text.reading.han_rules import NUMBER, Rule
 from tritone.text.reading.plain import DIGITS_ABOVE
-from tritone.text.reading.zh.numbers import NUMBER, cardinal, counted, number
+from tritone.text.reading.zh.numbers import cardinal, counted, number
 from tritone.text.reading.zh.units import AMBIGUOUS, CURRENCIES, PER, SCALES, UNITS
-
-Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], str]]
 
 _NEGATIVE = rf"(?<![{'A-Za-z'}\d])-"
 _SIGNED = rf"(-?{NUMBER})"
