@@ -6,13 +6,23 @@ from __future__ import annotations
 class TritoneError(Exception):
     """The base of every error that a user reads; the message is a full sentence."""
 
+    @property
+    def sentence(self) -> str:
+        """The message without the name of a status."""
+        return str(self)
+
 
 class InvalidRequest(TritoneError):
     """The content of a request is invalid: the server answers INVALID_ARGUMENT and keeps serving."""
 
     def __init__(self, field: str, problem: str) -> None:
-        self.field = field
+        self.field, self._problem = field, problem
         super().__init__(f"INVALID_ARGUMENT: {field}: {problem}")
+
+    @property
+    def sentence(self) -> str:
+        """The field and its problem, as they are said of a file and not of a request."""
+        return f"{self.field}: {self._problem}"
 
 
 class Cancelled(TritoneError):

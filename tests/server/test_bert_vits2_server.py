@@ -148,8 +148,8 @@ PHONES = {"language": "EN", "phones": "_ hh ay _", "tones": "0 3 2 0", "word2ph"
 BAD: list[tuple[str, str, Inputs]] = [
     ("target_text", "empty", say("")),
     ("target_text", "no letter or digit", say("?!")),
-    ("target_text", "nothing to speak in 'שלום'|has a known sound", say("שלום")),
-    ("target_text", "has a known sound in ZH", say("hello", language="ZH")),
+    ("target_text", "letters that no language here can say: 'שלום'; the languages are ZH, JP, EN", say("שלום")),
+    ("target_text", "letters that no language here can say: 'Привет'", say("Привет", language="ZH")),
     ("target_text", "the limit is 5000", say("word " * 1500)),
     ("language", "unknown language 'FR'; the languages are ZH, JP, EN", say("Bonjour.", language="FR")),
     ("speaker", f"unknown speaker 'zoe'; the speakers are {', '.join(SPEAKERS)}", say("Hi.", speaker="zoe")),

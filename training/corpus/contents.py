@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from tritone.build.files import write_json
 from tritone.errors import EnvironmentProblem
 
 FEATURES, FILE = "features", "contents.json"
@@ -53,14 +54,11 @@ def _known(path: Path) -> dict[str, tuple[int, int, str]]:
 
 def _remember(folder: Path, found: dict[str, tuple[int, int, str]]) -> None:
     """Write the checksums atomically; several processes may do so at once. A folder that is read-only is left alone."""
-    part = folder / f"{FILE}.{os.getpid()}.part"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(found), encoding="utf-8")
-        part.replace(folder / FILE)
+        write_json(folder / FILE, found)
     except PermissionError:
         return
     except OSError as error:
         if error.errno == errno.EROFS:
             return
-        raise EnvironmentProblem(f"{part} cannot be written: {error.strerror or error}") from error
+        raise EnvironmentProblem(f"{folder / FILE} cannot be written: {error.strerror or error}") from error

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from training.corpus.metadata import Metadata, Row, read_metadata
 from training.corpus.recordings import Recordings, read_speech
+from tritone.build.files import write_atomic
 from tritone.errors import ConfigError, TritoneError
 from tritone.text.phonemes import phonemize
 
@@ -112,7 +113,7 @@ def entry(job: Job) -> dict[str, object] | str:
             return f"{job.name}: {seconds:.2f} s is not within {LENGTHS[0]:g}..{LENGTHS[1]:g} s"
         phones = phonemize(job.text)
     except TritoneError as error:
-        return f"{job.name}: {str(error).removeprefix('INVALID_ARGUMENT: ')}"
+        return f"{job.name}: {error.sentence}"
     return {
         "id": job.name,
         "speaker": job.speaker,
@@ -124,6 +125,5 @@ def entry(job: Job) -> dict[str, object] | str:
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    part.rename(path)
+    text = "".join(f"{line}\n" for line in lines)
+    write_atomic(path, lambda file: file.write(text.encode()))

@@ -81,8 +81,10 @@ def clean(row: Transcript, tokenizer: Path | None = None) -> Outcome:
         text = frontend.clean(row.text, row.language, _tokenize(tokenizer) if row.language == "EN" else None)
         utterance = Utterance(row.wav, row.speaker, row.language, text.text, text.phones, text.tones, text.word2ph)
         return Outcome(row.wav, made=True, line=utterance.line())
-    except (InvalidRequest, ValueError) as error:
-        return Outcome(row.wav, problem=str(error).removeprefix("INVALID_ARGUMENT: "))
+    except InvalidRequest as error:
+        return Outcome(row.wav, problem=error.sentence)
+    except ValueError as error:
+        return Outcome(row.wav, problem=str(error))
 
 
 def bert(utterance: Utterance, folders: Mapping[str, Path], add_blank: bool = True, half: bool = False) -> Outcome:

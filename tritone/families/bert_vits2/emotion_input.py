@@ -103,7 +103,7 @@ def own_emotion(folder: Path, kind: Emotion) -> np.ndarray | None:
     try:
         return read_embedding(stored_numbers(path), kind)
     except InvalidRequest as error:
-        raise CheckpointError(f"{path} is of no use here: {str(error).removeprefix('INVALID_ARGUMENT: ')}.") from error
+        raise CheckpointError(f"{path} is of no use here: {error.sentence}.") from error
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise CheckpointError(
             f"{path} is neither an array that numpy.save wrote nor a tensor that torch.save wrote ({error})."
